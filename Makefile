@@ -1,0 +1,46 @@
+# What a newcomer needs: `make expand`, `make test`. What a developer needs all the time: `make check`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: expand test check lint format types layers unit bench install
+
+expand: $(VENV)/.installed
+	$(BIN)/python jobs/expand.py $(ARGS)
+
+test: lint types layers
+	$(BIN)/python -m pytest tests $(ARGS)
+
+check: lint types layers unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell mke_ray jobs conf tests benchmarks docs cluster README.md CHANGELOG.md
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed
+	$(BIN)/pyright
+
+layers: $(VENV)/.installed
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+bench: $(VENV)/.installed
+	for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

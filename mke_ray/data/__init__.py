@@ -1,0 +1,1 @@
+"""Sources of samples, the manifest, decoding and views."""

@@ -1,0 +1,1 @@
+"""Plain torch networks: teachers, encoders, fusion, student, weights files."""

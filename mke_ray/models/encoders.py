@@ -1,0 +1,233 @@
+"""Encoders: one network per modality, from the array as it is stored to a vector of features."""
+
+# B samples, T frames, H height, W width, N sound samples, F bands, D features, K channels, X any.
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from mke_ray.errors import ConfigError
+from mke_ray.models.normaliser import Normaliser
+from mke_ray.models.spectrum import mel_filters
+
+POWER_FLOOR = 1e-6
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What a student needs of an encoder, which is also a ``torch.nn.Module``.
+
+    Attributes:
+        modality: Name of the modality it reads.
+        num_features: Features that it returns, D.
+        needs: What the stored array must hold, for example ``{"kind": "audio", ...}``.
+        normaliser: Statistics of the representation, saved with the weights.
+    """
+
+    modality: str
+    num_features: int
+    needs: dict[str, Any]
+    normaliser: Normaliser
+
+    def raw(self, x_BX: Tensor) -> Tensor:
+        """Return the float representation of a stored array, before normalisation."""
+        ...
+
+    def represent(self, x_BX: Tensor) -> Tensor:
+        """Return the normalised representation, which is what noise is added to; no gradient."""
+        ...
+
+    def __call__(self, x_BX: Tensor) -> Tensor:
+        """Return features [B, D] of a representation."""
+        ...
+
+
+class FrameEncoder(nn.Module):
+    """A few frames of a video: a small convolutional net per frame, then pooling over time.
+
+    Pooling is over all positions and all frames, so any number and size of frames will do.
+
+    Args:
+        modality: Name of the modality.
+        channels: Channels of each convolution; the first steps by 4 pixels, the others by 2.
+        num_features: Features D.
+        normalise: Whether colour channels are standardised by statistics of the training set.
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        *,
+        channels: Sequence[int] = (24, 48, 64),
+        num_features: int = 64,
+        normalise: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_sizes(modality, {"channels": channels, "num_features": [num_features]})
+        self.modality = modality
+        self.num_features = num_features
+        self.needs: dict[str, Any] = {"kind": "video"}
+        self.normaliser = Normaliser(3, axis=2, enabled=normalise)
+        self.convolutions = _frame_convolutions(channels)
+        self.project = _project(4 * channels[-1], num_features)
+
+    def raw(self, x_BTHW3: Tensor) -> Tensor:
+        """Return [B, T, 3, H, W] in [0, 1] of uint8 frames [B, T, H, W, 3]."""
+        return x_BTHW3.permute(0, 1, 4, 2, 3).to(torch.float32) / 255.0
+
+    @torch.no_grad()
+    def represent(self, x_BX: Tensor) -> Tensor:
+        """Return the frames standardised by channel."""
+        return self.normaliser(self.raw(x_BX))
+
+    def forward(self, x_BT3HW: Tensor) -> Tensor:
+        """Return features [B, D] of represented frames [B, T, 3, H, W]."""
+        num_samples, num_frames = x_BT3HW.shape[:2]
+        frames = x_BT3HW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        maps = self.convolutions(frames).flatten(2)
+        pooled = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)
+        pooled_BTK = pooled.reshape(num_samples, num_frames, -1)
+        return self.project(torch.cat([pooled_BTK.mean(dim=1), pooled_BTK.amax(dim=1)], dim=1))
+
+
+class LogMelEncoder(nn.Module):
+    """Mono sound: log-mel spectrogram, convolutions over time with the bands as channels, pooling.
+
+    The bands are channels, so that pitch counts (telephone tones, notes, vowels); time is pooled,
+    so that any duration will do.
+
+    Args:
+        modality: Name of the modality.
+        sample_rate_hz: Sample rate of the stored sound.
+        num_mels: Mel bands F.
+        n_fft: Window of the Fourier transform in samples; it sets the resolution in frequency.
+        hop: Step of the window in samples.
+        channels: Channels of each convolution over time; each steps by 2.
+        num_features: Features D.
+        normalise: Whether bands are standardised by statistics of the training set.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        modality: str,
+        *,
+        sample_rate_hz: int,
+        num_mels: int = 64,
+        n_fft: int = 512,
+        hop: int = 128,
+        channels: Sequence[int] = (64, 64),
+        num_features: int = 64,
+        normalise: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = {"channels": channels, "num_features": [num_features], "hop": [hop]}
+        _check_sizes(modality, sizes | {"sample_rate_hz": [sample_rate_hz]})
+        self.modality = modality
+        self.num_features = num_features
+        self.needs: dict[str, Any] = {"kind": "audio", "sample_rate_hz": sample_rate_hz}
+        self.n_fft = n_fft
+        self.hop = hop
+        filters = mel_filters(sample_rate_hz, n_fft=n_fft, num_mels=num_mels)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.normaliser = Normaliser(num_mels, axis=2, enabled=normalise)
+        self.convolutions = _sound_convolutions(num_mels, channels)
+        self.project = _project(2 * channels[-1], num_features)
+
+    def raw(self, x_BN: Tensor) -> Tensor:
+        """Return the log-mel spectrogram [B, 1, F, T] of sound [B, N] in [-1, 1]."""
+        x_BN = x_BN.to(torch.float32)
+        missing = self.n_fft // 2 + 1 - x_BN.shape[1]
+        if missing > 0:  # the transform mirrors half a window at each end
+            x_BN = nn.functional.pad(x_BN, (0, missing))
+        spectrum = torch.stft(
+            x_BN, self.n_fft, self.hop, window=self.get_buffer("window"), return_complex=True
+        )
+        power = spectrum.real.square() + spectrum.imag.square()
+        mels_BFT = self.get_buffer("filters") @ (power / self.n_fft)
+        return torch.log(mels_BFT + POWER_FLOOR).unsqueeze(1)
+
+    @torch.no_grad()
+    def represent(self, x_BX: Tensor) -> Tensor:
+        """Return the log-mel spectrogram standardised by band."""
+        return self.normaliser(self.raw(x_BX))
+
+    def forward(self, x_B1FT: Tensor) -> Tensor:
+        """Return features [B, D] of a represented spectrogram [B, 1, F, T]."""
+        maps_BKT = self.convolutions(x_B1FT.squeeze(1))
+        return self.project(torch.cat([maps_BKT.mean(dim=2), maps_BKT.amax(dim=2)], dim=1))
+
+
+class FeatureEncoder(nn.Module):
+    """A row of features: hidden layers with ReLU, or the features themselves.
+
+    Args:
+        modality: Name of the modality.
+        num_inputs: Features stored per sample.
+        hidden: Width of each hidden layer; none returns the normalised features.
+        normalise: Whether columns are standardised by statistics of the training set.
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        *,
+        num_inputs: int,
+        hidden: Sequence[int] = (),
+        normalise: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_sizes(modality, {"num_inputs": [num_inputs]})
+        self.modality = modality
+        self.num_features = hidden[-1] if hidden else num_inputs
+        self.needs: dict[str, Any] = {"kind": "features", "num_features": num_inputs}
+        self.normaliser = Normaliser(num_inputs, axis=1, enabled=normalise)
+        layers: list[nn.Module] = []
+        for width_in, width in zip([num_inputs, *hidden], hidden, strict=False):
+            layers += [nn.Linear(width_in, width), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+
+    def raw(self, x_BD: Tensor) -> Tensor:
+        """Return the features as float32 [B, D]."""
+        return x_BD.to(torch.float32)
+
+    @torch.no_grad()
+    def represent(self, x_BX: Tensor) -> Tensor:
+        """Return the features standardised by column."""
+        return self.normaliser(self.raw(x_BX))
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """Return features [B, D] of represented features."""
+        return self.layers(x_BD)
+
+
+def _frame_convolutions(channels: Sequence[int]) -> nn.Sequential:
+    """Return the convolutions over one frame; small frames are padded, never refused."""
+    layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 6, stride=4, padding=2), nn.ReLU()]
+    for width_in, width in zip(channels, channels[1:], strict=False):
+        layers += [nn.Conv2d(width_in, width, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _sound_convolutions(num_mels: int, channels: Sequence[int]) -> nn.Sequential:
+    """Return the convolutions over time."""
+    layers: list[nn.Module] = []
+    for width_in, width in zip([num_mels, *channels], channels, strict=False):
+        layers += [nn.Conv1d(width_in, width, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _project(num_pooled: int, num_features: int) -> nn.Sequential:
+    """Return the layer from pooled maps to features; LayerNorm needs no batch statistics."""
+    return nn.Sequential(nn.LayerNorm(num_pooled), nn.Linear(num_pooled, num_features), nn.ReLU())
+
+
+def _check_sizes(modality: str, sizes: dict[str, Sequence[int]]) -> None:
+    """Raise unless every key holds at least one number and all are positive."""
+    for key, numbers in sizes.items():
+        if not numbers or min(numbers) < 1:
+            raise ConfigError(
+                f"student.encoders.{modality}.{key} is {list(numbers)}; give positive numbers"
+            )

@@ -1,0 +1,94 @@
+"""Random numbers that depend on (seed, epoch, sample_id) alone, never on order, batch or world size."""
+
+# B samples, N elements of one sample.
+
+import math
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit integer
+_MULTIPLY_1 = -49064778989728563
+_MULTIPLY_2 = -4265267296055464877
+_LOW_32 = (1 << 32) - 1
+_LOW_64 = (1 << 64) - 1
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Shift a signed 64-bit tensor as if it were unsigned."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble 64-bit integers (the finalizer of MurmurHash3)."""
+    x = (x ^ _shift_right(x, 33)) * _MULTIPLY_1
+    x = (x ^ _shift_right(x, 33)) * _MULTIPLY_2
+    return x ^ _shift_right(x, 33)
+
+
+def mix_integers(*numbers: int) -> int:
+    """Return a non-negative 63-bit seed that depends on every number and on their order."""
+    state = 0
+    for number in numbers:
+        state = (state * _GOLDEN + number + 1) & _LOW_64
+        state = ((state ^ (state >> 33)) * _MULTIPLY_1) & _LOW_64
+        state = ((state ^ (state >> 33)) * _MULTIPLY_2) & _LOW_64
+        state ^= state >> 33
+    return state >> 1
+
+
+def keys_for(sample_id_B: Tensor, *, seed: int, epoch: int, stream: int) -> Tensor:
+    """Return one 64-bit key per sample.
+
+    Args:
+        sample_id_B: Sample ids [B], int64.
+        seed: Seed of the fit.
+        epoch: Epoch, so that every epoch draws anew.
+        stream: What the numbers are for; different streams are independent.
+
+    Returns:
+        Keys [B], int64.
+    """
+    return _mix(_mix(sample_id_B) + mix_integers(seed, epoch, stream))
+
+
+def uniform(key_B: Tensor, num: int) -> Tensor:
+    """Return uniform numbers in [0, 1).
+
+    Args:
+        key_B: Keys [B] from ``keys_for``.
+        num: Numbers per sample N.
+
+    Returns:
+        float32 [B, N].
+    """
+    counter_N = torch.arange(1, num + 1, device=key_B.device, dtype=torch.int64) * _GOLDEN
+    bits_BN = _mix(key_B[:, None] + counter_N)
+    return _shift_right(bits_BN, 40).to(torch.float32) * (1.0 / (1 << 24))
+
+
+def gaussian(key_B: Tensor, num: int) -> Tensor:
+    """Return standard normal numbers by the Box-Muller transform.
+
+    Args:
+        key_B: Keys [B] from ``keys_for``.
+        num: Numbers per sample N.
+
+    Returns:
+        float32 [B, N].
+    """
+    half = (num + 1) // 2
+    counter_N = torch.arange(1, half + 1, device=key_B.device, dtype=torch.int64) * _GOLDEN
+    bits_BN = _mix(key_B[:, None] + counter_N)
+    high_BN = (_shift_right(bits_BN, 33)).to(torch.float32) + 1.0
+    low_BN = (bits_BN & _LOW_32).to(torch.float32)
+    radius_BN = torch.sqrt(-2.0 * torch.log(high_BN * (1.0 / (1 << 31))).clamp(max=0.0))
+    angle_BN = low_BN * (2.0 * math.pi / (1 << 32))
+    pairs = torch.cat([radius_BN * torch.cos(angle_BN), radius_BN * torch.sin(angle_BN)], dim=1)
+    return pairs[:, :num]
+
+
+def gaussian_like(x_BX: Tensor, key_B: Tensor) -> Tensor:
+    """Return standard normal noise of the shape and dtype of a batch [B, ...]."""
+    num = math.prod(x_BX.shape[1:])
+    return gaussian(key_B, num).reshape(x_BX.shape).to(x_BX.dtype)

@@ -1,0 +1,345 @@
+"""The words of the system as types: statuses, splits, label spaces, decode specifications, batches and ids."""
+
+# B samples, C classes.
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from mke_ray.errors import ConfigError
+
+FORMAT_VERSION = 1
+
+
+class Status(StrEnum):
+    """What became of one input; every input has exactly one."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    BAD = "bad"
+    RETRY = "retry"
+
+
+class Split(StrEnum):
+    """The role of a sample in a run."""
+
+    LABELLED = "labelled"
+    UNLABELED = "unlabeled"
+    PROBE = "probe"
+    TEST = "test"
+
+
+class LabelKind(StrEnum):
+    """How many classes one sample may have."""
+
+    SINGLE = "single"
+    MULTI = "multi"
+    DENSE = "dense"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpace:
+    """Names of the classes in logit order, and how many of them one sample may have.
+
+    Args:
+        classes: Class names in the order of the logits.
+        kind: ``single``, ``multi`` (many at once) or ``dense`` (one per pixel).
+        ignore: Label value that counts for nothing, for dense labels.
+    """
+
+    classes: tuple[str, ...]
+    kind: LabelKind = LabelKind.SINGLE
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the classes can be told apart."""
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(
+                f"label space needs at least two distinct classes, found {list(self.classes)}"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.classes)
+
+    def index(self, name: str) -> int:
+        """Return the logit index of a class name.
+
+        Raises:
+            ConfigError: The name is not a class.
+        """
+        try:
+            return self.classes.index(name)
+        except ValueError:
+            raise ConfigError(
+                f"label {name!r} is not one of the classes {list(self.classes)}"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that ``from_dict`` reads back."""
+        return {"classes": list(self.classes), "kind": str(self.kind), "ignore": self.ignore}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "LabelSpace":
+        """Build a label space from plain data."""
+        return cls(tuple(plain["classes"]), LabelKind(plain["kind"]), plain.get("ignore"))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSpec:
+    """What is stored of a video stream: a few JPEG frames, decoded as uint8 [T, H, W, 3].
+
+    Args:
+        num_frames: Frames stored per sample T, taken at uniform times over the span.
+        height: Stored height in pixels.
+        width: Stored width in pixels.
+        quality: JPEG quality, 1 to 100.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    quality: int = 90
+    kind: str = "video"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpec:
+    """What is stored of a sound stream: 16-bit mono samples, decoded as float32 [N] in [-1, 1].
+
+    Args:
+        sample_rate_hz: Stored sample rate.
+        seconds: Stored duration from the start of the span; shorter sound is padded with zeros.
+    """
+
+    sample_rate_hz: int
+    seconds: float
+    kind: str = "audio"
+
+    @property
+    def num_samples(self) -> int:
+        """Stored samples per clip N."""
+        return round(self.sample_rate_hz * self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What is stored of a row of features: float32 [D].
+
+    Args:
+        num_features: Number of features D.
+    """
+
+    num_features: int
+    kind: str = "features"
+
+
+ModalitySpec: TypeAlias = VideoSpec | AudioSpec | FeatureSpec
+DecodeSpec: TypeAlias = dict[str, ModalitySpec]
+
+_MODALITY_SPECS: dict[str, type[VideoSpec] | type[AudioSpec] | type[FeatureSpec]] = {
+    "video": VideoSpec,
+    "audio": AudioSpec,
+    "features": FeatureSpec,
+}
+
+
+def decode_spec_from_dict(plain: Mapping[str, Mapping[str, Any]]) -> DecodeSpec:
+    """Build the decode specification of every modality from plain data.
+
+    Args:
+        plain: ``{modality: {"kind": "video" | "audio" | "features", ...}}``.
+
+    Raises:
+        ConfigError: A kind or a key is unknown.
+    """
+    spec: DecodeSpec = {}
+    for modality, keys in plain.items():
+        kind = keys.get("kind")
+        if kind not in _MODALITY_SPECS:
+            raise ConfigError(
+                f"decode.{modality}.kind is {kind!r}; choose one of {sorted(_MODALITY_SPECS)}"
+            )
+        try:
+            spec[modality] = _MODALITY_SPECS[kind](**keys)
+        except TypeError as error:
+            raise ConfigError(f"decode.{modality}: {error}") from None
+    return spec
+
+
+def decode_spec_to_dict(spec: DecodeSpec) -> dict[str, dict[str, Any]]:
+    """Return plain data that ``decode_spec_from_dict`` reads back."""
+    return {modality: asdict(one) for modality, one in spec.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One sample of the manifest.
+
+    Args:
+        sample_id: Stable hash of the key and the span.
+        unit: Id of the unit that the sample belongs to.
+        key: Path relative to the root of the source, or an absolute URI.
+        size: Size of the object in bytes, -1 where there is none.
+        etag: Version of the object as its store names it, "" where unknown.
+        start_s: Start of the span in seconds, None for the whole object.
+        end_s: End of the span in seconds, None for the whole object.
+        group: Who or what the sample comes from.
+        split: Role of the sample.
+        labels: Indices of the true classes; None where unknown.
+    """
+
+    sample_id: int
+    unit: str
+    key: str
+    size: int
+    etag: str
+    start_s: float | None
+    end_s: float | None
+    group: str
+    split: str
+    labels: tuple[int, ...] | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What an objective sees of one micro batch.
+
+    Args:
+        sample_id_B: Sample ids [B], int64.
+        arrays: Per modality an array [B, ...] as stored; rows of a missing modality are zero.
+        present: Per modality whether the sample has it [B], bool.
+        target_BC: Teacher probabilities or one-hot true labels [B, C]; zero rows where none.
+        weight_B: Weight of each sample [B], float32.
+        epoch: Epoch of the batch; with the seed and the sample id it determines views and noise.
+        seed: Seed of the fit.
+    """
+
+    sample_id_B: Tensor
+    arrays: dict[str, Tensor]
+    present: dict[str, Tensor]
+    target_BC: Tensor
+    weight_B: Tensor
+    epoch: int = 0
+    seed: int = 0
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples B."""
+        return int(self.sample_id_B.shape[0])
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch with every tensor on a device."""
+        return Batch(
+            self.sample_id_B.to(device),
+            {name: array.to(device) for name, array in self.arrays.items()},
+            {name: array.to(device) for name, array in self.present.items()},
+            self.target_BC.to(device),
+            self.weight_B.to(device),
+            self.epoch,
+            self.seed,
+        )
+
+
+@dataclass(slots=True)
+class StatusCounts:
+    """How many inputs ended in each status."""
+
+    ok: int = 0
+    partial: int = 0
+    bad: int = 0
+    retry: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """All inputs counted."""
+        return self.ok + self.partial + self.bad + self.retry
+
+    def add(self, other: "StatusCounts") -> None:
+        """Add another count to this one."""
+        self.ok += other.ok
+        self.partial += other.partial
+        self.bad += other.bad
+        self.retry += other.retry
+        for reason, number in other.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + number
+
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64()),
+        pa.field("end_s", pa.float64()),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("labels", pa.list_(pa.int32())),
+    ]
+)
+
+LABELS_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("logits", pa.list_(pa.float32())),
+    ]
+)
+
+
+def samples_schema(modalities: Iterable[str]) -> pa.Schema:
+    """Return the schema of a sample store.
+
+    Each modality ``m`` has a column ``m`` of encoded pieces (one JPEG per frame, one block of
+    16-bit sound, one block of float32 features; null where missing) and ``m_status``, which is
+    ``"ok"`` or the reason why the modality is missing.
+    """
+    fields = [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+    for modality in modalities:
+        fields.append(pa.field(modality, pa.list_(pa.binary())))
+        fields.append(pa.field(f"{modality}_status", pa.string(), nullable=False))
+    return pa.schema(fields)
+
+
+def sample_id(key: str, start_s: float | None = None, end_s: float | None = None) -> int:
+    """Return the stable id of a sample: a signed 64-bit hash of its key and span.
+
+    Args:
+        key: Path relative to the root of its source, so that a moved bucket is the same data.
+        start_s: Start of the span in seconds, None for the whole object.
+        end_s: End of the span in seconds, None for the whole object.
+    """
+    text = json.dumps([key, start_s, end_s])
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def unit_id(sample_ids: Iterable[int]) -> str:
+    """Return the deterministic id of a unit: 16 hex digits over its sample ids in order."""
+    joined = ",".join(str(one) for one in sample_ids)
+    return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
+
+
+def fingerprint(spec: object) -> str:
+    """Return 16 hex digits that change whenever plain data changes.
+
+    Args:
+        spec: Anything that JSON can carry; the order of keys does not matter.
+    """
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,309 @@
+"""Files of a run under one root, on a local disk or in an object store, with create-if-absent."""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import posixpath
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import fsspec
+import tenacity
+from botocore import exceptions as botocore_exceptions
+from botocore.exceptions import BotoCoreError
+from fsspec.implementations.local import LocalFileSystem
+
+from mke_ray.errors import ConfigError, StoreError
+
+_RETRY_SECONDS = 30.0
+_TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO}
+_CONNECTION_ERRORS = (
+    botocore_exceptions.ConnectionError,
+    botocore_exceptions.HTTPClientError,
+    botocore_exceptions.IncompleteReadError,
+)
+_PRECONDITION_CODES = ("PreconditionFailed", "412")
+_PROBE = ".probe-"
+_S3_PREFIXES = ("s3://", "s3a://")
+
+_Result = TypeVar("_Result")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder, local or in an object store, and the way to reach it; cheap to send to workers.
+
+    Args:
+        uri: Local path or URI such as ``s3://bucket/prefix``.
+        options: Options of the file system that fsspec picks for the URI. Credentials are better
+            left to the environment, where they are neither logged nor stored.
+    """
+
+    uri: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def child(self, *parts: str) -> "Root":
+        """Return the folder below this one."""
+        return Root(posixpath.join(self.uri, *parts), self.options)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files lie on a local (or mounted) disk."""
+        return isinstance(self._open()[0], LocalFileSystem)
+
+    def path(self, name: str = "") -> str:
+        """Return the path of a file as its file system wants it, without the protocol."""
+        base = self._open()[1]
+        return posixpath.join(base, name) if name else base
+
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        """Return the fsspec file system of this root; one instance per process."""
+        return self._open()[0]
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: The store did not answer, also after retries.
+        """
+        path = self.path(name)
+        return _retried(lambda: self.filesystem().cat_file(path), f"reading {path}")
+
+    def exists(self, name: str = "") -> bool:
+        """Return whether a file, or anything below a folder, exists now."""
+        path = self.path(name)
+        self.filesystem().invalidate_cache()
+        return bool(_retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file at once; readers see the old or the new content, never a part."""
+        path = self.path(name)
+        if not self.is_local:
+            _retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
+            return
+        os.replace(_write_temporary(path, content), path)
+        _sync_folder(path)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file only if it does not exist; the first writer wins.
+
+        A request to an object store that is repeated because its answer was lost may find the file
+        that it made itself. A caller for whom this matters puts something of its own into the
+        content and looks, after a False, whose file it is.
+
+        Returns:
+            True when this call made the file, False when it was there already.
+        """
+        path = self.path(name)
+        if not self.is_local:
+            filesystem = self.filesystem()
+            return _retried(lambda: _create_remote(filesystem, path, content), f"creating {path}")
+        temporary = _write_temporary(path, content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        _sync_folder(path)
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        path = self.path(name)
+        with contextlib.suppress(FileNotFoundError):
+            _retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
+
+    def names(self, below: str = "", *, recursive: bool = True) -> Iterator[str]:
+        """Yield the names of all files below a folder, relative to this root, in sorted order.
+
+        Files that are being written are left out. A folder that does not exist has no files.
+
+        Args:
+            below: The folder.
+            recursive: Whether to go into the folders below it.
+        """
+        top, base = self.path(below), self.path()
+        if self.is_local:
+            paths = _local_files(top, recursive=recursive)
+        else:
+            filesystem = self.filesystem()
+            paths = _retried(lambda: _remote_files(filesystem, top, recursive), f"listing {top}")
+        for path in sorted(paths):
+            if not _is_temporary(path):
+                yield posixpath.relpath(path, base)
+
+    def check_create_only(self) -> None:
+        """Prove that the store refuses to overwrite a file that is created a second time.
+
+        Raises:
+            StoreError: The store overwrites silently, so two workers could both win.
+        """
+        name = f"{_PROBE}{uuid.uuid4().hex}"
+        try:
+            first = self.create(name, b"first")
+            second = self.create(name, b"second")
+            kept = self.read(name)
+        except OSError as error:
+            raise StoreError(
+                f"{self.uri} cannot be written to: {error}; check the path, the endpoint "
+                "(AWS_ENDPOINT_URL), the credentials, and that the store has create-if-absent "
+                "(hard links on a mounted disk)"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.delete(name)
+        if not first or second or kept != b"first":
+            raise StoreError(
+                f"{self.uri} ignores conditional writes (If-None-Match), so labels could be "
+                "doubled; use another store, or set storage.single_driver=true and make sure "
+                "that only one driver and no stale worker writes to it"
+            )
+
+    def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """Return the file system and the path of this root on it."""
+        options = json.dumps(dict(self.options), sort_keys=True)
+        return _open_filesystem(self.uri, options, os.getpid())
+
+
+def open_root(uri: str, options: Mapping[str, Any] | None = None) -> Root:
+    """Return the root for a local path or URI.
+
+    Args:
+        uri: Local path (made absolute, so that workers agree) or URI.
+        options: Options of the fsspec file system.
+
+    Raises:
+        ConfigError: No installed file system serves the URI.
+    """
+    if "://" not in uri:
+        uri = os.path.abspath(os.path.expanduser(uri))
+    root = Root(uri, dict(options or {}))
+    try:
+        root.filesystem()
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"root={uri}: {error}") from error
+    return root
+
+
+@lru_cache(maxsize=256)
+def _open_filesystem(
+    uri: str, options_json: str, process_id: int
+) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Open a file system once per root and process; a client does not survive a fork."""
+    del process_id
+    options = json.loads(options_json)
+    if uri.startswith(_S3_PREFIXES):
+        options.setdefault("use_listings_cache", False)  # other workers write all the time
+    filesystem, path = fsspec.core.url_to_fs(uri, **options)
+    return filesystem, str(path)
+
+
+def _write_temporary(path: str, content: bytes) -> str:
+    """Write a file beside its final place, durable, and return its name."""
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def _sync_folder(path: str) -> None:
+    """Make the name of a new file as durable as its content."""
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_temporary(path: str) -> bool:
+    """Return whether a file is one that is being written or probed."""
+    name = posixpath.basename(path)
+    return name.startswith(_PROBE) or (name.startswith(".") and name.endswith(".tmp"))
+
+
+def _local_files(top: str, *, recursive: bool) -> Iterator[str]:
+    """Yield the paths of the files below a local folder."""
+    for folder, folders, files in os.walk(top, onerror=_raise_unless_absent):
+        if not recursive:
+            folders.clear()
+        for name in files:
+            yield os.path.join(folder, name)
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    """Let a folder that does not exist count as empty, and nothing else."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _remote_files(filesystem: fsspec.AbstractFileSystem, top: str, recursive: bool) -> list[str]:
+    """Return the paths of the objects below a prefix, by flat listing where that is all of them."""
+    if recursive:
+        found = filesystem.find(top, detail=True).values()
+    else:
+        try:
+            found = filesystem.ls(top, detail=True)
+        except FileNotFoundError:
+            return []
+    return [str(one["name"]) for one in found if one["type"] == "file"]
+
+
+def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> bool:
+    """Create an object with a conditional put."""
+    try:
+        filesystem.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        response = getattr(error.__cause__, "response", None) or {}
+        if response.get("Error", {}).get("Code") in _PRECONDITION_CODES:
+            return False
+        raise
+    return True
+
+
+def _retried(action: Callable[[], _Result], what: str) -> _Result:
+    """Do something with a store, again while it fails in a way that passes.
+
+    Raises:
+        OSError: It still fails after ``_RETRY_SECONDS``, or fails in a way that does not pass.
+    """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_transient),
+        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0),
+        stop=tenacity.stop_after_delay(_RETRY_SECONDS),
+        before_sleep=lambda state: _logger.warning(
+            "%s failed, trying again: %s", what, _why(state)
+        ),
+        reraise=True,
+    )
+    try:
+        return retrying(action)
+    except BotoCoreError as error:
+        raise OSError(errno.EIO, f"{what}: {error}") from error
+
+
+def _why(state: tenacity.RetryCallState) -> BaseException | None:
+    """Return the error of a failed try."""
+    return state.outcome.exception() if state.outcome else None
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Return whether an error can pass by itself."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in _TRANSIENT_ERRNOS
+    return isinstance(error, _CONNECTION_ERRORS)

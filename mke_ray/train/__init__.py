@@ -1,0 +1,1 @@
+"""The feed, the loop, the engines and what launches fits."""
