@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mke_ray.errors import ConfigError, MkeRayError
 
-CONFIG_DIR = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "conf")
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
 _UNHELPFUL = ("object_type", "reference_type", "Config search path", "provider=", "To append")
@@ -264,7 +263,7 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     Args:
         spec: ``{"_target_": "package.Class", **arguments}``; nested specifications are built too.
         expect: Type or runtime-checkable Protocol that the result must be.
-        extra: Further keyword arguments, which win over the specification's.
+        extra: Further keyword arguments, of any type, which win over the specification's.
 
     Raises:
         ConfigError: There is no such class, its arguments do not fit, or it is of another type.
@@ -273,12 +272,14 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     if not isinstance(target, str):
         raise ConfigError(f"_target_ is missing in {dict(spec)}; name a class as package.Class")
     try:
-        built = instantiate(dict(spec), _convert_="all", **extra)
+        built = instantiate(dict(spec), _convert_="all", _partial_=True)(**extra)
     except HydraException as error:
         cause = error.__cause__ or error
         if isinstance(cause, MkeRayError):
             raise cause from None
         raise ConfigError(f"_target_={target}: {_one_line(cause)}") from error
+    except TypeError as error:
+        raise ConfigError(f"_target_={target}: {_one_line(error)}") from error
     if expect is not None and not isinstance(built, expect):
         raise ConfigError(f"_target_={target} is not a {expect.__name__}")
     return built
@@ -345,12 +346,13 @@ def run_job(stages: Callable[[list[JobConfig]], None], job_file: str) -> None:
 
     Args:
         stages: What the job does with one configuration per draw of the data.
-        job_file: ``__file__`` of the job, for its help text.
+        job_file: ``__file__`` of the job; ``conf/`` lies beside its folder.
     """
+    config_dir = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(job_file))), "conf")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register_schema()
 
-    @hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="config")
+    @hydra.main(version_base="1.3", config_path=config_dir, config_name="config")
     def main(cfg: DictConfig) -> None:
         try:
             drawn = jobs_from(cfg)

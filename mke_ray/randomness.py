@@ -16,14 +16,14 @@ _LOW_64 = (1 << 64) - 1
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Shift a signed 64-bit tensor as if it were unsigned."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _mix(x: Tensor) -> Tensor:
-    """Scramble 64-bit integers (the finalizer of MurmurHash3)."""
-    x = (x ^ _shift_right(x, 33)) * _MULTIPLY_1
-    x = (x ^ _shift_right(x, 33)) * _MULTIPLY_2
-    return x ^ _shift_right(x, 33)
+def _mix_(x: Tensor) -> Tensor:
+    """Scramble 64-bit integers in place (the finalizer of MurmurHash3)."""
+    x.bitwise_xor_(_shift_right(x, 33)).mul_(_MULTIPLY_1)
+    x.bitwise_xor_(_shift_right(x, 33)).mul_(_MULTIPLY_2)
+    return x.bitwise_xor_(_shift_right(x, 33))
 
 
 def mix_integers(*numbers: int) -> int:
@@ -49,7 +49,7 @@ def keys_for(sample_id_B: Tensor, *, seed: int, epoch: int, stream: int) -> Tens
     Returns:
         Keys [B], int64.
     """
-    return _mix(_mix(sample_id_B) + mix_integers(seed, epoch, stream))
+    return _mix_(_mix_(sample_id_B.clone()) + mix_integers(seed, epoch, stream))
 
 
 def uniform(key_B: Tensor, num: int) -> Tensor:
@@ -63,8 +63,8 @@ def uniform(key_B: Tensor, num: int) -> Tensor:
         float32 [B, N].
     """
     counter_N = torch.arange(1, num + 1, device=key_B.device, dtype=torch.int64) * _GOLDEN
-    bits_BN = _mix(key_B[:, None] + counter_N)
-    return _shift_right(bits_BN, 40).to(torch.float32) * (1.0 / (1 << 24))
+    bits_BN = _mix_(key_B[:, None] + counter_N)
+    return _shift_right(bits_BN, 40).to(torch.float32).mul_(1.0 / (1 << 24))
 
 
 def gaussian(key_B: Tensor, num: int) -> Tensor:
@@ -79,12 +79,11 @@ def gaussian(key_B: Tensor, num: int) -> Tensor:
     """
     half = (num + 1) // 2
     counter_N = torch.arange(1, half + 1, device=key_B.device, dtype=torch.int64) * _GOLDEN
-    bits_BN = _mix(key_B[:, None] + counter_N)
-    high_BN = (_shift_right(bits_BN, 33)).to(torch.float32) + 1.0
-    low_BN = (bits_BN & _LOW_32).to(torch.float32)
-    radius_BN = torch.sqrt(-2.0 * torch.log(high_BN * (1.0 / (1 << 31))).clamp(max=0.0))
-    angle_BN = low_BN * (2.0 * math.pi / (1 << 32))
-    pairs = torch.cat([radius_BN * torch.cos(angle_BN), radius_BN * torch.sin(angle_BN)], dim=1)
+    bits_BN = _mix_(key_B[:, None] + counter_N)
+    radius_BN = _shift_right(bits_BN, 33).to(torch.float32).add_(1.0).mul_(1.0 / (1 << 31))
+    radius_BN.log_().mul_(-2.0).clamp_(min=0.0).sqrt_()
+    angle_BN = bits_BN.bitwise_and_(_LOW_32).to(torch.float32).mul_(2.0 * math.pi / (1 << 32))
+    pairs = torch.cat([torch.cos(angle_BN).mul_(radius_BN), angle_BN.sin_().mul_(radius_BN)], dim=1)
     return pairs[:, :num]
 
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import fsspec
 import tenacity
@@ -74,7 +74,8 @@ class Root:
             OSError: The store did not answer, also after retries.
         """
         path = self.path(name)
-        return _retried(lambda: self.filesystem().cat_file(path), f"reading {path}")
+        filesystem = self.filesystem()
+        return cast(bytes, _retried(lambda: filesystem.cat_file(path), f"reading {path}"))
 
     def exists(self, name: str = "") -> bool:
         """Return whether a file, or anything below a folder, exists now."""
@@ -251,7 +252,7 @@ def _raise_unless_absent(error: OSError) -> None:
 def _remote_files(filesystem: fsspec.AbstractFileSystem, top: str, recursive: bool) -> list[str]:
     """Return the paths of the objects below a prefix, by flat listing where that is all of them."""
     if recursive:
-        found = filesystem.find(top, detail=True).values()
+        found = cast(dict[str, dict[str, Any]], filesystem.find(top, detail=True)).values()
     else:
         try:
             found = filesystem.ls(top, detail=True)

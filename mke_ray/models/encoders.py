@@ -2,7 +2,8 @@
 
 # B samples, T frames, H height, W width, N sound samples, F bands, D features, K channels, X any.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -116,7 +117,7 @@ class LogMelEncoder(nn.Module):
         sample_rate_hz: int,
         num_mels: int = 64,
         n_fft: int = 512,
-        hop: int = 128,
+        hop: int = 256,
         channels: Sequence[int] = (64, 64),
         num_features: int = 64,
         normalise: bool = True,
@@ -138,16 +139,13 @@ class LogMelEncoder(nn.Module):
 
     def raw(self, x_BN: Tensor) -> Tensor:
         """Return the log-mel spectrogram [B, 1, F, T] of sound [B, N] in [-1, 1]."""
-        x_BN = x_BN.to(torch.float32)
-        missing = self.n_fft // 2 + 1 - x_BN.shape[1]
-        if missing > 0:  # the transform mirrors half a window at each end
-            x_BN = nn.functional.pad(x_BN, (0, missing))
-        spectrum = torch.stft(
-            x_BN, self.n_fft, self.hop, window=self.get_buffer("window"), return_complex=True
-        )
-        power = spectrum.real.square() + spectrum.imag.square()
-        mels_BFT = self.get_buffer("filters") @ (power / self.n_fft)
-        return torch.log(mels_BFT + POWER_FLOOR).unsqueeze(1)
+        half = self.n_fft // 2
+        x_BN = nn.functional.pad(x_BN.to(torch.float32), (half, half))
+        windows_BTN = x_BN.unfold(1, self.n_fft, self.hop) * self.get_buffer("window")
+        spectrum = torch.fft.rfft(windows_BTN)
+        power = (spectrum.real.square() + spectrum.imag.square()) / self.n_fft
+        mels_BTF = power @ self.get_buffer("filters").T
+        return torch.log(mels_BTF + POWER_FLOOR).transpose(1, 2).unsqueeze(1)
 
     @torch.no_grad()
     def represent(self, x_BX: Tensor) -> Tensor:
@@ -185,7 +183,7 @@ class FeatureEncoder(nn.Module):
         self.needs: dict[str, Any] = {"kind": "features", "num_features": num_inputs}
         self.normaliser = Normaliser(num_inputs, axis=1, enabled=normalise)
         layers: list[nn.Module] = []
-        for width_in, width in zip([num_inputs, *hidden], hidden, strict=False):
+        for width_in, width in pairwise([num_inputs, *hidden]):
             layers += [nn.Linear(width_in, width), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
@@ -206,7 +204,7 @@ class FeatureEncoder(nn.Module):
 def _frame_convolutions(channels: Sequence[int]) -> nn.Sequential:
     """Return the convolutions over one frame; small frames are padded, never refused."""
     layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 6, stride=4, padding=2), nn.ReLU()]
-    for width_in, width in zip(channels, channels[1:], strict=False):
+    for width_in, width in pairwise(channels):
         layers += [nn.Conv2d(width_in, width, 3, stride=2, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -214,7 +212,7 @@ def _frame_convolutions(channels: Sequence[int]) -> nn.Sequential:
 def _sound_convolutions(num_mels: int, channels: Sequence[int]) -> nn.Sequential:
     """Return the convolutions over time."""
     layers: list[nn.Module] = []
-    for width_in, width in zip([num_mels, *channels], channels, strict=False):
+    for width_in, width in pairwise([num_mels, *channels]):
         layers += [nn.Conv1d(width_in, width, 3, stride=2, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)
 
@@ -224,7 +222,7 @@ def _project(num_pooled: int, num_features: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(num_pooled), nn.Linear(num_pooled, num_features), nn.ReLU())
 
 
-def _check_sizes(modality: str, sizes: dict[str, Sequence[int]]) -> None:
+def _check_sizes(modality: str, sizes: Mapping[str, Sequence[int]]) -> None:
     """Raise unless every key holds at least one number and all are positive."""
     for key, numbers in sizes.items():
         if not numbers or min(numbers) < 1:

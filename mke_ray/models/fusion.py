@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
 
-MASKED_SCORE = -1e9
-
 
 @runtime_checkable
 class Fusion(Protocol):
@@ -88,7 +86,8 @@ class GatedFusion(nn.Module):
         )
         present_BM = torch.stack([present[name] for name in filled], dim=1)
         score_BM = self.gate(torch.cat(list(filled.values()), dim=1))
-        gate_BM = torch.softmax(score_BM.masked_fill(~present_BM, MASKED_SCORE), dim=1)
+        lowest = torch.finfo(score_BM.dtype).min  # not -inf: a row may have no modality at all
+        gate_BM = torch.softmax(score_BM.masked_fill(~present_BM, lowest), dim=1)
         return (gate_BM[:, :, None] * value_BMD).sum(dim=1)
 
 
@@ -145,7 +144,7 @@ class FilmFusion(nn.Module):
     Args:
         num_features_in: Features D_m of each modality.
         num_features: Fused features D.
-        condition: The modality that conditions the others; the first one by default.
+        condition: The modality that conditions the others; the first by name by default.
 
     Source:
         Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI 2018.
@@ -159,7 +158,7 @@ class FilmFusion(nn.Module):
         condition: str | None = None,
     ) -> None:
         super().__init__()
-        self.condition = condition or next(iter(num_features_in))
+        self.condition = condition or min(num_features_in)
         if self.condition not in num_features_in:
             raise ConfigError(
                 f"student.fusion.condition={condition!r} is no modality of the student; "
@@ -186,7 +185,7 @@ class FilmFusion(nn.Module):
 
 
 class _Placeholders(nn.Module):
-    """Replace the features of missing modalities by learned ones."""
+    """Replace the features of missing modalities by learned ones; modalities in order of name."""
 
     def __init__(self, num_features_in: Mapping[str, int]) -> None:
         super().__init__()
@@ -195,10 +194,10 @@ class _Placeholders(nn.Module):
         )
 
     def forward(self, features: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return features of every modality, in the fixed order of the modalities."""
+        """Return features of every modality, always in the same order."""
         return {
-            name: torch.where(present[name][:, None], features[name], placeholder_D)
-            for name, placeholder_D in self.placeholder.items()
+            name: torch.where(present[name][:, None], features[name], self.placeholder[name])
+            for name in sorted(self.placeholder.keys())
         }
 
 

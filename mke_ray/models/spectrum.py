@@ -6,9 +6,7 @@ from torch import Tensor
 from mke_ray.errors import ConfigError
 
 
-def mel_filters(
-    sample_rate_hz: int, *, n_fft: int, num_mels: int, low_hz: float = 60.0
-) -> Tensor:
+def mel_filters(sample_rate_hz: int, *, n_fft: int, num_mels: int, low_hz: float = 60.0) -> Tensor:
     """Return triangular filters from a power spectrum to mel bands.
 
     A triangle narrower than a step of the spectrum would miss every bin, so that low bands would
@@ -43,7 +41,7 @@ def mel_filters(
     rise_hz = (corner_hz[1:-1] - corner_hz[:-2]).clamp(min=step_hz)[:, None]
     fall_hz = (corner_hz[2:] - corner_hz[1:-1]).clamp(min=step_hz)[:, None]
     offset_hz = bin_hz[None] - centre_hz
-    triangles = (1.0 - torch.where(offset_hz < 0, -offset_hz / rise_hz, offset_hz / fall_hz))
+    triangles = 1.0 - torch.where(offset_hz < 0, -offset_hz / rise_hz, offset_hz / fall_hz)
     triangles = triangles.clamp(min=0.0)
     return (triangles / triangles.sum(dim=1, keepdim=True)).to(torch.float32)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from mke_ray.config import CONFIG_DIR, JobConfig, build, check_targets, jobs_from, register_schema
+from mke_ray.config import JobConfig, build, check_targets, jobs_from, register_schema
 from mke_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("
 
 def composed(*overrides: str) -> list[JobConfig]:
     register_schema()
-    with initialize_config_dir(CONFIG_DIR, version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return jobs_from(compose("config", overrides=list(overrides)))
 
 

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Starts a Ray head with its dashboard on this machine and prints how to submit to it and how to stop it.
+#
+# Usage: cluster/local_head.sh [FOLDER]     FOLDER holds the token, the logs and the process ids.
+# Environment: RAY_PORT (6399), DASHBOARD_PORT (8365), NUM_CPUS (twice the cores, at least four).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=${1:-outputs/local-cluster}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+port=${RAY_PORT:-6399}
+dashboard_port=${DASHBOARD_PORT:-8365}
+cores=$(nproc)
+num_cpus=${NUM_CPUS:-$((cores * 2 < 4 ? 4 : cores * 2))}
+
+umask 077
+[ -s "$folder/token" ] || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$folder/token"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token"
+export RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
+export PATH="$PWD/.venv/bin:$PATH" # entry points of jobs are looked up on this PATH
+
+# --block keeps the head in one process tree, so that it can be stopped by its own process id.
+setsid ray start --head --block --port="$port" --num-cpus="$num_cpus" \
+  --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port" \
+  --temp-dir="${RAY_TEMP_DIR:-/tmp/mke_ray_$port}" > "$folder/head.log" 2>&1 &
+echo $! > "$folder/head.pid"
+
+for _ in $(seq 120); do
+  if ray job list --address "http://127.0.0.1:$dashboard_port" > /dev/null 2>&1; then
+    cat <<EOF
+The cluster is up; its dashboard is http://127.0.0.1:$dashboard_port
+Submit:  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token
+         ray job submit --address http://127.0.0.1:$dashboard_port --working-dir . \\
+           --runtime-env cluster/runtime_env.yaml -- python jobs/expand.py root=$PWD/outputs/submitted
+Stop:    kill -- -$(cat "$folder/head.pid")
+EOF
+    exit 0
+  fi
+  kill -0 "$(cat "$folder/head.pid")" 2> /dev/null || break
+  sleep 1
+done
+echo "The head did not start; its log is $folder/head.log" >&2
+exit 1

@@ -1,0 +1,83 @@
+"""How one modality of one sample is stored: JPEG frames, 16-bit sound, float32 features."""
+
+# T frames, H height, W width, N sound samples, D features.
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from mke_ray.errors import StoreError
+from mke_ray.schema import AudioSpec, FeatureSpec, ModalitySpec, VideoSpec
+
+_PCM_SCALE = 32767.0
+
+
+def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
+    """Return the stored pieces of one array.
+
+    Args:
+        array: As ``decode_modality`` returns it.
+        spec: Its specification.
+
+    Raises:
+        StoreError: The array has another shape than the specification says.
+    """
+    _check_shape(array, spec)
+    if isinstance(spec, VideoSpec):
+        return [_encode_jpeg(frame_HWC, spec.quality) for frame_HWC in array]
+    if isinstance(spec, AudioSpec):
+        scaled_N = np.rint(np.clip(array, -1.0, 1.0) * _PCM_SCALE)
+        return [scaled_N.astype("<i2").tobytes()]
+    return [array.astype("<f4").tobytes()]
+
+
+def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
+    """Return the array that was stored.
+
+    Args:
+        pieces: What ``encode_modality`` returned.
+        spec: The same specification.
+
+    Returns:
+        Video uint8 [T, H, W, 3], sound float32 [N] in [-1, 1], or features float32 [D].
+
+    Raises:
+        StoreError: The pieces were made with another specification.
+    """
+    if isinstance(spec, VideoSpec):
+        frames = [np.asarray(Image.open(io.BytesIO(piece))) for piece in pieces]
+        array = np.stack(frames) if frames else np.zeros(0, np.uint8)
+    elif isinstance(spec, AudioSpec):
+        array = np.frombuffer(b"".join(pieces), dtype="<i2").astype(np.float32) / _PCM_SCALE
+    else:
+        array = np.frombuffer(b"".join(pieces), dtype="<f4").astype(np.float32)
+    _check_shape(array, spec)
+    return array
+
+
+def empty_modality(spec: ModalitySpec) -> np.ndarray:
+    """Return the zeros that stand for a missing modality."""
+    dtype = np.uint8 if isinstance(spec, VideoSpec) else np.float32
+    return np.zeros(stored_shape(spec), dtype)
+
+
+def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
+    """Return the shape of one stored array."""
+    if isinstance(spec, VideoSpec):
+        return (spec.num_frames, spec.height, spec.width, 3)
+    return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
+
+
+def _encode_jpeg(frame_HWC: np.ndarray, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame_HWC).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _check_shape(array: np.ndarray, spec: ModalitySpec) -> None:
+    if array.shape != stored_shape(spec):
+        raise StoreError(
+            f"{spec.kind} array has shape {array.shape}, its specification {stored_shape(spec)}; "
+            "samples and specification belong to different stores"
+        )

@@ -1,0 +1,1 @@
+"""Stores of samples and pseudo-labels, and the pass that fills them."""

@@ -1,0 +1,221 @@
+"""Where every unit of a store lies and what became of its rows, compact in memory."""
+
+# N rows of a unit.
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mke_ray.errors import StoreError
+from mke_ray.schema import Status, StatusCounts
+
+STATUS_CODES: tuple[Status, ...] = (Status.OK, Status.PARTIAL, Status.BAD, Status.RETRY)
+NUM_USABLE_CODES = 2  # ok and partial come first
+PRESENT_PREFIX = "present_"
+
+_DIGIT_TO_BYTE = bytes((code - ord("0")) % 256 for code in range(256))
+_CODE_OF_STATUS = {str(status): str(code) for code, status in enumerate(STATUS_CODES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the rows of a unit lie.
+
+    Args:
+        file: Name of the Parquet file below the store.
+        row_group: The row group of the unit.
+        num_rows: Rows of the unit N.
+    """
+
+    file: str
+    row_group: int
+    num_rows: int
+
+
+class Index:
+    """One entry per unit, sorted by unit id, so that it does not depend on who wrote when.
+
+    Args:
+        table: Columns ``unit, split, file, row_group, num_rows, status, reasons`` and one
+            ``present_<modality>`` per modality; ``status`` and ``present_*`` hold one byte per row.
+    """
+
+    __slots__ = ("_columns", "_table", "_units")
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.sort_by("unit").combine_chunks()
+        self._units = np.asarray(self._table.column("unit").to_pylist(), dtype="S")
+        self._columns = {name: self._table.column(name) for name in self._table.column_names}
+
+    def __reduce__(self) -> tuple[type["Index"], tuple[pa.Table]]:
+        """Pickle by the table."""
+        return (Index, (self._table,))
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+        return self._table.num_rows
+
+    def __contains__(self, unit: str) -> bool:
+        """Return whether the store holds a unit."""
+        position = int(np.searchsorted(self._units, unit.encode()))
+        return position < len(self._units) and self._units[position] == unit.encode()
+
+    @property
+    def table(self) -> pa.Table:
+        """The index as a table, sorted by unit."""
+        return self._table
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities whose presence is known per row."""
+        names = self._table.column_names
+        return tuple(n.removeprefix(PRESENT_PREFIX) for n in names if n.startswith(PRESENT_PREFIX))
+
+    def units(self, split: str | None = None) -> list[str]:
+        """Return the unit ids, sorted; of one split where given."""
+        names = self._columns["unit"].to_pylist()
+        if split is None:
+            return names
+        splits = self._columns["split"].to_pylist()
+        return [name for name, other in zip(names, splits, strict=True) if other == split]
+
+    def select(self, units: Iterable[str]) -> "Index":
+        """Return the index of some units only.
+
+        Raises:
+            StoreError: A unit is not in the store.
+        """
+        return Index(self._table.take([self._position(unit) for unit in units]))
+
+    def location(self, unit: str) -> Location:
+        """Return where a unit lies."""
+        row = self._position(unit)
+        columns = self._columns
+        return Location(
+            columns["file"][row].as_py(),
+            columns["row_group"][row].as_py(),
+            columns["num_rows"][row].as_py(),
+        )
+
+    def num_rows(self, unit: str) -> int:
+        """Return the rows of a unit N."""
+        return self._columns["num_rows"][self._position(unit)].as_py()
+
+    def split(self, unit: str) -> str:
+        """Return the split of a unit, "" where the store does not know splits."""
+        return self._columns["split"][self._position(unit)].as_py()
+
+    def status(self, unit: str) -> np.ndarray:
+        """Return one code per row, uint8 [N]: 0 ok, 1 partial, 2 bad, 3 retry."""
+        return self._bytes("status", unit)
+
+    def usable(self, unit: str) -> np.ndarray:
+        """Return whether each row can be trained on, bool [N]: ok or partial."""
+        return self.status(unit) < NUM_USABLE_CODES
+
+    def present(self, unit: str, modality: str) -> np.ndarray:
+        """Return whether each row has a modality, bool [N].
+
+        Raises:
+            StoreError: The store has no such modality.
+        """
+        name = PRESENT_PREFIX + modality
+        if name not in self._columns:
+            raise StoreError(
+                f"modality {modality!r} is not in this store; it has {list(self.modalities)}"
+            )
+        return self._bytes(name, unit).astype(bool)
+
+    def counts(self) -> StatusCounts:
+        """Return how many rows ended in each status, with the reasons."""
+        total = StatusCounts()
+        for code, reasons in zip(self._columns["status"], self._columns["reasons"], strict=True):
+            total.add(counts_of(code.as_py(), json.loads(reasons.as_py() or "{}")))
+        return total
+
+    def to_bytes(self) -> bytes:
+        """Return the index as a Parquet file."""
+        buffer = io.BytesIO()
+        pq.write_table(self._table, buffer, compression="zstd")
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Index":
+        """Read what ``to_bytes`` wrote."""
+        return cls(pq.read_table(pa.BufferReader(content)))
+
+    @classmethod
+    def from_records(cls, records: Iterable[Mapping[str, Any]]) -> "Index":
+        """Build the index from commit records."""
+        rows = [_row(record) for record in records]
+        return cls(pa.Table.from_pylist(rows, schema=_schema(rows)))
+
+    def merged(self, other: "Index") -> "Index":
+        """Return both indexes as one; where both have a unit, the other's entry counts."""
+        keep = [unit not in other for unit in self._columns["unit"].to_pylist()]
+        mine = self._table.filter(pa.array(keep, pa.bool_()))
+        tables = [table for table in (mine, other.table) if table.num_rows]
+        return Index(pa.concat_tables(tables, promote_options="default")) if tables else self
+
+    def _position(self, unit: str) -> int:
+        """Return the row of a unit in the table."""
+        position = int(np.searchsorted(self._units, unit.encode()))
+        if position == len(self._units) or self._units[position] != unit.encode():
+            raise StoreError(f"unit {unit} is not in the store; run the labelling pass to the end")
+        return position
+
+    def _bytes(self, column: str, unit: str) -> np.ndarray:
+        """Return one byte per row of a unit."""
+        return np.frombuffer(self._columns[column][self._position(unit)].as_py(), dtype=np.uint8)
+
+
+def status_digits(statuses: Iterable[str]) -> str:
+    """Return one digit per row, as a commit record holds it."""
+    return "".join(_CODE_OF_STATUS[status] for status in statuses)
+
+
+def digits_to_bytes(digits: str) -> bytes:
+    """Return one byte per digit."""
+    return digits.encode().translate(_DIGIT_TO_BYTE)
+
+
+def counts_of(codes: bytes, reasons: Mapping[str, int]) -> StatusCounts:
+    """Count the status codes of some rows."""
+    ok, partial, bad, retry = (codes.count(code) for code in range(len(STATUS_CODES)))
+    return StatusCounts(ok, partial, bad, retry, dict(reasons))
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of one unit."""
+    present = record.get("present", {})
+    return {
+        "unit": record["unit"],
+        "split": record.get("split", ""),
+        "file": record["file"],
+        "row_group": record["row_group"],
+        "num_rows": record["num_rows"],
+        "status": digits_to_bytes(record.get("status", "0" * record["num_rows"])),
+        "reasons": json.dumps(record["reasons"]) if record.get("reasons") else "",
+        **{PRESENT_PREFIX + name: digits_to_bytes(digits) for name, digits in present.items()},
+    }
+
+
+def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
+    """Return the columns that some entries have."""
+    fields = [
+        pa.field("unit", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("file", pa.string()),
+        pa.field("row_group", pa.int32()),
+        pa.field("num_rows", pa.int32()),
+        pa.field("status", pa.binary()),
+        pa.field("reasons", pa.string()),
+    ]
+    present = sorted({name for row in rows for name in row if name.startswith(PRESENT_PREFIX)})
+    return pa.schema(fields + [pa.field(name, pa.binary()) for name in present])

@@ -1,0 +1,325 @@
+"""A store of units: attempt files, create-only commit records, and the index over them."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import posixpath
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mke_ray.errors import StoreError
+from mke_ray.labels.files import (
+    row_facts,
+    schema_from_text,
+    schema_text,
+    spec_to_bytes,
+    table_to_bytes,
+)
+from mke_ray.labels.index import Index, Location
+from mke_ray.schema import FORMAT_VERSION
+from mke_ray.storage import Root
+
+SPEC_FILE = "spec.json"
+COMMITS = "commits"
+ATTEMPTS = "attempts"
+
+_NUM_READ_THREADS = 16
+_RECORDS_PER_ROUND = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStore:
+    """Tables of units under one root, each written exactly once; cheap to send to workers.
+
+    A unit's table goes to an attempt file of its own; then a small commit record is created if
+    absent. The first record wins, whoever else was writing the unit.
+
+    Args:
+        root: The folder of the store.
+        spec: Plain data that say what the store was made from.
+        schema: Schema of every table.
+    """
+
+    root: Root
+    spec: Mapping[str, Any]
+    schema: pa.Schema
+
+    @classmethod
+    def open_or_create(
+        cls, root: Root, *, spec: Mapping[str, Any], schema: pa.Schema
+    ) -> "UnitStore":
+        """Open a store, or begin it.
+
+        Args:
+            root: The folder of the store.
+            spec: Plain JSON data that say what the store is made from.
+            schema: Schema of every table.
+
+        Raises:
+            StoreError: The folder holds a store that was made from something else.
+        """
+        plain = json.loads(json.dumps(spec))
+        wanted = cls(root, plain, schema)
+        if root.create(SPEC_FILE, spec_to_bytes(plain, schema)):
+            return wanted
+        found = cls.open(root)
+        if found.spec != plain or not found.schema.equals(schema):
+            raise StoreError(_explain_other_spec(found, wanted))
+        return found
+
+    @classmethod
+    def open(cls, root: Root) -> "UnitStore":
+        """Open a store that exists.
+
+        Raises:
+            StoreError: There is none, or it has another format version.
+        """
+        try:
+            plain = json.loads(root.read(SPEC_FILE))
+        except FileNotFoundError:
+            raise StoreError(f"{root.uri} holds no store ({SPEC_FILE} is missing)") from None
+        if plain["format_version"] != FORMAT_VERSION:
+            raise StoreError(
+                f"{root.uri} has format version {plain['format_version']}, this mke_ray reads "
+                f"{FORMAT_VERSION}; use the version that wrote it or another root"
+            )
+        return cls(root, plain["spec"], schema_from_text(plain["schema"]))
+
+    def commit(self, unit: str, table: pa.Table, facts: Mapping[str, Any] | None = None) -> bool:
+        """Write the table of a unit and claim the unit.
+
+        Args:
+            unit: Id of the unit.
+            table: Its rows, of the store's schema.
+            facts: More plain data for the commit record, for example ``split`` and ``reasons``.
+
+        Returns:
+            True when this call committed the unit, False when somebody was first; then this
+            attempt is deleted and the other's table is what ``read`` returns.
+
+        Raises:
+            StoreError: The table is not of the store's schema.
+        """
+        self._check_schema(unit, table)
+        file = f"{ATTEMPTS}/{unit}-{uuid.uuid4().hex[:12]}.parquet"
+        content = table_to_bytes(table)
+        record = {
+            **(facts or {}),
+            **row_facts(table),
+            "unit": unit,
+            "generation": 0,
+            "file": file,
+            "row_group": 0,
+            "num_rows": table.num_rows,
+            "num_bytes": len(content),
+            "digest": hashlib.sha256(content).hexdigest(),
+        }
+        self.root.write(file, content)
+        return self._claim(unit, record)
+
+    def committed(self) -> set[str]:
+        """Return the ids of all committed units, by listing alone."""
+        return {posixpath.basename(name).removesuffix(".json") for name in self.root.names(COMMITS)}
+
+    def find(self, unit: str) -> Location | None:
+        """Return where a unit lies, None where it is not committed."""
+        try:
+            record = json.loads(self.root.read(_commit_name(unit)))
+        except FileNotFoundError:
+            return None
+        return _location(record)
+
+    def record(self, unit: str) -> dict[str, Any]:
+        """Return the commit record of a unit.
+
+        Raises:
+            StoreError: The unit is not committed.
+        """
+        try:
+            return json.loads(self.root.read(_commit_name(unit)))
+        except FileNotFoundError:
+            raise StoreError(f"unit {unit} is not committed in {self.root.uri}") from None
+
+    def records(self, units: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield the commit records of some units in order, read by several threads."""
+        remaining = iter(units)
+        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+            while some := list(itertools.islice(remaining, _RECORDS_PER_ROUND)):
+                yield from pool.map(self.record, some)
+
+    def read(
+        self,
+        unit: str,
+        *,
+        location: Location | None = None,
+        columns: list[str] | None = None,
+        check_digest: bool = False,
+    ) -> pa.Table:
+        """Return the table of a unit.
+
+        Args:
+            unit: Id of the unit.
+            location: Where it lies, from the index; without it the commit record is read first.
+            columns: Columns wanted, all by default.
+            check_digest: Whether to compare the file with the digest of the commit record.
+
+        Raises:
+            StoreError: The unit is not committed, or its file is missing or damaged.
+        """
+        record = self.record(unit) if location is None or check_digest else {}
+        place = location or _location(record)
+        content = self._read_file(unit, place)
+        if check_digest:
+            self._check_digest(record, content)
+        return self._parse(unit, place, content, columns)
+
+    def index(self, units: Collection[str] | None = None) -> Index:
+        """Return the index of all committed units, or of some.
+
+        The index file is used as far as it goes; only units committed since are looked up.
+
+        Args:
+            units: Ids of the units wanted; all that are committed by default.
+
+        Raises:
+            StoreError: A wanted unit is not committed.
+        """
+        return self._restrict(self._latest_index()[1], units)
+
+    def write_index(self, units: Collection[str]) -> Index:
+        """Write the index once all of some units are committed, and return the index of these.
+
+        Raises:
+            StoreError: A unit is not committed.
+        """
+        generation, index = self._latest_index()
+        wanted = self._restrict(index, units)
+        known = self._index_file(generation)
+        while known is None or len(known) != len(index):
+            generation += 1
+            if self.root.create(_index_name(generation), index.to_bytes()):
+                break
+            known = self._index_file(generation)
+        return wanted
+
+    def _restrict(self, index: Index, units: Collection[str] | None) -> Index:
+        """Return the index of some units."""
+        if units is None:
+            return index
+        missing = [unit for unit in units if unit not in index]
+        if missing:
+            raise StoreError(
+                f"{self.root.uri}: {len(missing)} of {len(units)} units are not committed, for "
+                f"example {missing[0]}; start the pass again, it goes on where it stopped"
+            )
+        return index if len(units) == len(index) else index.select(units)
+
+    def _latest_index(self) -> tuple[int, Index]:
+        """Return the generation of the newest index file (-1: none) and the index of all units."""
+        generation = self._newest_generation()
+        known = self._index_file(generation) or Index.from_records([])
+        new = sorted(unit for unit in self.committed() if unit not in known)
+        if not new:
+            return generation, known
+        return generation, known.merged(Index.from_records(self.records(new)))
+
+    def _newest_generation(self) -> int:
+        """Return the number of the newest index file, -1 where there is none."""
+        names = self.root.names(recursive=False)
+        numbers = [n[6:-8] for n in names if n.startswith("index-") and n.endswith(".parquet")]
+        return max((int(number) for number in numbers), default=-1)
+
+    def _index_file(self, generation: int) -> Index | None:
+        """Return an index file as it is, None where there is none yet."""
+        if generation < 0:
+            return None
+        return Index.from_bytes(self.root.read(_index_name(generation)))
+
+    def _claim(self, unit: str, record: Mapping[str, Any]) -> bool:
+        """Create the commit record; delete the attempt if somebody else's is there."""
+        if self.root.create(_commit_name(unit), json.dumps(record).encode()):
+            return True
+        # A request that was repeated after a lost answer finds its own record: that is a win.
+        if self.record(unit)["file"] == record["file"]:
+            return True
+        with contextlib.suppress(OSError):
+            self.root.delete(record["file"])
+        return False
+
+    def _read_file(self, unit: str, location: Location) -> bytes:
+        """Return the bytes of the file of a unit."""
+        try:
+            return self.root.read(location.file)
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self.root.uri}: {location.file} of unit {unit} is missing; delete its commit "
+                f"record {_commit_name(unit)} and start the pass again"
+            ) from None
+
+    def _check_digest(self, record: Mapping[str, Any], content: bytes) -> None:
+        """Compare a file with its commit record."""
+        if hashlib.sha256(content).hexdigest() != record["digest"]:
+            raise StoreError(
+                f"{self.root.uri}: {record['file']} is not the file that was committed for unit "
+                f"{record['unit']}: its SHA-256 differs"
+            )
+
+    def _parse(
+        self, unit: str, location: Location, content: bytes, columns: list[str] | None
+    ) -> pa.Table:
+        """Return the row group of a unit."""
+        try:
+            file = pq.ParquetFile(pa.BufferReader(content))
+            table = file.read_row_group(location.row_group, columns=columns, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(
+                f"{self.root.uri}: {location.file} of unit {unit} is damaged: {error}"
+            ) from error
+        if table.num_rows != location.num_rows:
+            raise StoreError(
+                f"{self.root.uri}: {location.file} has {table.num_rows} rows for unit {unit}, "
+                f"its commit record says {location.num_rows}"
+            )
+        return table
+
+    def _check_schema(self, unit: str, table: pa.Table) -> None:
+        """Refuse a table of other columns."""
+        if not table.schema.equals(self.schema):
+            raise StoreError(
+                f"{self.root.uri}: the table of unit {unit} has the columns "
+                f"[{schema_text(table.schema)}], the store [{schema_text(self.schema)}]"
+            )
+
+
+def _location(record: Mapping[str, Any]) -> Location:
+    """Return where the unit of a commit record lies."""
+    return Location(record["file"], record["row_group"], record["num_rows"])
+
+
+def _commit_name(unit: str) -> str:
+    """Return the name of a commit record."""
+    return f"{COMMITS}/{unit[:2]}/{unit}.json"
+
+
+def _index_name(generation: int) -> str:
+    """Return the name of an index file."""
+    return f"index-{generation:06d}.parquet"
+
+
+def _explain_other_spec(found: UnitStore, wanted: UnitStore) -> str:
+    """Say in what two stores differ."""
+    keys = sorted({*found.spec, *wanted.spec})
+    differing = [key for key in keys if found.spec.get(key) != wanted.spec.get(key)]
+    parts = [f"{k}: found {found.spec.get(k)!r}, wanted {wanted.spec.get(k)!r}" for k in differing]
+    if not found.schema.equals(wanted.schema):
+        parts.append(
+            f"columns: found [{schema_text(found.schema)}], wanted [{schema_text(wanted.schema)}]"
+        )
+    return f"{found.root.uri} was made from something else ({'; '.join(parts)}); use another root"

@@ -1,0 +1,189 @@
+"""Proof that a store holds every row of the manifest exactly once, and the list of unreadable ones."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.errors import StoreError
+from mke_ray.labels.files import row_facts
+from mke_ray.labels.index import Index, digits_to_bytes
+from mke_ray.labels.store import ATTEMPTS, UnitStore
+
+_NUM_THREADS = 8
+_UNITS_PER_ROUND = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with one unit.
+
+    Args:
+        unit: Id of the unit.
+        kind: ``missing``, ``damaged``, ``rows``, ``index``, ``shared`` or ``extra``.
+        detail: What was found, for a person.
+    """
+
+    unit: str
+    kind: str
+    detail: str
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What a store was found to hold.
+
+    Args:
+        num_units: Units of the manifest that were looked at.
+        num_rows: Rows that were compared with the manifest.
+        num_orphans: Attempt files that no commit record names: harmless, left by killed workers.
+        problems: What is wrong; empty for a store that holds every row exactly once.
+    """
+
+    num_units: int = 0
+    num_rows: int = 0
+    num_orphans: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every row is there exactly once."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableSample:
+    """A sample that is ``bad`` or must be tried again.
+
+    Args:
+        key: Key in the source.
+        split: Role of the sample.
+        status: ``bad`` or ``retry``.
+        error: Why.
+    """
+
+    key: str
+    split: str
+    status: str
+    error: str
+
+
+def verify(
+    store: UnitStore, manifest: Manifest, *, splits: Iterable[str] | None = None
+) -> VerifyReport:
+    """Compare a whole store with the manifest, row by row.
+
+    Every unit must be committed once, its file must be the one that was committed, its sample ids
+    must be those of the manifest in the same order, and the index must say the same.
+
+    Args:
+        store: A sample or label store.
+        manifest: The manifest of its run.
+        splits: Splits that the store should hold, all by default.
+    """
+    report = VerifyReport()
+    committed = store.committed()
+    index = store.index()
+    seen: set[str] = set()
+    for refs in _rounds(manifest.unit_refs(splits)):
+        seen.update(ref.unit for ref in refs)
+        report.num_units += len(refs)
+        report.num_rows += sum(ref.num_rows for ref in refs)
+        report.problems += [Problem(r.unit, "missing", "") for r in refs if r.unit not in committed]
+        there = [ref for ref in refs if ref.unit in committed]
+        report.problems += _problems_of(store, manifest, index, there)
+    if splits is None:
+        report.problems += [Problem(one, "extra", "") for one in sorted(committed - seen)]
+    report.problems += _shared_places(index)
+    report.num_orphans = _count_orphans(store, index)
+    return report
+
+
+def unreadable_samples(
+    samples: UnitStore, manifest: Manifest, index: Index
+) -> Iterator[UnreadableSample]:
+    """Yield every sample that has no row to train on, in the order of the manifest."""
+    for ref in manifest.unit_refs():
+        if ref.unit not in index or index.usable(ref.unit).all():
+            continue
+        columns = ["sample_id", "status", "error"]
+        table = samples.read(ref.unit, location=index.location(ref.unit), columns=columns)
+        usable = index.usable(ref.unit)
+        for row, found, is_usable in zip(
+            manifest.read_unit(ref), table.to_pylist(), usable, strict=True
+        ):
+            if not is_usable:
+                yield UnreadableSample(row.key, row.split, found["status"], found["error"] or "")
+
+
+def _problems_of(
+    store: UnitStore, manifest: Manifest, index: Index, refs: list[UnitRef]
+) -> list[Problem]:
+    """Check some units with several threads."""
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        found = pool.map(lambda ref: _check_unit(store, manifest, index, ref), refs)
+        return list(itertools.chain.from_iterable(found))
+
+
+def _check_unit(store: UnitStore, manifest: Manifest, index: Index, ref: UnitRef) -> list[Problem]:
+    """Return what is wrong with one unit."""
+    try:
+        table = store.read(ref.unit, check_digest=True)
+    except StoreError as error:
+        return [Problem(ref.unit, "damaged", str(error))]
+    problems = _check_rows(manifest, ref, table)
+    location = store.find(ref.unit)
+    facts = row_facts(table)
+    digits = facts.get("status", "0" * table.num_rows)
+    if index.location(ref.unit) != location or index.status(ref.unit).tobytes() != digits_to_bytes(
+        digits
+    ):
+        problems.append(Problem(ref.unit, "index", f"the index differs from {location}"))
+    return problems
+
+
+def _check_rows(manifest: Manifest, ref: UnitRef, table: pa.Table) -> list[Problem]:
+    """Compare the sample ids of a unit with the manifest's, in order."""
+    wanted = np.array([row.sample_id for row in manifest.read_unit(ref)], np.int64)
+    found = table.column("sample_id").to_numpy()
+    if len(wanted) != len(found):
+        return [Problem(ref.unit, "rows", f"{len(found)} rows, the manifest has {len(wanted)}")]
+    differing = np.flatnonzero(wanted != found)
+    if len(differing) == 0:
+        return []
+    row = int(differing[0])
+    return [
+        Problem(
+            ref.unit,
+            "rows",
+            f"{len(differing)} rows differ; row {row} is sample {found[row]}, not {wanted[row]}",
+        )
+    ]
+
+
+def _shared_places(index: Index) -> list[Problem]:
+    """Return the units that lie at the same place as another."""
+    places: dict[tuple[str, int], str] = {}
+    problems = []
+    for unit in index.units():
+        location = index.location(unit)
+        other = places.setdefault((location.file, location.row_group), unit)
+        if other != unit:
+            problems.append(Problem(unit, "shared", f"lies where unit {other} lies"))
+    return problems
+
+
+def _count_orphans(store: UnitStore, index: Index) -> int:
+    """Count the attempt files that nothing refers to."""
+    named = {index.location(unit).file for unit in index.units()}
+    return sum(name not in named for name in store.root.names(ATTEMPTS))
+
+
+def _rounds(refs: Iterator[UnitRef]) -> Iterator[list[UnitRef]]:
+    """Yield units in lists, so that memory stays bounded."""
+    while some := list(itertools.islice(refs, _UNITS_PER_ROUND)):
+        yield some

@@ -1,0 +1,106 @@
+"""Teachers: networks that read one modality as it is stored and give logits."""
+
+# B samples, C classes, X any.
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.models.weights import load_student
+from mke_ray.schema import DecodeSpec, LabelSpace, fingerprint
+from mke_ray.storage import Root
+
+AT_LEAST = ("num_frames", "height", "width", "seconds")
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Anything that reads one modality; it knows nothing of Ray, rows or files.
+
+    Attributes:
+        modality: Name of the modality.
+        needs: What the stored array must hold: ``kind`` and, where it matters, ``num_frames``,
+            ``height``, ``width``, ``seconds`` (at least so many), ``sample_rate_hz`` and
+            ``num_features`` (exactly so many).
+    """
+
+    modality: str
+    needs: dict[str, Any]
+
+    def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
+        """Return float32 logits [B, C] of a batch of stored arrays."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return text that changes whenever the predictions may change."""
+        ...
+
+
+class StudentTeacher:
+    """A finished fit or exported student of one modality, used as a teacher.
+
+    Args:
+        path: Folder of the student.
+        device: Device to compute on.
+
+    Raises:
+        ConfigError: The student reads more than one modality.
+        StoreError: The folder holds no whole student.
+    """
+
+    def __init__(self, path: str | Path | Root, *, device: str = "cpu") -> None:
+        loaded = load_student(path)
+        if len(loaded.student.modalities) != 1:
+            raise ConfigError(
+                f"teacher.path={path} reads {list(loaded.student.modalities)}; "
+                "a teacher reads exactly one modality"
+            )
+        self.modality = loaded.student.modalities[0]
+        self.needs = dict(loaded.student.encoder(self.modality).needs)
+        self.label_space: LabelSpace = loaded.label_space
+        self._student = loaded.student.to(device)
+        self._device = device
+        self._fingerprint = fingerprint({"weights": loaded.digest, "spec": loaded.spec})
+
+    @torch.inference_mode()
+    def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
+        """Return float32 logits [B, C] of a batch of stored arrays."""
+        x_BX = torch.as_tensor(arrays_BX).to(self._device)
+        present_B = torch.ones(x_BX.shape[0], dtype=torch.bool, device=self._device)
+        logits_BC = self._student({self.modality: x_BX}, {self.modality: present_B})
+        return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
+
+    def fingerprint(self) -> str:
+        """Return a hash of the weights and the specification."""
+        return self._fingerprint
+
+
+def check_needs(teacher: Teacher, decode_spec: DecodeSpec) -> None:
+    """Raise when a teacher needs more than the sample store holds.
+
+    Raises:
+        StoreError: The modality is not stored, is of another kind, or holds too little.
+    """
+    modality = teacher.modality
+    if modality not in decode_spec:
+        raise StoreError(
+            f"the teacher reads {modality!r} but decode stores {sorted(decode_spec)}; "
+            f"add decode.{modality} or choose another teacher"
+        )
+    stored: Mapping[str, Any] = asdict(decode_spec[modality])
+    for key, needed in teacher.needs.items():
+        found = stored.get(key)
+        enough = found is not None and (found >= needed if key in AT_LEAST else found == needed)
+        if not enough:
+            bound = "at least " if key in AT_LEAST else ""
+            raise StoreError(
+                f"the teacher needs {bound}{key}={needed} of {modality!r} but "
+                f"decode.{modality}.{key} is {found}; change decode.{modality}.{key} "
+                "(the samples are then decoded anew) or choose another teacher"
+            )

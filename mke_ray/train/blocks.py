@@ -1,0 +1,245 @@
+"""Decoded units in memory, bounded in bytes: read once, decoded row by row when first wanted."""
+
+# R rows of a unit, N rows wanted, C classes.
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from mke_ray.data.codec import decode_modality, empty_modality
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.index import Index
+from mke_ray.labels.store import UnitStore
+from mke_ray.schema import DecodeSpec, LabelKind, LabelSpace, ManifestRow, ModalitySpec
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """How labels become targets.
+
+    Args:
+        label_space: Classes and their kind.
+        label_kind: ``hard`` or ``soft`` pseudo-labels.
+        temperature: Divides the teacher's logits.
+    """
+
+    label_space: LabelSpace
+    label_kind: str = "hard"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no target exists for yet."""
+        if self.label_space.kind == LabelKind.DENSE:
+            raise ConfigError("label space kind 'dense' has no targets yet; use single or multi")
+
+    def from_logits(self, logits_RC: np.ndarray) -> np.ndarray:
+        """Return targets [R, C] from the teacher's logits [R, C]."""
+        if self.label_space.kind == LabelKind.MULTI:
+            soft_RC = 1.0 / (1.0 + np.exp(-logits_RC / self.temperature))
+            hard_RC = logits_RC > 0
+        else:
+            scaled_RC = logits_RC / self.temperature
+            exp_RC = np.exp(scaled_RC - scaled_RC.max(axis=1, keepdims=True))
+            soft_RC = exp_RC / exp_RC.sum(axis=1, keepdims=True)
+            hard_RC = np.eye(logits_RC.shape[1])[logits_RC.argmax(axis=1)]
+        return (hard_RC if self.label_kind == "hard" else soft_RC).astype(np.float32)
+
+    def is_known(self, row: ManifestRow) -> bool:
+        """Return whether a row has a true label; "none of them" is one where many may hold."""
+        if self.label_space.kind == LabelKind.MULTI:
+            return row.labels is not None
+        return bool(row.labels)
+
+    def from_labels(self, rows: list[ManifestRow]) -> np.ndarray:
+        """Return targets [R, C] from true labels; zeros where a row has none."""
+        target_RC = np.zeros((len(rows), self.label_space.num_classes), dtype=np.float32)
+        for number, row in enumerate(rows):
+            target_RC[number, list(row.labels or ())] = 1.0
+        return target_RC
+
+
+@dataclass(slots=True)
+class UnitBlock:
+    """One unit in memory.
+
+    Args:
+        sample_id_R: Sample ids [R].
+        present: Per modality which rows have it, bool [R].
+        pieces: Per modality the encoded pieces of each row; empty once every row is decoded.
+        arrays: Per modality the decoded rows [R, ...]; rows not yet wanted hold nothing.
+        targets: Per kind of target an array [R, C].
+        is_decoded_R: Which rows are decoded, bool [R].
+    """
+
+    sample_id_R: np.ndarray
+    present: dict[str, np.ndarray]
+    pieces: dict[str, pa.ChunkedArray]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
+    is_decoded_R: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory that the block holds."""
+        held = [*self.arrays.values(), *self.targets.values()]
+        encoded = sum(pieces.nbytes for pieces in self.pieces.values())
+        return encoded + sum(array.nbytes for array in held) + self.sample_id_R.nbytes
+
+    def decode(self, row_N: np.ndarray, spec: DecodeSpec) -> None:
+        """Decode some rows that are not decoded yet."""
+        new_N = row_N[~self.is_decoded_R[row_N]]
+        if not len(new_N):
+            return
+        for modality, array in self.arrays.items():
+            pieces, present_R = self.pieces[modality], self.present[modality]
+            for row in new_N[present_R[new_N]].tolist():
+                array[row] = decode_modality(pieces[row].as_py(), spec[modality])
+        self.is_decoded_R[new_N] = True
+        if self.is_decoded_R.all():
+            self.pieces = {}
+
+
+class UnitReader:
+    """Reads units of a sample store with their targets, and keeps the last ones used.
+
+    Several feeds, each with its own thread, may share one reader.
+
+    Args:
+        samples: The sample store.
+        labels: The label store; None where no pseudo-label is wanted.
+        manifest: The manifest, for true labels.
+        decode: What is stored of each modality that is wanted.
+        targets: How labels become targets.
+        cache_bytes: Memory for units.
+    """
+
+    def __init__(
+        self,
+        samples: UnitStore,
+        *,
+        labels: UnitStore | None,
+        manifest: Manifest,
+        decode: DecodeSpec,
+        targets: TargetSpec,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        self.samples = samples
+        self.labels = labels
+        self.manifest = manifest
+        self.decode = decode
+        self.targets = targets
+        self.cache_bytes = cache_bytes
+        self.sample_index: Index = samples.index()
+        self.label_index: Index | None = labels.index() if labels is not None else None
+        self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
+        self._refs: dict[str, dict[str, UnitRef]] = {}
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+
+    def rows(self, unit: str, row_N: np.ndarray, *, targets: str) -> UnitBlock:
+        """Return a unit in which some rows are decoded and some kind of target is there.
+
+        Args:
+            unit: Id of the unit.
+            row_N: Rows wanted [N].
+            targets: ``pseudo``, ``true`` or ``none``.
+        """
+        with self._lock:
+            block = self._take(unit)
+            if targets not in block.targets:
+                block.targets[targets] = self._read_targets(unit, block, targets)
+            block.decode(row_N, self.decode)
+            self._keep(unit, block)
+        return block
+
+    def manifest_rows(self, unit: str) -> list[ManifestRow]:
+        """Return the rows of a unit as the manifest has them."""
+        split = self.sample_index.split(unit)
+        if split not in self._refs:
+            refs = self.manifest.unit_refs([split] if split else None)
+            self._refs[split] = {ref.unit: ref for ref in refs}
+        if unit not in self._refs[split]:
+            raise StoreError(
+                f"unit {unit} of {self.samples.root.uri} is not in {self.manifest.root.uri}; "
+                "samples and manifest must be of one run"
+            )
+        return self.manifest.read_unit(self._refs[split][unit])
+
+    def _read_block(self, unit: str) -> UnitBlock:
+        """Read a unit of the sample store, nothing decoded."""
+        columns = ["sample_id", *self.decode]
+        location = self.sample_index.location(unit)
+        table = self.samples.read(unit, location=location, columns=columns)
+        present = {name: self.sample_index.present(unit, name) for name in self.decode}
+        return UnitBlock(
+            sample_id_R=table.column("sample_id").to_numpy(),
+            present=present,
+            pieces={name: table.column(name) for name in self.decode},
+            arrays={name: _empty_rows(table.num_rows, one) for name, one in self.decode.items()},
+            is_decoded_R=~np.logical_or.reduce(list(present.values())),
+        )
+
+    def _read_targets(self, unit: str, block: UnitBlock, targets: str) -> np.ndarray:
+        """Return targets [R, C] of a unit, joined row by row."""
+        if targets == "pseudo":
+            return self._pseudo_targets(unit, block)
+        if targets == "true":
+            rows = self.manifest_rows(unit)
+            sample_id_R = np.asarray([row.sample_id for row in rows], dtype=np.int64)
+            _check_same_rows(unit, block.sample_id_R, sample_id_R, "the manifest")
+            return self.targets.from_labels(rows)
+        num_classes = self.targets.label_space.num_classes
+        return np.zeros((len(block.sample_id_R), num_classes), dtype=np.float32)
+
+    def _pseudo_targets(self, unit: str, block: UnitBlock) -> np.ndarray:
+        """Return targets [R, C] from the label store; zeros where a row has no label."""
+        if self.labels is None or self.label_index is None:
+            raise ConfigError("rows with targets=pseudo need a label store; the fit names none")
+        table = self.labels.read(
+            unit, location=self.label_index.location(unit), columns=["sample_id", "logits"]
+        )
+        where = self.labels.root.uri
+        _check_same_rows(unit, block.sample_id_R, table.column("sample_id").to_numpy(), where)
+        num_classes = self.targets.label_space.num_classes
+        target_RC = np.zeros((table.num_rows, num_classes), dtype=np.float32)
+        logits = table.column("logits").combine_chunks()
+        has_label_R = logits.is_valid().to_numpy(zero_copy_only=False)
+        if has_label_R.any():
+            logits_NC = logits.flatten().to_numpy(zero_copy_only=False).reshape(-1, num_classes)
+            target_RC[has_label_R] = self.targets.from_logits(logits_NC)
+        return target_RC
+
+    def _take(self, unit: str) -> UnitBlock:
+        """Return a unit, out of memory or read anew, and stop counting its bytes."""
+        block = self._blocks.pop(unit, None)
+        if block is None:
+            return self._read_block(unit)
+        self._held_bytes -= block.num_bytes
+        return block
+
+    def _keep(self, unit: str, block: UnitBlock) -> None:
+        """Keep a unit, and forget those used longest ago until the memory is within bounds."""
+        self._blocks[unit] = block
+        self._held_bytes += block.num_bytes
+        while self._held_bytes > self.cache_bytes and len(self._blocks) > 1:
+            _, oldest = self._blocks.popitem(last=False)
+            self._held_bytes -= oldest.num_bytes
+
+
+def _empty_rows(num_rows: int, spec: ModalitySpec) -> np.ndarray:
+    """Return zeros for the rows of a unit [R, ...]."""
+    one = empty_modality(spec)
+    return np.zeros((num_rows, *one.shape), one.dtype)
+
+
+def _check_same_rows(unit: str, mine_R: np.ndarray, other_R: np.ndarray, where: str) -> None:
+    """Refuse to join rows that are not the same."""
+    if not np.array_equal(mine_R, other_R):
+        raise StoreError(
+            f"unit {unit}: sample ids of the sample store and of {where} differ; labels were "
+            "written for another manifest, write them again"
+        )

@@ -1,0 +1,229 @@
+"""Batches of a fit, read by index: a fixed plan, one integer of state, no row twice, none left out."""
+
+# E entries, N rows of a global batch, B rows of a rank, R rows of a unit, C classes.
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mke_ray.errors import ConfigError
+from mke_ray.labels.probe import probe_part
+from mke_ray.schema import Batch
+from mke_ray.train.blocks import UnitReader
+from mke_ray.train.fits import RowSelection
+from mke_ray.train.plan import PlanEntry, RowPlan, RowRefs, rank_slice
+
+
+@dataclass(frozen=True, slots=True)
+class FeedItem:
+    """One rank's part of one global batch.
+
+    Args:
+        batch: The rows of this rank.
+        cursor: Number of the global batch since the start of training.
+        share: What to multiply the rank's mean loss with, so that the mean over ranks is the
+            weighted mean over the global batch; 1 where slices are equal.
+        num_global: Rows of the global batch.
+        wait_s: Seconds that the loop waited for it.
+    """
+
+    batch: Batch
+    cursor: int
+    share: float
+    num_global: int
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeDivision:
+    """How the probe is divided.
+
+    Args:
+        seed: Seed of the division.
+        select_fraction: Share of the groups that is the select part.
+    """
+
+    seed: int = 0
+    select_fraction: float = 0.5
+
+
+def usable_entries(
+    reader: UnitReader, selections: Sequence[RowSelection], division: ProbeDivision
+) -> list[PlanEntry]:
+    """Return the rows that some selections may use, from the indexes.
+
+    Only selections with true labels or a part of the probe look into the manifest.
+
+    Args:
+        reader: The stores.
+        selections: Which rows are wanted.
+        division: How the probe is divided.
+    """
+    entries = []
+    for number, selection in enumerate(selections):
+        for unit in reader.sample_index.units(selection.split):
+            usable_R = _usable(reader, unit, selection)
+            if usable_R.any() and (selection.targets == "true" or selection.part):
+                usable_R = usable_R & _known(reader, unit, selection, division=division)
+            entries.append(PlanEntry(unit, number, usable_R))
+    return entries
+
+
+class Feed:
+    """Batches of one rank.
+
+    Args:
+        reader: The stores.
+        plan: The order of all rows.
+        selections: The selections that the plan was made from.
+        rank: Which rank.
+        world_size: Number of ranks.
+        prefetch_batches: Batches prepared ahead, at least 1.
+    """
+
+    def __init__(
+        self,
+        reader: UnitReader,
+        plan: RowPlan,
+        *,
+        selections: Sequence[RowSelection],
+        rank: int = 0,
+        world_size: int = 1,
+        prefetch_batches: int = 2,
+    ) -> None:
+        if plan.num_rows == 0:
+            splits = [f"{one.split} (targets {one.targets})" for one in selections]
+            raise ConfigError(f"no usable row in {', '.join(splits)}; check the source's splits")
+        self.plan = plan
+        self._reader = reader
+        self._selections = selections
+        self._rank = rank
+        self._world_size = world_size
+        self._prefetch_batches = max(prefetch_batches, 1)
+        self._visible = [set(one.modalities or reader.decode) for one in selections]
+        self._weight_S = np.asarray([one.weight for one in selections], dtype=np.float32)
+        self._whole: FeedItem | None = None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Global batches in one epoch."""
+        return self.plan.batches_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[FeedItem]:
+        """Yield this rank's part of the global batches from start to stop.
+
+        Args:
+            start: First global batch; the only state there is.
+            stop: The global batch to stop before.
+        """
+        if self.plan.is_full_batch:
+            yield from self._whole_batches(start, stop)
+            return
+        pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        try:
+            yield from self._ahead(pool, start, stop)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def item(self, cursor: int) -> FeedItem:
+        """Return this rank's part of one global batch."""
+        refs = self.plan.batch(cursor)
+        weight_N = self._weight_S[self.plan.selection_E[refs.entry_N]]
+        mine = rank_slice(len(refs), rank=self._rank, world_size=self._world_size)
+        share = float(weight_N[mine].sum() * self._world_size / weight_N.sum())
+        batch = self._assemble(refs[mine], weight_N[mine], epoch=self.plan.epoch_of(cursor))
+        if mine.start == mine.stop:  # every rank needs a row to take part in collectives
+            batch = self._assemble(refs[0:1], np.zeros(1, np.float32), epoch=batch.epoch)
+        return FeedItem(batch, cursor, share, num_global=len(refs))
+
+    def _ahead(self, pool: ThreadPoolExecutor, start: int, stop: int) -> Iterator[FeedItem]:
+        """Yield batches that a thread prepares ahead; its errors are raised here."""
+        cursors = iter(range(start, stop))
+        depth = self._prefetch_batches
+        ahead = deque(pool.submit(self.item, one) for one in itertools.islice(cursors, depth))
+        while ahead:
+            began = time.perf_counter()
+            item = ahead.popleft().result()
+            wait_s = time.perf_counter() - began
+            ahead.extend(pool.submit(self.item, one) for one in itertools.islice(cursors, 1))
+            yield replace(item, wait_s=wait_s)
+
+    def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:
+        """Yield the same rows again and again; only the epoch changes."""
+        for cursor in range(start, stop):
+            began = time.perf_counter()
+            self._whole = self._whole or self.item(cursor)
+            batch = replace(self._whole.batch, epoch=self.plan.epoch_of(cursor))
+            wait_s = time.perf_counter() - began
+            yield replace(self._whole, batch=batch, cursor=cursor, wait_s=wait_s)
+
+    def _assemble(self, refs: RowRefs, weight_B: np.ndarray, *, epoch: int) -> Batch:
+        """Gather rows, unit by unit, into arrays of a batch."""
+        num, decode = len(refs), self._reader.decode
+        num_classes = self._reader.targets.label_space.num_classes
+        sample_id_B = np.empty(num, dtype=np.int64)
+        target_BC = np.empty((num, num_classes), dtype=np.float32)
+        arrays: dict[str, np.ndarray] = {}
+        present = {name: np.zeros(num, dtype=bool) for name in decode}
+        for rows, entry in _runs(refs.entry_N):
+            row_N, selection = refs.row_N[rows], int(self.plan.selection_E[entry])
+            targets = self._selections[selection].targets
+            block = self._reader.rows(self.plan.unit(entry), row_N, targets=targets)
+            sample_id_B[rows] = block.sample_id_R[row_N]
+            target_BC[rows] = block.targets[targets][row_N]
+            for name in decode:
+                array_R = block.arrays[name]
+                if name not in arrays:
+                    arrays[name] = np.zeros((num, *array_R.shape[1:]), array_R.dtype)
+                if name in self._visible[selection]:
+                    arrays[name][rows] = array_R[row_N]
+                    present[name][rows] = block.present[name][row_N]
+        return Batch(
+            torch.from_numpy(sample_id_B),
+            {name: torch.from_numpy(array) for name, array in arrays.items()},
+            {name: torch.from_numpy(flags) for name, flags in present.items()},
+            torch.from_numpy(target_BC),
+            torch.from_numpy(weight_B.copy()),
+            epoch,
+            self.plan.seed,
+        )
+
+
+def _usable(reader: UnitReader, unit: str, selection: RowSelection) -> np.ndarray:
+    """Return which rows of a unit have a visible modality and, where wanted, a pseudo-label [R]."""
+    index = reader.sample_index
+    visible = [name for name in reader.decode if name in (selection.modalities or reader.decode)]
+    usable_R = np.zeros(index.num_rows(unit), dtype=bool)
+    for name in visible:
+        usable_R |= index.present(unit, name)
+    usable_R &= index.usable(unit)
+    if selection.targets == "pseudo" and reader.label_index is not None:
+        usable_R &= reader.label_index.usable(unit)
+    return usable_R
+
+
+def _known(
+    reader: UnitReader, unit: str, selection: RowSelection, *, division: ProbeDivision
+) -> np.ndarray:
+    """Return which rows of a unit have true labels and are in the part wanted, bool [R]."""
+    known = []
+    for row in reader.manifest_rows(unit):
+        has_label = selection.targets != "true" or reader.targets.is_known(row)
+        part = selection.part and probe_part(
+            row.group, seed=division.seed, select_fraction=division.select_fraction
+        )
+        known.append(has_label and part == selection.part)
+    return np.asarray(known, dtype=bool)
+
+
+def _runs(entry_N: np.ndarray) -> Iterator[tuple[slice, int]]:
+    """Yield each run of rows of the same entry."""
+    starts = np.flatnonzero(np.diff(entry_N, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(entry_N)], strict=True):
+        yield slice(int(start), int(stop)), int(entry_N[start])

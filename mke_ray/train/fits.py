@@ -1,0 +1,229 @@
+"""What a fit is, as plain data, and the store of finished fits."""
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.schema import FORMAT_VERSION, Split, fingerprint
+from mke_ray.storage import Root
+
+TARGETS = ("pseudo", "true", "none")
+LABEL_KINDS = ("hard", "soft")
+DONE = "done.json"
+WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class RowSelection:
+    """Which rows a fit sees, and what it is told about them.
+
+    Args:
+        split: Split of the rows.
+        targets: ``pseudo`` (the teacher's labels), ``true`` (labels of the manifest) or ``none``.
+        modalities: Modalities shown; others are hidden as if missing. Empty shows all.
+        weight: Weight of each row in the loss.
+        part: Part of the probe, ``select`` or ``gate``; None takes all rows of the split.
+    """
+
+    split: str
+    targets: str = "pseudo"
+    modalities: tuple[str, ...] = ()
+    weight: float = 1.0
+    part: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        if self.targets not in TARGETS:
+            raise ConfigError(f"targets={self.targets!r} of rows; choose one of {list(TARGETS)}")
+        if self.split not in set(Split):
+            raise ConfigError(f"split={self.split!r} of rows; choose one of {[*map(str, Split)]}")
+        if self.weight <= 0:
+            raise ConfigError(f"weight={self.weight} of {self.split} rows must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class FitSpec:
+    """Everything that determines one trained network, apart from how many workers train it.
+
+    Args:
+        name: Name for people; not part of the fingerprint.
+        arm: Arm of the comparison that the fit belongs to; not part of the fingerprint.
+        samples: Name of the sample store below ``samples/``.
+        labels: Name of the label store below ``labels/``; None where no pseudo-label is used.
+        student: Specification for ``build_student``.
+        objective: ``_target_`` and arguments of the objective.
+        rows: Which rows the fit sees; together they are one stream.
+        optimizer: ``type`` (adamw or sgd), ``lr``, ``weight_decay``, ``momentum``.
+        schedule: ``type`` (constant or cosine) and ``warmup_fraction``.
+        views: Per modality ``_target_`` and arguments of a training view.
+        num_steps: Optimizer steps; None derives them from ``num_epochs``.
+        num_epochs: Passes over the rows; None derives them from ``num_steps``.
+        global_batch: Rows per step over all workers; 0 takes all rows in every step.
+        seed: Seed of weights, order, views, noise and dropout.
+        label_kind: ``hard`` (one-hot) or ``soft`` (probabilities) pseudo-labels.
+        temperature: Divides the teacher's logits.
+        clip_norm: Largest gradient norm; None does not clip.
+        ema_decay: Decay of the running mean of the weights that is kept; None keeps the last.
+        init_from: Fingerprint of a fit whose encoders are copied where the modality is the same.
+        window_units: Units whose rows are shuffled together.
+        validate_every_steps: Steps between looks at the select part of the probe; 0 never looks.
+        probe_seed: Seed of the division of the probe.
+        select_fraction: Share of the probe's groups that is the select part.
+        num_norm_samples: Rows from which the statistics of normalisation are computed.
+    """
+
+    name: str
+    arm: str
+    samples: str
+    labels: str | None
+    student: Mapping[str, Any]
+    objective: Mapping[str, Any]
+    rows: tuple[RowSelection, ...]
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    num_steps: int | None = None
+    num_epochs: int | None = None
+    global_batch: int = 64
+    seed: int = 0
+    label_kind: str = "hard"
+    temperature: float = 1.0
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    init_from: str | None = None
+    window_units: int = 16
+    validate_every_steps: int = 0
+    probe_seed: int = 0
+    select_fraction: float = 0.5
+    num_norm_samples: int = 512
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a store."""
+        if (self.num_steps is None) == (self.num_epochs is None):
+            raise ConfigError(
+                f"fit {self.name}: set one of fit.num_steps={self.num_steps} and "
+                f"fit.num_epochs={self.num_epochs}, and leave the other null"
+            )
+        if self.label_kind not in LABEL_KINDS:
+            raise ConfigError(f"labels.kind={self.label_kind!r}; choose one of {list(LABEL_KINDS)}")
+        if not self.rows:
+            raise ConfigError(f"fit {self.name} selects no rows")
+        if self.labels is None and any(one.targets == "pseudo" for one in self.rows):
+            raise ConfigError(f"fit {self.name} wants pseudo-labels but names no label store")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that the student reads."""
+        return tuple(self.student["encoders"])
+
+    def total_steps(self, batches_per_epoch: int) -> int:
+        """Return the number of optimizer steps."""
+        if self.num_steps is not None:
+            return self.num_steps
+        return (self.num_epochs or 0) * batches_per_epoch
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that ``from_dict`` reads back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "FitSpec":
+        """Build a fit from plain data."""
+        rows = tuple(
+            RowSelection(**{**one, "modalities": tuple(one.get("modalities", ()))})
+            for one in plain["rows"]
+        )
+        return cls(**{**plain, "rows": rows})
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change whenever the trained network could."""
+        plain = self.to_dict()
+        del plain["name"], plain["arm"]
+        return fingerprint(plain)
+
+
+@dataclass(frozen=True, slots=True)
+class FitStore:
+    """Finished fits below ``fits/``; a fit is finished when its ``done.json`` is there.
+
+    Args:
+        root: Root of the run.
+    """
+
+    root: Root
+
+    def has(self, fit: str) -> bool:
+        """Return whether a fit is finished."""
+        return self._folder(fit).exists(DONE)
+
+    def save(self, fit: str, folder: Path) -> bool:
+        """Store the files of a folder as a finished fit.
+
+        Args:
+            fit: Fingerprint of the fit.
+            folder: Local folder with the exported student, ``fit.json`` and ``history.json``.
+
+        Returns:
+            True when this call finished the fit, False when it was finished already.
+        """
+        if self.has(fit):
+            return False
+        store = self._folder(fit)
+        digests = {}
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+            store.write(name, content)
+            digests[name] = hashlib.sha256(content).hexdigest()
+        done = {"format_version": FORMAT_VERSION, "sha256": digests}
+        return store.create(DONE, json.dumps(done, indent=1).encode())
+
+    def fetch(self, fit: str, folder: Path) -> Path:
+        """Copy a finished fit into a local folder, each file checked by its digest.
+
+        Args:
+            fit: Fingerprint of the fit.
+            folder: Local folder to write to.
+
+        Raises:
+            StoreError: The fit is not finished, or a file is not the one that was stored.
+        """
+        store = self._folder(fit)
+        for name, digest in self._done(fit)["sha256"].items():
+            content = store.read(name)
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise StoreError(f"{store.uri}/{name} is not the file that the fit stored")
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return folder
+
+    def facts(self, fit: str) -> dict[str, Any]:
+        """Return what ``fit.json`` says: the specification, steps, seconds and digests."""
+        self._done(fit)
+        return json.loads(self._folder(fit).read("fit.json"))
+
+    def history(self, fit: str) -> list[dict[str, Any]]:
+        """Return the logged steps of a finished fit."""
+        self._done(fit)
+        return json.loads(self._folder(fit).read("history.json"))
+
+    def weights_digest(self, fit: str) -> str:
+        """Return the SHA-256 of the weights file of a finished fit."""
+        return self._done(fit)["sha256"][WEIGHTS]
+
+    def _folder(self, fit: str) -> Root:
+        """Return the folder of a fit."""
+        return self.root.child("fits", fit)
+
+    def _done(self, fit: str) -> dict[str, Any]:
+        """Return the record that a fit is finished."""
+        try:
+            return json.loads(self._folder(fit).read(DONE))
+        except FileNotFoundError:
+            uri = posixpath.join(self.root.uri, "fits", fit)
+            raise StoreError(f"{uri} holds no finished fit; train it first") from None

@@ -1,0 +1,86 @@
+"""The arms of the comparison."""
+
+import pytest
+
+from mke_ray.errors import ConfigError
+from mke_ray.train.arms import ARMS, DEFAULT_ARMS, ArmSettings, choose_arms
+from mke_ray.train.fits import FitSpec, RowSelection
+
+STUDENT = {
+    "encoders": {"video": {"type": "frames"}, "audio": {"type": "log_mel"}},
+    "fusion": {"type": "concat"},
+    "head_hidden": [64],
+}
+
+
+def settings(num_probe: int = 10) -> ArmSettings:
+    template = FitSpec(
+        name="",
+        arm="",
+        samples="S",
+        labels="T",
+        student=STUDENT,
+        objective={"_target_": "configured", "alpha": 1.0},
+        rows=(RowSelection("unlabeled"),),
+        optimizer={"type": "sgd", "lr": 0.1},
+        views={"video": {"_target_": "v"}, "audio": {"_target_": "a"}},
+        num_steps=3,
+    )
+    return ArmSettings(
+        template=template,
+        teacher_modality="video",
+        supervised={"_target_": "supervised"},
+        unimodal_head_hidden=(8,),
+        num_probe=num_probe,
+    )
+
+
+def test_only_the_supervised_arm_sees_true_labels_of_unlabeled_rows() -> None:
+    for fit in settings().fits(tuple(ARMS), [0]):
+        told = {row.targets for row in fit.rows if row.split == "unlabeled"}
+        assert ("true" in told) == (fit.arm == "mm_supervised")
+
+
+def test_no_arm_sees_the_gate_part_or_the_test_split() -> None:
+    for fit in settings().fits(tuple(ARMS), [0]):
+        assert all(row.split != "test" for row in fit.rows)
+        assert all(row.part == "select" for row in fit.rows if row.split == "probe")
+
+
+def test_the_labelled_split_is_shown_in_the_modality_of_the_teacher_alone() -> None:
+    (fit,) = settings().fits(["mm_labelled_only"], [0])
+    (labelled,) = [row for row in fit.rows if row.split == "labelled"]
+    assert labelled.modalities == ("video",)
+    assert fit.labels is None
+
+
+def test_unimodal_arms_read_one_modality_with_their_own_head() -> None:
+    (fit,) = settings().fits(["noisy_student"], [0])
+    assert list(fit.student["encoders"]) == ["video"]
+    assert fit.student["head_hidden"] == [8]
+    assert list(fit.views) == ["video"]
+    assert fit.objective["_target_"] == "configured"
+
+
+def test_arms_without_regularisation_are_not_perturbed() -> None:
+    for fit in settings().fits(["um_student", "mm_student_no_reg"], [0]):
+        assert fit.objective["alpha"] == 0.0
+
+
+def test_every_fit_has_a_fingerprint_of_its_own_and_repeated_seeds_are_one_fit() -> None:
+    fits = settings().fits(tuple(ARMS), [0, 1, 0])
+    assert len(fits) == 2 * len(ARMS)
+    assert len({fit.fingerprint() for fit in fits}) == len(fits)
+
+
+def test_labels_only_without_a_probe_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="mm_labelled_only"):
+        settings(num_probe=0).fits(["mm_labelled_only"], [0])
+
+
+def test_the_student_is_always_among_the_arms() -> None:
+    assert choose_arms("default") == DEFAULT_ARMS
+    assert choose_arms("all") == tuple(ARMS)
+    assert choose_arms(["teacher", "um_student"]) == ("um_student", "mke")
+    with pytest.raises(ConfigError, match="nonsense"):
+        choose_arms(["nonsense"])
