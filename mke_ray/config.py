@@ -12,7 +12,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -285,6 +285,18 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     return built
 
 
+def find_class(target: str) -> type:
+    """Return the class of a trusted ``_target_`` of the configuration.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    try:
+        return get_class(target)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"_target_={target}: {_one_line(error)}") from error
+
+
 def check_targets(node: Any, allowed: list[str], key: str = "") -> None:
     """Refuse every ``_target_`` outside the trusted packages.
 
@@ -417,3 +429,5 @@ def _set_up_logging(*, verbose: bool) -> None:
         force=True,
     )
     logging.getLogger("mke_ray").setLevel(logging.INFO)
+    if not verbose:  # the progress bar says the same
+        logging.getLogger("mke_ray.train").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The promotion gate: is the student better than its teacher, beyond doubt, on samples kept for this."""
+"""The promotion gate: is the student better than its teacher, beyond doubt, on unseen samples?"""
 
 # N gate samples.
 
@@ -164,7 +164,7 @@ def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDec
     verdict = _verdict(gain, bound)
     more = None
     if verdict is Verdict.INCONCLUSIVE:
-        more = max(1, num_needed(gain, bound, scores.num_samples) - scores.num_samples)
+        more = num_needed(gain_N, scores.group_N, confidence=rules.confidence)
     rival = None if scores.labelled_only_N is None else float(np.mean(scores.labelled_only_N))
     beaten = rival is not None and rival > float(np.mean(scores.student_N))
     sentences = [

@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, epoch, sample_id) alone, never on order, batch or world size."""
+"""Random numbers that depend on (seed, epoch, sample_id) alone, never on order or batch."""
 
 # B samples, N elements of one sample.
 

@@ -324,7 +324,8 @@ def sample_id(key: str, start_s: float | None = None, end_s: float | None = None
         start_s: Start of the span in seconds, None for the whole object.
         end_s: End of the span in seconds, None for the whole object.
     """
-    text = json.dumps([key, start_s, end_s])
+    span = [None if one is None else float(one) for one in (start_s, end_s)]
+    text = json.dumps([key, *span])
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 

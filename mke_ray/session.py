@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 
@@ -75,7 +76,7 @@ class Session:
                 "ray.address null and RAY_ADDRESS unset for a local Ray"
             ) from error
 
-    def _local_options(self) -> dict[str, object]:
+    def _local_options(self) -> dict[str, Any]:
         """Return the options of a local Ray, which only this process may talk to."""
         if "RAY_AUTH_MODE" not in os.environ:
             os.environ["RAY_AUTH_MODE"] = "token"

@@ -125,7 +125,7 @@ class Tracker:
         Args:
             params: Plain nested data. Values are cut at 6,000 characters.
         """
-        from mlflow.entities import Param
+        from mlflow.entities import Param  # noqa: PLC0415
 
         known = self._client().get_run(str(self.run_id)).data.params
         new = [Param(k, v) for k, v in flatten_params(params).items() if k not in known]
@@ -310,7 +310,7 @@ class _RunIds:
 
 def _connect(uri: str) -> "MlflowClient":
     """Return a client of its own; an SQLite file is created and migrated by its first use."""
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient  # noqa: PLC0415
 
     if uri.startswith("sqlite:"):
         os.makedirs(os.path.dirname(uri.removeprefix("sqlite:///")) or ".", exist_ok=True)
@@ -341,7 +341,7 @@ def _artifact_location(uri: str, folder: str) -> str | None:
 
 def _reopen(client: "MlflowClient", run_id: str | None, experiment_id: str | None) -> "Run | None":
     """Return a run of an earlier start as running again, None if it is gone or elsewhere."""
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     if run_id is None:
         return None
@@ -358,8 +358,8 @@ def _reopen(client: "MlflowClient", run_id: str | None, experiment_id: str | Non
 
 
 def _metrics_of(records: Iterable[Mapping[str, Any]], *, start_ms: int) -> Iterator[Any]:
-    """Yield MLflow metrics with times that depend on the record alone, so that a repeat adds nothing."""
-    from mlflow.entities import Metric
+    """Yield MLflow metrics whose times depend on the record alone: a repeat adds nothing."""
+    from mlflow.entities import Metric  # noqa: PLC0415
 
     for record in records:
         step = int(record.get("step", 0))
@@ -402,8 +402,8 @@ def _tracking_errors() -> tuple[type[Exception], ...]:
     """Return what may go wrong in MLflow, its database, its network and its disk."""
     errors: list[type[Exception]] = [OSError, ImportError]
     try:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
     except ImportError:
         return tuple(errors)
     return (*errors, MlflowException, SQLAlchemyError)

@@ -1,11 +1,12 @@
 """The manifest of a run: one row per sample, cut into units that are worked on as a whole."""
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -135,7 +136,8 @@ def write_manifest(
     if root.exists(META):
         return _same(Manifest.open(root), expected)
     writer = _PartWriter(root, units_per_part)
-    with _IdCheck() as ids:
+    with contextlib.ExitStack() as files:
+        ids = _IdCheck(files)
         for unit in _cut_units(source.rows(), unit_size):
             ids.add([row.sample_id for row in unit])
             writer.add(unit)
@@ -217,10 +219,8 @@ class _PartWriter:
     _writer: pq.ParquetWriter | None = None
 
     def add(self, unit: list[ManifestRow]) -> None:
-        if self._writer is None:
-            self._sink = pa.BufferOutputStream()
-            self._writer = pq.ParquetWriter(self._sink, MANIFEST_SCHEMA, compression="zstd")
-        self._writer.write_table(_unit_table(unit), row_group_size=len(unit))
+        writer = self._writer or self._open()
+        writer.write_table(_unit_table(unit), row_group_size=len(unit))
         self.counts[unit[0].split] += len(unit)
         self.num_units += 1
         if self.num_units % self.units_per_part == 0:
@@ -231,6 +231,11 @@ class _PartWriter:
         self._flush()
         return -(-self.num_units // self.units_per_part)
 
+    def _open(self) -> pq.ParquetWriter:
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(self._sink, MANIFEST_SCHEMA, compression="zstd")
+        return self._writer
+
     def _flush(self) -> None:
         if self._writer is None or self._sink is None:
             return
@@ -240,21 +245,14 @@ class _PartWriter:
         self._writer = self._sink = None
 
 
-@dataclass(slots=True)
 class _IdCheck:
     """Finds a sample id that occurs twice, in memory that does not grow with the data set."""
 
-    _buckets: list[Any] = field(default_factory=list)
-
-    def __enter__(self) -> "_IdCheck":
-        self._buckets = [
-            tempfile.SpooledTemporaryFile(max_size=_BUCKET_BYTES) for _ in range(_NUM_BUCKETS)
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for bucket in self._buckets:
-            bucket.close()
+    def __init__(self, files: contextlib.ExitStack) -> None:
+        self._buckets: list[IO[bytes]] = []
+        for _ in range(_NUM_BUCKETS):
+            bucket = tempfile.SpooledTemporaryFile(max_size=_BUCKET_BYTES)  # noqa: SIM115
+            self._buckets.append(files.enter_context(bucket))
 
     def add(self, sample_ids: list[int]) -> None:
         ids = np.array(sample_ids, dtype=np.int64)
@@ -296,7 +294,8 @@ def _unit_table(unit: list[ManifestRow]) -> pa.Table:
 
 def _manifest_row(row: dict[str, Any]) -> ManifestRow:
     labels = row["labels"]
-    return ManifestRow(**(row | {"labels": None if labels is None else tuple(labels)}))
+    row["labels"] = None if labels is None else tuple(labels)
+    return ManifestRow(**row)
 
 
 def _footer(manifest: Manifest, part: str) -> pq.FileMetaData:

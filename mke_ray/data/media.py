@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -21,7 +22,7 @@ from mke_ray.schema import AudioSpec, DecodeSpec, ModalitySpec, VideoSpec
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,wav,mp3,flac,aac"
 
 # What PyAV raises for damaged input, apart from its own family of errors.
-_DECODE_ERRORS = (av.FFmpegError, UnicodeDecodeError, ValueError, IndexError, OverflowError)
+_DECODE_ERRORS = (FFmpegError, UnicodeDecodeError, ValueError, IndexError, OverflowError)
 
 _OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "", "fflags": "+genpts"}
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
@@ -94,9 +95,8 @@ def decode_clip(
         raise MediaError("empty", "the file has no bytes")
     if len(content) > limits.num_bytes:
         raise MediaError("too_large", f"{len(content)} bytes, at most {limits.num_bytes}")
-    file = io.BytesIO(content)
     try:
-        with av.open(file, options=_OPTIONS, metadata_errors="replace") as container:
+        with _open(content) as container:
             streams = _wanted_streams(container, spec)
             _check_limits(container, streams, limits)
             packets = read_packets(
@@ -113,6 +113,10 @@ def decode_clip(
     return decoded
 
 
+def _open(content: bytes) -> InputContainer:
+    return av.open(io.BytesIO(content), mode="r", options=_OPTIONS, metadata_errors="replace")
+
+
 def _wanted_streams(
     container: InputContainer, spec: DecodeSpec
 ) -> dict[str, VideoStream | AudioStream]:
@@ -121,11 +125,10 @@ def _wanted_streams(
     for kind in {one.kind for one in spec.values()}:
         candidates = container.streams.video if kind == "video" else container.streams.audio
         for stream in candidates:
-            if not stream.disposition & Disposition.attached_pic and stream.codec_context:
+            if stream.codec_context and not stream.disposition & Disposition.attached_pic:
                 stream.codec_context.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
-                streams[kind] = stream
-                break
+                streams.setdefault(kind, stream)
     return streams
 
 

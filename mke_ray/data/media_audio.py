@@ -29,13 +29,15 @@ def decode_audio(packets: StreamPackets, spec: AudioSpec, span: Span) -> np.ndar
         float32 [N] in [-1, 1].
 
     Raises:
-        MediaError: The stream is cut off or damaged within the wanted seconds.
+        MediaError: The stream is cut off or damaged within the wanted seconds, or has none.
     """
     start_s = span.start_s or 0.0
     until_s = start_s + spec.seconds
     if span.end_s is not None:
         until_s = min(until_s, span.end_s)
     packets.check_complete(until_s)
+    if start_s > 0.0 and start_s >= packets.last_s:
+        raise MediaError("empty_span", f"no sound from {start_s:.2f} s on")
     sound_N = np.zeros(spec.num_samples, np.float32)
     num_wanted = min(round((until_s - start_s) * spec.sample_rate_hz), spec.num_samples)
     end = _fill(sound_N[:num_wanted], packets, spec.sample_rate_hz, start_s)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -98,6 +99,8 @@ def read_packets(
     Raises:
         MediaError: There are more packets than that.
     """
+    if not streams:
+        return []  # demux() without streams would read them all
     packets: dict[int, list[Packet]] = {stream.index: [] for stream in streams}
     interrupted = False
     try:
@@ -106,7 +109,7 @@ def read_packets(
                 raise MediaError("too_large", f"more than {max_packets} packets")
             if packet.size:
                 packets[packet.stream_index].append(packet)
-    except av.FFmpegError:
+    except FFmpegError:
         interrupted = True
     origin_s = (container.start_time or 0) / av.time_base
     return [

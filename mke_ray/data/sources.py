@@ -4,10 +4,7 @@ import hashlib
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from botocore.exceptions import BotoCoreError
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from typing import Any, Protocol, cast
 
 from mke_ray.data.listing import FolderListings, ListedFile, split_key, walk
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
@@ -19,9 +16,6 @@ from mke_ray.storage import Root, open_root
 __all__ = ["Decoded", "Progress", "Reader", "Source", "SourceRow", "VideosSource"]
 
 Progress = Callable[[int, int], None]
-
-_ATTEMPTS = 4
-_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,28 +227,10 @@ class VideoReader:
     def _fetch(self, key: str) -> bytes:
         folder, name = split_key(key)
         if folder is None:
-            return _fetch(self.root, name)
+            return self.root.read(name)
         if folder not in self._other_roots:
             self._other_roots[folder] = open_root(folder, self.root.options)
-        return _fetch(self._other_roots[folder], name)
-
-
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, OSError) and not isinstance(error, _PERMANENT)
-
-
-@retry(
-    retry=retry_if_exception(_is_transient),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.2, max=5.0),
-    reraise=True,
-)
-def _fetch(root: Root, name: str) -> bytes:
-    """Read an object; the S3 client's own connection errors become OSError."""
-    try:
-        return root.read(name)
-    except BotoCoreError as error:
-        raise OSError(f"{root.uri}/{name}: {error}") from error
+        return self._other_roots[folder].read(name)
 
 
 def _label_kind(name: str) -> LabelKind:
@@ -275,7 +251,7 @@ def _digest(root: Root, table: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     try:
         with root.filesystem().open(root.path(table), "rb") as file:
-            while block := file.read(1 << 22):
+            while block := cast(bytes, file.read(1 << 22)):
                 digest.update(block)
     except FileNotFoundError:
         raise _missing_table(root, table) from None

@@ -198,6 +198,12 @@ class TwoMoonSource:
         """Return what decides whether a manifest of this source can be used again."""
         return {**self._table.identity(), "source": "two_moon", **self._drawn}
 
+    def preview(self, scratch: str) -> "TwoMoonSource":
+        """Return the same set in a scratch folder, for a rehearsal that writes nothing else."""
+        source = TwoMoonSource(root=scratch, **self._drawn)
+        source.prepare()
+        return source
+
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Write the table if it is not there."""
         sink = io.BytesIO()
@@ -221,8 +227,8 @@ def two_moon_table(*, data_seed: int, num_points: int, noise: float) -> pa.Table
     Returns:
         Table with columns x, y (float32), label (int32) and split.
     """
-    points_N2, label_N = make_moons(n_samples=num_points, noise=noise, random_state=data_seed)
-    points_N2 = StandardScaler().fit_transform(points_N2)
+    points, label_N = make_moons(n_samples=num_points, noise=noise, random_state=data_seed)
+    points_N2 = np.asarray(StandardScaler().fit_transform(points), dtype=np.float32)
     rest, test = train_test_split(np.arange(num_points), test_size=0.4, random_state=data_seed)
     labelled, unlabeled = train_test_split(rest, test_size=0.9, random_state=data_seed)
     split_N = np.empty(num_points, dtype=object)
@@ -230,9 +236,9 @@ def two_moon_table(*, data_seed: int, num_points: int, noise: float) -> pa.Table
         split_N[chosen] = name
     return pa.table(
         {
-            "x": points_N2[:, 0].astype(np.float32),
-            "y": points_N2[:, 1].astype(np.float32),
-            "label": label_N.astype(np.int32),
+            "x": points_N2[:, 0],
+            "y": points_N2[:, 1],
+            "label": np.asarray(label_N, dtype=np.int32),
             "split": pa.array(split_N.tolist(), pa.string()),
         }
     )

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from mke_ray.labels.index import status_digits
 from mke_ray.schema import FORMAT_VERSION
 
-_STATUS_SUFFIX = "_status"
+STATUS_SUFFIX = "_status"
 
 
 def row_facts(table: pa.Table) -> dict[str, Any]:
@@ -21,9 +21,9 @@ def row_facts(table: pa.Table) -> dict[str, Any]:
         return {}
     facts: dict[str, Any] = {"status": status_digits(table.column("status").to_pylist())}
     present = {
-        name.removesuffix(_STATUS_SUFFIX): _present_digits(table.column(name))
+        name.removesuffix(STATUS_SUFFIX): _present_digits(table.column(name))
         for name in table.column_names
-        if name.endswith(_STATUS_SUFFIX)
+        if name.endswith(STATUS_SUFFIX)
     }
     return {**facts, "present": present} if present else facts
 
@@ -71,3 +71,19 @@ def schema_from_text(text: str) -> pa.Schema:
 def schema_text(schema: pa.Schema) -> str:
     """Return a schema for a person."""
     return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
+def explain_difference(
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    found_schema: pa.Schema,
+    wanted_schema: pa.Schema,
+) -> str:
+    """Say in what two stores differ."""
+    differing = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+    parts = [f"{key}: found {found.get(key)!r}, wanted {wanted.get(key)!r}" for key in differing]
+    if not found_schema.equals(wanted_schema):
+        parts.append(
+            f"columns: found [{schema_text(found_schema)}], wanted [{schema_text(wanted_schema)}]"
+        )
+    return "; ".join(parts)

@@ -102,7 +102,7 @@ class Lease:
             if winner.token != holder.token:
                 raise StoreError(self._explain(winner))
         self._holder, self._lost = holder, False
-        for number in range(max(self._generation - 2, 1), self._generation):
+        for number in range(max(self._generation - 3, 1), self._generation - 1):
             self._root.delete(_name(number))
         self._begin_heartbeat()
 
@@ -198,7 +198,7 @@ def _to_bytes(holder: Holder) -> bytes:
 
 
 def _machine() -> str:
-    """Return the host and, on Linux, the process namespace: pids of one container mean nothing in another."""
+    """Return the host and, on Linux, the process namespace, outside which a pid means nothing."""
     namespace = "/proc/self/ns/pid"
     inode = os.stat(namespace).st_ino if os.path.exists(namespace) else 0
     return f"{socket.gethostname()}/{inode}"

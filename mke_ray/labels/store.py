@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from mke_ray.errors import StoreError
 from mke_ray.labels.files import (
+    explain_difference,
     row_facts,
     schema_from_text,
     schema_text,
@@ -66,12 +67,14 @@ class UnitStore:
             StoreError: The folder holds a store that was made from something else.
         """
         plain = json.loads(json.dumps(spec))
-        wanted = cls(root, plain, schema)
         if root.create(SPEC_FILE, spec_to_bytes(plain, schema)):
-            return wanted
+            return cls(root, plain, schema)
         found = cls.open(root)
         if found.spec != plain or not found.schema.equals(schema):
-            raise StoreError(_explain_other_spec(found, wanted))
+            difference = explain_difference(found.spec, plain, found.schema, schema)
+            raise StoreError(
+                f"{root.uri} was made from something else ({difference}); use another root"
+            )
         return found
 
     @classmethod
@@ -311,15 +314,3 @@ def _commit_name(unit: str) -> str:
 def _index_name(generation: int) -> str:
     """Return the name of an index file."""
     return f"index-{generation:06d}.parquet"
-
-
-def _explain_other_spec(found: UnitStore, wanted: UnitStore) -> str:
-    """Say in what two stores differ."""
-    keys = sorted({*found.spec, *wanted.spec})
-    differing = [key for key in keys if found.spec.get(key) != wanted.spec.get(key)]
-    parts = [f"{k}: found {found.spec.get(k)!r}, wanted {wanted.spec.get(k)!r}" for k in differing]
-    if not found.schema.equals(wanted.schema):
-        parts.append(
-            f"columns: found [{schema_text(found.schema)}], wanted [{schema_text(wanted.schema)}]"
-        )
-    return f"{found.root.uri} was made from something else ({'; '.join(parts)}); use another root"

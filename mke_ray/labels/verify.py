@@ -1,4 +1,4 @@
-"""Proof that a store holds every row of the manifest exactly once, and the list of unreadable ones."""
+"""Proof that a store holds every row exactly once, and the list of the unreadable ones."""
 
 import itertools
 from collections.abc import Iterable, Iterator

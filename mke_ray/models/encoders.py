@@ -52,7 +52,7 @@ class FrameEncoder(nn.Module):
 
     Args:
         modality: Name of the modality.
-        channels: Channels of each convolution; the first steps by 4 pixels, the others by 2.
+        channels: Channels of each convolution; each halves height and width.
         num_features: Features D.
         normalise: Whether colour channels are standardised by statistics of the training set.
     """
@@ -61,7 +61,7 @@ class FrameEncoder(nn.Module):
         self,
         modality: str,
         *,
-        channels: Sequence[int] = (24, 48, 64),
+        channels: Sequence[int] = (16, 32, 64),
         num_features: int = 64,
         normalise: bool = True,
     ) -> None:
@@ -202,10 +202,11 @@ class FeatureEncoder(nn.Module):
 
 
 def _frame_convolutions(channels: Sequence[int]) -> nn.Sequential:
-    """Return the convolutions over one frame; small frames are padded, never refused."""
-    layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 6, stride=4, padding=2), nn.ReLU()]
-    for width_in, width in pairwise(channels):
-        layers += [nn.Conv2d(width_in, width, 3, stride=2, padding=1), nn.ReLU()]
+    """Return the convolutions over one frame, the first over 5 pixels, the others over 3."""
+    layers: list[nn.Module] = []
+    for width_in, width in pairwise([3, *channels]):
+        size = 3 if layers else 5
+        layers += [nn.Conv2d(width_in, width, size, stride=2, padding=size // 2), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

@@ -137,7 +137,7 @@ class Student(nn.Module):
                 features[name] = self.output.weight.new_zeros(len(like), encoder.num_features)
                 continue
             has[name] = present[name]
-            x_BX = encoder.represent(_blank(arrays[name], has[name]))
+            x_BX = _represent(encoder, arrays[name], has[name])
             features[name] = encoder(perturb.input(name, x_BX) if perturb else x_BX)
         return self.fusion(features, has)
 
@@ -211,10 +211,11 @@ def copy_encoders(source: Student, target: Student) -> list[str]:
     return shared
 
 
-def _blank(x_BX: Tensor, present_B: Tensor) -> Tensor:
-    """Return the array with zeros in the rows that lack the modality."""
+def _represent(encoder: Encoder, x_BX: Tensor, present_B: Tensor) -> Tensor:
+    """Return the representation of an array, as if rows that lack the modality were zeros."""
     shape = [-1] + [1] * (x_BX.dim() - 1)
-    return x_BX.masked_fill(~present_B.view(shape), 0)
+    with torch.autocast(x_BX.device.type, enabled=False):  # spectra need float32
+        return encoder.represent(x_BX.masked_fill(~present_B.view(shape), 0))
 
 
 def _build_part(

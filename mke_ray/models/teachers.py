@@ -14,7 +14,7 @@ from torch import Tensor
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.weights import load_student
 from mke_ray.schema import DecodeSpec, LabelSpace, fingerprint
-from mke_ray.storage import Root
+from mke_ray.storage import Root, open_root
 
 AT_LEAST = ("num_frames", "height", "width", "seconds")
 
@@ -48,14 +48,22 @@ class StudentTeacher:
     Args:
         path: Folder of the student.
         device: Device to compute on.
+        storage_options: Options of the file system of the path.
 
     Raises:
         ConfigError: The student reads more than one modality.
         StoreError: The folder holds no whole student.
     """
 
-    def __init__(self, path: str | Path | Root, *, device: str = "cpu") -> None:
-        loaded = load_student(path)
+    def __init__(
+        self,
+        path: str | Path | Root,
+        *,
+        device: str = "cpu",
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        root = path if isinstance(path, Root) else open_root(str(path), storage_options)
+        loaded = load_student(root)
         if len(loaded.student.modalities) != 1:
             raise ConfigError(
                 f"teacher.path={path} reads {list(loaded.student.modalities)}; "

@@ -131,9 +131,9 @@ def curves_picture(losses: Sequence[Curve], accuracies: Sequence[Curve]) -> Pict
             axes.set_title(title)
             axes.grid(axis="y")
             axes.tick_params(length=0)
+            axes.set_xlabel("step" if curves is panels[-1][0] else "")
             if curves is accuracies:
                 style.percent_axis(axes, "y")
-        axes.set_xlabel("step")
     arms = list(dict.fromkeys(curve.arm for curve in [*losses, *accuracies]))
     return style.to_picture(
         figure,
@@ -372,4 +372,3 @@ def _arms_alt(bars: Sequence[ArmBar], metric: str) -> str:
 def _share(part: float, whole: float) -> str:
     """Return a share as a percentage, or that there is none."""
     return f"{part / whole:.1%}" if whole else "none"
-

@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 WIDTH_IN = 5.6
 PNG_DPI = 200
@@ -19,14 +21,13 @@ MUTED = "#5b6573"
 GRID = "#dfe3e8"
 PAPER = "#ffffff"
 BLUE = "#0b6bb0"
-ORANGE = "#c75b00"
+ORANGE = "#b85200"
 GREEN = "#00805e"
 PURPLE = "#a8478a"
-AMBER = "#b07d00"
-SKY = "#3a93c8"
-SLATE = "#79838f"
+AMBER = "#8f6400"
+SLATE = "#66707c"
 BROWN = "#8a5a3c"
-PINK = "#d0577e"
+PINK = "#b83d66"
 
 # Inline SVG takes its colours from the page, so that one drawing serves light and dark.
 CSS_NAMES = {
@@ -39,7 +40,6 @@ CSS_NAMES = {
     GREEN: "--green",
     PURPLE: "--purple",
     AMBER: "--amber",
-    SKY: "--sky",
     SLATE: "--slate",
     BROWN: "--brown",
     PINK: "--pink",
@@ -77,7 +77,7 @@ ARM_COLOURS = {
     "mm_supervised": BROWN,
 }
 
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10.5,
@@ -201,7 +201,7 @@ def spread_labels(positions: list[float], gap: float) -> list[float]:
 def percent_axis(axes: Axes, axis: str) -> None:
     """Write the ticks of an axis of shares as whole percents."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis
-    chosen.set_major_formatter(mpl.ticker.PercentFormatter(xmax=1, decimals=0))
+    chosen.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
 
 
 def _block_start(block: list[int], positions: list[float], gap: float) -> float:

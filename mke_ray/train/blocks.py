@@ -135,6 +135,7 @@ class UnitReader:
         self.cache_bytes = cache_bytes
         self.sample_index: Index = samples.index()
         self.label_index: Index | None = labels.index() if labels is not None else None
+        self.teacher_modality: str | None = labels.spec.get("modality") if labels else None
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
         self._refs: dict[str, dict[str, UnitRef]] = {}
         self._held_bytes = 0

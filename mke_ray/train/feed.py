@@ -1,4 +1,4 @@
-"""Batches of a fit, read by index: a fixed plan, one integer of state, no row twice, none left out."""
+"""Batches of a fit, read by index: a fixed plan, one integer of state, every row once."""
 
 # E entries, N rows of a global batch, B rows of a rank, R rows of a unit, C classes.
 
@@ -137,10 +137,31 @@ class Feed:
         weight_N = self._weight_S[self.plan.selection_E[refs.entry_N]]
         mine = rank_slice(len(refs), rank=self._rank, world_size=self._world_size)
         share = float(weight_N[mine].sum() * self._world_size / weight_N.sum())
-        batch = self._assemble(refs[mine], weight_N[mine], epoch=self.plan.epoch_of(cursor))
         if mine.start == mine.stop:  # every rank needs a row to take part in collectives
-            batch = self._assemble(refs[0:1], np.zeros(1, np.float32), epoch=batch.epoch)
+            mine, weight_N = slice(0, 1), np.zeros_like(weight_N)
+        batch = self._assemble(refs[mine], weight_N[mine], epoch=self.plan.epoch_of(cursor))
         return FeedItem(batch, cursor, share, num_global=len(refs))
+
+    def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:
+        """Yield the same rows again and again; only the epoch changes."""
+        for cursor in range(start, stop):
+            began = time.perf_counter()
+            self._whole = self._whole or self.item(cursor)
+            batch = replace(self._whole.batch, epoch=self.plan.epoch_of(cursor))
+            wait_s = time.perf_counter() - began
+            yield replace(self._whole, batch=batch, cursor=cursor, wait_s=wait_s)
+
+    def first_rows(self, num: int, *, batch_size: int) -> Iterator[Batch]:
+        """Yield the first rows of epoch 0 in batches; the same on every rank.
+
+        Args:
+            num: Number of rows.
+            batch_size: Rows per batch.
+        """
+        refs = self.plan.first_rows(num)
+        for start in range(0, len(refs), batch_size):
+            part = refs[start : start + batch_size]
+            yield self._assemble(part, np.ones(len(part), np.float32), epoch=0)
 
     def _ahead(self, pool: ThreadPoolExecutor, start: int, stop: int) -> Iterator[FeedItem]:
         """Yield batches that a thread prepares ahead; its errors are raised here."""
@@ -153,15 +174,6 @@ class Feed:
             wait_s = time.perf_counter() - began
             ahead.extend(pool.submit(self.item, one) for one in itertools.islice(cursors, 1))
             yield replace(item, wait_s=wait_s)
-
-    def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:
-        """Yield the same rows again and again; only the epoch changes."""
-        for cursor in range(start, stop):
-            began = time.perf_counter()
-            self._whole = self._whole or self.item(cursor)
-            batch = replace(self._whole.batch, epoch=self.plan.epoch_of(cursor))
-            wait_s = time.perf_counter() - began
-            yield replace(self._whole, batch=batch, cursor=cursor, wait_s=wait_s)
 
     def _assemble(self, refs: RowRefs, weight_B: np.ndarray, *, epoch: int) -> Batch:
         """Gather rows, unit by unit, into arrays of a batch."""
@@ -205,6 +217,8 @@ def _usable(reader: UnitReader, unit: str, selection: RowSelection) -> np.ndarra
     usable_R &= index.usable(unit)
     if selection.targets == "pseudo" and reader.label_index is not None:
         usable_R &= reader.label_index.usable(unit)
+        if reader.teacher_modality is not None:
+            usable_R &= index.present(unit, reader.teacher_modality)
     return usable_R
 
 

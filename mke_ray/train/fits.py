@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-import posixpath
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+from torch import Tensor
+
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.models.weights import WEIGHTS_NAME, LoadedStudent, load_student
 from mke_ray.schema import FORMAT_VERSION, Split, fingerprint
 from mke_ray.storage import Root
 
 TARGETS = ("pseudo", "true", "none")
 LABEL_KINDS = ("hard", "soft")
 DONE = "done.json"
-WEIGHTS = "student.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,71 +160,77 @@ class FitStore:
 
     def has(self, fit: str) -> bool:
         """Return whether a fit is finished."""
-        return self._folder(fit).exists(DONE)
+        return self.folder(fit).exists(DONE)
 
-    def save(self, fit: str, folder: Path) -> bool:
-        """Store the files of a folder as a finished fit.
+    def save(self, fit: str, files: Mapping[str, bytes]) -> bool:
+        """Store the files of a finished fit; ``done.json`` with their digests comes last.
 
         Args:
             fit: Fingerprint of the fit.
-            folder: Local folder with the exported student, ``fit.json`` and ``history.json``.
+            files: Content by name: the student's files, ``fit.json`` and ``history.json``.
 
         Returns:
             True when this call finished the fit, False when it was finished already.
         """
         if self.has(fit):
             return False
-        store = self._folder(fit)
-        digests = {}
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+        store = self.folder(fit)
+        for name, content in files.items():
             store.write(name, content)
-            digests[name] = hashlib.sha256(content).hexdigest()
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         done = {"format_version": FORMAT_VERSION, "sha256": digests}
         return store.create(DONE, json.dumps(done, indent=1).encode())
 
-    def fetch(self, fit: str, folder: Path) -> Path:
-        """Copy a finished fit into a local folder, each file checked by its digest.
+    def load(self, fit: str, classes: Mapping[str, type] | None = None) -> LoadedStudent:
+        """Return the student of a finished fit.
 
         Args:
             fit: Fingerprint of the fit.
-            folder: Local folder to write to.
+            classes: The user's own encoders and fusions by their ``_target_``.
 
         Raises:
-            StoreError: The fit is not finished, or a file is not the one that was stored.
+            StoreError: The fit is not finished, or its weights are not those that were stored.
         """
-        store = self._folder(fit)
-        for name, digest in self._done(fit)["sha256"].items():
-            content = store.read(name)
-            if hashlib.sha256(content).hexdigest() != digest:
-                raise StoreError(f"{store.uri}/{name} is not the file that the fit stored")
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        return folder
+        self._check_digest(fit, self.folder(fit).read(WEIGHTS_NAME))
+        return load_student(self.folder(fit), classes=classes)
+
+    def weights(self, fit: str) -> dict[str, Tensor]:
+        """Return the weights of a finished fit by name, its digest checked."""
+        content = self.folder(fit).read(WEIGHTS_NAME)
+        self._check_digest(fit, content)
+        return safetensors.torch.load(content)
 
     def facts(self, fit: str) -> dict[str, Any]:
         """Return what ``fit.json`` says: the specification, steps, seconds and digests."""
         self._done(fit)
-        return json.loads(self._folder(fit).read("fit.json"))
+        return json.loads(self.folder(fit).read("fit.json"))
 
     def history(self, fit: str) -> list[dict[str, Any]]:
         """Return the logged steps of a finished fit."""
         self._done(fit)
-        return json.loads(self._folder(fit).read("history.json"))
+        return json.loads(self.folder(fit).read("history.json"))
 
     def weights_digest(self, fit: str) -> str:
         """Return the SHA-256 of the weights file of a finished fit."""
-        return self._done(fit)["sha256"][WEIGHTS]
+        return self._done(fit)["sha256"][WEIGHTS_NAME]
 
-    def _folder(self, fit: str) -> Root:
+    def folder(self, fit: str) -> Root:
         """Return the folder of a fit."""
         return self.root.child("fits", fit)
+
+    def _check_digest(self, fit: str, content: bytes) -> None:
+        """Refuse weights that are not those that the fit stored."""
+        if hashlib.sha256(content).hexdigest() != self.weights_digest(fit):
+            raise StoreError(
+                f"{self.folder(fit).uri}/{WEIGHTS_NAME} is not the file that the fit stored; "
+                f"delete the folder and train the fit again"
+            )
 
     def _done(self, fit: str) -> dict[str, Any]:
         """Return the record that a fit is finished."""
         try:
-            return json.loads(self._folder(fit).read(DONE))
+            return json.loads(self.folder(fit).read(DONE))
         except FileNotFoundError:
-            uri = posixpath.join(self.root.uri, "fits", fit)
-            raise StoreError(f"{uri} holds no finished fit; train it first") from None
+            raise StoreError(
+                f"{self.folder(fit).uri} holds no finished fit; train it first"
+            ) from None

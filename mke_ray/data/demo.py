@@ -1,0 +1,215 @@
+"""The shipped demo: a source that makes its own bucket of videos, the same for the same seed."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from mke_ray.data import demo_audio, demo_video
+from mke_ray.data.demo_writer import BROKEN_KINDS, ClipPlan, ClipWriter, write_clips
+from mke_ray.data.sources import Progress, Reader, SourceRow, VideosSource
+from mke_ray.errors import ConfigError
+from mke_ray.schema import DecodeSpec, LabelSpace, Split
+from mke_ray.storage import Root, open_root
+
+CLASSES = tuple(str(digit) for digit in range(10))
+TABLE = "clips.csv"
+SETTINGS = "demo.json"
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSource:
+    """Videos in which a handwritten digit drifts while its telephone tone pair sounds.
+
+    The images are scikit-learn's real digits; those of one split are in no other. Some files of
+    the unlabeled split are broken. The table knows the true labels of the unlabeled clips, for
+    reporting alone.
+
+    Args:
+        root: Local folder or URI that the files are written to.
+        data_seed: Seed of the data set.
+        num_labelled: Clips with a label.
+        num_unlabeled: Clips without a label that can be read.
+        num_probe: Labelled multimodal clips for choices and the gate.
+        num_test: Clips of the test set.
+        num_broken: Files of the unlabeled split that cannot be read, or not in full.
+        dependence: Correlation between how bad picture and sound are, 0 (independent given the
+            class) to 1; it changes neither modality alone.
+        num_processes: Processes that write, None for one per CPU.
+        storage_options: Options of the file system.
+    """
+
+    root: str
+    data_seed: int = 0
+    num_labelled: int = 200
+    num_unlabeled: int = 1200
+    num_probe: int = 200
+    num_test: int = 500
+    num_broken: int = 8
+    dependence: float = 0.0
+    num_processes: int | None = None
+    storage_options: Mapping[str, Any] | None = None
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The ten digits."""
+        return LabelSpace(CLASSES)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines every file."""
+        return {
+            "source": "demo",
+            "version": _VERSION,
+            "data_seed": self.data_seed,
+            "counts": self._counts(),
+            "num_broken": self.num_broken,
+            "dependence": self.dependence,
+            "video": asdict(demo_video.DIFFICULTY),
+            "audio": asdict(demo_audio.DIFFICULTY),
+        }
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Write the files that are not there yet, and then the table.
+
+        Raises:
+            ConfigError: A number is out of range, or the root holds another demo.
+        """
+        self._check()
+        root = open_root(self.root, self.storage_options)
+        _claim(root, self.identity())
+        if root.exists(TABLE):
+            return
+        plans = plan_clips(self._counts(), num_broken=self.num_broken, data_seed=self.data_seed)
+        there = set(root.names("clips"))
+        missing = [plan for plan in plans if plan.key not in there]
+        counter = _Counter(len(plans) - len(missing), len(plans), progress)
+        write_clips(
+            ClipWriter(root, self.data_seed, self.dependence),
+            missing,
+            num_processes=self.num_processes or os.cpu_count() or 1,
+            progress=counter.add,
+        )
+        root.write(TABLE, _table(plans))
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield the rows of the table."""
+        return self._videos.rows()
+
+    def reader(self, spec: DecodeSpec) -> Reader:
+        """Return a reader of the files."""
+        return self._videos.reader(spec)
+
+    @property
+    def _videos(self) -> VideosSource:
+        options = self.storage_options
+        return VideosSource(self.root, CLASSES, table=TABLE, storage_options=options)
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            Split.LABELLED.value: self.num_labelled,
+            Split.UNLABELED.value: self.num_unlabeled,
+            Split.PROBE.value: self.num_probe,
+            Split.TEST.value: self.num_test,
+        }
+
+    def _check(self) -> None:
+        if not 0.0 <= self.dependence <= 1.0:
+            raise ConfigError(f"source.dependence={self.dependence} must be between 0 and 1")
+        for split, number in self._counts().items():
+            if number < 1:
+                raise ConfigError(f"source.num_{split}={number}; the demo needs at least 1")
+        if self.num_broken < 0:
+            raise ConfigError(f"source.num_broken={self.num_broken} must be 0 or more")
+
+
+def plan_clips(counts: Mapping[str, int], *, num_broken: int, data_seed: int) -> list[ClipPlan]:
+    """Return every file of the demo, split by split.
+
+    Args:
+        counts: Readable clips per split.
+        num_broken: Broken files, spread over the unlabeled split.
+        data_seed: Decides which images belong to which split.
+    """
+    digits = cast(Any, load_digits())
+    order = np.random.default_rng(data_seed).permutation(len(digits.target))
+    shares = _images_per_split(counts, len(order))
+    plans: list[ClipPlan] = []
+    for split, number in counts.items():
+        images, order = order[: shares[split]], order[shares[split] :]
+        broken = _broken_at(number, num_broken) if split == Split.UNLABELED else {}
+        for position in range(number + len(broken)):
+            image = int(images[position % len(images)])
+            index = len(plans)
+            plans.append(
+                ClipPlan(
+                    index=index,
+                    key=f"clips/clip-{index:06d}.mp4",
+                    digit=int(digits.target[image]),
+                    pixels=digits.images[image].astype(np.uint8).tobytes(),
+                    group=f"digit-{image:04d}",
+                    split=split,
+                    broken=broken.get(position, ""),
+                )
+            )
+    return plans
+
+
+def _images_per_split(counts: Mapping[str, int], num_images: int) -> dict[str, int]:
+    """Return how many images each split has to itself.
+
+    The labelled splits get one per clip while that takes no more than two thirds of all; the
+    unlabeled one shows what is left, again and again where it is larger.
+    """
+    labelled = {split: number for split, number in counts.items() if split != Split.UNLABELED}
+    scale = min(1.0, num_images * 2 / 3 / sum(labelled.values()))
+    shares = {split: max(int(number * scale), 1) for split, number in labelled.items()}
+    rest = num_images - sum(shares.values())
+    return shares | {Split.UNLABELED.value: min(rest, counts[Split.UNLABELED.value])}
+
+
+def _broken_at(number: int, num_broken: int) -> dict[int, str]:
+    """Return at which positions of the unlabeled split a broken file lies, and how it is broken."""
+    step = (number + num_broken) / max(num_broken, 1)
+    kinds = BROKEN_KINDS
+    return {int((k + 0.5) * step): kinds[k % len(kinds)] for k in range(num_broken)}
+
+
+def _claim(root: Root, identity: dict[str, Any]) -> None:
+    """Write the settings of the demo into its root, or check those that are there."""
+    content = json.dumps(identity, indent=1, sort_keys=True).encode()
+    if root.create(SETTINGS, content) or root.read(SETTINGS) == content:
+        return
+    raise ConfigError(
+        f"source.root={root.uri} holds a demo with other settings ({SETTINGS} there); "
+        "choose another source.root or the same settings"
+    )
+
+
+def _table(plans: list[ClipPlan]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["uri", "label", "group", "split"])
+    table.writerows([plan.key, CLASSES[plan.digit], plan.group, plan.split] for plan in plans)
+    return text.getvalue().encode()
+
+
+@dataclass(slots=True)
+class _Counter:
+    """Counts what is done for a progress bar."""
+
+    num_done: int
+    num_total: int
+    progress: Progress | None
+
+    def add(self, number: int) -> None:
+        self.num_done += number
+        if self.progress is not None:
+            self.progress(self.num_done, self.num_total)

@@ -1,0 +1,123 @@
+"""Sound of a demo clip: the telephone tone pair of a digit under noise and other sounds."""
+
+# N sound samples.
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RATES_HZ = (16000, 22050, 24000)
+ROWS_HZ = (697.0, 770.0, 852.0, 941.0)
+COLUMNS_HZ = (1209.0, 1336.0, 1477.0)
+
+_KEYS = "123456789*0#"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioDifficulty:
+    """How hard the tone pair is to hear; frozen, since results are compared across versions.
+
+    Args:
+        tone: Amplitude of each tone of the pair at severity 0 and 1.
+        noise: Deviation of the noise at severity 0 and 1.
+        num_others: Other sounds per second at severity 0 and 1.
+        others: Amplitude of the other sounds at severity 0 and 1.
+    """
+
+    tone: tuple[float, float] = (0.06, 0.02)
+    noise: tuple[float, float] = (0.1, 0.2)
+    num_others: tuple[float, float] = (2.0, 5.0)
+    others: tuple[float, float] = (0.05, 0.09)
+
+
+DIFFICULTY = AudioDifficulty()
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Mono sound.
+
+    Args:
+        sound_N: float32 [N] in [-1, 1].
+        rate_hz: Samples per second.
+    """
+
+    sound_N: np.ndarray  # noqa: N815
+    rate_hz: int
+
+
+def render_sound(
+    digit: int,
+    *,
+    severity: float,
+    duration_s: float,
+    rng: np.random.Generator,
+    difficulty: AudioDifficulty = DIFFICULTY,
+) -> Sound:
+    """Mix a clip's sound.
+
+    Args:
+        digit: Which key of the telephone sounds, 0 to 9.
+        severity: 0 for the clearest sound, 1 for the worst.
+        duration_s: Length of the clip.
+        rng: Draws everything else.
+        difficulty: What severity means.
+    """
+    rate_hz = int(rng.choice(RATES_HZ))
+    time_N = np.arange(round(duration_s * rate_hz)) / rate_hz
+    sound_N = _noise(rng, len(time_N), rate_hz) * _between(difficulty.noise, severity)
+    sound_N += _between(difficulty.tone, severity) * _tone_pair(rng, digit, time_N)
+    num_others = rng.poisson(_between(difficulty.num_others, severity) * duration_s)
+    for _ in range(num_others):
+        strength = _between(difficulty.others, severity) * rng.uniform(0.5, 1.0)
+        sound_N += strength * _other_sound(rng, time_N)
+    return Sound(np.clip(sound_N, -1.0, 1.0).astype(np.float32), rate_hz)
+
+
+def frequencies_hz(digit: int) -> tuple[float, float]:
+    """Return the tone pair of a key (ITU-T Recommendation Q.23)."""
+    row, column = divmod(_KEYS.index(str(digit)), 3)
+    return ROWS_HZ[row], COLUMNS_HZ[column]
+
+
+def _between(ends: tuple[float, float], severity: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * severity
+
+
+def _noise(rng: np.random.Generator, num: int, rate_hz: int) -> np.ndarray:
+    """Return noise of deviation 1 below 4 kHz, whatever the sample rate."""
+    coarse = rng.normal(0.0, 1.0, num * 8000 // rate_hz + 2)
+    return np.interp(np.arange(num) * 8000 / rate_hz, np.arange(len(coarse)), coarse)
+
+
+def _tone_pair(rng: np.random.Generator, digit: int, time_N: np.ndarray) -> np.ndarray:
+    """Return the pair, pressed again and again."""
+    period_s, share = rng.uniform(0.7, 1.1), rng.uniform(0.35, 0.6)
+    pressed_N = ((time_N / period_s + rng.uniform()) % 1.0) < share
+    tones = [_sine(rng, time_N, frequency) for frequency in frequencies_hz(digit)]
+    return pressed_N * (tones[0] + tones[1])
+
+
+def _sine(rng: np.random.Generator, time_N: np.ndarray, frequency_hz: float) -> np.ndarray:
+    return np.sin(2 * np.pi * (frequency_hz * time_N + rng.uniform()))
+
+
+def _other_sound(rng: np.random.Generator, time_N: np.ndarray) -> np.ndarray:
+    """Return one short sound: a tone of the telephone, a chirp or a burst of noise."""
+    length_s = rng.uniform(0.08, 0.4)
+    start_s = rng.uniform(-0.1, time_N[-1])
+    inside = slice(*np.searchsorted(time_N, (start_s, start_s + length_s)))
+    local_N = time_N[inside] - start_s
+    kind = rng.integers(4)
+    if kind == 0:
+        part = _sine(rng, local_N, rng.choice(ROWS_HZ + COLUMNS_HZ))
+    elif kind == 1:
+        part = sum(_sine(rng, local_N, one) for one in frequencies_hz(int(rng.integers(10))))
+    elif kind == 2:
+        begin, end = rng.uniform(400.0, 2500.0, 2)
+        part = np.sin(2 * np.pi * (begin + (end - begin) * local_N / length_s / 2) * local_N)
+    else:
+        part = rng.normal(0.0, 1.5, len(local_N))
+    sound_N = np.zeros_like(time_N)
+    sound_N[inside] = part
+    return sound_N

@@ -1,0 +1,29 @@
+"""Evaluation: what every arm says of the samples with true labels, and what that amounts to."""
+
+from mke_ray.evaluation.evaluate import EvaluationPlan, evaluate
+from mke_ray.evaluation.predictions import (
+    EvaluateWorker,
+    FitColumn,
+    PredictionPlan,
+    refs_with_truth,
+    run_locally,
+    run_predictions,
+)
+from mke_ray.evaluation.results import TEACHER, ArmResult, Evaluation, Example, Flow, PartScores
+
+__all__ = [
+    "TEACHER",
+    "ArmResult",
+    "EvaluateWorker",
+    "Evaluation",
+    "EvaluationPlan",
+    "Example",
+    "FitColumn",
+    "Flow",
+    "PartScores",
+    "PredictionPlan",
+    "evaluate",
+    "refs_with_truth",
+    "run_locally",
+    "run_predictions",
+]

@@ -1,0 +1,43 @@
+"""The temperature of a student, from the select part of the probe."""
+
+import numpy as np
+
+from mke_ray.evaluation.evaluate import SELECT, EvaluationPlan
+from mke_ray.labels.probe import probe_part
+from mke_ray.metrics import fit_temperature
+from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, Split
+
+
+def select_temperature(plan: EvaluationPlan, column: str) -> float:
+    """Return the temperature that makes a student's logits most likely on the select part.
+
+    Args:
+        plan: What is compared.
+        column: The student's column of logits.
+
+    Returns:
+        What to divide its logits by; 1 where there is no probe.
+    """
+    logits, truths = [], []
+    for ref in plan.manifest.unit_refs([Split.PROBE]):
+        table = plan.predictions.read(ref.unit, columns=[column])
+        said = table.column(column).to_pylist()
+        for row, logits_C in zip(plan.manifest.read_unit(ref), said, strict=True):
+            if logits_C is not None and row.labels is not None and _is_select(plan, row):
+                logits.append(logits_C)
+                truths.append(_truth(row, plan.manifest.label_space))
+    return fit_temperature(np.asarray(logits), np.asarray(truths)) if logits else 1.0
+
+
+def _is_select(plan: EvaluationPlan, row: ManifestRow) -> bool:
+    """Return whether a row of the probe belongs to its select part."""
+    part = probe_part(row.group, seed=plan.probe_seed, select_fraction=plan.select_fraction)
+    return part == SELECT
+
+
+def _truth(row: ManifestRow, space: LabelSpace) -> int | list[int]:
+    """Return the true class, or 0 and 1 per class where there can be many."""
+    labels = row.labels or ()
+    if space.kind is LabelKind.SINGLE:
+        return labels[0]
+    return [int(number in labels) for number in range(space.num_classes)]

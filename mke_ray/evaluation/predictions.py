@@ -1,0 +1,286 @@
+"""What every student says of the samples with true labels, unit by unit, in a store of its own."""
+
+# B samples of a unit, C classes.
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from mke_ray.data.codec import decode_modality, empty_modality
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.labels.store import UnitStore
+from mke_ray.labels.worker import UnitReport
+from mke_ray.models.student import Student
+from mke_ray.models.weights import load_student
+from mke_ray.schema import (
+    DecodeSpec,
+    ModalitySpec,
+    Split,
+    Status,
+    StatusCounts,
+    decode_spec_from_dict,
+    fingerprint,
+)
+from mke_ray.storage import Root
+
+PREDICTIONS_FOLDER = "predictions"
+
+RunUnits = Callable[["PredictionPlan", Sequence[UnitRef]], Iterator[UnitReport]]
+
+
+@dataclass(frozen=True, slots=True)
+class FitColumn:
+    """One trained network of the comparison and its column of logits.
+
+    Args:
+        arm: Arm that it belongs to.
+        seed: Its seed.
+        fit: Fingerprint of the fit: its folder below ``fits/`` and the name of the column. Two
+            arms may share a fit.
+    """
+
+    arm: str
+    seed: int
+    fit: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionPlan:
+    """Which students look at which samples; cheap to send to workers.
+
+    Args:
+        root: Root of the run.
+        samples: Name of the sample store below ``samples/``.
+        decode: Plain decode specification of that store.
+        fits: Fingerprints of the fits.
+        classes: The user's own encoders and fusions by ``_target_``.
+        num_threads: Threads per worker; the same everywhere, so that logits do not depend on where
+            they were computed.
+    """
+
+    root: Root
+    samples: str
+    decode: Mapping[str, Mapping[str, Any]]
+    fits: tuple[str, ...]
+    classes: Mapping[str, type] = field(default_factory=dict)
+    num_threads: int = 1
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the predictions are made from."""
+        return {"samples": self.samples, "fits": sorted(set(self.fits))}
+
+    @property
+    def name(self) -> str:
+        """Name of the store below ``predictions/``."""
+        return fingerprint(self.spec)
+
+    def sample_store(self) -> UnitStore:
+        """Return the store that is read."""
+        return UnitStore.open(self.root.child("samples", self.samples))
+
+    def store(self) -> UnitStore:
+        """Return the store that is written, made if absent."""
+        root = self.root.child(PREDICTIONS_FOLDER, self.name)
+        return UnitStore.open_or_create(root, spec=self.spec, schema=predictions_schema(self.fits))
+
+    def worker(self) -> "EvaluateWorker":
+        """Return what works on the units of this plan."""
+        return EvaluateWorker(self)
+
+
+class EvaluateWorker:
+    """Predicts units with all students of a plan; the students are loaded once, when first used.
+
+    Args:
+        plan: Which students look at which samples.
+    """
+
+    def __init__(self, plan: PredictionPlan) -> None:
+        self.plan = plan
+
+    def run(self, ref: UnitRef) -> UnitReport:
+        """Predict the whole stored samples of a unit and commit the logits."""
+        started = time.perf_counter()
+        table = self._samples.read(ref.unit)
+        arrays, present = stored_batch(table, self._decode)
+        read = time.perf_counter()
+        columns = [_nullable_rows(*predict(student, arrays, present)) for student in self._students]
+        predicted = time.perf_counter()
+        kept = [table.column(name).combine_chunks() for name in ("sample_id", "status")]
+        made = pa.Table.from_arrays([*kept, *columns], schema=self._store.schema)
+        self._store.commit(ref.unit, made, {"split": ref.split})
+        report = UnitReport(ref.unit, _count(table))
+        report.seconds = {
+            "read": read - started,
+            "predict": predicted - read,
+            "write": time.perf_counter() - predicted,
+        }
+        return report
+
+    @cached_property
+    def _samples(self) -> UnitStore:
+        return self.plan.sample_store()
+
+    @cached_property
+    def _store(self) -> UnitStore:
+        return self.plan.store()
+
+    @cached_property
+    def _decode(self) -> DecodeSpec:
+        """Return the specification of the modalities that any student reads."""
+        read = {name for student in self._students for name in student.modalities}
+        whole = decode_spec_from_dict(self.plan.decode)
+        return {name: one for name, one in whole.items() if name in read}
+
+    @cached_property
+    def _students(self) -> list[Student]:
+        folders = [self.plan.root.child("fits", fit) for fit in sorted(set(self.plan.fits))]
+        return [load_student(folder, classes=self.plan.classes).student for folder in folders]
+
+
+def run_locally(plan: PredictionPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    """Work on one unit after the other in this process."""
+    worker = plan.worker()
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(plan.num_threads)
+    try:
+        for ref in refs:
+            yield worker.run(ref)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def run_predictions(
+    plan: PredictionPlan,
+    refs: Iterable[UnitRef],
+    *,
+    runner: RunUnits = run_locally,
+    progress: Callable[[int, int], None] | None = None,
+) -> UnitStore:
+    """Bring the predictions of some units to their end; what is there is not done again.
+
+    Args:
+        plan: Which students look at which samples.
+        refs: Units wanted, from ``refs_with_truth``.
+        runner: Where the work is done; not called if there is none.
+        progress: Called with samples done and samples wanted.
+
+    Returns:
+        The store, with its index written.
+    """
+    store = plan.store()
+    wanted = list(refs)
+    committed = store.committed()
+    todo = [ref for ref in wanted if ref.unit not in committed]
+    num_total = sum(ref.num_rows for ref in wanted)
+    num_done = num_total - sum(ref.num_rows for ref in todo)
+    for report in runner(plan, todo) if todo else ():
+        num_done += report.counts.samples
+        if progress is not None:
+            progress(num_done, num_total)
+    store.write_index([ref.unit for ref in wanted])
+    return store
+
+
+def predictions_schema(fits: Iterable[str]) -> pa.Schema:
+    """Return the schema of a store of predictions.
+
+    Each fit has a column of logits, null where a sample has none of the modalities that it reads.
+    """
+    fields = [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+    ]
+    return pa.schema(fields + [pa.field(fit, pa.list_(pa.float32())) for fit in sorted(set(fits))])
+
+
+def refs_with_truth(manifest: Manifest) -> Iterator[UnitRef]:
+    """Yield the units that true labels are needed of or known of.
+
+    These are all units of test and probe, and those unlabeled units of which the manifest
+    knows a true label (kept for reporting only); of the latter, one column is read.
+    """
+    splits = (Split.TEST, Split.PROBE, Split.UNLABELED)
+    for part, refs in itertools.groupby(manifest.unit_refs(splits), key=lambda ref: ref.part):
+        with manifest.root.filesystem().open(manifest.root.path(part), "rb") as file:
+            parquet = pq.ParquetFile(file)
+            for ref in refs:
+                if ref.split != Split.UNLABELED or _has_truth(parquet, ref.row_group):
+                    yield ref
+
+
+def stored_batch(
+    table: pa.Table, decode: DecodeSpec
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return whole stored samples as a batch.
+
+    Args:
+        table: Rows of a sample store.
+        decode: Specification of the modalities wanted.
+
+    Returns:
+        Per modality the array [B, ...], zeros where missing, and whether each row has it [B].
+    """
+    arrays, present = {}, {}
+    for name, spec in decode.items():
+        has = [status == "ok" for status in table.column(f"{name}_status").to_pylist()]
+        pieces = table.column(name).to_pylist()
+        rows = [_stored_array(one, spec, is_there=ok) for one, ok in zip(pieces, has, strict=True)]
+        arrays[name] = torch.from_numpy(np.stack(rows))
+        present[name] = torch.tensor(has, dtype=torch.bool)
+    return arrays, present
+
+
+@torch.inference_mode()
+def predict(
+    student: Student, arrays: Mapping[str, Tensor], present: Mapping[str, Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits of a batch and which rows have any modality that the student reads.
+
+    Args:
+        student: In evaluation mode.
+        arrays: Per modality the array [B, ...].
+        present: Per modality whether each row has it [B].
+
+    Returns:
+        float32 logits [B, C] and bool [B].
+    """
+    mine = [name for name in student.modalities if name in arrays]
+    seen_B = torch.stack([present[name] for name in mine]).any(dim=0)
+    logits_BC = student({name: arrays[name] for name in mine}, present)
+    return logits_BC.float().numpy(), seen_B.numpy()
+
+
+def _stored_array(pieces: list[bytes] | None, spec: ModalitySpec, *, is_there: bool) -> np.ndarray:
+    """Return the array of one row, zeros where the modality is missing."""
+    return decode_modality(pieces or [], spec) if is_there else empty_modality(spec)
+
+
+def _nullable_rows(logits_BC: np.ndarray, seen_B: np.ndarray) -> pa.Array:
+    """Return logits as a list column with null where nothing was seen."""
+    rows = [row if seen else None for row, seen in zip(logits_BC, seen_B, strict=True)]
+    return pa.array(rows, type=pa.list_(pa.float32()))
+
+
+def _has_truth(parquet: pq.ParquetFile, row_group: int) -> bool:
+    """Return whether any row of a unit has a true label."""
+    labels = parquet.read_row_group(row_group, columns=["labels"]).column("labels")
+    return labels.null_count < len(labels)
+
+
+def _count(samples: pa.Table) -> StatusCounts:
+    """Count the statuses of a unit."""
+    status = Counter(samples.column("status").to_pylist())
+    ok, partial, bad, retry = (status[str(one)] for one in Status)
+    return StatusCounts(ok, partial, bad, retry)

@@ -1,0 +1,94 @@
+"""The order of the stages: teach, label, expand, evaluate, gate, report; each idempotent."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from mke_ray.config import JobConfig
+from mke_ray.expansion.draws import expand_draws
+from mke_ray.expansion.rehearsal import rehearse
+from mke_ray.expansion.run import open_run
+from mke_ray.expansion.stages import (
+    known_labels,
+    known_teacher,
+    label_stage,
+    teach_stage,
+    train_stage,
+)
+from mke_ray.expansion.whole import arm_fits, finish, run_stages
+
+__all__ = ["evaluate", "expand", "label", "teach", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+def expand(jobs: Sequence[JobConfig]) -> None:
+    """Carry out every stage, of one draw of the data or of several side by side."""
+    if _rehearsed(jobs):
+        return
+    if len(jobs) > 1:
+        expand_draws(jobs)
+        return
+    run_stages(jobs[0], console=Console(file=sys.stdout))
+
+
+def teach(jobs: Sequence[JobConfig]) -> None:
+    """Train the teacher of every draw."""
+    if _rehearsed(jobs):
+        return
+    for job in jobs:
+        with open_run(job) as run:
+            teacher = teach_stage(run, run.manifest())
+            logger.info("the teacher is %s", teacher.spec.get("path", teacher.spec["_target_"]))
+
+
+def label(jobs: Sequence[JobConfig]) -> None:
+    """Label every draw."""
+    if _rehearsed(jobs):
+        return
+    for job in jobs:
+        with open_run(job) as run:
+            labels = label_stage(run, run.manifest(), known_teacher(run))
+            counts = labels.report.counts
+            logger.info(
+                "%d samples: %d ok, %d partial, %d bad, %d to retry; labels in %s",
+                counts.samples,
+                counts.ok,
+                counts.partial,
+                counts.bad,
+                counts.retry,
+                labels.labels.root.uri,
+            )
+
+
+def train(jobs: Sequence[JobConfig]) -> None:
+    """Train the arms of every draw."""
+    if _rehearsed(jobs):
+        return
+    for job in jobs:
+        with open_run(job) as run:
+            manifest, teacher = run.manifest(), known_teacher(run)
+            labels = known_labels(run, manifest, teacher)
+            fits = arm_fits(run, manifest, labels, teacher)
+            train_stage(run, fits)
+            for fit in fits:
+                logger.info("%s is %s", fit.name, run.root.child("fits", fit.fingerprint()).uri)
+
+
+def evaluate(jobs: Sequence[JobConfig]) -> None:
+    """Evaluate every draw, open its gate and write its report."""
+    if _rehearsed(jobs):
+        return
+    for job in jobs:
+        with open_run(job) as run:
+            finish(run, console=Console(file=sys.stdout))
+
+
+def _rehearsed(jobs: Sequence[JobConfig]) -> bool:
+    """Rehearse the first job if that is all that is asked for."""
+    if not jobs[0].dry_run:
+        return False
+    rehearse(jobs[0], Console(file=sys.stdout))
+    return True

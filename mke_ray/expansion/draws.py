@@ -1,0 +1,121 @@
+"""Several draws of the data side by side: the honest spread of a method."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayTaskError
+from rich.console import Console
+from rich.table import Table
+
+from mke_ray.config import JobConfig
+from mke_ray.errors import MkeRayError
+from mke_ray.expansion.run import Run, check_job
+from mke_ray.expansion.whole import run_stages
+from mke_ray.report.progress import stage_progress
+from mke_ray.report.style import arm_title
+from mke_ray.storage import open_root
+
+TEACHER = "teacher"
+
+
+def expand_draws(jobs: Sequence[JobConfig]) -> dict[str, Any]:
+    """Expand every draw in a Ray task of its own and write their comparison beside them.
+
+    Args:
+        jobs: One configuration per draw; stages and fits run inside the task.
+
+    Returns:
+        The content of ``draws.json`` in the folder that holds the draws.
+    """
+    run = check_job(jobs[0])
+    with run.stack:
+        run.connect()
+        metrics = _expand_all([_inside_one_task(job) for job in jobs], run)
+    summary = summarise(metrics)
+    folder = open_root(jobs[0].root.rsplit("/", 1)[0], jobs[0].storage.options)
+    folder.write("draws.json", json.dumps(summary, indent=2).encode())
+    console = Console(file=sys.stdout)
+    console.print(draws_table(summary))
+    console.print(f"Report: {folder.uri}/draws.json", soft_wrap=True)
+    return summary
+
+
+def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return mean and spread of every arm over draws of the data.
+
+    Args:
+        metrics: ``metrics.json`` of every draw.
+    """
+    arms = {}
+    for arm in metrics[0]["arms"]:
+        value_N = np.asarray([one["arms"][arm]["value"] for one in metrics])
+        gain_N = np.asarray([one["arms"][arm]["gain"] for one in metrics])
+        arms[arm] = {
+            "value": float(value_N.mean()),
+            "std": float(value_N.std()),
+            "gain": float(gain_N.mean()),
+            "gain_std": float(gain_N.std()),
+            "above_teacher": float((gain_N > 0).mean()),
+        }
+    verdicts = [one["gate"]["verdict"] for one in metrics]
+    return {
+        "experiment": metrics[0]["experiment"],
+        "num_draws": len(metrics),
+        "arms": arms,
+        "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
+    }
+
+
+def draws_table(summary: Mapping[str, Any]) -> Table:
+    """Return the comparison as a table for the terminal."""
+    table = Table(title=f"{summary['num_draws']} draws of the data", box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for name in ("test", "gain over teacher", "above teacher"):
+        table.add_column(name, justify="right")
+    for arm, one in summary["arms"].items():
+        cells = [f"{100 * one['value']:.1f} ± {100 * one['std']:.1f}"]
+        if arm != TEACHER:
+            cells.append(f"{100 * one['gain']:+.1f} ± {100 * one['gain_std']:.1f}")
+            cells.append(f"{one['above_teacher']:.0%}")
+        table.add_row(arm_title(arm), *cells)
+    return table
+
+
+def _expand_all(jobs: Sequence[JobConfig], run: Run) -> list[dict[str, Any]]:
+    """Run every draw as a task and return their metrics in order."""
+    task = ray.remote(num_cpus=run.job.scaling.cpus_per_worker)(run_stages)
+    running = [task.remote(job) for job in jobs]
+    with stage_progress("expand", unit="draws") as progress:
+        left = running
+        while left:
+            progress(len(running) - len(left), len(running))
+            done, left = ray.wait(left)
+            _raise_ours(done)
+        progress(len(running), len(running))
+    return ray.get(running)
+
+
+def _raise_ours(done: list[ray.ObjectRef]) -> None:
+    """Raise the error of a finished task; one that the user can mend as its own class."""
+    try:
+        ray.get(done)
+    except RayTaskError as error:
+        if isinstance(error.cause, MkeRayError):
+            raise error.cause from None
+        raise
+
+
+def _inside_one_task(job: JobConfig) -> JobConfig:
+    """Return the job of a draw as it runs inside its task, without Ray and MLflow of its own."""
+    return replace(
+        job,
+        labelling=replace(job.labelling, runner="local"),
+        scaling=replace(job.scaling, launch="local"),
+        tracking=replace(job.tracking, enabled=False),
+        engine={"type": "torch"},
+    )

@@ -1,0 +1,238 @@
+"""What a run leaves for people: the report, the exported student, the MLflow run."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from mke_ray import __version__
+from mke_ray.config import to_yaml
+from mke_ray.data.manifest import Manifest
+from mke_ray.evaluation import TEACHER, Evaluation
+from mke_ray.evaluation.predictions import stored_batch
+from mke_ray.expansion.run import TEACHER_ARM, Run
+from mke_ray.expansion.stages import Labels, TaughtTeacher
+from mke_ray.gate import GateDecision
+from mke_ray.labels.verify import unreadable_samples
+from mke_ray.models.student import Student
+from mke_ray.models.weights import load_student, save_student
+from mke_ray.report import (
+    FitHistory,
+    Picture,
+    ReportContent,
+    UnreadableFile,
+    decision_boundaries,
+    sample_cards,
+)
+from mke_ray.schema import FeatureSpec, Split, fingerprint
+from mke_ray.storage import Root
+from mke_ray.train.arms import STUDENT_ARM
+from mke_ray.train.fits import FitSpec, FitStore
+
+MAX_UNREADABLE = 300
+INPUTS_NAME = "report/inputs.json"
+_PACKAGES = ("ray", "torch", "deepspeed", "av", "mlflow", "hydra-core", "pyarrow")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that was found in a run.
+
+    Args:
+        manifest: The samples.
+        teacher: The teacher.
+        labels: The stores.
+        fits: The fits of the arms.
+        evaluation: What was measured.
+        decision: What the gate said.
+        seconds: Wall-clock seconds by stage.
+    """
+
+    manifest: Manifest
+    teacher: TaughtTeacher
+    labels: Labels
+    fits: Sequence[FitSpec]
+    evaluation: Evaluation
+    decision: GateDecision
+    seconds: Mapping[str, float]
+
+    def inputs(self) -> str:
+        """Return a fingerprint of all that the report depends on, apart from times."""
+        fits = [one.fingerprint() for one in self.fits]
+        return fingerprint([__version__, self.labels.labels.root.uri, fits, self.decision.reason])
+
+
+def report_content(run: Run, outcome: Outcome) -> ReportContent:
+    """Gather what the report says."""
+    manifest, labels = outcome.manifest, outcome.labels
+    counts = labels.report.counts
+    histories = [_history(run.root, one) for one in outcome.fits]
+    if outcome.teacher.fit is not None:
+        store = FitStore(run.root)
+        histories.insert(0, FitHistory(TEACHER_ARM, 0, store.history(outcome.teacher.fit)))
+    unreadable = unreadable_samples(labels.samples, manifest, labels.report.samples)
+    return ReportContent(
+        experiment=run.job.name,
+        seed=run.job.seed,
+        evaluation=outcome.evaluation,
+        decision=outcome.decision,
+        shipped=STUDENT_ARM,
+        counts=counts,
+        num_pseudo_labels=_num_pseudo_labels(labels),
+        seconds=outcome.seconds,
+        splits=manifest.meta["counts"],
+        unreadable=[UnreadableFile(o.key, o.error) for o in islice(unreadable, MAX_UNREADABLE)],
+        histories=histories,
+        cards=sample_cards(
+            outcome.evaluation.examples,
+            labels.samples,
+            decode=run.decode,
+            classes=manifest.label_space.classes,
+        ),
+        pictures=_boundaries(run, outcome),
+        config_yaml=to_yaml(run.job),
+        fingerprints=_fingerprints(outcome),
+        versions=_versions(),
+    )
+
+
+def is_reported(root: Root, outcome: Outcome) -> bool:
+    """Return whether the report of exactly this outcome is there."""
+    try:
+        return json.loads(root.read(INPUTS_NAME))["inputs"] == outcome.inputs()
+    except FileNotFoundError:
+        return False
+
+
+def mark_reported(root: Root, outcome: Outcome) -> None:
+    """Remember what the report was made from."""
+    root.write(INPUTS_NAME, json.dumps({"inputs": outcome.inputs()}).encode())
+
+
+def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | None:
+    """Write ``student/`` if the student was promoted.
+
+    Args:
+        run: The run.
+        outcome: What was found.
+        temperature: Temperature fitted on the select part of the probe.
+
+    Returns:
+        Where it is, None if the teacher is kept.
+    """
+    if not outcome.decision.promoted:
+        return None
+    folder = run.root.child("student")
+    fit = outcome.evaluation.columns[STUDENT_ARM][0]
+    loaded = load_student(run.root.child("fits", fit), classes=run.classes())
+    save_student(
+        folder,
+        loaded.student,
+        spec=loaded.spec,
+        label_space=loaded.label_space,
+        temperature=temperature,
+        card=_model_card(run, outcome),
+        extra={"fit": fit, "gate": outcome.decision.to_dict(), "decode": run.job.decode},
+    )
+    return folder.uri
+
+
+def _model_card(run: Run, outcome: Outcome) -> str:
+    """Return the model card of an exported student."""
+    student = outcome.evaluation.arms[STUDENT_ARM]
+    teacher = outcome.evaluation.arms[TEACHER]
+    space = outcome.manifest.label_space
+    modalities = ", ".join(run.job.student.encoders)
+    return (
+        f"# Multimodal student of the run {run.job.name!r}\n\n"
+        f"Reads {modalities}; a missing modality is allowed. "
+        f"Classes: {', '.join(space.classes)}.\n\n"
+        f"{outcome.decision.reason}\n\n"
+        f"On the test set: {student.value:.1%}, its teacher {teacher.value:.1%} "
+        f"({student.num_test} samples of {student.num_groups} groups).\n\n"
+        "Trained without labels from the teacher's pseudo-labels by multimodal knowledge "
+        "expansion (Xue et al., ICCV 2021).\n\n"
+        "```python\nfrom mke_ray.models import load_student\n\n"
+        'loaded = load_student("path/of/this/folder")\n'
+        "logits = loaded.student(arrays, present) / loaded.temperature\n```\n"
+    )
+
+
+def _history(root: Root, fit: FitSpec) -> FitHistory:
+    """Return the logged steps of a fit."""
+    return FitHistory(fit.arm, fit.seed, FitStore(root).history(fit.fingerprint()))
+
+
+def _num_pseudo_labels(labels: Labels) -> int:
+    """Return how many unlabeled samples have a pseudo-label."""
+    index = labels.labels.index()
+    return sum(int(index.usable(unit).sum()) for unit in index.units(Split.UNLABELED))
+
+
+def _fingerprints(outcome: Outcome) -> dict[str, str]:
+    """Return the fingerprints that name the stores and networks of a run."""
+    named = {
+        "samples": outcome.labels.samples.root.uri.rsplit("/", 1)[-1],
+        "labels": outcome.labels.labels.root.uri.rsplit("/", 1)[-1],
+    }
+    if outcome.teacher.fit is not None:
+        named["teacher"] = outcome.teacher.fit
+    return named | {one.name: one.fingerprint() for one in outcome.fits}
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    named = {"mke_ray": __version__, "python": platform.python_version()}
+    return named | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _boundaries(run: Run, outcome: Outcome) -> list[Picture]:
+    """Draw the decision boundaries where the data are points of a plane with two classes."""
+    specs = list(run.decode.values())
+    is_plane = len(specs) == 2 and all(s == FeatureSpec(1) for s in specs)
+    if not is_plane or outcome.manifest.label_space.num_classes != 2:
+        return []
+    points_N2, labels_N = _test_points(run, outcome)
+    fits = {"Teacher": outcome.teacher.fit}
+    for fit in outcome.fits:
+        fits.setdefault(fit.arm.replace("_", " "), fit.fingerprint())
+    predictors = {
+        title: _Predictor(load_student(run.root.child("fits", fit)).student, tuple(run.decode))
+        for title, fit in fits.items()
+        if fit is not None
+    }
+    return [decision_boundaries(points_N2, labels_N, predictors)]
+
+
+def _test_points(run: Run, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Return the test points [N, 2] and their classes [N]."""
+    points, labels = [], []
+    for ref in outcome.manifest.unit_refs([Split.TEST]):
+        arrays, _ = stored_batch(outcome.labels.samples.read(ref.unit), run.decode)
+        points.append(torch.cat([arrays[name] for name in run.decode], dim=1).numpy())
+        rows = outcome.manifest.read_unit(ref)
+        labels += [row.labels[0] if row.labels else 0 for row in rows]
+    return np.concatenate(points), np.asarray(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictor:
+    """Probability of class 1 over the plane."""
+
+    student: Student
+    modalities: tuple[str, ...]
+
+    @torch.inference_mode()
+    def __call__(self, grid_G2: Any) -> np.ndarray:
+        """Return the probability of class 1 [G] at points [G, 2]."""
+        grid = torch.as_tensor(np.asarray(grid_G2), dtype=torch.float32)
+        arrays = {name: grid[:, number : number + 1] for number, name in enumerate(self.modalities)}
+        present = {name: torch.ones(len(grid), dtype=torch.bool) for name in self.modalities}
+        mine = {name: arrays[name] for name in self.student.modalities}
+        return self.student(mine, present).softmax(dim=1)[:, 1].numpy()

@@ -1,0 +1,257 @@
+"""One run: its configuration, its root, its cluster, and what follows from them."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mke_ray.config import FitConfig, JobConfig, build, find_class
+from mke_ray.data.manifest import Manifest, write_manifest
+from mke_ray.data.sources import Source
+from mke_ray.errors import ConfigError
+from mke_ray.labels.capacity import ActorPool
+from mke_ray.labels.labelling import LocalRunner, Runner
+from mke_ray.labels.lease import Lease
+from mke_ray.labels.ray_runner import RayDataRunner
+from mke_ray.models.student import build_student
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import DecodeSpec, Split, decode_spec_from_dict
+from mke_ray.session import Session
+from mke_ray.storage import Root, open_root
+from mke_ray.tracking import Tracker, start_tracking
+from mke_ray.train.arms import PLAIN_OBJECTIVE, ArmSettings, choose_arms
+from mke_ray.train.fits import FitSpec, RowSelection
+from mke_ray.train.launch import Scaling, check_fits
+
+logger = logging.getLogger(__name__)
+
+RUNNERS = ("ray", "local")
+TEACHER_ARM = "teacher"
+
+
+@dataclass(slots=True)
+class Run:
+    """What every stage of a run needs.
+
+    Args:
+        job: The configuration.
+        root: Root of the run.
+        source: Where samples come from.
+        decode: What is stored of every modality.
+        arms: Arms to train.
+        lease: The lease on the root, held while the run is open.
+        stack: Closes what the stages opened, at the end of the run.
+    """
+
+    job: JobConfig
+    root: Root
+    source: Source
+    decode: DecodeSpec
+    arms: tuple[str, ...]
+    lease: Lease | None = None
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _is_connected: bool = False
+    _tracker: Tracker | None = None
+
+    def connect(self) -> None:
+        """Connect to Ray unless the stages all run in this process; once per run."""
+        if not self._is_connected:
+            session = Session(**asdict(self.job.ray), verbose=self.job.verbose)
+            self.stack.enter_context(session.connected())
+            self._is_connected = True
+
+    def tracker(self) -> Tracker | None:
+        """Return the MLflow run, opened when first asked for; None where tracking is off."""
+        job = self.job
+        if self._tracker is None and job.tracking.enabled:
+            local = self.root.path() if self.root.is_local else tempfile.mkdtemp(prefix="mke_ray_")
+            self._tracker = start_tracking(
+                experiment=job.name,
+                run_name=f"seed {job.seed}, data {job.data_seed}",
+                params=asdict(job),
+                files=self.root,
+                local_folder=local,
+                uri=job.tracking.uri,
+            )
+            self.stack.push(self._close_tracker)
+        return self._tracker
+
+    def _close_tracker(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the MLflow run as what became of it."""
+        if self._tracker is not None and kind is not None:
+            is_error = issubclass(kind, Exception)
+            self._tracker.finish("FAILED" if is_error else "KILLED")
+
+    def manifest(self) -> Manifest:
+        """Return the manifest, listing the source if that has not been done."""
+        with stage_progress("make the source", unit="files") as progress:
+            self.source.prepare(progress)
+        return write_manifest(
+            self.root.child("manifest"), self.source, unit_size=self.job.labelling.unit_size
+        )
+
+    def runner(self) -> Runner:
+        """Return what carries out units, connected to Ray where it needs it."""
+        labelling = self.job.labelling
+        if labelling.runner == "local":
+            return LocalRunner()
+        self.connect()
+        pool = ActorPool(
+            labelling.min_actors, labelling.max_actors, labelling.num_cpus, labelling.num_gpus
+        )
+        return RayDataRunner(pool, verbose=self.job.verbose)
+
+    def classes(self) -> dict[str, type]:
+        """Return the user's own encoders and fusion by their ``_target_``."""
+        student = self.job.student
+        parts = [*student.encoders.values(), student.fusion, self.job.teacher.network]
+        targets = {part["_target_"] for part in parts if "_target_" in part}
+        return {target: find_class(target) for target in sorted(targets)}
+
+    def teacher_fit(self, samples: str) -> FitSpec:
+        """Return the fit of a teacher that is trained on the labelled split.
+
+        Args:
+            samples: Name of the sample store.
+        """
+        job, teacher = self.job, self.job.teacher
+        view = job.views.get(teacher.modality)
+        return FitSpec(
+            name=TEACHER_ARM,
+            arm=TEACHER_ARM,
+            samples=samples,
+            labels=None,
+            student=self._student({teacher.modality: teacher.network}, teacher.head_hidden),
+            objective=dict(PLAIN_OBJECTIVE),
+            rows=(RowSelection(Split.LABELLED, targets="true", modalities=(teacher.modality,)),),
+            views={teacher.modality: view} if view else {},
+            seed=job.seed if teacher.seed is None else teacher.seed,
+            window_units=job.scaling.window_units,
+            **_fit_keys(teacher.fit),
+        )
+
+    def arm_settings(
+        self, samples: str, labels: str, *, teacher: str | None, num_probe: int
+    ) -> ArmSettings:
+        """Return what the arms share.
+
+        Args:
+            samples: Name of the sample store.
+            labels: Name of the label store.
+            teacher: Fingerprint of a trained teacher's fit, None for a teacher of the user's.
+            num_probe: Samples of the probe.
+        """
+        job, student = self.job, self.job.student
+        unimodal = student.unimodal_head_hidden
+        template = FitSpec(
+            name="",
+            arm="",
+            samples=samples,
+            labels=labels,
+            student=self._student(student.encoders, student.head_hidden),
+            objective=job.objective,
+            rows=(RowSelection(Split.UNLABELED),),
+            views=job.views,
+            label_kind=job.labels.kind,
+            temperature=job.labels.temperature,
+            init_from=teacher if student.init_from_teacher else None,
+            window_units=job.scaling.window_units,
+            select_fraction=job.gate.select_fraction,
+            **_fit_keys(job.fit),
+        )
+        return ArmSettings(
+            template=template,
+            teacher_modality=job.teacher.modality,
+            supervised=job.supervised,
+            unimodal_head_hidden=tuple(student.head_hidden if unimodal is None else unimodal),
+            num_probe=num_probe,
+        )
+
+    def _student(self, encoders: Mapping[str, Any], head_hidden: list[int]) -> dict[str, Any]:
+        """Return the specification of a student with some encoders."""
+        is_teacher = encoders is not self.job.student.encoders
+        return {
+            "encoders": dict(encoders),
+            "fusion": {"type": "concat"} if is_teacher else self.job.student.fusion,
+            "head_hidden": list(head_hidden),
+            "dropout": self.job.teacher.dropout if is_teacher else self.job.student.dropout,
+        }
+
+
+@contextlib.contextmanager
+def open_run(job: JobConfig) -> Iterator[Run]:
+    """Check a configuration as far as that goes without data, and hold its root for a block.
+
+    Raises:
+        ConfigError: Something in the configuration cannot work.
+        StoreError: Another driver works on the root, or it ignores conditional writes.
+    """
+    run = check_job(job)
+    with run.stack:
+        if not job.storage.single_driver:
+            run.root.check_create_only()
+        run.lease = run.stack.enter_context(Lease(run.root).held(job.name))
+        yield run
+
+
+def check_job(job: JobConfig) -> Run:
+    """Build everything that a run will use, on the driver, before anything starts.
+
+    Raises:
+        ConfigError: It names the key and the way out.
+    """
+    if job.labelling.runner not in RUNNERS:
+        raise ConfigError(
+            f"labelling.runner={job.labelling.runner!r}; choose one of {list(RUNNERS)}"
+        )
+    run = Run(
+        job=job,
+        root=open_root(job.root, job.storage.options),
+        source=build(job.source),
+        decode=decode_spec_from_dict(job.decode),
+        arms=choose_arms(job.arms),
+    )
+    _check_modalities(run)
+    num_classes = run.source.label_space.num_classes
+    settings = run.arm_settings("samples", "labels", teacher=None, num_probe=1)
+    fits = settings.fits(run.arms, job.model_seeds)
+    if job.teacher.train:
+        build_student(run.teacher_fit("samples").student, num_classes, build=build)
+    for fit in fits:
+        build_student(fit.student, num_classes, build=build)
+        build(fit.objective)
+    for view in job.views.values():
+        build(view)
+    scaling = Scaling.from_dict(asdict(job.scaling))
+    check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
+    return run
+
+
+def _check_modalities(run: Run) -> None:
+    """Refuse networks that read what is not stored.
+
+    Raises:
+        ConfigError: It names the modality.
+    """
+    wanted = {"teacher.modality": [run.job.teacher.modality]}
+    wanted["student.encoders"] = list(run.job.student.encoders)
+    wanted["views"] = list(run.job.views)
+    for key, modalities in wanted.items():
+        for modality in modalities:
+            if modality not in run.decode:
+                raise ConfigError(
+                    f"{key}: {modality!r} is not among the stored modalities "
+                    f"{sorted(run.decode)}; add decode.{modality} or leave it out"
+                )
+    if run.job.teacher.modality not in run.job.student.encoders:
+        raise ConfigError(
+            f"teacher.modality={run.job.teacher.modality} has no encoder in student.encoders, "
+            f"which has {sorted(run.job.student.encoders)}"
+        )
+
+
+def _fit_keys(fit: FitConfig) -> dict[str, Any]:
+    """Return the keys that a section ``fit`` and a fit share."""
+    return asdict(fit)

@@ -1,0 +1,283 @@
+"""The stages of an expansion; each does nothing where its result is there already."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mke_ray.config import build
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.errors import StoreError
+from mke_ray.evaluation import (
+    Evaluation,
+    EvaluationPlan,
+    FitColumn,
+    PredictionPlan,
+    evaluate,
+    refs_with_truth,
+    run_predictions,
+)
+from mke_ray.expansion.run import Run
+from mke_ray.gate import GateDecision, GateRules, GateScores, decide
+from mke_ray.labels.labelling import PassReport, run_pass
+from mke_ray.labels.plan import LabelPlan, make_plan, samples_store
+from mke_ray.labels.store import UnitStore
+from mke_ray.models.teachers import Teacher, check_needs
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import Split
+from mke_ray.train.arms import STUDENT_ARM
+from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.launch import run_fits
+
+logger = logging.getLogger(__name__)
+
+LABELLED_ONLY_ARM = "mm_labelled_only"
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtTeacher:
+    """The teacher of a run.
+
+    Args:
+        spec: What it is built from, on the driver and on every worker.
+        fit: Fingerprint of its fit, None where the user brought it.
+    """
+
+    spec: dict[str, Any]
+    fit: str | None = None
+
+
+@dataclass(slots=True)
+class Labels:
+    """The stores that training reads.
+
+    Args:
+        samples: The sample store.
+        labels: The label store.
+        report: What the pass did and found.
+    """
+
+    samples: UnitStore
+    labels: UnitStore
+    report: PassReport
+
+
+def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
+    """Train the teacher on the labelled split, or take the user's.
+
+    Raises:
+        StoreError: The user's teacher needs more than is stored.
+    """
+    teacher = run.job.teacher
+    if not teacher.train:
+        built: Teacher = build(teacher.network, Teacher)
+        check_needs(built, run.decode)
+        return TaughtTeacher(dict(teacher.network))
+    spec, found = trained_teacher(run)
+    if not FitStore(run.root).has(spec.fingerprint()):
+        refs = list(manifest.unit_refs([Split.LABELLED]))
+        _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
+        _run_fits(run, [spec], "teach")
+    return found
+
+
+def trained_teacher(run: Run) -> tuple[FitSpec, TaughtTeacher]:
+    """Return the fit of the trained teacher and how to load it, whether it is there or not."""
+    spec = run.teacher_fit(_folder_name(samples_store(run.root, run.job.decode)))
+    fit = spec.fingerprint()
+    loader = {
+        "_target_": "mke_ray.models.teachers.StudentTeacher",
+        "path": run.root.child("fits", fit).uri,
+        "storage_options": dict(run.root.options),
+    }
+    return spec, TaughtTeacher(loader, fit)
+
+
+def known_teacher(run: Run) -> TaughtTeacher:
+    """Return the teacher for a later stage.
+
+    Raises:
+        StoreError: It has not been trained yet.
+    """
+    if not run.job.teacher.train:
+        return TaughtTeacher(dict(run.job.teacher.network))
+    spec, teacher = trained_teacher(run)
+    if not FitStore(run.root).has(spec.fingerprint()):
+        raise StoreError(
+            f"{run.root.uri} holds no teacher of this configuration; run jobs/teach.py first, "
+            "with the same settings"
+        )
+    return teacher
+
+
+def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
+    """Decode every sample once and write the teacher's logits.
+
+    Raises:
+        MediaError: More samples are unreadable than allowed.
+    """
+    plan = make_label_plan(run, manifest, (teacher.spec,))
+    report = _run_pass(run, plan, list(manifest.unit_refs()), "label")
+    return Labels(plan.samples, plan.teachers[0].labels, report)
+
+
+def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
+    """Return the stores for a later stage.
+
+    Raises:
+        StoreError: The labelling pass is not finished.
+    """
+    plan = make_label_plan(run, manifest, (teacher.spec,))
+    units = [ref.unit for ref in manifest.unit_refs()]
+    missing = len(set(units) - plan.teachers[0].labels.committed())
+    if missing:
+        raise StoreError(
+            f"{run.root.uri}: {missing} of {len(units)} units are not labelled yet; "
+            "run jobs/label.py first, with the same settings"
+        )
+    report = run_pass(plan, manifest.unit_refs(), _LazyRunner(run), lease=run.lease)
+    return Labels(plan.samples, plan.teachers[0].labels, report)
+
+
+def arm_fits(
+    run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher
+) -> list[FitSpec]:
+    """Return the fits of the arms asked for."""
+    settings = run.arm_settings(
+        _folder_name(labels.samples),
+        _folder_name(labels.labels),
+        teacher=teacher.fit,
+        num_probe=manifest.meta["counts"].get(Split.PROBE, 0),
+    )
+    return settings.fits(run.arms, run.job.model_seeds)
+
+
+def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
+    """Train the fits that are not there yet."""
+    _run_fits(run, fits, "train")
+
+
+def evaluate_stage(
+    run: Run, manifest: Manifest, labels: Labels, fits: Sequence[FitSpec]
+) -> tuple[EvaluationPlan, Evaluation]:
+    """Predict every sample with a true label and compare the arms.
+
+    Returns:
+        What was compared, and what was found.
+
+    Raises:
+        StoreError: A fit is missing.
+    """
+    store = FitStore(run.root)
+    missing = [one.name for one in fits if not store.has(one.fingerprint())]
+    if missing:
+        raise StoreError(f"{run.root.uri}: {missing} are not trained yet; run jobs/train.py first")
+    columns = [FitColumn(one.arm, one.seed, one.fingerprint()) for one in fits]
+    plan = PredictionPlan(
+        root=run.root,
+        samples=_folder_name(labels.samples),
+        decode=run.job.decode,
+        fits=tuple(sorted({one.fit for one in columns})),
+        classes=run.classes(),
+    )
+    with stage_progress("evaluate", unit="samples") as progress:
+        predictions = run_predictions(
+            plan,
+            refs_with_truth(manifest),
+            runner=_LazyRunner(run).run,
+            progress=progress,
+        )
+    compared = EvaluationPlan(
+        manifest=manifest,
+        labels=labels.labels,
+        predictions=predictions,
+        columns=columns,
+        shipped=STUDENT_ARM,
+        select_fraction=run.job.gate.select_fraction,
+    )
+    return compared, evaluate(compared)
+
+
+def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
+    """Open the gate for the student, once."""
+    student = evaluation.columns[STUDENT_ARM][0]
+    rival = evaluation.columns.get(LABELLED_ONLY_ARM, ())
+    part = evaluation.gate
+    scores = None
+    if part.num_samples:
+        scores = GateScores(
+            sample_id_N=part.sample_id_N,
+            group_N=part.group_N,
+            teacher_N=part.scores["teacher"],
+            student_N=part.scores[student],
+            labelled_only_N=part.scores[rival[0]] if rival else None,
+            metric=evaluation.metric,
+        )
+    gate = run.job.gate
+    rules = GateRules(confidence=gate.confidence, min_samples=gate.min_samples)
+    return decide(run.root, scores, student=student, rules=rules)
+
+
+def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
+    """Return the plan of a pass over the run's source."""
+    return make_plan(
+        run.root,
+        manifest=manifest,
+        source=run.job.source,
+        decode=run.job.decode,
+        teachers=teachers,
+        max_bad_fraction=run.job.labelling.max_bad_fraction,
+        num_threads=max(1, int(run.job.labelling.num_cpus)),
+    )
+
+
+def _run_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
+    """Run a pass with its progress."""
+    with stage_progress(title, unit="samples") as progress:
+        return run_pass(
+            plan,
+            refs,
+            _LazyRunner(run),
+            progress=lambda done, total, _: progress(done, total),
+            lease=run.lease,
+        )
+
+
+def _run_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
+    """Train fits with their progress; a teacher needs no worker group."""
+    store = FitStore(run.root)
+    if all(store.has(one.fingerprint()) for one in fits):
+        return
+    is_teacher = title == "teach"
+    launch = run.job.scaling.launch
+    if is_teacher and launch == "trainer":
+        launch = "tasks"
+    if launch != "local":
+        run.connect()
+    with stage_progress(title, unit="steps") as progress:
+        run_fits(
+            fits,
+            root=run.root,
+            launch=launch,
+            scaling={**asdict(run.job.scaling), "verbose": run.job.verbose},
+            engine={"type": "torch"} if is_teacher else run.job.engine,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _LazyRunner:
+    """Connects to Ray only when there is work."""
+
+    run_context: Run
+
+    def run(self, plan: Any, refs: Sequence[UnitRef]) -> Iterator[Any]:
+        """Work on the units with the runner of the run."""
+        yield from self.run_context.runner().run(plan, refs)
+
+
+def _folder_name(store: UnitStore) -> str:
+    """Return the name of a store, which is the fingerprint of what it was made from."""
+    return store.root.uri.rstrip("/").rsplit("/", 1)[-1]
+
+

@@ -1,0 +1,196 @@
+"""The labelling pass: every unit of the manifest to the stores, exactly once, with its progress."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from mke_ray.data.manifest import UnitRef
+from mke_ray.errors import MediaError
+from mke_ray.labels.index import Index
+from mke_ray.labels.lease import Lease
+from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.worker import UnitReport, UnitWorker
+from mke_ray.schema import StatusCounts
+
+ProgressCallback = Callable[[int, int, float | None], None]
+
+
+class Runner(Protocol):
+    """Carries out units somewhere and yields their reports as they come, in any order."""
+
+    def run(self, plan: LabelPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+        """Work on the units."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRunner:
+    """Works on one unit after the other in this process."""
+
+    def run(self, plan: LabelPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+        """Work on the units with as many threads as any other worker, so that labels agree."""
+        worker = UnitWorker(plan)
+        num_threads = torch.get_num_threads()
+        torch.set_num_threads(plan.num_threads)
+        try:
+            for ref in refs:
+                yield worker.run(ref)
+        finally:
+            torch.set_num_threads(num_threads)
+
+
+@dataclass(slots=True)
+class PassReport:
+    """What a pass left behind.
+
+    Args:
+        samples: Index of the samples of the units asked for.
+        labels: Index of each teacher's labels of these units, in the order of the teachers.
+        num_units_run: Units worked on by this pass; 0 where everything was there.
+        seconds: Time by stage, summed over the workers.
+        num_bytes_read: Bytes fetched from the source by this pass.
+        duration_s: Seconds of media decoded by this pass.
+        wall_s: Wall-clock time of this pass.
+    """
+
+    samples: Index
+    labels: tuple[Index, ...]
+    num_units_run: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    num_bytes_read: int = 0
+    duration_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def counts(self) -> StatusCounts:
+        """How many samples ended in each status, over all units asked for."""
+        return self.samples.counts()
+
+
+def run_pass(
+    plan: LabelPlan,
+    refs: Iterable[UnitRef],
+    runner: Runner,
+    *,
+    progress: ProgressCallback | None = None,
+    lease: Lease | None = None,
+) -> PassReport:
+    """Bring some units to their end, and write the index of every store.
+
+    A pass that is finished does nothing; one that was interrupted goes on where it stopped.
+
+    Args:
+        plan: What to do.
+        refs: Units wanted, from ``Manifest.unit_refs``.
+        runner: Where the work is done; not touched if there is none.
+        progress: Called with samples done, samples wanted, and the seconds left (None: unknown).
+        lease: A lease that the caller holds; without it the pass takes one while it works.
+
+    Raises:
+        MediaError: More than ``max_bad_fraction`` of the samples are unreadable.
+        StoreError: Another driver works on this root, or a store is damaged.
+    """
+    wanted = list(refs)
+    done = set.intersection(*(store.committed() for store in plan.stores))
+    todo = [ref for ref in wanted if ref.unit not in done]
+    tally = _Tally(plan, num_wanted=sum(ref.num_rows for ref in wanted), progress=progress)
+    if todo:
+        tally.begin_with([ref.unit for ref in wanted if ref.unit in done])
+        with contextlib.ExitStack() as stack:
+            held = lease or stack.enter_context(Lease(plan.root).held("label"))
+            for unit_report in runner.run(plan, todo):
+                tally.add(unit_report)
+                held.check()
+            held.check(now=True)
+    indexes = [store.write_index([ref.unit for ref in wanted]) for store in plan.stores]
+    report = tally.finish(indexes)
+    tally.check_bad(report.counts)
+    return report
+
+
+class _Tally:
+    """Adds up the reports of a pass."""
+
+    def __init__(
+        self, plan: LabelPlan, *, num_wanted: int, progress: ProgressCallback | None
+    ) -> None:
+        self._plan = plan
+        self._num_wanted = num_wanted
+        self._progress = progress
+        self._num_units = 0
+        self._counts = StatusCounts()
+        self._seconds: dict[str, float] = {}
+        self._num_bytes_read = 0
+        self._duration_s = 0.0
+        self._start_s = time.perf_counter()
+        self._first_s: float | None = None
+        self._num_at_first = 0
+
+    def begin_with(self, units: list[str]) -> None:
+        """Count the units that an earlier pass finished."""
+        if units:
+            self._counts.add(self._plan.samples.index(units).counts())
+            self.check_bad(self._counts)
+        self._tell(None)
+
+    def add(self, report: UnitReport) -> None:
+        """Count a finished unit, and stop if too many samples are unreadable."""
+        self._num_units += 1
+        self._counts.add(report.counts)
+        self._num_bytes_read += report.num_bytes_read
+        self._duration_s += report.duration_s
+        for stage, spent_s in report.seconds.items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + spent_s
+        self.check_bad(self._counts)
+        self._tell(self._eta_s())
+
+    def check_bad(self, counts: StatusCounts) -> None:
+        """Stop when more samples are unreadable than the plan allows.
+
+        Raises:
+            MediaError: They are; the error counts the reasons.
+        """
+        num_unreadable = counts.bad + counts.retry
+        if num_unreadable <= self._plan.max_bad_fraction * self._num_wanted:
+            return
+        ranked = sorted(counts.reasons.items(), key=lambda one: (-one[1], one[0]))
+        reasons = ", ".join(f"{reason} {number}" for reason, number in ranked)
+        raise MediaError(
+            "too_many_unreadable",
+            f"{num_unreadable} of {self._num_wanted} samples cannot be read, more than "
+            f"labelling.max_bad_fraction={self._plan.max_bad_fraction:g} allows ({reasons}); "
+            "look at the source, or raise labelling.max_bad_fraction",
+        )
+
+    def finish(self, indexes: list[Index]) -> PassReport:
+        """Return what the pass left behind."""
+        return PassReport(
+            samples=indexes[0],
+            labels=tuple(indexes[1:]),
+            num_units_run=self._num_units,
+            seconds=self._seconds,
+            num_bytes_read=self._num_bytes_read,
+            duration_s=self._duration_s,
+            wall_s=time.perf_counter() - self._start_s,
+        )
+
+    def _eta_s(self) -> float | None:
+        """Return the seconds left at the rate since the first unit: start-up does not count."""
+        now_s = time.perf_counter()
+        if self._first_s is None:
+            self._first_s, self._num_at_first = now_s, self._counts.samples
+            return None
+        num_since = self._counts.samples - self._num_at_first
+        if num_since <= 0:
+            return None
+        num_left = max(self._num_wanted - self._counts.samples, 0)
+        return num_left * (now_s - self._first_s) / num_since
+
+    def _tell(self, eta_s: float | None) -> None:
+        """Report the progress."""
+        if self._progress is not None:
+            self._progress(self._counts.samples, self._num_wanted, eta_s)

@@ -1,0 +1,136 @@
+"""The labelling pass on a Ray cluster: Ray Data streams units to a pool of actors."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from ray.data import ActorPoolStrategy, DataContext
+
+from mke_ray import errors
+from mke_ray.data.manifest import UnitRef
+from mke_ray.errors import MkeRayError
+from mke_ray.labels.capacity import ActorPool, fit_pool
+from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.worker import UnitReport, UnitWorker
+
+_MAX_BLOCKS = 4096
+_MAX_INIT_DEATHS = 5
+_NEVER = -1.0
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RayDataRunner:
+    """Works on units in actors of the running Ray cluster.
+
+    Args:
+        pool: The actors to ask for.
+        verbose: Whether Ray Data shows its own progress.
+    """
+
+    pool: ActorPool = field(default_factory=ActorPool)
+    verbose: bool = False
+
+    def run(self, plan: LabelPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+        """Work on the units and yield their reports as they come.
+
+        Raises:
+            ConfigError: The cluster cannot run the actors.
+        """
+        resources = ray.cluster_resources()
+        min_actors, max_actors = fit_pool(
+            self.pool,
+            cluster_cpus=resources.get("CPU", 0.0),
+            cluster_gpus=resources.get("GPU", 0.0),
+        )
+        max_actors = max(min_actors, min(max_actors, len(refs)))
+        _logger.info("%d units to do with %d to %d actors", len(refs), min_actors, max_actors)
+        with DataContext.current(self._context()):
+            dataset = ray.data.from_arrow(_blocks(refs, max_actors)).map_batches(
+                _UnitActor,
+                fn_constructor_kwargs={"plan": plan},
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(min_size=min_actors, max_size=max_actors),
+                num_cpus=self.pool.num_cpus,
+                num_gpus=self.pool.num_gpus or None,
+            )
+        if not self.verbose:
+            _silence_console()
+        for batch in dataset.iter_batches(
+            batch_size=None, batch_format="pyarrow", prefetch_batches=1
+        ):
+            yield from _reports(batch)
+
+    def _context(self) -> DataContext:
+        """Return settings that outlast dead workers and long waits for machines."""
+        context = DataContext.get_current().copy()
+        context.execution_no_progress_timeout_s = _NEVER
+        context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
+        context.enable_progress_bars = self.verbose
+        context.enable_operator_progress_bars = self.verbose
+        context.print_on_execution_start = self.verbose
+        return context
+
+
+class _UnitActor:
+    """A ``UnitWorker`` as Ray Data calls it: one row in, one report out."""
+
+    def __init__(self, plan: LabelPlan) -> None:
+        torch.set_num_threads(plan.num_threads)
+        self._worker = UnitWorker(plan)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Work on one unit; an error that the user can mend travels as plain text."""
+        ref = UnitRef(**batch.to_pylist()[0])
+        row: dict[str, Any] = {"report": "", "error": "", "message": ""}
+        try:
+            row["report"] = self._worker.run(ref).to_json()
+        except MkeRayError as error:
+            row |= {"error": type(error).__name__, "message": str(error)}
+        return pa.Table.from_pylist([row])
+
+
+def _silence_console() -> None:
+    """Let Ray Data say on the console only what went wrong; its log files keep everything."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
+
+
+def _reports(batch: pa.Table) -> Iterator[UnitReport]:
+    """Yield the reports of a batch.
+
+    Raises:
+        MkeRayError: A worker met it.
+    """
+    for row in batch.to_pylist():
+        if row["error"]:
+            raise _error_from(row["error"], row["message"])
+        yield UnitReport.from_json(row["report"])
+
+
+def _error_from(name: str, message: str) -> MkeRayError:
+    """Return a worker's error as the same class."""
+    if name == errors.MediaError.__name__:
+        reason, _, detail = message.partition(": ")
+        return errors.MediaError(reason, detail)
+    return getattr(errors, name, MkeRayError)(message)
+
+
+def _blocks(refs: Sequence[UnitRef], num_actors: int) -> list[pa.Table]:
+    """Return the units as blocks made on the driver, so that no task competes with the actors.
+
+    A block is what a dead actor repeats; a repeated unit that is committed costs one look.
+    """
+    fair_share = max(len(refs) // (4 * num_actors), 1)
+    size = min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share)
+    table = pa.Table.from_pylist([asdict(ref) for ref in refs])
+    return [table.slice(start, size).combine_chunks() for start in range(0, len(refs), size)]

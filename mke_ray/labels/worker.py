@@ -1,0 +1,280 @@
+"""What a worker does with a unit: fetch, decode, store, label what is stored."""
+
+# B samples, C classes, X any.
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mke_ray.config import build
+from mke_ray.data.codec import decode_modality, encode_modality
+from mke_ray.data.manifest import UnitRef
+from mke_ray.data.sources import Reader
+from mke_ray.errors import MediaError, StoreError
+from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.index import STATUS_CODES
+from mke_ray.labels.plan import LabelPlan, TeacherPlan
+from mke_ray.models.teachers import Teacher
+from mke_ray.schema import LABELS_SCHEMA, DecodeSpec, ManifestRow, Status, StatusCounts
+
+PRESENT = "ok"
+
+_NO_REASON = "missing"
+
+
+@dataclass(slots=True)
+class UnitReport:
+    """What came of one unit.
+
+    Args:
+        unit: Id of the unit.
+        counts: How many of its samples ended in each status.
+        seconds: Time by stage: ``decode`` (with fetching and encoding), ``teacher``, ``write``.
+        num_bytes_read: Bytes fetched from the source; 0 where the samples were stored already.
+        duration_s: Seconds of media that were decoded.
+    """
+
+    unit: str
+    counts: StatusCounts
+    seconds: dict[str, float] = field(default_factory=dict)
+    num_bytes_read: int = 0
+    duration_s: float = 0.0
+
+    def to_json(self) -> str:
+        """Return text that ``from_json`` reads back."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "UnitReport":
+        """Read what ``to_json`` wrote."""
+        plain = json.loads(text)
+        return cls(**(plain | {"counts": StatusCounts(**plain["counts"])}))
+
+
+@dataclass(slots=True)
+class _Row:
+    """One decoded sample, encoded for the store."""
+
+    status: Status
+    error: str | None
+    pieces: dict[str, list[bytes]]
+    missing: dict[str, str]
+    num_bytes_read: int = 0
+    duration_s: float = 0.0
+
+
+class UnitWorker:
+    """Works on one unit after the other; the source and the teachers are built once, when needed.
+
+    Args:
+        plan: What to do.
+    """
+
+    def __init__(self, plan: LabelPlan) -> None:
+        self._plan = plan
+        self._decode: DecodeSpec = plan.decode
+        self._reader: Reader | None = None
+        self._teachers: dict[int, Teacher] = {}
+
+    def run(self, ref: UnitRef) -> UnitReport:
+        """Bring one unit to its end: samples stored and every teacher's logits stored.
+
+        What is stored already is not done again.
+
+        Raises:
+            StoreError: A store is damaged, or a teacher does not fit it.
+        """
+        report = UnitReport(ref.unit, StatusCounts())
+        table = self._samples(ref, report)
+        report.counts = _count(table)
+        for number, teacher_plan in enumerate(self._plan.teachers):
+            if teacher_plan.labels.find(ref.unit) is None:
+                self._label(ref, number, table, report)
+        return report
+
+    def _samples(self, ref: UnitRef, report: UnitReport) -> pa.Table:
+        """Return the stored samples of a unit; decode and store them where there are none."""
+        store = self._plan.samples
+        location = store.find(ref.unit)
+        if location is None:
+            table, facts = self._decode_unit(ref, report)
+            with _timed(report, "write"):
+                if store.commit(ref.unit, table, facts):
+                    return table
+        # Somebody else was first: labels are computed from what is stored, so read theirs.
+        with _timed(report, "read"):
+            return store.read(ref.unit, location=location)
+
+    def _decode_unit(self, ref: UnitRef, report: UnitReport) -> tuple[pa.Table, dict[str, Any]]:
+        """Fetch, decode and encode every sample of a unit."""
+        manifest_rows = self._plan.manifest.read_unit(ref)
+        with _timed(report, "decode"):
+            rows = self._decode_rows(manifest_rows)
+        report.num_bytes_read = sum(row.num_bytes_read for row in rows)
+        report.duration_s = sum(row.duration_s for row in rows)
+        table = self._samples_table(manifest_rows, rows)
+        facts = {
+            "split": ref.split,
+            "reasons": _reasons(table),
+            "seconds": round(report.seconds["decode"], 4),
+            "num_bytes_read": report.num_bytes_read,
+            "duration_s": round(report.duration_s, 3),
+        }
+        return table, facts
+
+    def _decode_rows(self, rows: list[ManifestRow]) -> list[_Row]:
+        """Decode the samples of a unit, side by side where the plan gives more threads."""
+        reader = self._reader or build(self._plan.source).reader(self._decode)
+        self._reader = reader
+        if self._plan.num_threads == 1:
+            return [_decode_row(reader, row, self._decode) for row in rows]
+        with ThreadPoolExecutor(self._plan.num_threads) as pool:
+            return list(pool.map(lambda row: _decode_row(reader, row, self._decode), rows))
+
+    def _samples_table(self, manifest_rows: list[ManifestRow], rows: list[_Row]) -> pa.Table:
+        """Return the table of a unit's samples; every input has its row."""
+        columns: dict[str, list[Any]] = {
+            "sample_id": [row.sample_id for row in manifest_rows],
+            "status": [str(row.status) for row in rows],
+            "error": [row.error for row in rows],
+        }
+        for modality in self._decode:
+            columns[modality] = [row.pieces.get(modality) for row in rows]
+            columns[f"{modality}_status"] = [row.missing.get(modality, PRESENT) for row in rows]
+        return pa.table(columns, schema=self._plan.samples.schema)
+
+    def _label(self, ref: UnitRef, number: int, samples: pa.Table, report: UnitReport) -> None:
+        """Store one teacher's logits for a unit."""
+        plan = self._plan.teachers[number]
+        with _timed(report, "teacher"):
+            teacher = self._teacher(number, plan)
+            table = self._labels_table(ref, teacher, samples)
+        with _timed(report, "write"):
+            plan.labels.commit(ref.unit, table, {"split": ref.split})
+
+    def _teacher(self, number: int, plan: TeacherPlan) -> Teacher:
+        """Return a teacher, built once, and the same that the driver saw."""
+        if number not in self._teachers:
+            teacher: Teacher = build(plan.spec)
+            if teacher.fingerprint() != plan.fingerprint:
+                raise StoreError(
+                    f"the teacher {plan.spec.get('_target_')} has fingerprint "
+                    f"{teacher.fingerprint()} on this worker and {plan.fingerprint} on the "
+                    "driver; give all nodes the same weights"
+                )
+            self._teachers[number] = teacher
+        return self._teachers[number]
+
+    def _labels_table(self, ref: UnitRef, teacher: Teacher, samples: pa.Table) -> pa.Table:
+        """Return the logits of a unit, null where the teacher's modality is missing."""
+        status = samples.column("status").to_pylist()
+        logits: list[np.ndarray | None] = [None] * len(status)
+        modality_status = samples.column(f"{teacher.modality}_status").to_pylist()
+        present = [row for row, one in enumerate(modality_status) if one == PRESENT]
+        if present:
+            arrays_BX = self._stored_arrays(teacher.modality, samples, present)
+            logits_BC = _predict(teacher, arrays_BX)
+            self._check_logits(ref, logits_BC, len(present))
+            for row, logits_C in zip(present, logits_BC, strict=True):
+                logits[row], status[row] = logits_C, str(Status.OK)
+        columns = {
+            "sample_id": samples.column("sample_id"),
+            "status": status,
+            "logits": logits,
+        }
+        return pa.table(columns, schema=LABELS_SCHEMA)
+
+    def _stored_arrays(self, modality: str, samples: pa.Table, rows: list[int]) -> np.ndarray:
+        """Return the arrays of one modality as they are stored, [B, ...]."""
+        column = samples.column(modality)
+        spec = self._decode[modality]
+        return np.stack([decode_modality(column[row].as_py(), spec) for row in rows])
+
+    def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, num_samples: int) -> None:
+        """Refuse logits of another shape, or that are not finite."""
+        wanted = (num_samples, self._plan.label_space.num_classes)
+        if logits_BC.shape != wanted:
+            raise StoreError(
+                f"the teacher gave logits of shape {logits_BC.shape} for unit {ref.unit}, "
+                f"expected {wanted}: its classes are not those of the source, "
+                f"{list(self._plan.label_space.classes)}"
+            )
+        if not np.isfinite(logits_BC).all():
+            raise StoreError(f"the teacher gave logits that are not finite for unit {ref.unit}")
+
+
+def _decode_row(reader: Reader, row: ManifestRow, spec: DecodeSpec) -> _Row:
+    """Decode and encode one sample; the one place where a broken sample becomes a status."""
+    try:
+        decoded = reader.read(row)
+    except MediaError as error:
+        return _unreadable(Status.BAD, error.reason, str(error), spec)
+    except FileNotFoundError as error:
+        return _unreadable(Status.BAD, "not_found", f"not_found: {error}", spec)
+    except OSError as error:
+        reason = type(error).__name__
+        return _unreadable(Status.RETRY, reason, f"{reason}: {error}", spec)
+    missing = {m: decoded.missing.get(m, _NO_REASON) for m in spec if m not in decoded.arrays}
+    status = _status_of(missing, spec)
+    return _Row(
+        status,
+        ", ".join(dict.fromkeys(missing.values())) or None,
+        {m: encode_modality(decoded.arrays[m], spec[m]) for m in spec if m not in missing},
+        missing,
+        decoded.num_bytes_read,
+        decoded.duration_s,
+    )
+
+
+def _status_of(missing: dict[str, str], spec: DecodeSpec) -> Status:
+    """Return the status of a sample that could be decoded, by what it lacks."""
+    if not missing:
+        return Status.OK
+    return Status.BAD if len(missing) == len(spec) else Status.PARTIAL
+
+
+def _unreadable(status: Status, reason: str, error: str, spec: DecodeSpec) -> _Row:
+    """Return the row of a sample of which nothing could be read."""
+    return _Row(status, error, {}, dict.fromkeys(spec, reason))
+
+
+def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
+    """Return float32 logits [B, C] of one unit, the whole unit as one batch."""
+    with torch.inference_mode():
+        logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
+    return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
+
+
+def _count(samples: pa.Table) -> StatusCounts:
+    """Count the statuses of a unit, and the reasons of what is not ok."""
+    status = Counter(samples.column("status").to_pylist())
+    ok, partial, bad, retry = (status[str(one)] for one in STATUS_CODES)
+    return StatusCounts(ok, partial, bad, retry, _reasons(samples))
+
+
+def _reasons(samples: pa.Table) -> dict[str, int]:
+    """Count why samples lack a modality or all of them."""
+    columns = [n for n in samples.column_names if n.endswith(STATUS_SUFFIX)]
+    by_row = zip(*(samples.column(name).to_pylist() for name in columns), strict=True)
+    reasons = (", ".join(dict.fromkeys(one for one in row if one != PRESENT)) for row in by_row)
+    return dict(Counter(reason for reason in reasons if reason))
+
+
+@contextmanager
+def _timed(report: UnitReport, stage: str) -> Iterator[None]:
+    """Add the time of a block to a stage of the report."""
+    start_s = time.perf_counter()
+    try:
+        yield
+    finally:
+        elapsed_s = time.perf_counter() - start_s
+        report.seconds[stage] = report.seconds.get(stage, 0.0) + elapsed_s

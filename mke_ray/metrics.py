@@ -1,0 +1,287 @@
+"""Metrics: accuracy, mean average precision, calibration, and intervals resampled by group."""
+
+# N samples, C classes, G groups, R resamples, K bins.
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_expit, log_softmax
+
+from mke_ray.errors import MkeRayError
+
+DRAWS_AT_ONCE = 1 << 21
+LOWEST_TEMPERATURE = 0.05
+HIGHEST_TEMPERATURE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and its two-sided confidence interval; infinite ends where it cannot be told.
+
+    Args:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
+        num_samples: Number of samples N.
+        num_groups: Number of groups G.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_samples: int
+    num_groups: int
+
+    def ends(self) -> list[float] | None:
+        """Return ``[low, high]``, or None where the interval cannot be told."""
+        return [self.low, self.high] if math.isfinite(self.high - self.low) else None
+
+
+def accuracy(predicted_N: ArrayLike, truth_N: ArrayLike) -> float:
+    """Return the share of right predictions.
+
+    Args:
+        predicted_N: Predicted class of each sample [N].
+        truth_N: True class of each sample [N].
+
+    Raises:
+        MkeRayError: There is no sample.
+    """
+    right_N = np.asarray(predicted_N) == np.asarray(truth_N)
+    _check_some(right_N.size, "accuracy")
+    return float(right_N.mean())
+
+
+def mean_average_precision(score_NC: ArrayLike, truth_NC: ArrayLike) -> float:
+    """Return the mean over classes of the average precision, for samples of many classes.
+
+    Args:
+        score_NC: Scores, probabilities or logits [N, C]; only their order within a class counts.
+        truth_NC: Whether the sample is of the class [N, C], 0 or 1; a class without any positive
+            sample is left out.
+
+    Raises:
+        MkeRayError: No class has a positive sample.
+    """
+    # Imported here: it takes longer than most runs of the gate, which has no use for it.
+    from torchmetrics.functional.classification import binary_average_precision  # noqa: PLC0415
+
+    score_NC, truth_NC = np.asarray(score_NC), np.asarray(truth_NC).astype(bool)
+    known = np.flatnonzero(truth_NC.any(axis=0))
+    _check_some(len(known), "mean average precision")
+    precisions = []
+    for one in known:
+        _, rank_N = np.unique(score_NC[:, one], return_inverse=True)  # ties stay ties
+        rank_N = torch.from_numpy(rank_N / len(rank_N))  # torchmetrics wants scores in [0, 1]
+        precisions.append(
+            binary_average_precision(rank_N, torch.from_numpy(truth_NC[:, one]).long())
+        )
+    return float(torch.stack(precisions).mean())
+
+
+def ece(probability_NC: ArrayLike, truth_N: ArrayLike, *, num_bins: int = 15) -> float:
+    """Return the expected calibration error: how far confidence is from the share of right ones.
+
+    Args:
+        probability_NC: Predicted probabilities [N, C]; each row sums to 1.
+        truth_N: True class of each sample [N].
+        num_bins: Bins of equal width K over the confidence.
+
+    Source:
+        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
+    """
+    probability_NC = np.asarray(probability_NC, dtype=np.float64)
+    _check_some(len(probability_NC), "expected calibration error")
+    confidence_N = probability_NC.max(axis=1)
+    right_N = probability_NC.argmax(axis=1) == np.asarray(truth_N)
+    bin_N = np.ceil(confidence_N * num_bins).astype(np.int64).clip(1, num_bins) - 1
+    gap_K = np.bincount(bin_N, weights=confidence_N - right_N, minlength=num_bins)
+    return float(np.abs(gap_K).sum() / len(right_N))
+
+
+def corrected_corrupted(
+    teacher_N: ArrayLike, student_N: ArrayLike, truth_N: ArrayLike
+) -> tuple[float | None, float | None]:
+    """Return what a student did to its teacher's labels, right and wrong ones apart.
+
+    Args:
+        teacher_N: Class by the teacher [N].
+        student_N: Class by the student [N].
+        truth_N: True class [N].
+
+    Returns:
+        Share of the teacher's wrong labels on which the student is right, and share of its right
+        ones on which the student is wrong; None where there is no such label.
+    """
+    truth_N = np.asarray(truth_N)
+    teacher_right_N = np.asarray(teacher_N) == truth_N
+    student_right_N = np.asarray(student_N) == truth_N
+    num_right = int(teacher_right_N.sum())
+    num_wrong = len(truth_N) - num_right
+    corrected = int((student_right_N & ~teacher_right_N).sum())
+    corrupted = int((~student_right_N & teacher_right_N).sum())
+    return (
+        corrected / num_wrong if num_wrong else None,
+        corrupted / num_right if num_right else None,
+    )
+
+
+def bootstrap_by_group(
+    value_N: ArrayLike,
+    group_N: ArrayLike,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the mean of a value per sample and its interval by resampling whole groups.
+
+    Samples of one group are not independent, so groups are drawn with replacement; the interval
+    is between percentiles of the means. With fewer than two groups its ends are infinite.
+
+    Args:
+        value_N: Value of each sample [N]: 0 or 1 for an accuracy, a paired difference, ...
+        group_N: Group of each sample [N], numbers or names.
+        num_resamples: Number of resamples R.
+        seed: Seed of the draws.
+        confidence: Probability that the interval covers.
+
+    Raises:
+        MkeRayError: There is no sample.
+    """
+    sum_G, count_G = _totals_by_group(value_N, group_N)
+    value = float(sum_G.sum() / count_G.sum())
+    low, high = -math.inf, math.inf
+    if len(sum_G) > 1:
+        mean_R = _resampled_means(sum_G, count_G, num_resamples=num_resamples, seed=seed)
+        tail = (1.0 - confidence) / 2.0
+        low, high = (float(one) for one in np.quantile(mean_R, [tail, 1.0 - tail]))
+    return Interval(value, low, high, int(count_G.sum()), len(sum_G))
+
+
+def lower_bound_by_group(
+    diff_N: ArrayLike,
+    group_N: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> float:
+    """Return the one-sided lower bound of the mean, by resampling whole groups.
+
+    Args:
+        diff_N: Paired difference of each sample [N], student minus teacher.
+        group_N: Group of each sample [N].
+        confidence: Probability that the true mean is above the bound.
+        num_resamples: Number of resamples R.
+        seed: Seed of the draws.
+
+    Returns:
+        The bound; minus infinity with fewer than two groups.
+
+    Raises:
+        MkeRayError: There is no sample.
+    """
+    sum_G, count_G = _totals_by_group(diff_N, group_N)
+    if len(sum_G) < 2:
+        return -math.inf
+    mean_R = _resampled_means(sum_G, count_G, num_resamples=num_resamples, seed=seed)
+    return float(np.quantile(mean_R, 1.0 - confidence))
+
+
+def num_needed(diff_N: ArrayLike, group_N: ArrayLike, *, confidence: float = 0.95) -> int | None:
+    """Return how many more labelled samples would settle a gain that is not yet certain.
+
+    It is the number at which the lower bound of the same mean, with the same spread between
+    groups of the same sizes, reaches zero under a normal approximation.
+
+    Args:
+        diff_N: Paired difference of each sample [N], student minus teacher.
+        group_N: Group of each sample [N].
+        confidence: Confidence of the one-sided bound.
+
+    Returns:
+        At least 1; None where more samples cannot be expected to help (no gain) or where the
+        spread is unknown (fewer than two groups).
+    """
+    sum_G, count_G = _totals_by_group(diff_N, group_N)
+    num_samples, num_groups = count_G.sum(), len(sum_G)
+    gain = sum_G.sum() / num_samples
+    if gain <= 0 or num_groups < 2:
+        return None
+    spread = np.square(sum_G - gain * count_G).sum() * num_groups / (num_groups - 1)
+    error = math.sqrt(spread) / num_samples
+    total = num_samples * (NormalDist().inv_cdf(confidence) * error / gain) ** 2
+    return max(1, math.ceil(total - num_samples))
+
+
+def fit_temperature(logits_NC: ArrayLike, truth: ArrayLike) -> float:
+    """Return the temperature that makes logits most likely, within bounds of 0.05 and 20.
+
+    Args:
+        logits_NC: Logits [N, C].
+        truth: True class [N], or for samples of many classes 0 or 1 per class [N, C].
+
+    Returns:
+        The temperature to divide logits by; 1 where the samples do not tell (none at all, or
+        logits that are equal in all classes).
+
+    Raises:
+        MkeRayError: A logit is not finite.
+
+    Source:
+        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    logits_NC = np.asarray(logits_NC, dtype=np.float64)
+    truth = np.asarray(truth)
+    if logits_NC.size == 0:
+        return 1.0
+    if not np.isfinite(logits_NC).all():
+        raise MkeRayError("temperature: a logit is not finite; look for damaged samples or weights")
+
+    def loss(log_temperature: float) -> float:
+        return _negative_log_likelihood(logits_NC / math.exp(log_temperature), truth)
+
+    bounds = (math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE))
+    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return math.exp(best.x) if best.fun < loss(0.0) - 1e-12 else 1.0
+
+
+def _negative_log_likelihood(logits_NC: NDArray, truth: NDArray) -> float:
+    """Return the mean negative log-likelihood in nats of either kind of truth."""
+    if truth.ndim == 2:
+        return -float(np.where(truth > 0, log_expit(logits_NC), log_expit(-logits_NC)).mean())
+    log_probability_NC = log_softmax(logits_NC, axis=1)
+    return -float(np.take_along_axis(log_probability_NC, truth[:, None], axis=1).mean())
+
+
+def _totals_by_group(value_N: ArrayLike, group_N: ArrayLike) -> tuple[NDArray, NDArray]:
+    """Return the sum of the values and the number of samples of each group."""
+    value_N = np.asarray(value_N, dtype=np.float64)
+    _check_some(value_N.size, "interval by group")
+    _, index_N = np.unique(np.asarray(group_N), return_inverse=True)
+    return np.bincount(index_N, weights=value_N), np.bincount(index_N).astype(np.float64)
+
+
+def _resampled_means(sum_G: NDArray, count_G: NDArray, *, num_resamples: int, seed: int) -> NDArray:
+    """Return the mean of each resample of the groups [R]; memory is bounded whatever G is."""
+    generator = np.random.default_rng(seed)
+    num_groups = len(sum_G)
+    at_once = max(1, DRAWS_AT_ONCE // num_groups)
+    means = []
+    for start in range(0, num_resamples, at_once):
+        shape = (min(at_once, num_resamples - start), num_groups)
+        drawn = generator.integers(num_groups, size=shape)
+        means.append(sum_G[drawn].sum(axis=1) / count_G[drawn].sum(axis=1))
+    return np.concatenate(means)
+
+
+def _check_some(number: int, name: str) -> None:
+    """Raise when there is nothing to measure."""
+    if number == 0:
+        raise MkeRayError(f"{name}: no sample with a known label; label some, or leave this out")

@@ -1,0 +1,294 @@
+"""Objectives: what a student is trained to minimise, given a batch with the teacher's labels."""
+
+# B samples, C classes, M modalities, D features, X any.
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mke_ray.errors import ConfigError
+from mke_ray.randomness import gaussian_like, keys_for, uniform
+from mke_ray.schema import Batch, LabelKind
+
+
+class Objective(Protocol):
+    """A loss of a student on a batch; it gets the student, since it may need several passes."""
+
+    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return ``loss``, to be minimised, and its named parts without gradient.
+
+        Args:
+            student: The student, wrapped for distributed training or not.
+            batch: Micro batch on the student's device.
+            progress: Share of the training that is done, from 0 to 1.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MKEObjective:
+    """Pseudo-label loss on the perturbed student, with an optional separate consistency term.
+
+    With ``alpha=0`` and no dropout it is the arm without regularisation; on a student of one
+    modality it is the noisy student. The scale of the noise is the mean of ``|x|`` over the
+    samples of the micro batch that have the modality, so it depends on the batch, while the noise
+    itself depends on (seed, epoch, sample_id) alone.
+
+    Args:
+        alpha: Input noise, in units of the mean absolute value; one number, or one per modality.
+        beta: The same on the first hidden layer of the head.
+        consistency_weight: Weight of the divergence of the perturbed student from the clean one.
+        consistency_ramp: Share of the training over which that weight rises from 0.
+        modality_dropout: Per modality the share of samples that lose it in training; a sample
+            never loses its last modality.
+        kind: ``single`` (softmax) or ``multi`` (sigmoid per class).
+
+    Source:
+        Xue, Ren, Gao, Zhao, Multimodal Knowledge Expansion, ICCV 2021, equations 2 to 4, and the
+        authors' notebook for the noise ``x + alpha * mean|x| * N(0, I)``.
+    """
+
+    alpha: float | Mapping[str, float] = 1.0
+    beta: float = 0.0
+    consistency_weight: float = 0.0
+    consistency_ramp: float = 0.0
+    modality_dropout: Mapping[str, float] | None = None
+    kind: str = LabelKind.SINGLE
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _check_settings(self)
+
+    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return ``loss``, ``pseudo_label`` and, where it has a weight, ``consistency``."""
+        present = self._visible(student, batch)
+        logits_BC = student(batch.arrays, present, self._perturb(batch, present))
+        weight_B = batch.weight_B
+        loss = pseudo_label_loss(logits_BC, batch.target_BC, weight_B=weight_B, kind=self.kind)
+        parts = {"pseudo_label": loss.detach()}
+        weight = self.consistency_weight * ramp(progress, self.consistency_ramp)
+        if self.consistency_weight > 0:
+            clean_BC = _clean_logits(student, batch)
+            divergence = consistency(logits_BC, clean_BC, weight_B=weight_B, kind=self.kind)
+            parts["consistency"] = divergence.detach()
+            loss = loss + weight * divergence
+        return {"loss": loss, **parts}
+
+    def _visible(self, student: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return which modalities the student sees of each sample."""
+        if not self.modality_dropout:
+            return batch.present
+        modalities = [name for name in _modalities(student) if name in batch.present]
+        return drop_modalities(batch, modalities=modalities, share=self.modality_dropout)
+
+    def _perturb(self, batch: Batch, present: dict[str, Tensor]) -> "Noise | None":
+        """Return the noise of this step, None where there is none."""
+        strengths = self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
+        if self.beta == 0 and not any(strengths):
+            return None
+        return Noise(batch, present, self.alpha, self.beta)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Gaussian noise on representations and on the first hidden layer, drawn per sample.
+
+    Args:
+        batch: Batch whose samples are perturbed.
+        present: Per modality whether the sample has it [B], bool.
+        alpha: Strength on the input, one number or one per modality (0 where not named).
+        beta: Strength on the hidden layer.
+    """
+
+    batch: Batch
+    present: Mapping[str, Tensor]
+    alpha: float | Mapping[str, float]
+    beta: float
+
+    def input(self, modality: str, x_BX: Tensor) -> Tensor:
+        """Return the representation of a modality with noise."""
+        alpha = self.alpha.get(modality, 0.0) if isinstance(self.alpha, Mapping) else self.alpha
+        if alpha == 0:
+            return x_BX
+        scale = alpha * _mean_magnitude(x_BX, self.present[modality])
+        return x_BX + scale * gaussian_like(x_BX, _keys(self.batch, f"noise/{modality}"))
+
+    def hidden(self, x_BD: Tensor) -> Tensor:
+        """Return the hidden layer with noise."""
+        if self.beta == 0:
+            return x_BD
+        noise_BD = gaussian_like(x_BD, _keys(self.batch, "noise of the hidden layer"))
+        return x_BD + self.beta * x_BD.detach().abs().mean() * noise_BD
+
+
+def pseudo_label_loss(
+    logits_BC: Tensor, target_BC: Tensor, *, weight_B: Tensor, kind: str = LabelKind.SINGLE
+) -> Tensor:
+    """Return the loss against soft or hard labels of either kind; see the two functions below.
+
+    With ``kind="single"`` a sample whose targets are all 0 has no label and counts for nothing.
+    """
+    if kind == LabelKind.MULTI:
+        return soft_binary_cross_entropy(logits_BC, target_BC, weight_B)
+    labelled_B = (target_BC.sum(dim=1) > 0).to(weight_B.dtype)
+    return soft_cross_entropy(logits_BC, target_BC, weight_B * labelled_B)
+
+
+def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
+    """Cross-entropy against soft pseudo-labels, averaged over the weighted samples.
+
+    Args:
+        logits_BC: Student logits [B, C], any float dtype; computed in float32.
+        target_BC: Teacher probabilities [B, C]; each row sums to 1.
+        weight_B: Weight of each sample [B], 0 where the teacher was unsure.
+
+    Returns:
+        Scalar loss in nats; 0 when every weight is 0.
+
+    Source:
+        Xue et al., Multimodal Knowledge Expansion, ICCV 2021.
+    """
+    log_probability_BC = torch.log_softmax(logits_BC.float(), dim=1)
+    return _weighted_mean(-(target_BC.float() * log_probability_BC).sum(dim=1), weight_B)
+
+
+def soft_binary_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
+    """Binary cross-entropy against soft labels, averaged over classes and weighted samples.
+
+    Args:
+        logits_BC: Student logits [B, C], any float dtype; computed in float32.
+        target_BC: Probability of each class [B, C], independent of the others.
+        weight_B: Weight of each sample [B].
+
+    Returns:
+        Scalar loss in nats per class; 0 when every weight is 0.
+    """
+    loss_BC = functional.binary_cross_entropy_with_logits(
+        logits_BC.float(), target_BC.float(), reduction="none"
+    )
+    return _weighted_mean(loss_BC.mean(dim=1), weight_B)
+
+
+def consistency(
+    logits_BC: Tensor, clean_BC: Tensor, *, weight_B: Tensor, kind: str = LabelKind.SINGLE
+) -> Tensor:
+    """Kullback-Leibler divergence of the perturbed prediction from the clean one.
+
+    Args:
+        logits_BC: Logits of the perturbed student [B, C].
+        clean_BC: Logits of the clean student [B, C]; no gradient passes through them.
+        weight_B: Weight of each sample [B].
+        kind: ``single`` sums over classes; ``multi`` averages the divergence of each class.
+
+    Returns:
+        Scalar in nats, at least 0; 0 when every weight is 0.
+    """
+    logits_BC, clean_BC = logits_BC.float(), clean_BC.detach().float()
+    if kind == LabelKind.MULTI:
+        target_BC = torch.sigmoid(clean_BC)
+        loss = functional.binary_cross_entropy_with_logits
+        cross_BC = loss(logits_BC, target_BC, reduction="none")
+        entropy_BC = loss(clean_BC, target_BC, reduction="none")
+        return _weighted_mean((cross_BC - entropy_BC).mean(dim=1), weight_B)
+    log_clean_BC = torch.log_softmax(clean_BC, dim=1)
+    difference_BC = log_clean_BC - torch.log_softmax(logits_BC, dim=1)
+    return _weighted_mean((log_clean_BC.exp() * difference_BC).sum(dim=1), weight_B)
+
+
+def ramp(progress: float, length: float) -> float:
+    """Return a weight that rises smoothly from nearly 0 to 1 over a share of the training.
+
+    Source:
+        Laine, Aila, Temporal Ensembling for Semi-Supervised Learning, ICLR 2017.
+    """
+    if length <= 0 or progress >= length:
+        return 1.0
+    return math.exp(-5.0 * (1.0 - progress / length) ** 2)
+
+
+def drop_modalities(
+    batch: Batch, *, modalities: Sequence[str], share: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Hide modalities from samples at random, by (seed, epoch, sample_id), never the last one.
+
+    A sample that would lose all that it has keeps the one whose draw was the furthest from losing.
+
+    Args:
+        batch: Batch of the samples.
+        modalities: The modalities that count as what a sample has.
+        share: Probability of hiding, per modality (0 where not named).
+
+    Returns:
+        Per modality whether it is visible [B], bool; other modalities as they were.
+    """
+    present_BM = torch.stack([batch.present[name] for name in modalities], dim=1)
+    margin_BM = torch.stack(
+        [
+            uniform(_keys(batch, f"dropout/{name}"), 1)[:, 0] - share.get(name, 0.0)
+            for name in modalities
+        ],
+        dim=1,
+    ).masked_fill(~present_BM, -2.0)
+    best_B = margin_BM.argmax(dim=1)
+    kept_BM = (margin_BM >= 0).scatter(1, best_B[:, None], True) & present_BM
+    return {**batch.present, **dict(zip(modalities, kept_BM.unbind(dim=1), strict=True))}
+
+
+def _keys(batch: Batch, purpose: str) -> Tensor:
+    """Return random keys [B] for a purpose; different purposes are independent."""
+    stream = zlib.crc32(purpose.encode())
+    return keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
+
+
+def _mean_magnitude(x_BX: Tensor, present_B: Tensor) -> Tensor:
+    """Return the mean absolute value over the samples that are there; 0 when none is."""
+    magnitude_B = x_BX.detach().abs().flatten(1).mean(dim=1)
+    weight_B = present_B.to(magnitude_B.dtype)
+    return (magnitude_B * weight_B).sum() / weight_B.sum().clamp(min=1.0)
+
+
+def _weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Return the weighted mean; 0, with a gradient of 0, when every weight is 0."""
+    weight_B = weight_B.to(loss_B.dtype)
+    smallest = torch.finfo(loss_B.dtype).tiny
+    return (loss_B * weight_B).sum() / weight_B.sum().clamp(min=smallest)
+
+
+def _modalities(student: nn.Module) -> Sequence[str]:
+    """Return the modalities of a student, which may be wrapped for distributed training."""
+    inner = getattr(student, "module", student)
+    return inner.modalities  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def _clean_logits(student: nn.Module, batch: Batch) -> Tensor:
+    """Return the logits without perturbation, dropout or hidden modalities."""
+    was_training = student.training
+    student.eval()
+    logits_BC = student(batch.arrays, batch.present)
+    student.train(was_training)
+    return logits_BC
+
+
+def _check_settings(objective: MKEObjective) -> None:
+    """Raise when a setting of the objective makes no sense."""
+    alphas = objective.alpha if isinstance(objective.alpha, Mapping) else {"": objective.alpha}
+    amounts = {f"alpha.{name}".rstrip("."): value for name, value in alphas.items()}
+    for key in ("beta", "consistency_weight", "consistency_ramp"):
+        amounts[key] = getattr(objective, key)
+    for key, value in amounts.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ConfigError(f"objective.{key} is {value}; give a number from 0 upwards")
+    for name, share in (objective.modality_dropout or {}).items():
+        if not 0 <= share <= 1:
+            raise ConfigError(
+                f"objective.modality_dropout.{name} is {share}; give a share from 0 to 1"
+            )
+    if objective.kind not in (LabelKind.SINGLE, LabelKind.MULTI):
+        raise ConfigError(f"objective.kind is {objective.kind!r}; choose 'single' or 'multi'")

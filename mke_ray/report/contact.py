@@ -1,0 +1,195 @@
+"""Contact sheets: what single samples look and sound like, and what was said of them."""
+
+# T frames, H height, W width, N sound samples, F frequencies.
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw, ImageFont
+
+from mke_ray.data.codec import decode_modality
+from mke_ray.evaluation.results import Answer, Example
+from mke_ray.labels.store import UnitStore
+from mke_ray.report import style
+from mke_ray.report.content import SampleCard
+from mke_ray.report.style import Picture
+from mke_ray.schema import AudioSpec, DecodeSpec, ModalitySpec, VideoSpec
+
+CARD_WIDTH = 480
+KIND_TITLES = {
+    "corrected": "Corrected: the teacher was wrong, the student is right",
+    "wrong": "Still wrong: neither has it",
+    "corrupted": "Corrupted: the teacher was right, the student is wrong",
+}
+
+_NUM_FRAMES = 4
+_GAP = 4
+_SOUND_HEIGHT = 84
+_DYNAMIC_RANGE_DB = 50.0
+_NUM_MEL_ROWS = 84
+_MISSING = "#d0d5db"
+_SHEET_COLUMNS = 4
+
+
+def sample_cards(
+    examples: Sequence[Example],
+    samples: UnitStore,
+    *,
+    decode: DecodeSpec,
+    classes: Sequence[str],
+) -> list[SampleCard]:
+    """Return a card for every example that can be looked at; rows of features give none.
+
+    Args:
+        examples: From the evaluation.
+        samples: The sample store.
+        decode: Its decode specification.
+        classes: Names of the classes.
+    """
+    shown = {m: s for m, s in decode.items() if isinstance(s, VideoSpec | AudioSpec)}
+    if not shown:
+        return []
+    cards = []
+    for example in examples:
+        table = samples.read(example.unit, columns=list(shown)).slice(example.row, 1)
+        pieces = {modality: table.column(modality)[0].as_py() for modality in shown}
+        arrays = {m: decode_modality(one, shown[m]) for m, one in pieces.items() if one}
+        cards.append(
+            SampleCard(
+                kind=example.kind,
+                key=example.key,
+                truth=_names(example.truth, classes),
+                teacher=_said(example.teacher, classes),
+                student=_said(example.student, classes),
+                jpeg=_jpeg(sample_image(arrays, shown)),
+            )
+        )
+    return cards
+
+
+def sample_image(
+    arrays: Mapping[str, np.ndarray], decode: Mapping[str, ModalitySpec]
+) -> Image.Image:
+    """Return the frames of a sample in a row, over the spectrograms of its sounds.
+
+    Args:
+        arrays: Per modality the stored array; a missing one leaves a grey field.
+        decode: Specification of the modalities to show.
+    """
+    rows = [_modality_image(name, arrays.get(name), spec) for name, spec in decode.items()]
+    height = sum(row.height for row in rows) + _GAP * (len(rows) - 1)
+    image = Image.new("RGB", (CARD_WIDTH, height), "white")
+    top = 0
+    for row in sorted(rows, key=lambda one: -one.height):
+        image.paste(row, (0, top))
+        top += row.height + _GAP
+    return image
+
+
+def contact_sheet(cards: Sequence[SampleCard], kind: str) -> Picture | None:
+    """Return the cards of one kind as one picture for papers, None where there are none."""
+    chosen = [card for card in cards if card.kind == kind]
+    if not chosen:
+        return None
+    texts = [f"truth: {c.truth}\nteacher: {c.teacher}\nstudent: {c.student}" for c in chosen]
+    images = [Image.open(io.BytesIO(card.jpeg)) for card in chosen]
+    alt = f"{KIND_TITLES[kind]}: {len(chosen)} test samples with their answers"
+    return Picture(f"samples_{kind}", title=KIND_TITLES[kind], alt=alt, png=_sheet(images, texts))
+
+
+def spectrogram(
+    sound_N: np.ndarray, *, sample_rate_hz: int, num_columns: int, num_window: int = 512
+) -> np.ndarray:
+    """Return a spectrogram in [0, 1], low frequencies at the bottom, in rows of equal mel steps.
+
+    Args:
+        sound_N: Sound [N].
+        sample_rate_hz: Its sample rate.
+        num_columns: Columns of the picture.
+        num_window: Samples that each column looks at.
+
+    Returns:
+        float [F, num_columns]: 1 is the loudest, 0 is 50 dB below it.
+    """
+    padded_N = np.pad(sound_N, (0, max(0, num_window - len(sound_N))))
+    starts = np.linspace(0, len(padded_N) - num_window, num_columns).astype(int)
+    windows = padded_N[starts[:, None] + np.arange(num_window)] * np.hanning(num_window)
+    power_FT = np.abs(np.fft.rfft(windows, n=4 * num_window, axis=1)).T ** 2
+    highest_mel = np.log1p(sample_rate_hz / 2 / 700)
+    hertz_F = 700 * np.expm1(np.linspace(0, highest_mel, _NUM_MEL_ROWS))
+    row_F = np.rint(hertz_F / (sample_rate_hz / 2) * (len(power_FT) - 1)).astype(int)
+    level_FT = 10.0 * np.log10(np.maximum(power_FT[row_F], 1e-12))
+    return np.clip(1.0 + (level_FT - level_FT.max()) / _DYNAMIC_RANGE_DB, 0.0, 1.0)
+
+
+def _modality_image(name: str, array: np.ndarray | None, spec: object) -> Image.Image:
+    """Return the picture of one modality, a grey field where it is missing."""
+    if isinstance(spec, VideoSpec):
+        return _strip(name, array, spec)
+    if array is None or not isinstance(spec, AudioSpec):
+        return _missing(name, _SOUND_HEIGHT)
+    level_FT = spectrogram(array, sample_rate_hz=spec.sample_rate_hz, num_columns=CARD_WIDTH)
+    pixels = (colormaps["magma"](level_FT)[..., :3] * 255).astype(np.uint8)
+    return Image.fromarray(pixels).resize((CARD_WIDTH, _SOUND_HEIGHT), Image.Resampling.BOX)
+
+
+def _missing(name: str, height: int) -> Image.Image:
+    """Return a grey field that says what is missing."""
+    image = Image.new("RGB", (CARD_WIDTH, height), _MISSING)
+    font = ImageFont.load_default(size=26)
+    middle = (CARD_WIDTH / 2, height / 2)
+    ImageDraw.Draw(image).text(middle, f"no {name}", fill="#3d4651", font=font, anchor="mm")
+    return image
+
+
+def _strip(name: str, video_THWC: np.ndarray | None, spec: VideoSpec) -> Image.Image:
+    """Return a few frames in a row."""
+    num = min(_NUM_FRAMES, spec.num_frames)
+    width = (CARD_WIDTH - _GAP * (num - 1)) // num
+    height = round(width * spec.height / spec.width)
+    if video_THWC is None:
+        return _missing(name, height)
+    strip = Image.new("RGB", (CARD_WIDTH, height), "white")
+    for place, frame in enumerate(np.linspace(0, len(video_THWC) - 1, num).astype(int)):
+        picture = Image.fromarray(video_THWC[frame]).resize((width, height))
+        strip.paste(picture, (place * (width + _GAP), 0))
+    return strip
+
+
+def _sheet(images: Sequence[Image.Image], texts: Sequence[str]) -> bytes:
+    """Return pictures in a grid, each under its text, as PNG."""
+    font = ImageFont.load_default(size=24)
+    cell_width, text_height = CARD_WIDTH + 24, 96
+    cell_height = text_height + max(image.height for image in images) + 28
+    num_rows = -(-len(images) // _SHEET_COLUMNS)
+    sheet = Image.new("RGB", (cell_width * _SHEET_COLUMNS, cell_height * num_rows), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (image, text) in enumerate(zip(images, texts, strict=True)):
+        left = cell_width * (place % _SHEET_COLUMNS) + 12
+        top = cell_height * (place // _SHEET_COLUMNS)
+        draw.multiline_text((left, top + 6), text, fill=style.INK, font=font, spacing=5)
+        sheet.paste(image, (left, top + text_height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _names(classes_said: Sequence[int], classes: Sequence[str]) -> str:
+    """Return class names, or that there is none."""
+    return ", ".join(classes[one] for one in classes_said) or "none"
+
+
+def _said(answer: Answer, classes: Sequence[str]) -> str:
+    """Return an answer and how sure it was."""
+    if answer.confidence is None:
+        return "saw nothing"
+    return f"{_names(answer.classes, classes)} ({answer.confidence:.0%})"
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """Return a picture as JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=82)
+    return buffer.getvalue()

@@ -1,0 +1,201 @@
+"""What a report is made of, and the numbers of a run as plain data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mke_ray.evaluation import TEACHER, ArmResult, Evaluation
+from mke_ray.gate import GateDecision
+from mke_ray.report.style import Picture
+from mke_ray.schema import StatusCounts
+
+_OUTCOMES = {
+    "promoted": "The multimodal student is promoted",
+    "inconclusive": "The teacher is kept, since the student's gain is not certain yet",
+    "rejected": "The teacher is kept, since the student is not better",
+    "unverified": "The teacher is kept, since nothing could be verified",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FitHistory:
+    """The logged steps of one fit.
+
+    Args:
+        arm: Arm of the fit.
+        seed: Its seed.
+        records: Mappings with ``step`` and numbers, as ``history.json`` holds them.
+    """
+
+    arm: str
+    seed: int
+    records: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCard:
+    """One sample on a contact sheet.
+
+    Args:
+        kind: ``corrected``, ``wrong`` or ``corrupted``.
+        key: Key of the sample in its source.
+        truth: True label, for a person.
+        teacher: The teacher's answer.
+        student: The student's answer.
+        jpeg: Frames over spectrogram.
+    """
+
+    kind: str
+    key: str
+    truth: str
+    teacher: str
+    student: str
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A sample that gave nothing.
+
+    Args:
+        key: Key in the source.
+        reason: Why.
+    """
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportContent:
+    """Everything that a report says of one run.
+
+    Args:
+        experiment: Name of the run.
+        seed: Its seed.
+        evaluation: What was measured.
+        decision: What the gate said.
+        shipped: Arm that was put in front of the gate.
+        counts: How many inputs ended in each status.
+        num_pseudo_labels: Pseudo-labels of the unlabeled set.
+        seconds: Wall-clock seconds by stage, ``total`` among them.
+        splits: Samples of each split.
+        unreadable: Samples that gave nothing; a first few hundred are enough.
+        histories: Logged steps of the fits.
+        cards: Samples worth showing.
+        pictures: Further figures, for example decision boundaries.
+        config_yaml: Resolved configuration of the run.
+        fingerprints: Name and fingerprint of stores and networks.
+        versions: Versions of the software.
+    """
+
+    experiment: str
+    seed: int
+    evaluation: Evaluation
+    decision: GateDecision
+    shipped: str
+    counts: StatusCounts
+    num_pseudo_labels: int
+    seconds: Mapping[str, float]
+    splits: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Sequence[UnreadableFile] = ()
+    histories: Sequence[FitHistory] = ()
+    cards: Sequence[SampleCard] = ()
+    pictures: Sequence[Picture] = ()
+    config_yaml: str = ""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def teacher(self) -> ArmResult:
+        """The teacher on test."""
+        return self.evaluation.arms[TEACHER]
+
+    @property
+    def student(self) -> ArmResult | None:
+        """The shipped arm on test, None where it was not trained."""
+        return self.evaluation.arms.get(self.shipped)
+
+
+def metrics_of(content: ReportContent) -> dict[str, Any]:
+    """Return the content of ``metrics.json``; a number that cannot be told is None."""
+    evaluation, student = content.evaluation, content.student
+    flow = None if student is None else student.flow
+    teacher_flow = evaluation.teacher_flow
+    metrics = {
+        "experiment": content.experiment,
+        "metric": evaluation.metric,
+        "seed": content.seed,
+        "shipped": content.shipped,
+        "arms": {name: _arm(result) for name, result in evaluation.arms.items()},
+        "pseudo_labels": {
+            "num": content.num_pseudo_labels,
+            "accuracy": None if teacher_flow is None else teacher_flow.teacher_accuracy,
+            "corrected": None if flow is None else flow.corrected,
+            "corrupted": None if flow is None else flow.corrupted,
+        },
+        "gate": content.decision.to_dict(),
+        "counts": {
+            "samples": content.counts.samples,
+            "ok": content.counts.ok,
+            "partial": content.counts.partial,
+            "bad": content.counts.bad,
+            "retry": content.counts.retry,
+            "reasons": dict(content.counts.reasons),
+            "test_excluded": evaluation.num_excluded,
+        },
+        "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
+    }
+    return _finite(metrics)
+
+
+def headline(content: ReportContent) -> str:
+    """Return the verdict and what was measured on test, in one sentence."""
+    student, teacher = content.student, content.teacher
+    metric = metric_word(content.evaluation.metric)
+    if student is None:
+        return f"The teacher reaches {teacher.value:.1%} {metric} on the test set."
+    interval = "" if student.gain_ci95 is None else f" (95% interval {_points(student.gain_ci95)})"
+    return (
+        f"{_OUTCOMES[content.decision.verdict]}: {student.value:.1%} {metric} on the test set "
+        f"against its teacher's {teacher.value:.1%}, {100 * student.gain:+.1f} points{interval}."
+    )
+
+
+def metric_word(metric: str) -> str:
+    """Return the name of a metric for a person."""
+    return {"accuracy": "accuracy", "map": "mean average precision"}.get(metric, metric)
+
+
+def _arm(result: ArmResult) -> dict[str, Any]:
+    """Return one arm as plain data."""
+    flow = result.flow
+    return {
+        "value": result.value,
+        "ci95": None if result.ci95 is None else list(result.ci95),
+        "num_test": result.num_test,
+        "num_groups": result.num_groups,
+        "gain": result.gain,
+        "gain_ci95": None if result.gain_ci95 is None else list(result.gain_ci95),
+        "seeds": {str(seed): value for seed, value in result.seeds.items()},
+        "select": result.select,
+        "corrected": None if flow is None else flow.corrected,
+        "corrupted": None if flow is None else flow.corrupted,
+    }
+
+
+def _points(ends: tuple[float, float]) -> str:
+    """Return an interval of differences in points."""
+    return f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+
+
+def _finite(value: Any) -> Any:
+    """Return plain data in which numbers that are not finite are None, as JSON demands."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,216 @@
+"""The report of a run as files: one self-contained page, figures as PNG, and metrics.json."""
+
+import base64
+import json
+import posixpath
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from mke_ray.report.contact import KIND_TITLES, contact_sheet
+from mke_ray.report.content import ReportContent, headline, metric_word, metrics_of
+from mke_ray.report.figures import (
+    ArmBar,
+    Curve,
+    FlowBar,
+    arms_picture,
+    curves_picture,
+    flow_picture,
+)
+from mke_ray.report.style import Picture, arm_title
+from mke_ray.report.terminal import VERDICT_WORDS, percent, percent_range, points_range
+from mke_ray.storage import Root
+
+REPORT_FOLDER = "report"
+SELECT_KEYS = ("select_accuracy", "select_map")
+
+_STATUS_COLOURS = {"ok": "--green", "partial": "--amber", "bad": "--orange", "retry": "--purple"}
+
+
+def write_report(root: Root, content: ReportContent) -> str:
+    """Write ``report/`` of a run: metrics.json, figures, and index.html last.
+
+    Args:
+        root: Root of the run.
+        content: What to say.
+
+    Returns:
+        Path or URI of the page.
+    """
+    folder = root.child(REPORT_FOLDER)
+    metrics = json.dumps(metrics_of(content), indent=2, allow_nan=False)
+    folder.write("metrics.json", metrics.encode())
+    pictures = draw_pictures(content)
+    sheets = {kind: contact_sheet(content.cards, kind) for kind in KIND_TITLES}
+    for picture in [*pictures.values(), *content.pictures, *sheets.values()]:
+        if picture is not None:
+            folder.write(f"figures/{picture.name}.png", picture.png)
+    folder.write("index.html", render_page(content, pictures).encode())
+    return posixpath.join(folder.uri, "index.html")
+
+
+def draw_pictures(content: ReportContent) -> dict[str, Picture]:
+    """Return the figures that a run has the numbers for, by name."""
+    arms = content.evaluation.arms
+    metric = metric_word(content.evaluation.metric).capitalize()
+    bars = [
+        ArmBar(name, one.value, *(one.ci95 or (one.value, one.value)), tuple(one.seeds.values()))
+        for name, one in arms.items()
+    ]
+    pictures = {"arms": arms_picture(bars, shipped=content.shipped, metric=metric)}
+    flows = [
+        FlowBar(
+            name,
+            one.flow.num_right,
+            one.flow.num_wrong,
+            one.flow.num_corrected,
+            one.flow.num_corrupted,
+        )
+        for name, one in arms.items()
+        if one.flow is not None
+    ]
+    if flows:
+        pictures["corrected"] = flow_picture(flows)
+    losses, selects = _curves(content, ("loss",)), _curves(content, SELECT_KEYS)
+    if losses or selects:
+        pictures["curves"] = curves_picture(losses, selects)
+    return pictures
+
+
+def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
+    """Return the page as one HTML text that loads nothing from anywhere.
+
+    Args:
+        content: What to say.
+        pictures: From ``draw_pictures``.
+    """
+    return (
+        _environment()
+        .from_string(_file("index.html.j2"))
+        .render(
+            content=content,
+            pictures=pictures,
+            css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
+            said=headline(content),
+            metric=metric_word(content.evaluation.metric),
+            verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
+            tiles=_tiles(content),
+            kinds=KIND_TITLES,
+            cards={kind: [c for c in content.cards if c.kind == kind] for kind in KIND_TITLES},
+            curve_rows=_curve_rows(content),
+            status_rows=_status_rows(content),
+        )
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for a person."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@cache
+def _environment() -> Environment:
+    """Return the template environment: everything is escaped, a missing name is an error."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "arm_title": arm_title,
+        "percent": percent,
+        "percent_range": percent_range,
+        "points_range": points_range,
+        "duration": duration,
+        "data_uri": _data_uri,
+    }
+    return environment
+
+
+def _file(name: str) -> str:
+    """Return a file of this package."""
+    return resources.files("mke_ray.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _data_uri(content: bytes, mime: str) -> str:
+    """Return bytes as part of the page."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _tiles(content: ReportContent) -> list[dict[str, str]]:
+    """Return the numbers that stand at the top."""
+    metric = metric_word(content.evaluation.metric)
+    teacher, student = content.teacher, content.student
+    tiles = [{"name": "Teacher", "value": percent(teacher.value), "note": f"{metric} on test"}]
+    if student is not None:
+        gain = f"{100 * student.gain:+.1f}"
+        tiles += [
+            {"name": "Student", "value": percent(student.value), "note": arm_title(student.arm)},
+            {"name": "Gain", "value": gain, "note": f"points, {points_range(student.gain_ci95)}"},
+        ]
+        if student.flow is not None:
+            tiles += [
+                {
+                    "name": "Corrected",
+                    "value": percent(student.flow.corrected),
+                    "note": "of the teacher's wrong labels",
+                },
+                {
+                    "name": "Corrupted",
+                    "value": percent(student.flow.corrupted),
+                    "note": "of its right labels",
+                },
+            ]
+    num = f"{content.num_pseudo_labels:,}"
+    return [*tiles, {"name": "Pseudo-labels", "value": num, "note": "written by the teacher"}]
+
+
+def _curves(content: ReportContent, keys: tuple[str, ...]) -> list[Curve]:
+    """Return one curve per fit that logged one of the keys."""
+    curves = []
+    for history in content.histories:
+        points = [
+            (record["step"], record[key])
+            for record in history.records
+            for key in keys
+            if key in record
+        ]
+        if len(points) > 1:
+            steps, values = zip(*points, strict=True)
+            curves.append(Curve(history.arm, history.seed, steps, values))
+    return curves
+
+
+def _curve_rows(content: ReportContent) -> list[dict[str, Any]]:
+    """Return the last logged values of every fit."""
+    return [
+        {
+            "arm": history.arm,
+            "seed": history.seed,
+            "steps": max((int(record["step"]) for record in history.records), default=0),
+            "loss": _last(history.records, ("loss",)),
+            "select": _last(history.records, SELECT_KEYS),
+        }
+        for history in content.histories
+    ]
+
+
+def _last(records: Any, keys: tuple[str, ...]) -> float | None:
+    """Return the last value of one of the keys, None if there is none."""
+    values = [record[key] for record in records for key in keys if key in record]
+    return float(values[-1]) if values else None
+
+
+def _status_rows(content: ReportContent) -> list[dict[str, Any]]:
+    """Return how many samples ended in each status."""
+    return [
+        {"name": name, "number": getattr(content.counts, name), "colour": colour}
+        for name, colour in _STATUS_COLOURS.items()
+    ]

@@ -1,0 +1,83 @@
+"""The report in a few lines for the terminal."""
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from mke_ray.evaluation import ArmResult
+from mke_ray.report.content import ReportContent, headline, metric_word
+from mke_ray.report.style import arm_title
+
+VERDICT_WORDS = {
+    "promoted": "Promoted",
+    "inconclusive": "Not settled",
+    "rejected": "Not promoted",
+    "unverified": "Not verified",
+}
+_VERDICT_STYLES = {
+    "promoted": "bold green",
+    "inconclusive": "bold yellow",
+    "rejected": "bold red",
+    "unverified": "bold yellow",
+}
+
+
+def terminal_report(content: ReportContent) -> Group:
+    """Return the table of arms and the verdict, to be printed by a job with rich."""
+    verdict = content.decision.verdict
+    said = Text.assemble(
+        (f"{VERDICT_WORDS.get(verdict, verdict)}. ", _VERDICT_STYLES.get(verdict, "bold")),
+        content.decision.reason,
+    )
+    return Group(_arms_table(content), Text(headline(content)), said, Text(_counts(content)))
+
+
+def _arms_table(content: ReportContent) -> Table:
+    """Return the table of arms."""
+    table = Table(title=None, box=None, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for name in (metric_word(content.evaluation.metric), "95% interval", "gain", "95% interval"):
+        table.add_column(name, justify="right")
+    for name in ("corrected", "corrupted"):
+        table.add_column(name, justify="right")
+    for arm, result in content.evaluation.arms.items():
+        style = "bold" if arm == content.shipped else ""
+        table.add_row(arm_title(arm), *_arm_cells(result, is_teacher=arm == "teacher"), style=style)
+    return table
+
+
+def _arm_cells(result: ArmResult, *, is_teacher: bool) -> list[str]:
+    """Return the numbers of one arm."""
+    flow = result.flow
+    return [
+        percent(result.value),
+        percent_range(result.ci95),
+        "" if is_teacher else f"{100 * result.gain:+.1f}",
+        "" if is_teacher else points_range(result.gain_ci95),
+        "" if flow is None else percent(flow.corrected),
+        "" if flow is None else percent(flow.corrupted),
+    ]
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage, a dash where it cannot be told."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def percent_range(ends: tuple[float, float] | None) -> str:
+    """Return an interval of shares."""
+    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+def points_range(ends: tuple[float, float] | None) -> str:
+    """Return an interval of differences in points."""
+    return "-" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+
+
+def _counts(content: ReportContent) -> str:
+    """Return what became of the inputs."""
+    counts = content.counts
+    text = f"{counts.samples:,} samples: {counts.ok:,} ok, {counts.partial:,} partial"
+    text += f", {counts.bad:,} bad" + (f", {counts.retry:,} to retry" if counts.retry else "")
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in counts.reasons.items())
+    return f"{text} ({reasons})" if reasons else text

@@ -1,0 +1,263 @@
+"""The objects of a fit, built from its plain specification on the side that trains it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mke_ray.config import build
+from mke_ray.data.manifest import Manifest
+from mke_ray.data.views import View
+from mke_ray.errors import ConfigError
+from mke_ray.labels.probe import SELECT
+from mke_ray.labels.store import UnitStore
+from mke_ray.models.student import Student, build_student
+from mke_ray.objectives import Objective
+from mke_ray.randomness import mix_integers
+from mke_ray.schema import DecodeSpec, LabelSpace, Split, decode_spec_from_dict
+from mke_ray.storage import Root
+from mke_ray.train.average import WeightAverage
+from mke_ray.train.blocks import TargetSpec, UnitReader
+from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
+from mke_ray.train.feed import Feed, ProbeDivision, usable_entries
+from mke_ray.train.fits import FitSpec, FitStore, RowSelection
+from mke_ray.train.loop import FitParts
+from mke_ray.train.plan import RowPlan
+from mke_ray.train.validation import Validation
+from mke_ray.train.zero import DeepSpeedEngine
+
+_SEED_OF_WEIGHTS = 11
+_NORM_BATCH = 64
+_VALIDATION_BATCH = 256
+
+
+@dataclass(slots=True)
+class Workplace:
+    """Where fits are trained: stores, device, memory. Decoded units are kept from fit to fit.
+
+    Args:
+        root: Root of the run.
+        engine: ``type`` (torch or deepspeed), and with DeepSpeed its ``config``.
+        device: Where to compute.
+        cache_bytes: Memory for decoded units.
+        prefetch_batches: Batches prepared ahead.
+        verbose: Whether DeepSpeed may talk.
+    """
+
+    root: Root
+    engine: Mapping[str, Any]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    cache_bytes: int = 1 << 30
+    prefetch_batches: int = 2
+    verbose: bool = False
+    _reader: tuple[object, UnitReader] | None = None
+
+    def reader(self, spec: FitSpec) -> UnitReader:
+        """Return the reader for a fit; the last one where it reads the same."""
+        key = (spec.samples, spec.labels, spec.modalities, spec.label_kind, spec.temperature)
+        if self._reader is None or self._reader[0] != key:
+            self._reader = None  # frees its memory before the next one fills up
+            self._reader = (key, open_reader(spec, self.root, cache_bytes=self.cache_bytes))
+        return self._reader[1]
+
+
+def open_reader(spec: FitSpec, root: Root, *, cache_bytes: int) -> UnitReader:
+    """Open the stores that a fit reads.
+
+    Raises:
+        StoreError: A store is missing.
+        ConfigError: The student reads a modality that is not stored.
+    """
+    manifest = Manifest.open(root.child("manifest"))
+    samples = UnitStore.open(root.child("samples", spec.samples))
+    labels = UnitStore.open(root.child("labels", spec.labels)) if spec.labels else None
+    return UnitReader(
+        samples,
+        labels=labels,
+        manifest=manifest,
+        decode=_decode_of(spec, samples),
+        targets=TargetSpec(manifest.label_space, spec.label_kind, spec.temperature),
+        cache_bytes=cache_bytes,
+    )
+
+
+def assemble(spec: FitSpec, workplace: Workplace) -> FitParts:
+    """Build everything that trains a fit, at its start.
+
+    Args:
+        spec: The fit.
+        workplace: Where it is trained.
+
+    Raises:
+        ConfigError: Something in the specification does not exist or does not fit.
+        StoreError: A store or the fit to start from is missing.
+    """
+    reader = workplace.reader(spec)
+    plan = _plan(spec, reader, spec.rows, global_batch=spec.global_batch)
+    feed = _feed(reader, plan, spec.rows, prefetch_batches=workplace.prefetch_batches)
+    student = new_student(spec, reader.targets.label_space)
+    normalise(student, feed, spec)
+    start_from(student, spec, workplace.root)
+    engine = make_engine(student, spec, workplace, num_rows=feed.plan.global_batch)
+    return FitParts(
+        engine=engine,
+        feed=feed,
+        objective=cast(Objective, build(spec.objective)),
+        views={name: cast(View, build(one)) for name, one in spec.views.items()},
+        validate=_validation(spec, workplace),
+        average=_average(spec, engine),
+    )
+
+
+def new_student(spec: FitSpec, label_space: LabelSpace) -> Student:
+    """Return the student with the random weights of the fit's seed, the same on every rank."""
+    torch.manual_seed(mix_integers(spec.seed, _SEED_OF_WEIGHTS))
+    return build_student(spec.student, label_space.num_classes, build=build)
+
+
+def normalise(student: Student, feed: Feed, spec: FitSpec) -> None:
+    """Set the statistics of normalisation from the first rows of the fit's own order.
+
+    Every rank reads the same rows, so nothing is exchanged.
+
+    Args:
+        student: The student.
+        feed: The fit's feed.
+        spec: The fit; ``num_norm_samples`` says how many rows.
+    """
+    for batch in feed.first_rows(spec.num_norm_samples, batch_size=_NORM_BATCH):
+        student.observe(batch.arrays, batch.present)
+    student.freeze_normalisation()
+
+
+def start_from(student: Student, spec: FitSpec, root: Root) -> None:
+    """Copy the encoders that the fit to start from shares with the student.
+
+    Raises:
+        StoreError: That fit is not finished.
+        ConfigError: Its encoders have other shapes, or none is shared.
+    """
+    if spec.init_from is None:
+        return
+    weights = FitStore(root).weights(spec.init_from)
+    shared = [name for name in student.modalities if _part(weights, f"encoders.{name}.")]
+    if not shared:
+        raise ConfigError(
+            f"fit {spec.name}: init_from={spec.init_from} shares no modality with the student's "
+            f"{list(student.modalities)}"
+        )
+    for name in shared:
+        try:
+            student.encoders[name].load_state_dict(_part(weights, f"encoders.{name}."))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"fit {spec.name}: student.encoders.{name} differs from that of "
+                f"init_from={spec.init_from}: {error}"
+            ) from error
+
+
+def make_engine(
+    student: nn.Module, spec: FitSpec, workplace: Workplace, *, num_rows: int
+) -> Engine:
+    """Return the engine that the workplace names.
+
+    Args:
+        student: The network.
+        spec: The fit.
+        workplace: Where it is trained.
+        num_rows: Rows of a global batch.
+    """
+    if workplace.engine["type"] == "torch":
+        return TorchEngine(
+            student,
+            optimizer=spec.optimizer,
+            clip_norm=spec.clip_norm,
+            device=workplace.device,
+            bf16=workplace.engine.get("bf16", False),
+            find_unused_parameters=workplace.engine.get("find_unused_parameters", False),
+        )
+    return DeepSpeedEngine(
+        student,
+        config=workplace.engine.get("config", {}),
+        optimizer=spec.optimizer,
+        micro_batch=-(-num_rows // world_size()),
+        clip_norm=spec.clip_norm,
+        device=workplace.device,
+        verbose=workplace.verbose,
+    )
+
+
+def _plan(
+    spec: FitSpec,
+    reader: UnitReader,
+    rows: tuple[RowSelection, ...],
+    *,
+    global_batch: int,
+    shuffle: bool = True,
+) -> RowPlan:
+    """Return the order of some rows."""
+    division = ProbeDivision(spec.probe_seed, spec.select_fraction)
+    return RowPlan(
+        usable_entries(reader, rows, division),
+        global_batch=global_batch,
+        window_units=spec.window_units,
+        seed=spec.seed,
+        shuffle=shuffle,
+    )
+
+
+def _feed(
+    reader: UnitReader, plan: RowPlan, rows: tuple[RowSelection, ...], *, prefetch_batches: int
+) -> Feed:
+    """Return this rank's feed of a plan."""
+    return Feed(
+        reader,
+        plan,
+        selections=rows,
+        rank=rank(),
+        world_size=world_size(),
+        prefetch_batches=prefetch_batches,
+    )
+
+
+def _decode_of(spec: FitSpec, samples: UnitStore) -> DecodeSpec:
+    """Return what is stored of the modalities that the student reads."""
+    stored = decode_spec_from_dict(samples.spec["decode"])
+    missing = [name for name in spec.modalities if name not in stored]
+    if missing:
+        raise ConfigError(
+            f"fit {spec.name}: student.encoders names {missing}, but the sample store holds "
+            f"{list(stored)}; add it to decode, or take it out of the student"
+        )
+    return {name: stored[name] for name in spec.modalities}
+
+
+def _average(spec: FitSpec, engine: Engine) -> WeightAverage | None:
+    """Return the running mean of the weights, where the fit wants one."""
+    if spec.ema_decay is None:
+        return None
+    if engine.is_sharded:
+        raise ConfigError("fit.ema_decay does not work with ZeRO 3 yet; use stage 0, 1 or 2")
+    return WeightAverage(engine.module, spec.ema_decay)
+
+
+def _validation(spec: FitSpec, workplace: Workplace) -> Validation | None:
+    """Return the look at the select part of the probe, None where there is none to look at."""
+    if spec.validate_every_steps == 0:
+        return None
+    reader = workplace.reader(spec)
+    rows = (RowSelection(Split.PROBE, targets="true", part=SELECT),)
+    size = max(spec.global_batch, _VALIDATION_BATCH)
+    plan = _plan(spec, reader, rows, global_batch=size, shuffle=False)
+    if plan.num_rows == 0:
+        return None
+    label_space = reader.targets.label_space
+    feed = _feed(reader, plan, rows, prefetch_batches=workplace.prefetch_batches)
+    return Validation(feed, device=workplace.device, label_space=label_space)
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights below a prefix, by the rest of their name."""
+    return {k.removeprefix(prefix): one for k, one in weights.items() if k.startswith(prefix)}

@@ -1,0 +1,279 @@
+"""Where fits run: one Ray Train worker group for all, Ray tasks side by side, or this process."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow.fs
+import ray
+import torch
+from ray.exceptions import RayTaskError
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from mke_ray.errors import ConfigError, MkeRayError, TrainingError
+from mke_ray.schema import fingerprint
+from mke_ray.storage import Root
+from mke_ray.train.assemble import Workplace
+from mke_ray.train.engine import ENGINES, check_optimizer, check_schedule
+from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
+from mke_ray.train.run import Board, FitWatch, run_fit
+from mke_ray.train.worker import ERROR, train_worker
+from mke_ray.train.zero import check_batch, check_config
+
+logger = logging.getLogger(__name__)
+
+LAUNCHES = ("trainer", "tasks", "local")
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+_POLL_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What fits run on and how they are watched; nothing here changes the result in exact numbers.
+
+    Args:
+        num_workers: Workers of the trainer.
+        cpus_per_worker: CPUs per worker or task.
+        gpus_per_worker: GPUs per worker or task.
+        max_failures: Restarts of the worker group before the run fails.
+        checkpoint_every_steps: Steps between checkpoints; 0 makes none.
+        cache_bytes: Memory for decoded units per worker.
+        log_every_steps: Steps between logged losses.
+        verbose: Whether Ray and DeepSpeed may talk.
+    """
+
+    num_workers: int = 1
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+    max_failures: int = 3
+    checkpoint_every_steps: int = 100
+    cache_bytes: int = 1 << 30
+    log_every_steps: int = 10
+    verbose: bool = False
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Scaling":
+        """Take the keys that belong here; others of the same section belong elsewhere."""
+        return cls(**{key: plain[key] for key in cls.__slots__ if key in plain})
+
+
+def run_fits(
+    fits: Sequence[FitSpec],
+    *,
+    root: Root,
+    launch: str,
+    scaling: Mapping[str, Any],
+    engine: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Train fits in order and store them; finished ones are skipped, an interrupted one resumes.
+
+    Args:
+        fits: The fits; one that starts from another comes after it.
+        root: Root of the run.
+        launch: ``trainer``, ``tasks`` or ``local``.
+        scaling: See ``Scaling``; unknown keys are left alone.
+        engine: ``type`` (torch or deepspeed), and with DeepSpeed its ``config``.
+        progress: Called with steps done, steps in all and a line of text.
+
+    Raises:
+        ConfigError: Something cannot work; raised before any worker starts.
+        TrainingError: A loss is not finite, or workers failed more often than allowed.
+    """
+    settings = Scaling.from_dict(scaling)
+    check_fits(fits, launch=launch, scaling=settings, engine=engine)
+    store = FitStore(root)
+    unique = list({one.fingerprint(): one for one in fits}.values())
+    todo = [one for one in unique if not store.has(one.fingerprint())]
+    if not todo:
+        return
+    run = {"trainer": _run_trainer, "tasks": _run_tasks, "local": _run_local}[launch]
+    run(_Job(root, tuple(unique), tuple(todo), settings, dict(engine), progress))
+
+
+def check_fits(
+    fits: Sequence[FitSpec], *, launch: str, scaling: Scaling, engine: Mapping[str, Any]
+) -> None:
+    """Refuse what cannot work, on the driver.
+
+    Raises:
+        ConfigError: It names the key and the way out.
+    """
+    if launch not in LAUNCHES:
+        raise ConfigError(f"scaling.launch={launch!r}; choose one of {list(LAUNCHES)}")
+    if engine.get("type") not in ENGINES:
+        raise ConfigError(f"engine.type={engine.get('type')!r}; choose one of {list(ENGINES)}")
+    is_deepspeed = engine["type"] == "deepspeed"
+    if is_deepspeed and launch != "trainer":
+        raise ConfigError(
+            f"engine.type=deepspeed needs scaling.launch=trainer, found {launch}; "
+            "use engine=torch, or scaling.launch=trainer"
+        )
+    if is_deepspeed:
+        check_config(engine.get("config", {}), use_gpu=scaling.gpus_per_worker > 0)
+    for one in fits:
+        check_optimizer(one.optimizer)
+        check_schedule(one.schedule)
+        if is_deepspeed and one.global_batch:
+            check_batch(engine.get("config", {}), global_batch=one.global_batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a launch needs."""
+
+    root: Root
+    fits: tuple[FitSpec, ...]
+    todo: tuple[FitSpec, ...]
+    scaling: Scaling
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def workplace(self, device: torch.device) -> Workplace:
+        """Return the workplace of a process that trains alone."""
+        return Workplace(
+            self.root,
+            self.engine,
+            device=device,
+            cache_bytes=self.scaling.cache_bytes,
+            verbose=self.scaling.verbose,
+        )
+
+    def watch(self, spec: FitSpec, board: Board) -> FitWatch:
+        """Return the watch of a fit that makes no checkpoints."""
+        return FitWatch(spec, board, None, self.scaling.log_every_steps, 0)
+
+
+def _run_local(job: _Job) -> None:
+    """Train one fit after the other in this process."""
+    board = LocalBoard(StepCounts(steps_known(job.todo)), job.progress)
+    workplace = job.workplace(_own_device(job.scaling))
+    for spec in job.todo:
+        run_fit(spec, workplace, watch=job.watch(spec, board))
+
+
+def _run_tasks(job: _Job) -> None:
+    """Train fits side by side, each a Ray task; one that starts from another waits for it."""
+    scaling = job.scaling
+    task = ray.remote(
+        num_cpus=scaling.cpus_per_worker,
+        num_gpus=scaling.gpus_per_worker,
+        max_retries=scaling.max_failures,
+    )(_fit_task)
+    with polled_board(steps_known(job.todo), job.progress) as board:
+        shipped = ray.put(_without_progress(job))
+        running: dict[str, ray.ObjectRef] = {}
+        for spec in job.todo:
+            after = running.get(spec.init_from or "")
+            running[spec.fingerprint()] = task.remote(shipped, spec, board, after)
+        _wait(list(running.values()))
+
+
+def _fit_task(job: _Job, spec: FitSpec, board: Board, after: None) -> None:
+    """Train one fit in a task; ``after`` is the fit it starts from, which is done by now."""
+    torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
+    run_fit(spec, job.workplace(_own_device(job.scaling)), watch=job.watch(spec, board))
+
+
+def _wait(tasks: list[ray.ObjectRef]) -> None:
+    """Wait for all tasks; the first error ends the others."""
+    try:
+        while tasks:
+            done, tasks = ray.wait(tasks)
+            ray.get(done)
+    except RayTaskError as error:
+        for one in tasks:
+            ray.cancel(one)
+        if isinstance(error.cause, MkeRayError):
+            raise error.cause from None
+        raise
+
+
+def _run_trainer(job: _Job) -> None:
+    """Train all fits in one worker group, one after the other."""
+    os.environ.setdefault(_START_TIMEOUT, "600")
+    os.environ.setdefault(_POLL_INTERVAL, "0.5")
+    scaling = job.scaling
+    use_gpu = scaling.gpus_per_worker > 0
+    resources = {"CPU": scaling.cpus_per_worker}
+    if use_gpu:
+        resources["GPU"] = scaling.gpus_per_worker
+    with polled_board(steps_known(job.todo), job.progress) as board:
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={
+                "fits": [spec.to_dict() for spec in job.todo],
+                "root": job.root,
+                "engine": dict(job.engine),
+                "scaling": asdict(scaling),
+                "board": board,
+            },
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=scaling.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+            ),
+            run_config=_run_config(job),
+        )
+        _raise_error(_fit(trainer))
+
+
+def _run_config(job: _Job) -> RunConfig:
+    """Return where checkpoints go and how often workers may fail.
+
+    The name depends on all fits, also the finished ones, so that a run that is started again
+    finds its own checkpoints.
+    """
+    plain = [[one.fingerprint() for one in job.fits], job.engine]
+    filesystem = None
+    if not job.root.is_local:
+        handler = pyarrow.fs.FSSpecHandler(job.root.filesystem())
+        filesystem = pyarrow.fs.PyFileSystem(handler)
+    return RunConfig(
+        name=fingerprint(json.loads(json.dumps(plain))),
+        storage_path=job.root.path("train"),
+        storage_filesystem=filesystem,
+        failure_config=FailureConfig(
+            max_failures=job.scaling.max_failures, controller_failure_limit=3
+        ),
+        checkpoint_config=CheckpointConfig(num_to_keep=2),
+    )
+
+
+def _fit(trainer: TorchTrainer) -> Any:
+    """Run the trainer and return what rank 0 returned.
+
+    Raises:
+        TrainingError: Workers failed more often than allowed, for no reason of our own.
+    """
+    try:
+        return trainer.fit().return_value
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            cause = getattr(failure, "_base_exc", failure)
+            if isinstance(cause, MkeRayError):
+                raise cause from error
+        raise TrainingError(f"training workers failed: {error}") from error
+    except TrainingFailedError as error:
+        raise TrainingError(f"training could not go on: {error}") from error
+
+
+def _raise_error(returned: Any) -> None:
+    """Raise the error on which all ranks agreed, if there is one."""
+    if returned and ERROR in returned:
+        raise TrainingError(returned[ERROR])
+
+
+def _own_device(scaling: Scaling) -> torch.device:
+    """Return the device of a process that trains alone."""
+    return torch.device("cuda" if scaling.gpus_per_worker > 0 else "cpu")
+
+
+def _without_progress(job: _Job) -> _Job:
+    """Return what a task needs, without what stays on the driver."""
+    return _Job(job.root, job.fits, job.todo, job.scaling, job.engine)

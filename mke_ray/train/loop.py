@@ -1,0 +1,225 @@
+"""The loop: next batch, views, objective, backward, step; sometimes log, validate, save."""
+
+# B samples, C classes.
+
+import logging
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mke_ray.data.views import View
+from mke_ray.objectives import Objective
+from mke_ray.randomness import keys_for, mix_integers
+from mke_ray.schema import Batch
+from mke_ray.train.average import WeightAverage
+from mke_ray.train.engine import Engine, learning_rate, raise_non_finite, rank, world_size
+from mke_ray.train.feed import Feed, FeedItem
+from mke_ray.train.fits import FitSpec
+
+logger = logging.getLogger(__name__)
+
+_STREAM_VIEWS = 1 << 33  # plus a hash of the modality; apart from the streams of noise
+
+
+@dataclass(slots=True)
+class FitState:
+    """How far a fit is; with the engine's state it is all that a resume needs.
+
+    Args:
+        cursor: Next global batch.
+        seconds: Seconds trained so far.
+        history: Logged steps and validations so far.
+    """
+
+    cursor: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FitParts:
+    """The objects of one fit.
+
+    Args:
+        engine: Owns the network and the optimizer.
+        feed: Gives this rank its batches.
+        objective: Gives the loss.
+        views: Training view per modality.
+        validate: Returns the metrics on the select part of the probe; None never looks.
+        average: Running mean of the weights; None keeps none.
+    """
+
+    engine: Engine
+    feed: Feed
+    objective: Objective
+    views: Mapping[str, View] = field(default_factory=dict)
+    validate: Callable[[nn.Module], dict[str, float]] | None = None
+    average: WeightAverage | None = None
+
+
+class Watch(Protocol):
+    """Who looks at a fit from outside."""
+
+    @property
+    def log_every_steps(self) -> int:
+        """Steps between logged losses; 0 logs the last step alone."""
+        ...
+
+    @property
+    def checkpoint_every_steps(self) -> int:
+        """Steps between checkpoints; 0 makes none."""
+        ...
+
+    def log(self, record: Mapping[str, Any], *, num_steps: int) -> None:
+        """Take note of a logged step."""
+        ...
+
+    def checkpoint(self, parts: FitParts, state: FitState) -> None:
+        """Save everything that a resume needs; every rank calls it at the same steps."""
+        ...
+
+
+def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> FitState:
+    """Train from a state to the end.
+
+    Args:
+        spec: What is trained.
+        parts: The objects that train it.
+        state: Where to start; it is changed as training goes on.
+        watch: Who looks on.
+
+    Raises:
+        TrainingError: On all ranks, when a loss or a gradient is not finite.
+    """
+    engine = parts.engine
+    num_steps = spec.total_steps(parts.feed.batches_per_epoch)
+    meter = Meter(state.seconds)
+    engine.student.train()
+    for item in parts.feed.batches(state.cursor, num_steps):
+        step = item.cursor
+        seed_step(mix_integers(spec.seed, step, rank()), engine.device)
+        batch = apply_views(item.batch.to(engine.device), parts.views)
+        with engine.autocast():
+            losses = parts.objective(engine.student, batch, step / num_steps)
+        lr = learning_rate(
+            step, num_steps=num_steps, peak=spec.optimizer["lr"], schedule=spec.schedule
+        )
+        grad_norm = engine.step(losses["loss"], share=item.share, lr=lr)
+        if not math.isfinite(grad_norm):
+            raise_non_finite(losses["loss"], step=step, sample_id_B=batch.sample_id_B)
+        if parts.average is not None:
+            parts.average.update(engine.module)
+        meter.add(item)
+        state.cursor, state.seconds = step + 1, meter.seconds
+        if is_due(step, watch.log_every_steps, num_steps=num_steps):
+            record = {"step": step + 1, "epoch": batch.epoch, "lr": lr, "grad_norm": grad_norm}
+            state.history.append({**record, **mean_over_ranks(losses, item), **meter.lap()})
+            watch.log(state.history[-1], num_steps=num_steps)
+        if parts.validate and is_due(step, spec.validate_every_steps, num_steps=num_steps):
+            state.history.append({"step": step + 1, **validated(parts)})
+        if step + 1 < num_steps and is_due(step, watch.checkpoint_every_steps):
+            watch.checkpoint(parts, state)
+    return state
+
+
+def is_due(step: int, every_steps: int, *, num_steps: int | None = None) -> bool:
+    """Return whether something that happens every so many steps is due after a step.
+
+    Args:
+        step: The step just made, from 0.
+        every_steps: Steps between two times.
+        num_steps: Where given, it is also due after the last step.
+    """
+    if step + 1 == num_steps:
+        return True
+    return every_steps > 0 and (step + 1) % every_steps == 0
+
+
+def seed_step(seed: int, device: torch.device) -> None:
+    """Seed what dropout draws from; cheaper than ``torch.manual_seed``, which asks every device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def apply_views(batch: Batch, views: Mapping[str, View]) -> Batch:
+    """Return the batch with a training view of each modality that has one.
+
+    Args:
+        batch: Arrays as stored.
+        views: View per modality; each draws from (seed, epoch, sample id) alone.
+    """
+    if not views:
+        return batch
+    arrays = dict(batch.arrays)
+    for modality, view in views.items():
+        stream = _STREAM_VIEWS + zlib.crc32(modality.encode())
+        key_B = keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
+        arrays[modality] = view(arrays[modality], key_B)
+    return replace(batch, arrays=arrays)
+
+
+def validated(parts: FitParts) -> dict[str, float]:
+    """Return the metrics on the select part of the probe, of the weights that would be kept."""
+    student = parts.engine.student
+    assert parts.validate is not None
+    student.eval()
+    if parts.average is None:
+        metrics = parts.validate(student)
+    else:
+        with parts.average.applied(parts.engine.module):
+            metrics = parts.validate(student)
+    student.train()
+    return metrics
+
+
+def mean_over_ranks(losses: Mapping[str, Tensor], item: FeedItem) -> dict[str, float]:
+    """Return each part of the loss as its weighted mean over the global batch."""
+    names = sorted(losses)
+    values = torch.stack([losses[name].detach().float() for name in names])
+    if world_size() > 1:
+        values = values * item.share / world_size()
+        dist.all_reduce(values)
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+class Meter:
+    """Counts samples, seconds and seconds of waiting for data.
+
+    Args:
+        seconds: Seconds trained before.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._before_s = seconds
+        self._began = self._lap_began = time.perf_counter()
+        self._num_samples = 0
+        self._wait_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds trained in all."""
+        return self._before_s + time.perf_counter() - self._began
+
+    def add(self, item: FeedItem) -> None:
+        """Count one global batch."""
+        self._num_samples += item.num_global
+        self._wait_s += item.wait_s
+
+    def lap(self) -> dict[str, float]:
+        """Return samples per second and the share of waiting since the last lap."""
+        now = time.perf_counter()
+        lap_s = max(now - self._lap_began, 1e-9)
+        measured = {
+            "samples_per_s": self._num_samples / lap_s,
+            "data_wait": self._wait_s / lap_s,
+        }
+        self._lap_began, self._num_samples, self._wait_s = now, 0, 0.0
+        return measured

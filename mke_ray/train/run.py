@@ -1,0 +1,223 @@
+"""One fit from start to end on this process's rank: resume, train, store."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors.torch
+import torch
+import torch.distributed as dist
+
+from mke_ray.config import build
+from mke_ray.models.student import build_student
+from mke_ray.models.weights import student_files
+from mke_ray.schema import LabelSpace
+from mke_ray.train.assemble import Workplace, assemble
+from mke_ray.train.engine import rank, world_size
+from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.loop import FitParts, FitState, fit
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"
+AVERAGE = "average.safetensors"
+ENGINE = "engine"
+
+
+class Board(Protocol):
+    """Where progress is reported."""
+
+    def update(self, fit: str, done_steps: int, num_steps: int, text: str) -> None:
+        """Say how far a fit is."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Where checkpoints of a run go, and where the last one is."""
+
+    def save(self, write: "Write") -> None:
+        """Make a checkpoint of what ``write`` writes into a folder on each rank."""
+        ...
+
+
+class Write(Protocol):
+    """Writes one rank's part of a checkpoint into a folder."""
+
+    def __call__(self, folder: Path) -> None:
+        """Write."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FitWatch:
+    """Reports a fit's logged steps on rank 0 and saves its checkpoints.
+
+    Args:
+        spec: The fit.
+        board: Where progress goes; None keeps it.
+        checkpoints: Where checkpoints go; None makes none.
+        log_every_steps: Steps between logged losses.
+        checkpoint_every_steps: Steps between checkpoints.
+    """
+
+    spec: FitSpec
+    board: Board | None
+    checkpoints: Checkpoints | None
+    log_every_steps: int
+    checkpoint_every_steps: int
+
+    def log(self, record: Mapping[str, Any], *, num_steps: int) -> None:
+        """Write one line, and tell the board."""
+        if rank() != 0:
+            return
+        text = (
+            f"{self.spec.name} loss {record['loss']:.3f} {record['samples_per_s']:,.0f} "
+            f"samples/s wait {100 * record['data_wait']:.0f}%"
+        )
+        logger.info("step %d of %d %s", record["step"], num_steps, text)
+        if self.board is not None:
+            self.board.update(self.spec.fingerprint(), record["step"], num_steps, text)
+
+    def checkpoint(self, parts: FitParts, state: FitState) -> None:
+        """Save everything that a resume needs."""
+        if self.checkpoints is None:
+            return
+        fit_id = self.spec.fingerprint()
+        self.checkpoints.save(lambda folder: write_state(folder, fit_id, parts=parts, state=state))
+
+
+def run_fit(
+    spec: FitSpec,
+    workplace: Workplace,
+    *,
+    watch: FitWatch,
+    resume_from: Path | None = None,
+) -> None:
+    """Train a fit to its end and store it; a finished one is left alone.
+
+    Args:
+        spec: The fit.
+        workplace: Where it is trained.
+        watch: Who looks on.
+        resume_from: Folder of the last checkpoint, of this fit or another one.
+    """
+    store, fit_id = FitStore(workplace.root), spec.fingerprint()
+    if agreed(store.has(fit_id)):
+        return
+    began = time.perf_counter()
+    parts = assemble(spec, workplace)
+    state = read_state(resume_from, fit_id, parts) if resume_from else FitState()
+    start_s = time.perf_counter() - began
+    state = fit(spec, parts, state=state, watch=watch)
+    label_space = workplace.reader(spec).targets.label_space
+    facts = fit_facts(spec, parts, state=state, engine=workplace.engine)
+    files = finished_files(spec, parts, state=state, label_space=label_space, facts=facts)
+    if files is not None:
+        store.save(fit_id, files)
+    parts.engine.close()
+    logger.info(
+        "%s: %.1f s, of which start %.1f s", spec.name, time.perf_counter() - began, start_s
+    )
+
+
+def agreed(flag: bool) -> bool:
+    """Return what rank 0 thinks, on every rank."""
+    thoughts = [flag]
+    if world_size() > 1:
+        dist.broadcast_object_list(thoughts, src=0)
+    return thoughts[0]
+
+
+def fit_facts(
+    spec: FitSpec, parts: FitParts, *, state: FitState, engine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is worth knowing of a finished fit, as plain data."""
+    feed = parts.feed
+    return {
+        "spec": spec.to_dict(),
+        "fingerprint": spec.fingerprint(),
+        "num_rows": feed.plan.num_rows,
+        "num_steps": state.cursor,
+        "num_epochs": state.cursor / feed.batches_per_epoch,
+        "seconds": round(state.seconds, 3),
+        "world_size": world_size(),
+        "engine": json.loads(json.dumps(dict(engine))),
+        "torch": torch.__version__,
+    }
+
+
+def finished_files(
+    spec: FitSpec,
+    parts: FitParts,
+    *,
+    state: FitState,
+    label_space: LabelSpace,
+    facts: Mapping[str, Any],
+) -> dict[str, bytes] | None:
+    """Return the files of a finished fit on rank 0, None elsewhere; every rank must call it."""
+    weights = parts.engine.weights()
+    if rank() != 0:
+        return None
+    if parts.average is not None:
+        weights = parts.average.over(weights)
+    student = build_student(spec.student, label_space.num_classes, build=build)
+    student.load_state_dict(weights)
+    return {
+        **student_files(
+            student,
+            spec=spec.student,
+            label_space=label_space,
+            extra={"fit": spec.fingerprint(), "arm": spec.arm, "seed": spec.seed},
+        ),
+        "history.json": json.dumps(state.history).encode(),
+        "fit.json": json.dumps(facts, indent=1).encode(),
+    }
+
+
+def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) -> None:
+    """Write this rank's part of a checkpoint."""
+    engine_folder = folder / ENGINE
+    engine_folder.mkdir()
+    parts.engine.save(engine_folder)
+    if rank() != 0:
+        return
+    plain = {
+        "fit": fit_id,
+        "plan": parts.feed.plan.digest(),
+        "world_size": world_size(),
+        "cursor": state.cursor,
+        "seconds": state.seconds,
+        "history": state.history,
+    }
+    (folder / STATE).write_text(json.dumps(plain))
+    if parts.average is not None:
+        (folder / AVERAGE).write_bytes(safetensors.torch.save(parts.average.state()))
+
+
+def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
+    """Load a checkpoint into the parts of a fit, or start anew where it is not this fit's.
+
+    Args:
+        folder: Folder of the checkpoint, merged over ranks.
+        fit_id: Fingerprint of the fit.
+        parts: The objects of the fit.
+    """
+    plain = json.loads((folder / STATE).read_text())
+    if plain["fit"] != fit_id or plain["plan"] != parts.feed.plan.digest():
+        return FitState()
+    if plain["world_size"] != world_size() and not parts.engine.is_resizable:
+        logger.warning(
+            "the checkpoint of fit %s is of %d workers and cannot be loaded by %d; it starts anew",
+            fit_id,
+            plain["world_size"],
+            world_size(),
+        )
+        return FitState()
+    parts.engine.load(folder / ENGINE)
+    if parts.average is not None:
+        parts.average.restore(safetensors.torch.load((folder / AVERAGE).read_bytes()))
+    return FitState(plain["cursor"], plain["seconds"], plain["history"])

@@ -1,0 +1,88 @@
+"""What one worker of the Ray Train group does: all fits in order, resuming at the last one."""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+
+from mke_ray.errors import TrainingError
+from mke_ray.train.assemble import Workplace
+from mke_ray.train.engine import rank
+from mke_ray.train.fits import FitSpec
+from mke_ray.train.run import FitWatch, Write, run_fit
+
+logger = logging.getLogger(__name__)
+
+ERROR = "error"
+
+
+def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
+    """Train all fits of a run on this rank.
+
+    Args:
+        config: ``fits`` (plain), ``root``, ``engine``, ``scaling`` (plain) and ``board``.
+
+    Returns:
+        ``error`` where a loss was not finite: all ranks agree, and a restart would not help.
+    """
+    scaling = config["scaling"]
+    torch.set_num_threads(max(1, int(scaling["cpus_per_worker"])))
+    _set_up_logging(verbose=scaling["verbose"])
+    workplace = Workplace(
+        config["root"],
+        config["engine"],
+        device=ray.train.torch.get_device(),
+        cache_bytes=scaling["cache_bytes"],
+        verbose=scaling["verbose"],
+    )
+    with _last_checkpoint() as folder:
+        for plain in config["fits"]:
+            watch = FitWatch(
+                FitSpec.from_dict(plain),
+                config["board"],
+                TrainCheckpoints(),
+                scaling["log_every_steps"],
+                scaling["checkpoint_every_steps"],
+            )
+            try:
+                run_fit(watch.spec, workplace, watch=watch, resume_from=folder)
+            except TrainingError as error:
+                return {ERROR: str(error)}
+    return {}
+
+
+class TrainCheckpoints:
+    """Checkpoints through ``ray.train.report``: each rank's files, merged by Ray when committed."""
+
+    def save(self, write: Write) -> None:
+        """Make a checkpoint; a barrier, so every rank must call it."""
+        folder = Path(tempfile.mkdtemp(prefix="mke_ray-checkpoint-"))
+        try:
+            write(folder)
+            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _last_checkpoint() -> Iterator[Path | None]:
+    """Yield the folder of the last committed checkpoint, None where there is none."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    """Let rank 0 write one line per logged step; other ranks only warn."""
+    level = logging.INFO if verbose and rank() == 0 else logging.WARNING
+    logging.getLogger("mke_ray").setLevel(level)

@@ -1,0 +1,288 @@
+import numpy as np
+import pytest
+from label_fakes import make_world, teacher_spec
+
+from mke_ray.errors import MediaError, StoreError
+from mke_ray.labels.labelling import LocalRunner, run_pass
+from mke_ray.labels.lease import Lease
+from mke_ray.labels.store import UnitStore
+from mke_ray.labels.verify import unreadable_samples, verify
+from mke_ray.labels.worker import UnitWorker
+from mke_ray.storage import Root, open_root
+
+BROKEN = {1: "bad", 2: "no_y", 3: "io", 6: "gone"}
+
+
+@pytest.fixture
+def root(tmp_path):
+    return open_root(str(tmp_path / "run"))
+
+
+def refs_of(plan, splits=None):
+    return list(plan.manifest.unit_refs(splits))
+
+
+def rows_by_number(plan, store):
+    """Return {number: row} over a whole store."""
+    found = {}
+    for ref in refs_of(plan):
+        keys = [int(row.key) for row in plan.manifest.read_unit(ref)]
+        for number, row in zip(keys, store.read(ref.unit).to_pylist(), strict=True):
+            assert number not in found
+            found[number] = row
+    return found
+
+
+def test_every_input_has_a_row_with_its_status(root):
+    plan = make_world(root, 10, broken=BROKEN)
+    report = run_pass(plan, refs_of(plan), LocalRunner())
+    samples = rows_by_number(plan, plan.samples)
+    assert sorted(samples) == list(range(10))
+    assert {n: row["status"] for n, row in samples.items() if row["status"] != "ok"} == {
+        1: "bad",
+        2: "partial",
+        3: "retry",
+        6: "bad",
+    }
+    assert samples[1]["error"] == "truncated: sample 1"
+    assert samples[1]["x"] is None and samples[1]["x_status"] == "truncated"
+    assert samples[2]["y_status"] == "no_sound" and samples[2]["x_status"] == "ok"
+    counts = report.counts
+    assert (counts.ok, counts.partial, counts.bad, counts.retry) == (6, 1, 2, 1)
+    assert counts.reasons == {"truncated": 1, "no_sound": 1, "TimeoutError": 1, "not_found": 1}
+
+
+def test_labels_are_the_teachers_logits_where_its_modality_is_there(root):
+    plan = make_world(root, 10, broken=BROKEN)
+    run_pass(plan, refs_of(plan), LocalRunner())
+    labels = rows_by_number(plan, plan.teachers[0].labels)
+    assert labels[4] == {**labels[4], "status": "ok", "logits": [4.0, 1.0, 2.0]}
+    assert labels[2]["status"] == "ok" and labels[2]["logits"] == [2.0, 1.0, 2.0]
+    assert (labels[1]["status"], labels[1]["logits"]) == ("bad", None)
+    assert (labels[3]["status"], labels[3]["logits"]) == ("retry", None)
+
+
+def test_a_teacher_of_the_missing_modality_gives_no_logits(root):
+    plan = make_world(root, 4, broken={2: "no_y"}, teachers=[teacher_spec(modality="y")])
+    run_pass(plan, refs_of(plan), LocalRunner())
+    labels = rows_by_number(plan, plan.teachers[0].labels)
+    assert (labels[2]["status"], labels[2]["logits"]) == ("partial", None)
+    assert labels[3]["logits"] == [-3.0, 1.0, 2.0]
+
+
+def test_a_teacher_sees_a_whole_unit_as_one_batch(root, tmp_path):
+    log = tmp_path / "batches"
+    plan = make_world(root, 10, broken={1: "bad"}, teachers=[teacher_spec(log=str(log))])
+    run_pass(plan, refs_of(plan), LocalRunner())
+    assert sorted(log.read_text().split()) == ["2", "3", "4"]
+
+
+def test_a_finished_pass_does_nothing_and_never_touches_the_runner(root):
+    plan = make_world(root, 10, broken=BROKEN)
+    first = run_pass(plan, refs_of(plan), LocalRunner())
+    files = list(root.names())
+
+    class NoRunner:
+        def run(self, plan, refs):
+            pytest.fail("work was started")
+
+    again = run_pass(plan, refs_of(plan), NoRunner())
+    assert again.num_units_run == 0 and first.num_units_run == 3
+    assert again.counts == first.counts
+    assert list(root.names()) == files
+
+
+def test_an_interrupted_pass_goes_on_where_it_stopped(root, tmp_path):
+    log = tmp_path / "reads"
+    plan = make_world(root, 12, log=str(log))
+
+    class Interrupted:
+        def run(self, plan, refs):
+            yield from LocalRunner().run(plan, refs[:1])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pass(plan, refs_of(plan), Interrupted())
+    report = run_pass(plan, refs_of(plan), LocalRunner())
+    assert report.num_units_run == 2
+    assert len(log.read_text().splitlines()) == 12
+    assert verify(plan.samples, plan.manifest).ok
+
+
+def test_a_crash_between_attempt_and_commit_leaves_an_orphan_and_loses_nothing(root, monkeypatch):
+    plan = make_world(root, 8)
+    create = Root.create
+
+    def crash(self, name, content):
+        if name.startswith("commits/") and "/samples/" in self.uri:
+            raise KeyboardInterrupt
+        return create(self, name, content)
+
+    monkeypatch.setattr(Root, "create", crash)
+    with pytest.raises(KeyboardInterrupt):
+        run_pass(plan, refs_of(plan), LocalRunner())
+    monkeypatch.undo()
+    assert len(list(plan.samples.root.names("attempts"))) == 1
+    run_pass(plan, refs_of(plan), LocalRunner())
+    report = verify(plan.samples, plan.manifest)
+    assert report.ok and report.num_orphans == 1 and report.num_rows == 8
+
+
+def test_a_crash_between_samples_and_labels_decodes_nothing_again(root, tmp_path, monkeypatch):
+    log = tmp_path / "reads"
+    plan = make_world(root, 8, log=str(log))
+    monkeypatch.setattr(UnitWorker, "_label", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_pass(plan, refs_of(plan), LocalRunner())
+    monkeypatch.undo()
+    run_pass(plan, refs_of(plan), LocalRunner())
+    assert len(log.read_text().splitlines()) == 8
+    assert verify(plan.teachers[0].labels, plan.manifest).ok
+
+
+def test_the_loser_of_a_unit_labels_what_the_winner_stored(root, monkeypatch):
+    """The winner read the samples when their bytes were others: labels must follow its samples."""
+    plan = make_world(root, 4)
+    ref = refs_of(plan)[0]
+    loser = UnitWorker(plan)
+    decode = loser._decode_unit
+
+    def decode_late(*args):
+        table, facts = decode(*args)
+        shifted = table.set_column(
+            table.column_names.index("x"), "x", [[[np.array([50.0, 0], "<f4").tobytes()]] * 4]
+        ).cast(table.schema)
+        assert plan.samples.commit(ref.unit, shifted, facts)
+        return table, facts
+
+    monkeypatch.setattr(loser, "_decode_unit", decode_late)
+    loser.run(ref)
+    labels = plan.teachers[0].labels.read(ref.unit)
+    assert labels.column("logits").to_pylist() == [[50.0, 1.0, 2.0]] * 4
+
+
+def test_another_teacher_reads_samples_and_rewrites_nothing(root, tmp_path):
+    log = tmp_path / "reads"
+    plan = make_world(root, 8, log=str(log))
+    run_pass(plan, refs_of(plan), LocalRunner())
+    samples_before = list(plan.samples.root.names())
+    other = make_world(root, 8, log=str(log), teachers=[teacher_spec(scale=2.0)])
+    run_pass(other, refs_of(other), LocalRunner())
+    assert other.teachers[0].labels.root.uri != plan.teachers[0].labels.root.uri
+    assert rows_by_number(other, other.teachers[0].labels)[5]["logits"] == [10.0, 2.0, 4.0]
+    assert rows_by_number(plan, plan.teachers[0].labels)[5]["logits"] == [5.0, 1.0, 2.0]
+    assert list(plan.samples.root.names()) == samples_before
+    assert len(log.read_text().splitlines()) == 8
+
+
+def test_several_teachers_label_in_one_pass(root):
+    plan = make_world(root, 6, teachers=[teacher_spec(), teacher_spec(modality="y", scale=3.0)])
+    report = run_pass(plan, refs_of(plan), LocalRunner())
+    assert len(report.labels) == 2
+    assert rows_by_number(plan, plan.teachers[1].labels)[5]["logits"] == [-15.0, 3.0, 6.0]
+
+
+def test_a_pass_without_a_teacher_stores_samples_and_a_later_one_labels_them(root, tmp_path):
+    log = tmp_path / "reads"
+    world = {"splits": ["labelled", "unlabeled"], "log": str(log)}
+    decode_only = make_world(root, 12, teachers=[], **world)
+    report = run_pass(decode_only, refs_of(decode_only, ["labelled"]), LocalRunner())
+    assert report.labels == () and report.counts.samples == 6
+    plan = make_world(root, 12, **world)
+    report = run_pass(plan, refs_of(plan), LocalRunner())
+    assert report.counts.samples == 12
+    assert len(log.read_text().splitlines()) == 12
+    assert set(report.samples.units("labelled")) == {r.unit for r in refs_of(plan, ["labelled"])}
+
+
+def test_too_many_unreadable_samples_stop_the_pass_at_once_with_their_reasons(root, tmp_path):
+    log = tmp_path / "reads"
+    plan = make_world(root, 20, broken=dict.fromkeys(range(11), "bad"), log=str(log))
+    for _ in range(2):
+        with pytest.raises(MediaError, match=r"11 of 20 .*max_bad_fraction=0\.5.*truncated 11"):
+            run_pass(plan, refs_of(plan), LocalRunner())
+        assert len(log.read_text().splitlines()) == 12
+
+
+def test_progress_counts_what_was_there_before(root):
+    plan = make_world(root, 12)
+    run_pass(plan, refs_of(plan)[:1], LocalRunner())
+    calls = []
+    run_pass(plan, refs_of(plan), LocalRunner(), progress=lambda *call: calls.append(call))
+    assert [call[:2] for call in calls] == [(4, 12), (8, 12), (12, 12)]
+    assert calls[0][2] is None and calls[-1][2] == 0.0
+
+
+def test_a_second_driver_is_kept_away_while_the_first_works(root):
+    plan = make_world(root, 8)
+    with Lease(plan.root).held("first"), pytest.raises(StoreError, match="'first'"):
+        run_pass(plan, refs_of(plan), LocalRunner())
+    assert plan.samples.committed() == set()
+    with Lease(plan.root).held("mine") as lease:
+        assert run_pass(plan, refs_of(plan), LocalRunner(), lease=lease).num_units_run == 2
+
+
+def test_a_driver_that_lost_the_lease_stops_before_the_index(root):
+    plan = make_world(root, 8)
+
+    class Slow:
+        def run(self, plan, refs):
+            yield from LocalRunner().run(plan, refs)
+            Lease(plan.root, stale_after_s=-1.0).acquire("second")
+
+    with pytest.raises(StoreError, match="took over"):
+        run_pass(plan, refs_of(plan), Slow())
+    assert not [n for n in plan.samples.root.names(recursive=False) if n.startswith("index")]
+
+
+def test_a_teacher_of_other_weights_on_the_worker_is_refused(root):
+    plan = make_world(root, 4, teachers=[{"_target_": "label_fakes.ForgetfulTeacher"}])
+    with pytest.raises(StoreError, match="same weights"):
+        run_pass(plan, refs_of(plan), LocalRunner())
+
+
+def test_a_teacher_of_other_classes_is_refused(root):
+    plan = make_world(root, 4, teachers=[teacher_spec(num_classes=5)])
+    with pytest.raises(StoreError, match="'zero', 'one', 'two'"):
+        run_pass(plan, refs_of(plan), LocalRunner())
+
+
+def test_logits_that_are_not_finite_are_refused(root):
+    plan = make_world(root, 4, teachers=[teacher_spec(scale=float("nan"))])
+    with pytest.raises(StoreError, match="not finite"):
+        run_pass(plan, refs_of(plan), LocalRunner())
+    assert plan.teachers[0].labels.committed() == set()
+
+
+def test_a_teacher_that_needs_more_than_is_stored_is_refused_before_any_work(root):
+    with pytest.raises(StoreError, match="'z'"):
+        make_world(root, 4, teachers=[teacher_spec(modality="z")])
+
+
+def test_threads_change_nothing(root, tmp_path):
+    import dataclasses
+
+    plan = make_world(root, 10, broken=BROKEN)
+    run_pass(plan, refs_of(plan), LocalRunner())
+    other = make_world(open_root(str(tmp_path / "other")), 10, broken=BROKEN)
+    run_pass(dataclasses.replace(other, num_threads=4), refs_of(other), LocalRunner())
+    assert rows_by_number(plan, plan.samples) == rows_by_number(other, other.samples)
+
+
+def test_unreadable_samples_are_listed_with_their_reasons(root):
+    plan = make_world(root, 10, broken=BROKEN)
+    report = run_pass(plan, refs_of(plan), LocalRunner())
+    found = {
+        int(s.key): (s.status, s.error)
+        for s in unreadable_samples(plan.samples, plan.manifest, report.samples)
+    }
+    assert found == {
+        1: ("bad", "truncated: sample 1"),
+        3: ("retry", "TimeoutError: sample 3"),
+        6: ("bad", "not_found: 00006"),
+    }
+
+
+def test_a_sample_store_remembers_what_it_was_made_with(root):
+    plan = make_world(root, 4)
+    assert UnitStore.open(plan.samples.root).spec["decode"]["x"]["num_features"] == 2

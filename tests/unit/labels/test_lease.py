@@ -1,0 +1,86 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mke_ray.errors import StoreError
+from mke_ray.labels.lease import Lease
+from mke_ray.storage import open_root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return open_root(str(tmp_path))
+
+
+def change_holder(root, generation=1, **fields):
+    name = f"lease/{generation:06d}.json"
+    root.write(name, json.dumps(json.loads(root.read(name)) | fields).encode())
+
+
+def test_a_second_driver_is_told_who_holds_the_root(root):
+    told = pytest.raises(StoreError, match=f"'label'.*pid {os.getpid()}.*since 20")
+    with Lease(root).held("label"), told:
+        Lease(root).acquire("other")
+
+
+def test_a_released_lease_can_be_taken_again(root):
+    for _ in range(5):
+        with Lease(root).held("label") as lease:
+            lease.check(now=True)
+    assert len(list(root.names("lease"))) <= 3
+
+
+def test_a_lease_is_released_when_the_driver_fails(root):
+    with pytest.raises(KeyError), Lease(root).held("label"):
+        raise KeyError
+    Lease(root).acquire("next")
+
+
+def test_a_holder_that_gives_no_sign_of_life_is_replaced_and_notices(root):
+    first = Lease(root)
+    first.acquire("first")
+    change_holder(root, machine="elsewhere/1", heartbeat_s=time.time() - 61)
+    with Lease(root).held("second"):
+        first.check()
+        with pytest.raises(StoreError, match="took over"):
+            first.check(now=True)
+        with pytest.raises(StoreError, match="took over"):
+            first.check()
+        first.release()
+        with pytest.raises(StoreError, match="'second'"):
+            Lease(root).acquire("third")
+
+
+def test_a_live_holder_on_another_machine_is_not_replaced(root):
+    Lease(root).acquire("first")
+    change_holder(root, machine="elsewhere/1", heartbeat_s=time.time() - 30)
+    with pytest.raises(StoreError, match="host elsewhere"):
+        Lease(root).acquire("second")
+
+
+def test_a_dead_process_of_this_machine_is_replaced_at_once(root):
+    Lease(root).acquire("first")
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    change_holder(root, pid=process.pid)
+    Lease(root).acquire("second")
+
+
+def test_signs_of_life_are_given(root):
+    lease = Lease(root, heartbeat_s=0.05)
+    with lease.held("label"):
+        before = json.loads(root.read("lease/000001.json"))["heartbeat_s"]
+        time.sleep(0.3)
+        assert json.loads(root.read("lease/000001.json"))["heartbeat_s"] > before
+
+
+def test_of_two_drivers_that_take_over_at_once_one_wins(root, monkeypatch):
+    lease, other = Lease(root), Lease(root)
+    monkeypatch.setattr(lease, "_newest", lambda: (0, None))
+    other.acquire("quicker")
+    with pytest.raises(StoreError, match="'quicker'"):
+        lease.acquire("slower")

@@ -1,0 +1,120 @@
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from report_contents import card
+
+from mke_ray.data.codec import encode_modality
+from mke_ray.evaluation.results import Answer, Example
+from mke_ray.labels.store import UnitStore
+from mke_ray.report import sample_cards
+from mke_ray.report.contact import contact_sheet, sample_image, spectrogram
+from mke_ray.schema import (
+    AudioSpec,
+    FeatureSpec,
+    VideoSpec,
+    decode_spec_to_dict,
+    samples_schema,
+)
+from mke_ray.storage import open_root
+
+VIDEO = VideoSpec(num_frames=6, height=24, width=32)
+AUDIO = AudioSpec(sample_rate_hz=8000, seconds=1.0)
+RED = np.array([220, 20, 20], np.uint8)
+
+
+def red_video():
+    return np.broadcast_to(RED, (6, 24, 32, 3)).copy()
+
+
+def tone(hz, seconds=1.0):
+    return np.sin(2 * np.pi * hz * np.arange(int(8000 * seconds)) / 8000).astype(np.float32)
+
+
+@pytest.fixture
+def samples(tmp_path):
+    decode = {"video": VIDEO, "audio": AUDIO}
+    schema = samples_schema(decode)
+    spec = {"decode": decode_spec_to_dict(decode)}
+    store = UnitStore.open_or_create(open_root(str(tmp_path)), spec=spec, schema=schema)
+    table = pa.table(
+        {
+            "sample_id": [1, 2],
+            "status": ["ok", "partial"],
+            "error": [None, None],
+            "video": [encode_modality(red_video() * 0, VIDEO), encode_modality(red_video(), VIDEO)],
+            "video_status": ["ok", "ok"],
+            "audio": [encode_modality(tone(500), AUDIO), None],
+            "audio_status": ["ok", "no_audio"],
+        },
+        schema=schema,
+    )
+    store.commit("unit", table)
+    return store
+
+
+def example(row, student=0):
+    sure, blind = Answer((student,), 0.93), Answer((), None)
+    return Example("corrected", "unit", row, row + 1, f"clip{row}.mp4", (0,), blind, sure)
+
+
+def test_a_card_shows_the_sample_of_its_row_and_what_was_said(samples):
+    decode = {"video": VIDEO, "audio": AUDIO}
+    dark, red = sample_cards(
+        [example(0), example(1, 1)], samples, decode=decode, classes=("zero", "one")
+    )
+    assert (red.key, red.truth, red.teacher) == ("clip1.mp4", "zero", "saw nothing")
+    assert red.student == "one (93%)"
+    pixels = np.asarray(Image.open(io.BytesIO(red.jpeg)).convert("RGB")).astype(int)
+    assert np.abs(pixels[30, 30] - RED).max() < 12
+    assert np.asarray(Image.open(io.BytesIO(dark.jpeg)))[30, 30].max() < 12
+
+
+def test_rows_of_features_have_no_cards(samples):
+    assert not sample_cards(
+        [example(0)], samples, decode={"x": FeatureSpec(2)}, classes=("zero", "one")
+    )
+
+
+def test_a_missing_modality_leaves_a_field_that_says_so():
+    decode = {"video": VIDEO, "audio": AUDIO}
+    whole = sample_image({"video": red_video(), "audio": tone(500)}, decode)
+    deaf = sample_image({"video": red_video()}, decode)
+    assert deaf.size == whole.size
+    grey = np.asarray(deaf)[-5, 5]
+    assert np.ptp(grey.astype(int)) < 20
+    field = np.asarray(deaf.convert("L"))[-60:]
+    assert (field < 120).any()
+
+
+def test_a_spectrogram_has_a_low_tone_below_a_high_one():
+    def loudest_row(hz):
+        image = spectrogram(tone(hz), sample_rate_hz=8000, num_columns=50)
+        assert image.shape[1] == 50
+        assert 0 <= image.min() <= image.max() == 1
+        return int(image.mean(axis=1).argmax())
+
+    assert loudest_row(300) > loudest_row(1000) > loudest_row(3000)
+
+
+def test_a_tone_is_drawn_when_it_sounds():
+    sound = np.concatenate([np.zeros(8000, np.float32), tone(1000)])
+    columns = spectrogram(sound, sample_rate_hz=8000, num_columns=100).max(axis=0)
+    assert columns[10] == 0
+    assert columns[90] > 0.9
+
+
+def test_silence_and_very_short_sounds_can_be_drawn():
+    for sound in (np.zeros(8000, np.float32), tone(100, 0.01)):
+        assert np.isfinite(spectrogram(sound, sample_rate_hz=8000, num_columns=20)).all()
+
+
+def test_a_contact_sheet_holds_the_cards_of_its_kind():
+    few = contact_sheet([card("wrong")] * 4 + [card("corrected")], "wrong")
+    many = contact_sheet([card("wrong")] * 5, "wrong")
+    heights = [Image.open(io.BytesIO(one.png)).height for one in (few, many)]
+    assert heights[1] == 2 * heights[0]
+    assert "4 test samples" in few.alt
+    assert contact_sheet([card("wrong")], "corrupted") is None

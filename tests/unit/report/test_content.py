@@ -1,0 +1,80 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from report_contents import arm, content, evaluation
+
+from mke_ray.gate import GateDecision
+from mke_ray.report import metrics_of
+from mke_ray.report.content import headline
+
+
+def test_metrics_have_the_shape_that_the_design_promises():
+    metrics = metrics_of(content())
+    assert metrics["experiment"] == "demo"
+    assert metrics["metric"] == "accuracy"
+    assert metrics["seed"] == 3
+    mke = metrics["arms"]["mke"]
+    assert mke["value"] == 0.87
+    assert mke["ci95"] == pytest.approx([0.84, 0.90])
+    assert (mke["num_test"], mke["num_groups"]) == (600, 590)
+    assert metrics["pseudo_labels"] == {
+        "num": 1000,
+        "accuracy": 0.6,
+        "corrected": 0.6,
+        "corrupted": 0.02,
+    }
+    assert metrics["gate"]["promoted"] is True
+    assert {"verdict", "reason", "openings"} <= set(metrics["gate"])
+    counts = {"samples": 2000, "ok": 1980, "partial": 12, "bad": 7, "retry": 1}
+    assert counts.items() <= metrics["counts"].items()
+    assert metrics["seconds"] == {"label": 61.0, "train": 200.0, "total": 300.0}
+
+
+def test_what_is_not_known_is_null():
+    arms = {name: replace(one, flow=None) for name, one in evaluation().arms.items()}
+    metrics = metrics_of(content(evaluation=evaluation(teacher_flow=None, arms=arms)))
+    assert metrics["pseudo_labels"] == {
+        "num": 1000,
+        "accuracy": None,
+        "corrected": None,
+        "corrupted": None,
+    }
+
+
+def test_metrics_are_json_even_where_a_number_is_not_finite():
+    infinite = GateDecision(False, "inconclusive", "r", lower_bound=-math.inf, gain=math.nan)
+    text = json.dumps(metrics_of(content(decision=infinite)), allow_nan=False)
+    assert json.loads(text)["gate"]["lower_bound"] is None
+
+
+def test_stages_that_did_not_run_take_no_time():
+    assert metrics_of(content(seconds={"total": 2.0}))["seconds"] == {
+        "label": 0.0,
+        "train": 0.0,
+        "total": 2.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("promoted", "student is promoted"),
+        ("inconclusive", "teacher is kept, since the student's gain is not certain"),
+        ("rejected", "teacher is kept, since the student is not better"),
+        ("unverified", "teacher is kept, since nothing could be verified"),
+    ],
+)
+def test_the_first_sentence_says_the_verdict_with_numbers(verdict, words):
+    sentence = headline(content(decision=GateDecision(verdict == "promoted", verdict, "r")))
+    assert words in sentence
+    assert "87.0% accuracy" in sentence
+    assert "65.0%" in sentence
+    assert "+22.0 points (95% interval +19.0 to +25.0)" in sentence
+
+
+def test_a_run_of_the_teacher_alone_has_a_first_sentence_too():
+    alone = evaluation(arms={"teacher": arm("teacher", 0.65)})
+    assert "65.0%" in headline(content(evaluation=alone))
+    assert metrics_of(content(evaluation=alone))["pseudo_labels"]["corrected"] is None

@@ -1,0 +1,163 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from report_contents import card, content, evaluation
+
+from mke_ray.gate import GateDecision
+from mke_ray.report import Picture, UnreadableFile, write_report
+from mke_ray.report.page import draw_pictures, duration, render_page
+from mke_ray.storage import open_root
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and text of a page, and whether every tag is closed."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        self.texts.append(text.strip())
+
+    def find(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return draw_pictures(content())
+
+
+@pytest.fixture(scope="module")
+def page(pictures):
+    return render_page(content(), pictures)
+
+
+def test_the_page_is_whole_html(page):
+    assert Outline(page).open == []
+
+
+def test_the_page_loads_nothing_from_anywhere(page):
+    outline = Outline(page)
+    links = [attrs.get("src") or attrs.get("href") or "" for _, attrs in outline.tags]
+    assert {link.split(":")[0] for link in links if link and not link.startswith("#")} == {"data"}
+    assert "<script" not in page
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert not re.search(r'https?://(?!www\.w3\.org)[^"<\s]*', page)
+
+
+def test_the_verdict_comes_first(page):
+    said = [text for text in Outline(page).texts if text]
+    body = said[said.index("Promoted") :]
+    assert body[1].startswith("The multimodal student is promoted: 87.0% accuracy")
+    assert body[2] == content().decision.reason
+
+
+def test_every_figure_has_an_alternative_text_and_a_table(page):
+    outline = Outline(page)
+    assert all(attrs.get("alt") for attrs in outline.find("img"))
+    drawings = outline.find("svg")
+    assert len(drawings) == 3
+    assert all(attrs.get("aria-label") for attrs in drawings)
+    assert len(outline.find("table")) >= 6
+
+
+def test_the_table_of_arms_has_every_arm_and_marks_the_shipped_one(page):
+    rows = re.findall(r"<tr(.*?)</tr>", page, flags=re.DOTALL)
+    (shipped,) = [row for row in rows if "MKE as published" in row and "+22.0" in row]
+    assert 'class="shipped"' in shipped
+    assert "87.0%" in shipped
+    assert "84.0 to 90.0" in shipped
+    assert any("Teacher" in row and "65.0%" in row for row in rows)
+
+
+def test_what_comes_from_files_is_escaped(pictures):
+    evil = "<script>alert(1)</script>"
+    page = render_page(
+        content(
+            experiment=evil,
+            config_yaml=evil,
+            unreadable=[UnreadableFile(evil, evil)],
+            cards=[card("wrong", key=evil)],
+            decision=GateDecision(False, "rejected", evil),
+        ),
+        pictures,
+    )
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 6
+
+
+def test_bad_files_are_counted_by_reason_and_listed(page):
+    assert re.search(r"<code>truncated</code></th><td>4</td>", page)
+    assert "unlabeled/broken.mp4" in page
+    assert "(1 of 8)" in page
+    assert page.index("no_audio") < page.index("<code>truncated")
+
+
+def test_a_page_without_pictures_of_samples_or_truth_is_whole_too():
+    arms = {"teacher": evaluation().arms["teacher"]}
+    bare = content(
+        evaluation=evaluation(arms=arms, teacher_flow=None),
+        histories=[],
+        cards=[],
+        unreadable=[],
+        config_yaml="",
+        fingerprints={},
+        versions={},
+        decision=GateDecision(False, "unverified", "No probe."),
+    )
+    page = render_page(bare, draw_pictures(bare))
+    assert Outline(page).open == []
+    assert "How did training go?" not in page
+    assert "Not verified" in page
+
+
+def test_the_report_is_page_figures_and_metrics(tmp_path):
+    extra = Picture("boundaries", title="Where?", alt="Boundaries", png=b"png", note="")
+    root = open_root(str(tmp_path))
+    uri = write_report(root, content(pictures=[extra]))
+    assert uri == f"{tmp_path}/report/index.html"
+    names = set(root.names("report"))
+    assert names == {
+        "report/index.html",
+        "report/metrics.json",
+        "report/figures/arms.png",
+        "report/figures/corrected.png",
+        "report/figures/curves.png",
+        "report/figures/boundaries.png",
+        "report/figures/samples_corrected.png",
+        "report/figures/samples_wrong.png",
+    }
+    assert json.loads(root.read("report/metrics.json"))["arms"]["mke"]["value"] == 0.87
+    assert 'alt="Boundaries"' in root.read("report/index.html").decode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.26, "0.3 s"),
+        (59.9, "59.9 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h 0 min"),
+        (7325, "2 h 2 min"),
+    ],
+)
+def test_times_are_written_for_people(seconds, text):
+    assert duration(seconds) == text

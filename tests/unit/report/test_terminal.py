@@ -1,0 +1,28 @@
+import io
+
+from report_contents import content
+from rich.console import Console
+
+from mke_ray.report import terminal_report
+
+
+def shown(one, width=110):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(terminal_report(one))
+    return console.file.getvalue()
+
+
+def test_the_terminal_shows_the_arms_the_verdict_and_the_broken_files():
+    text = shown(content())
+    (line,) = [line for line in text.splitlines() if line.startswith("MKE as published")]
+    assert line.split()[3:] == [
+        *("87.0%", "84.0", "to", "90.0", "+22.0", "+19.0", "to", "+25.0", "60.0%", "2.0%")
+    ]
+    assert "Promoted. The student is better" in text
+    assert "7 bad, 1 to retry (truncated 4, no_audio 12, empty 3)" in text
+
+
+def test_no_arm_is_cut_off_on_a_narrow_terminal():
+    text = shown(content(), width=80)
+    assert "Noisy student (unimodal)" in text
+    assert "87.0%" in text

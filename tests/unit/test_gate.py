@@ -1,0 +1,144 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mke_ray.gate import GateDecision, GateRules, GateScores, decide, judge
+from mke_ray.storage import open_root
+
+
+def scores(num_better, num_worse, num_same=100, **changes):
+    """Samples of one group each: the student right where the teacher is wrong, and so on."""
+    teacher = np.repeat([0.0, 1.0, 1.0], [num_better, num_worse, num_same])
+    student = np.repeat([1.0, 0.0, 1.0], [num_better, num_worse, num_same])
+    num = len(teacher)
+    plain = {
+        "sample_id_N": np.arange(num),
+        "group_N": np.arange(num),
+        "teacher_N": teacher,
+        "student_N": student,
+    }
+    return GateScores(**{**plain, **changes})
+
+
+@pytest.fixture
+def root(tmp_path):
+    return open_root(str(tmp_path))
+
+
+def test_a_student_that_is_clearly_better_is_promoted():
+    decision = judge(scores(40, 5), GateRules())
+    assert decision.promoted
+    assert decision.verdict == "promoted"
+    assert decision.gain == pytest.approx(35 / 145)
+    assert 0 < decision.lower_bound < decision.gain
+    assert "+24.1 points" in decision.reason
+    assert "145 gate samples" in decision.reason
+
+
+def test_a_gain_that_could_be_chance_is_inconclusive_and_says_how_many_more_would_settle_it():
+    decision = judge(scores(12, 9), GateRules())
+    assert decision.verdict == "inconclusive"
+    assert not decision.promoted
+    assert decision.lower_bound <= 0 < decision.gain
+    assert decision.num_more_samples > 121
+    assert f"{decision.num_more_samples:,} more labelled samples" in decision.reason
+    assert "The teacher is kept" in decision.reason
+
+
+def test_more_samples_as_many_as_were_asked_for_settle_it():
+    few = judge(scores(12, 9, 100), GateRules())
+    factor = 1.1 * (few.num_samples + few.num_more_samples) / few.num_samples
+    many = judge(scores(round(12 * factor), round(9 * factor), round(100 * factor)), GateRules())
+    assert many.verdict == "promoted"
+
+
+def test_a_student_that_is_no_better_is_rejected():
+    assert judge(scores(9, 9), GateRules()).verdict == "rejected"
+    worse = judge(scores(5, 30), GateRules())
+    assert worse.verdict == "rejected"
+    assert "not better than its teacher" in worse.reason
+    assert worse.num_more_samples is None
+
+
+def test_samples_of_few_groups_count_for_less_than_independent_ones():
+    alone = scores(18, 6, 76)
+    together = dataclasses.replace(alone, group_N=np.repeat([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 10))
+    assert judge(alone, GateRules()).verdict == "promoted"
+    bound = judge(together, GateRules()).lower_bound
+    assert bound < judge(alone, GateRules()).lower_bound
+
+
+@pytest.mark.parametrize("num_same", [0, 20])
+def test_too_few_samples_are_unverified_and_open_nothing(root, num_same):
+    decision = decide(root, scores(20, 0, num_same), student="s")
+    assert decision.verdict == "unverified"
+    assert decision.gain is None
+    assert decision.openings == 0
+    assert "at least 50 are needed" in decision.reason
+    assert not list(root.names())
+
+
+def test_samples_of_one_actor_are_unverified_however_many_they_are(root):
+    one_actor = scores(80, 0, group_N=np.repeat("actor", 180))
+    decision = decide(root, one_actor, student="s")
+    assert decision.verdict == "unverified"
+    assert "1 group" in decision.reason
+
+
+def test_no_probe_is_unverified(root):
+    decision = decide(root, None, student="s")
+    assert (decision.verdict, decision.promoted) == ("unverified", False)
+    assert "no labelled multimodal samples" in decision.reason
+
+
+def test_the_same_student_is_decided_once_and_each_other_student_is_an_opening(root):
+    first = decide(root, scores(40, 5), student="one")
+    changed_after_all = dataclasses.replace(scores(40, 5), student_N=np.zeros(145))
+    again = decide(root, changed_after_all, student="one")
+    other = decide(root, scores(5, 40), student="two")
+    assert first == again
+    assert (first.openings, other.openings) == (1, 2)
+    assert "2 decisions" in other.reason
+    assert decide(root, scores(40, 5), student="one").openings == 1
+
+
+def test_other_gate_samples_are_counted_apart(root):
+    decide(root, scores(40, 5), student="one")
+    fresh = decide(root, scores(40, 5, sample_id_N=np.arange(145) + 1000), student="two")
+    assert fresh.openings == 1
+
+
+def test_the_order_of_the_samples_does_not_make_another_probe():
+    forward, backward = scores(4, 2), scores(4, 2, sample_id_N=np.arange(106)[::-1])
+    assert forward.digest() == backward.digest()
+    assert forward.digest() != scores(4, 3).digest()
+
+
+def test_a_changed_bar_is_another_look(root):
+    decide(root, scores(40, 5), student="one")
+    lower_bar = decide(root, scores(40, 5), student="one", rules=GateRules(confidence=0.8))
+    assert lower_bar.openings == 2
+
+
+def test_a_net_of_the_paired_labels_alone_that_is_better_is_named_in_the_verdict():
+    better = scores(40, 5, labelled_only_N=np.ones(145))
+    worse = scores(40, 5, labelled_only_N=np.zeros(145))
+    assert judge(better, GateRules()).beaten_by_labelled_only
+    assert "mm_labelled_only" in judge(better, GateRules()).reason
+    assert judge(better, GateRules()).promoted
+    assert "mm_labelled_only" not in judge(worse, GateRules()).reason
+
+
+def test_a_small_gate_part_advises_care():
+    assert "Fewer than 100" in judge(scores(30, 0, 40), GateRules()).reason
+    assert "Fewer than 100" not in judge(scores(30, 0, 70), GateRules()).reason
+
+
+def test_a_decision_survives_plain_data():
+    decision = judge(scores(12, 9), GateRules())
+    assert GateDecision.from_dict(decision.to_dict()) == decision
+
+
+def test_a_tied_student_on_few_changed_samples_is_not_promoted_by_luck():
+    assert judge(scores(2, 0), GateRules()).verdict == "inconclusive"

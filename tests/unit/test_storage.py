@@ -1,0 +1,150 @@
+import os
+import pickle
+import threading
+
+import pytest
+
+from mke_ray import storage
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.storage import Root, open_root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return open_root(str(tmp_path / "run"))
+
+
+def test_what_is_written_is_read_back(root):
+    root.write("a/b.txt", b"one")
+    root.write("a/b.txt", b"two")
+    assert root.read("a/b.txt") == b"two"
+    assert root.child("a").read("b.txt") == b"two"
+
+
+def test_a_file_is_created_once(root):
+    assert root.create("a.txt", b"first")
+    assert not root.create("a.txt", b"second")
+    assert root.read("a.txt") == b"first"
+
+
+def test_of_many_creators_exactly_one_wins(root):
+    barrier = threading.Barrier(8)
+    wins = []
+
+    def create(number):
+        barrier.wait()
+        if root.create("claim", str(number).encode()):
+            wins.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1 and root.read("claim") == str(wins[0]).encode()
+
+
+def test_files_being_written_are_not_listed(root):
+    root.write("folder/done.json", b"")
+    root.write("folder/.hidden", b"")
+    path = root.path("folder/.done.json.123.tmp")
+    with open(path, "wb"):
+        pass
+    assert list(root.names()) == ["folder/.hidden", "folder/done.json"]
+
+
+def test_names_are_sorted_and_relative_to_the_root(root):
+    for name in ("b/2", "a", "b/10", "c/d/e"):
+        root.write(name, b"")
+    assert list(root.names()) == ["a", "b/10", "b/2", "c/d/e"]
+    assert list(root.names("b")) == ["b/10", "b/2"]
+    assert list(root.names(recursive=False)) == ["a"]
+    assert list(root.names("nowhere")) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(root, monkeypatch):
+    root.write("a", b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        root.write("a", b"new")
+    assert root.read("a") == b"old" and list(root.names()) == ["a"]
+
+
+def test_deleting_twice_is_no_error_and_a_missing_file_is_one_to_read(root):
+    root.write("a", b"")
+    root.delete("a")
+    root.delete("a")
+    assert not root.exists("a")
+    with pytest.raises(FileNotFoundError):
+        root.read("a")
+
+
+def test_a_root_travels_and_hides_its_options():
+    root = Root("/tmp/x", {"secret": "hunter2"})
+    assert pickle.loads(pickle.dumps(root)) == root
+    assert "hunter2" not in repr(root)
+
+
+def test_a_local_disk_passes_the_probe_and_keeps_no_trace(root):
+    root.check_create_only()
+    assert list(root.names()) == []
+
+
+def test_a_store_that_overwrites_silently_is_refused(root, monkeypatch):
+    def overwrite(self, name, content):
+        self.write(name, content)
+        return True
+
+    monkeypatch.setattr(Root, "create", overwrite)
+    with pytest.raises(StoreError, match=r"If-None-Match.*storage\.single_driver"):
+        root.check_create_only()
+
+
+def test_a_root_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        open_root(str(tmp_path / "file" / "run")).check_create_only()
+
+
+def test_an_unknown_protocol_is_a_config_error():
+    with pytest.raises(ConfigError, match="root=nonsense://x"):
+        open_root("nonsense://x")
+
+
+def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
+    monkeypatch.setattr(storage, "_RETRY_SECONDS", 5.0)
+    errors = [ConnectionResetError("gone"), TimeoutError("slow")]
+    calls = []
+
+    def action():
+        calls.append(1)
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert storage._retried(action, "reading") == "done" and len(calls) == 3
+
+    def forbidden():
+        calls.append(1)
+        raise PermissionError("no")
+
+    calls.clear()
+    with pytest.raises(PermissionError):
+        storage._retried(forbidden, "reading")
+    assert len(calls) == 1
+
+
+def test_a_store_that_never_answers_ends_as_an_os_error(monkeypatch):
+    from botocore.exceptions import EndpointConnectionError
+
+    monkeypatch.setattr(storage, "_RETRY_SECONDS", 0.1)
+
+    def action():
+        raise EndpointConnectionError(endpoint_url="http://nowhere")
+
+    with pytest.raises(OSError, match=r"listing.*nowhere"):
+        storage._retried(action, "listing")

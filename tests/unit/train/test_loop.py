@@ -1,0 +1,292 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from training_stores import STUDENT, fit_spec, make_run
+
+from mke_ray.errors import ConfigError, StoreError, TrainingError
+from mke_ray.schema import Batch
+from mke_ray.storage import open_root
+from mke_ray.train.assemble import Workplace, assemble
+from mke_ray.train.fits import FitStore, RowSelection
+from mke_ray.train.launch import Scaling, check_fits, run_fits
+from mke_ray.train.loop import FitState, apply_views, fit, is_due
+from mke_ray.train.progress import StepCounts
+from mke_ray.train.run import FitWatch, read_state, run_fit, write_state
+
+NOISY = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 1.0}
+TORCH = {"type": "torch"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = open_root(str(tmp_path_factory.mktemp("run")))
+    make_run(root, {"labelled": 20, "unlabeled": 90, "probe": 40, "test": 9})
+    return root
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    root = open_root(str(tmp_path))
+    make_run(root, {"unlabeled": 40, "probe": 24})
+    return root
+
+
+def train(spec, root, *, state=None, parts=None, checkpoints=None, every=0):
+    parts = parts or assemble(spec, Workplace(root, TORCH))
+    watch = FitWatch(spec, None, checkpoints, log_every_steps=5, checkpoint_every_steps=every)
+    return parts, fit(spec, parts, state=state or FitState(), watch=watch)
+
+
+def same_weights(one, other):
+    mine, theirs = one.engine.weights(), other.engine.weights()
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_training_lowers_the_loss_and_learns_the_teachers_labels(root):
+    spec = fit_spec(num_steps=150, optimizer={"type": "adamw", "lr": 2e-2})
+    _, state = train(spec, root)
+    losses = [record["loss"] for record in state.history]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_same_fit_twice_gives_the_same_weights_and_another_seed_others(root):
+    student = {**STUDENT, "dropout": 0.3}
+    spec = fit_spec(student=student, objective=NOISY)
+    one, other = train(spec, root)[0], train(spec, root)[0]
+    assert same_weights(one, other)
+    assert not same_weights(one, train(replace(spec, seed=1), root)[0])
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_fit_resumed_from_a_checkpoint_ends_with_the_same_weights(root, tmp_path, ema_decay):
+    student = {**STUDENT, "dropout": 0.3}
+    spec = fit_spec(student=student, objective=NOISY, num_steps=14, ema_decay=ema_decay)
+    kept = Kept(tmp_path)
+    whole, state = train(spec, root, checkpoints=kept, every=6)
+    assert kept.folders == [tmp_path / "0", tmp_path / "1"]
+    late = assemble(spec, Workplace(root, TORCH))
+    resumed = read_state(tmp_path / "0", spec.fingerprint(), late)
+    assert resumed.cursor == 6
+    _, end = train(spec, root, state=resumed, parts=late)
+    assert same_weights(whole, late)
+    if ema_decay:
+        assert all(
+            torch.equal(x, y)
+            for x, y in zip(
+                whole.average.state().values(), late.average.state().values(), strict=True
+            )
+        )
+    assert [r["loss"] for r in end.history] == [r["loss"] for r in state.history]
+
+
+class Kept:
+    """Keeps checkpoints in folders."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.folders = []
+
+    def save(self, write):
+        folder = self.folder / str(len(self.folders))
+        folder.mkdir()
+        write(folder)
+        self.folders.append(folder)
+
+
+def test_a_checkpoint_of_another_fit_is_not_taken(root, tmp_path):
+    spec, other = fit_spec(), fit_spec(seed=9)
+    parts, state = train(spec, root)
+    write_state(tmp_path, spec.fingerprint(), parts=parts, state=state)
+    assert read_state(tmp_path, other.fingerprint(), parts).cursor == 0
+    assert read_state(tmp_path, spec.fingerprint(), parts).cursor == 12
+
+
+def test_a_checkpoint_of_other_rows_is_not_taken(root, fresh, tmp_path_factory):
+    spec = fit_spec()
+    parts, state = train(spec, root)
+    folder = tmp_path_factory.mktemp("checkpoint")
+    write_state(folder, spec.fingerprint(), parts=parts, state=state)
+    elsewhere = assemble(spec, Workplace(fresh, TORCH))
+    assert read_state(folder, spec.fingerprint(), elsewhere).cursor == 0
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_its_samples(root):
+    spec = fit_spec()
+    parts = assemble(spec, Workplace(root, TORCH))
+    before = parts.engine.weights()
+    seen = []
+
+    def objective(student, batch, progress):
+        seen.append(batch.sample_id_B.tolist())
+        loss = student(batch.arrays, batch.present).mean()
+        return {"loss": loss * math.nan if len(seen) == 1 else loss}
+
+    with pytest.raises(TrainingError, match="step 0") as error:
+        train(spec, root, parts=replace(parts, objective=objective))
+    assert str(seen[0][0]) in str(error.value)
+    after = parts.engine.weights()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_objective_is_told_how_far_training_is(root):
+    spec = fit_spec(num_steps=4)
+    parts = assemble(spec, Workplace(root, TORCH))
+    told = []
+
+    def objective(student, batch, progress):
+        told.append(progress)
+        return {"loss": student(batch.arrays, batch.present).square().mean()}
+
+    train(spec, root, parts=replace(parts, objective=objective))
+    assert told == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_the_select_part_of_the_probe_is_looked_at_when_due(root):
+    _, state = train(fit_spec(validate_every_steps=5), root)
+    looks = {r["step"]: r["select_accuracy"] for r in state.history if "select_accuracy" in r}
+    assert list(looks) == [5, 10, 12]
+    assert all(0 <= value <= 1 for value in looks.values())
+
+
+def test_looking_at_the_probe_does_not_change_training(root):
+    student = {**STUDENT, "dropout": 0.3}
+    one, _ = train(fit_spec(student=student), root)
+    other, _ = train(fit_spec(student=student, validate_every_steps=2), root)
+    assert same_weights(one, other)
+
+
+def test_logged_steps_carry_loss_parts_rate_speed_and_wait(root):
+    _, state = train(fit_spec(), root)
+    assert [record["step"] for record in state.history] == [5, 10, 12]
+    keys = {"loss", "pseudo_label", "lr", "grad_norm", "samples_per_s", "data_wait", "epoch"}
+    assert keys <= set(state.history[0])
+    assert 0 <= state.history[-1]["data_wait"] <= 1
+
+
+def test_normalisation_comes_from_the_rows_that_the_fit_may_see(root):
+    student = {**STUDENT, "encoders": {"a": STUDENT["encoders"]["a"]}}
+    rows = (RowSelection("labelled", "true"),)
+    spec = fit_spec(student=student, rows=rows, labels=None, global_batch=0)
+    parts = assemble(spec, Workplace(root, TORCH))
+    seen = parts.feed.item(0).batch.arrays["a"]
+    normaliser = parts.engine.module.encoder("a").normaliser
+    assert torch.allclose(normaliser.mean, seen.mean(0), atol=1e-5)
+
+
+def test_views_are_drawn_from_the_sample_and_the_epoch_alone():
+    def crop(x_BX, key_B):
+        return x_BX + (key_B % 97)[:, None]
+
+    batch = Batch(
+        torch.tensor([5, 6]),
+        {"a": torch.zeros(2, 1), "b": torch.zeros(2, 1)},
+        {},
+        torch.zeros(2, 2),
+        torch.ones(2),
+        epoch=1,
+        seed=3,
+    )
+    seen = apply_views(batch, {"a": crop}).arrays
+    flipped = replace(batch, sample_id_B=batch.sample_id_B.flip(0))
+    assert torch.equal(seen["a"], apply_views(flipped, {"a": crop}).arrays["a"].flip(0))
+    assert not torch.equal(seen["a"], apply_views(replace(batch, epoch=2), {"a": crop}).arrays["a"])
+    assert not seen["b"].any()
+
+
+def test_what_is_due_every_so_many_steps_comes_then_and_at_the_end():
+    assert [s for s in range(10) if is_due(s, 4, num_steps=10)] == [3, 7, 9]
+    assert [s for s in range(10) if is_due(s, 0, num_steps=10)] == [9]
+    assert [s for s in range(10) if is_due(s, 4)] == [3, 7]
+
+
+def test_finished_fits_are_stored_whole_and_not_trained_again(fresh):
+    spec = fit_spec()
+    told = []
+    arguments = {"root": fresh, "launch": "local", "scaling": {}, "engine": TORCH}
+    run_fits([spec], **arguments, progress=lambda *line: told.append(line))
+    store = FitStore(fresh)
+    facts = store.facts(spec.fingerprint())
+    assert facts["num_steps"] == 12 and facts["world_size"] == 1
+    assert told[-1][:2] == (12, 12)
+    loaded = store.load(spec.fingerprint())
+    parts, _ = train(spec, fresh)
+    arrays = {"a": torch.ones(2, 3), "b": torch.ones(2, 2)}
+    present = {"a": torch.ones(2, dtype=torch.bool), "b": torch.ones(2, dtype=torch.bool)}
+    assert torch.equal(loaded.student(arrays, present), parts.engine.module.eval()(arrays, present))
+    digest = store.weights_digest(spec.fingerprint())
+    told.clear()
+    run_fits([spec], **arguments, progress=lambda *line: told.append(line))
+    assert not told and store.weights_digest(spec.fingerprint()) == digest
+
+
+def test_the_running_mean_is_what_is_stored_where_the_fit_keeps_one(fresh):
+    spec = fit_spec(ema_decay=0.9)
+    run_fits([spec], root=fresh, launch="local", scaling={}, engine=TORCH)
+    parts, _ = train(spec, fresh)
+    stored = FitStore(fresh).weights(spec.fingerprint())
+    expected = parts.average.over(parts.engine.weights())
+    assert all(torch.equal(stored[name], expected[name]) for name in expected)
+
+
+def test_a_fit_starts_from_the_encoders_of_another(fresh):
+    teacher = fit_spec(student={**STUDENT, "encoders": {"a": STUDENT["encoders"]["a"]}})
+    spec = fit_spec(init_from=teacher.fingerprint())
+    with pytest.raises(StoreError, match="no finished fit"):
+        assemble(spec, Workplace(fresh, TORCH))
+    run_fits([teacher], root=fresh, launch="local", scaling={}, engine=TORCH)
+    parts = assemble(spec, Workplace(fresh, TORCH))
+    mine, stored = parts.engine.weights(), FitStore(fresh).weights(teacher.fingerprint())
+    shared = [name for name in stored if name.startswith("encoders.a.")]
+    assert len(shared) >= 4
+    assert all(torch.equal(mine[name], stored[name]) for name in shared)
+
+
+def test_a_modality_that_is_not_stored_is_refused_by_name(fresh):
+    encoders = {"c": {"type": "features", "num_inputs": 3}}
+    with pytest.raises(ConfigError, match=r"\['c'\]"):
+        assemble(fit_spec(student={**STUDENT, "encoders": encoders}), Workplace(fresh, TORCH))
+
+
+def test_fits_of_the_same_stores_share_decoded_units(root):
+    workplace = Workplace(root, TORCH)
+    assert workplace.reader(fit_spec()) is workplace.reader(fit_spec(seed=4))
+    assert workplace.reader(fit_spec()) is not workplace.reader(fit_spec(temperature=2.0))
+
+
+def test_a_fit_without_a_probe_is_trained_all_the_same(tmp_path):
+    root = open_root(str(tmp_path))
+    make_run(root, {"unlabeled": 20})
+    spec = fit_spec(validate_every_steps=4)
+    run_fit(spec, Workplace(root, TORCH), watch=FitWatch(spec, None, None, 0, 0))
+    assert [list(r)[0] for r in FitStore(root).history(spec.fingerprint())] == ["step"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "engine", "spec", "key"),
+    [
+        ("cluster", TORCH, {}, "scaling.launch"),
+        ("local", {"type": "jax"}, {}, "engine.type"),
+        ("local", {"type": "deepspeed"}, {}, "scaling.launch=trainer"),
+        ("trainer", {"type": "deepspeed", "config": {"train_batch_size": 3}}, {}, "global_batch"),
+        ("local", TORCH, {"optimizer": {"type": "lion", "lr": 1}}, "optimizer.type"),
+        ("local", TORCH, {"schedule": {"type": "step"}}, "schedule.type"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_worker_starts(launch, engine, spec, key):
+    with pytest.raises(ConfigError, match=key):
+        check_fits([fit_spec(**spec)], launch=launch, scaling=Scaling(), engine=engine)
+
+
+def test_keys_of_other_rooms_in_the_scaling_section_are_left_alone():
+    scaling = Scaling.from_dict({"launch": "tasks", "num_workers": 4, "window_units": 3})
+    assert scaling.num_workers == 4
+
+
+def test_steps_of_fits_not_begun_are_guessed_from_those_known():
+    counts = StepCounts({"a": 10, "b": None, "c": 30})
+    counts.update("a", 10, 10, "")
+    assert counts.read() == (10, 60, "")
+    counts.update("b", 5, 50, "b goes on")
+    assert counts.read() == (15, 90, "b goes on")
