@@ -1,3 +1,3 @@
-"""Multimodal knowledge expansion: from a unimodal teacher and unlabeled videos to a better multimodal student."""
+"""Multimodal knowledge expansion: unlabeled videos make a student better than its teacher."""
 
 __version__ = "0.1.0"

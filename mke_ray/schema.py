@@ -1,4 +1,4 @@
-"""The words of the system as types: statuses, splits, label spaces, decode specifications, batches and ids."""
+"""The words of the system as types: statuses, splits, label spaces, specifications, batches."""
 
 # B samples, C classes.
 

@@ -73,7 +73,7 @@ def make_run(
         root.child("samples", SAMPLES), spec={"decode": plain}, schema=samples_schema(DECODE)
     )
     labels = UnitStore.open_or_create(
-        root.child("labels", LABELS), spec={"modality": "a"}, schema=LABELS_SCHEMA
+        root.child("labels", LABELS), spec={"modality": next(iter(DECODE))}, schema=LABELS_SCHEMA
     )
     for ref in manifest.unit_refs():
         rows = manifest.read_unit(ref)

@@ -24,7 +24,7 @@ class AudioDifficulty:
         others: Amplitude of the other sounds at severity 0 and 1.
     """
 
-    tone: tuple[float, float] = (0.06, 0.02)
+    tone: tuple[float, float] = (0.08, 0.03)
     noise: tuple[float, float] = (0.1, 0.2)
     num_others: tuple[float, float] = (2.0, 5.0)
     others: tuple[float, float] = (0.05, 0.09)
@@ -42,7 +42,7 @@ class Sound:
         rate_hz: Samples per second.
     """
 
-    sound_N: np.ndarray  # noqa: N815
+    sound_N: np.ndarray
     rate_hz: int
 
 
@@ -64,14 +64,14 @@ def render_sound(
         difficulty: What severity means.
     """
     rate_hz = int(rng.choice(RATES_HZ))
-    time_N = np.arange(round(duration_s * rate_hz)) / rate_hz
-    sound_N = _noise(rng, len(time_N), rate_hz) * _between(difficulty.noise, severity)
-    sound_N += _between(difficulty.tone, severity) * _tone_pair(rng, digit, time_N)
+    time_N = np.arange(round(duration_s * rate_hz), dtype=np.float32) / np.float32(rate_hz)
+    sound_N = _noise(rng, len(time_N), rate_hz) * np.float32(_between(difficulty.noise, severity))
+    sound_N += np.float32(_between(difficulty.tone, severity)) * _tone_pair(rng, digit, time_N)
     num_others = rng.poisson(_between(difficulty.num_others, severity) * duration_s)
     for _ in range(num_others):
         strength = _between(difficulty.others, severity) * rng.uniform(0.5, 1.0)
-        sound_N += strength * _other_sound(rng, time_N)
-    return Sound(np.clip(sound_N, -1.0, 1.0).astype(np.float32), rate_hz)
+        _add_other_sound(sound_N, time_N, strength, rng)
+    return Sound(np.clip(sound_N, -1.0, 1.0), rate_hz)
 
 
 def frequencies_hz(digit: int) -> tuple[float, float]:
@@ -86,8 +86,9 @@ def _between(ends: tuple[float, float], severity: float) -> float:
 
 def _noise(rng: np.random.Generator, num: int, rate_hz: int) -> np.ndarray:
     """Return noise of deviation 1 below 4 kHz, whatever the sample rate."""
-    coarse = rng.normal(0.0, 1.0, num * 8000 // rate_hz + 2)
-    return np.interp(np.arange(num) * 8000 / rate_hz, np.arange(len(coarse)), coarse)
+    coarse = rng.standard_normal(num * 8000 // rate_hz + 2, dtype=np.float32)
+    place = np.arange(num) * 8000 / rate_hz
+    return np.interp(place, np.arange(len(coarse)), coarse).astype(np.float32)
 
 
 def _tone_pair(rng: np.random.Generator, digit: int, time_N: np.ndarray) -> np.ndarray:
@@ -99,25 +100,28 @@ def _tone_pair(rng: np.random.Generator, digit: int, time_N: np.ndarray) -> np.n
 
 
 def _sine(rng: np.random.Generator, time_N: np.ndarray, frequency_hz: float) -> np.ndarray:
-    return np.sin(2 * np.pi * (frequency_hz * time_N + rng.uniform()))
+    phase_N = time_N * np.float32(frequency_hz) + np.float32(rng.uniform())
+    return np.sin(np.float32(2 * np.pi) * (phase_N % 1.0))
 
 
-def _other_sound(rng: np.random.Generator, time_N: np.ndarray) -> np.ndarray:
-    """Return one short sound: a tone of the telephone, a chirp or a burst of noise."""
+def _add_other_sound(
+    sound_N: np.ndarray, time_N: np.ndarray, strength: float, rng: np.random.Generator
+) -> None:
+    """Add one short sound: a tone of the telephone, another key, a chirp or a burst of noise."""
     length_s = rng.uniform(0.08, 0.4)
-    start_s = rng.uniform(-0.1, time_N[-1])
+    start_s = rng.uniform(-0.1, float(time_N[-1]))
     inside = slice(*np.searchsorted(time_N, (start_s, start_s + length_s)))
-    local_N = time_N[inside] - start_s
+    local_N = time_N[inside] - np.float32(start_s)
     kind = rng.integers(4)
     if kind == 0:
-        part = _sine(rng, local_N, rng.choice(ROWS_HZ + COLUMNS_HZ))
+        part_N = _sine(rng, local_N, rng.choice(ROWS_HZ + COLUMNS_HZ))
     elif kind == 1:
-        part = sum(_sine(rng, local_N, one) for one in frequencies_hz(int(rng.integers(10))))
+        low_hz, high_hz = frequencies_hz(int(rng.integers(10)))
+        part_N = _sine(rng, local_N, low_hz) + _sine(rng, local_N, high_hz)
     elif kind == 2:
-        begin, end = rng.uniform(400.0, 2500.0, 2)
-        part = np.sin(2 * np.pi * (begin + (end - begin) * local_N / length_s / 2) * local_N)
+        begin_hz, end_hz = rng.uniform(400.0, 2500.0, 2)
+        slope = np.float32((end_hz - begin_hz) / length_s / 2)
+        part_N = np.sin(np.float32(2 * np.pi) * (np.float32(begin_hz) + slope * local_N) * local_N)
     else:
-        part = rng.normal(0.0, 1.5, len(local_N))
-    sound_N = np.zeros_like(time_N)
-    sound_N[inside] = part
-    return sound_N
+        part_N = 1.5 * rng.standard_normal(len(local_N), dtype=np.float32)
+    sound_N[inside] += np.float32(strength) * part_N

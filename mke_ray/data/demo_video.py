@@ -28,7 +28,7 @@ class VideoDifficulty:
         noise: Deviation of the pixel noise at severity 0 and 1.
         digit_side: Side of the digit as a share of the picture's shorter side, smallest and
             largest.
-        tail: Power of the severity: at 4 most clips are rather clear and a few hopeless.
+        tail: Power of the severity: above 1, most clips are rather clear and a few hopeless.
     """
 
     contrast: tuple[float, float] = (120.0, 5.0)
@@ -36,7 +36,7 @@ class VideoDifficulty:
     num_strokes: tuple[int, int] = (2, 5)
     noise: tuple[float, float] = (4.0, 14.0)
     digit_side: tuple[float, float] = (0.55, 0.75)
-    tail: float = 4.0
+    tail: float = 2.2
 
 
 DIFFICULTY = VideoDifficulty()
@@ -52,7 +52,7 @@ class Frames:
         rate_hz: Frames per second.
     """
 
-    luma_THW: np.ndarray  # noqa: N815
+    luma_THW: np.ndarray
     chroma: tuple[np.ndarray, np.ndarray]
     rate_hz: int
 
@@ -85,13 +85,11 @@ def render_frames(
         side = round(shorter * rng.uniform(*difficulty.digit_side))
         strength = _between(difficulty.clutter, severity) * rng.uniform(0.6, 1.0)
         tints = (rng.uniform(*_CLUTTER[0]), rng.uniform(*_CLUTTER[1]))
-        path_T2 = _path(rng, num_frames, rate_hz, np.array([height - side, width - side]))
-        _add_drifting(planes, _stroke(rng, side) * strength, tints, path_T2)
+        _add_drifting(planes, _stroke(rng, side) * strength, tints, rng=rng, rate_hz=rate_hz)
     side = round(shorter * rng.uniform(*difficulty.digit_side))
     digit_PP = _enlarge(np.pad(digit_88.astype(np.float32) / 16.0, 1), side)
     digit_PP = digit_PP * _between(difficulty.contrast, severity)
-    path_T2 = _path(rng, num_frames, rate_hz, np.array([height - side, width - side]))
-    _add_drifting(planes, digit_PP, _INK, path_T2)
+    _add_drifting(planes, digit_PP, _INK, rng=rng, rate_hz=rate_hz)
     _add_noise(planes[0], rng, _between(difficulty.noise, severity))
     luma, blue, red = (np.clip(plane, 0.0, 255.0).astype(np.uint8) for plane in planes)
     return Frames(luma, (blue, red), rate_hz)
@@ -120,11 +118,15 @@ def _add_drifting(
     planes: list[np.ndarray],
     patch_PP: np.ndarray,
     tints: tuple[float, float],
-    path_T2: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    rate_hz: int,
 ) -> None:
-    """Add a tinted patch along a path."""
+    """Add a tinted patch along a path of its own."""
     luma_THW, *chroma = planes
+    num_frames, height, width = luma_THW.shape
     side = len(patch_PP)
+    path_T2 = _path(rng, num_frames, rate_hz, np.array([height - side, width - side]))
     half_PP = patch_PP[::2, ::2]
     for frame, (row, column) in enumerate(path_T2):
         luma_THW[frame, row : row + side, column : column + side] += patch_PP
@@ -149,9 +151,8 @@ def _stroke(rng: np.random.Generator, side: int) -> np.ndarray:
     """Return a bent pen stroke [P, P] in [0, 1], drawn as coarsely as the digits are."""
     points = rng.uniform(1.5, 7.5, (3, 2))
     along = np.linspace(0.0, 1.0, 24)[:, None]
-    curve = (
-        (1 - along) ** 2 * points[0] + 2 * along * (1 - along) * points[1] + along**2 * points[2]
-    )
+    weights = (1 - along) ** 2, 2 * along * (1 - along), along**2
+    curve = weights[0] * points[0] + weights[1] * points[1] + weights[2] * points[2]
     grid = np.stack(np.meshgrid(np.arange(10), np.arange(10), indexing="ij"), axis=-1)
     distance = np.sqrt(((grid[:, :, None] - curve) ** 2).sum(-1)).min(-1)
     return _enlarge(np.clip(1.4 - distance, 0.0, 1.0), side)
@@ -166,6 +167,6 @@ def _enlarge(small: np.ndarray, side: int) -> np.ndarray:
 def _add_noise(luma_THW: np.ndarray, rng: np.random.Generator, deviation: float) -> None:
     """Add pixel noise: one field, seen through a window that jumps with every frame."""
     num_frames, height, width = luma_THW.shape
-    field = rng.normal(0.0, deviation, (height + 64, width + 64)).astype(np.float32)
+    field = rng.standard_normal((height + 64, width + 64), dtype=np.float32) * deviation
     for frame, (row, column) in enumerate(rng.integers(0, 64, (num_frames, 2))):
         luma_THW[frame] += field[row : row + height, column : column + width]

@@ -21,7 +21,7 @@ from mke_ray.storage import Root
 BROKEN_KINDS = ("truncated", "empty", "no_audio", "no_video", "not_media")
 
 _SHORTEST_S, _LONGEST_S = 2.0, 4.0
-_CHUNK_CLIPS = 8
+_CHUNK_CLIPS = 4
 _ERROR_PAGE = b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>\n"
 
 
@@ -142,7 +142,8 @@ def encode_mp4(frames: Frames | None, sound: Sound | None) -> bytes:
         if frames is not None:
             encoders.append((_video_stream(container, frames), _pictures(frames)))
         if sound is not None:
-            audio = container.add_stream("aac", rate=sound.rate_hz, layout="mono")
+            options = {"aac_coder": "fast"}
+            audio = container.add_stream("aac", rate=sound.rate_hz, layout="mono", options=options)
             encoders.append((audio, [_audio_frame(sound)]))
         for stream, decoded in encoders:  # all streams exist before the first packet
             for frame in [*decoded, None]:
@@ -151,7 +152,7 @@ def encode_mp4(frames: Frames | None, sound: Sound | None) -> bytes:
 
 
 def _video_stream(container: OutputContainer, frames: Frames) -> VideoStream:
-    options = {"preset": "ultrafast", "crf": "23"}
+    options = {"preset": "ultrafast", "crf": "26"}
     stream = container.add_stream("libx264", rate=frames.rate_hz, options=options)
     stream.height, stream.width = frames.luma_THW.shape[1:]
     stream.pix_fmt = "yuv420p"

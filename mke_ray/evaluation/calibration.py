@@ -39,5 +39,5 @@ def _truth(row: ManifestRow, space: LabelSpace) -> int | list[int]:
     """Return the true class, or 0 and 1 per class where there can be many."""
     labels = row.labels or ()
     if space.kind is LabelKind.SINGLE:
-        return labels[0]
+        return next(iter(labels))
     return [int(number in labels) for number in range(space.num_classes)]

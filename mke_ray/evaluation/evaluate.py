@@ -2,7 +2,9 @@
 
 # B samples of a unit, N samples of a part, C classes.
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,8 @@ from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, Split, Status
 GATE = "gate"
 SELECT = "select"
 
+_NUM_READ_THREADS = 8
+_UNITS_PER_ROUND = 64
 _USABLE = (Status.OK, Status.PARTIAL)
 
 
@@ -78,8 +82,10 @@ def evaluate(plan: EvaluationPlan) -> Evaluation:
     if space.kind is LabelKind.DENSE:
         raise ConfigError("label kind 'dense' cannot be evaluated yet; use single or multi")
     tally = _Tally(plan)
-    for ref, answers in _read_units(plan, tally):
-        tally.add(ref, answers)
+    for ref, answers, num_unusable in _UnitReader(plan).units():
+        tally.num_excluded += num_unusable if ref.split == Split.TEST else 0
+        if answers.groups:
+            tally.add(ref, answers)
     return tally.result()
 
 
@@ -164,26 +170,38 @@ class _Tally:
         )
 
 
-def _read_units(plan: EvaluationPlan, tally: _Tally) -> Iterator[tuple[UnitRef, UnitAnswers]]:
-    """Yield the usable rows with a known truth of every unit."""
-    labels, predictions = plan.labels.index(), plan.predictions.index()
-    fits = sorted({one.fit for one in plan.columns})
-    for ref in refs_with_truth(plan.manifest):
-        rows = plan.manifest.read_unit(ref)
-        teacher = _read(plan.labels, labels, ref, rows, ["logits"])
-        students = _read(plan.predictions, predictions, ref, rows, ["status", *fits])
-        logits = {TEACHER: _logits(teacher, "logits", plan.manifest.label_space)}
-        logits |= {fit: _logits(students, fit, plan.manifest.label_space) for fit in fits}
+class _UnitReader:
+    """Reads the answers to one unit after the other, several at a time."""
+
+    def __init__(self, plan: EvaluationPlan) -> None:
+        self._plan = plan
+        self._space = plan.manifest.label_space
+        self._fits = sorted({one.fit for one in plan.columns})
+        self._labels = plan.labels.index()
+        self._predictions = plan.predictions.index()
+
+    def units(self) -> Iterator[tuple[UnitRef, UnitAnswers, int]]:
+        """Yield, in order, units with their usable rows and the number of unusable ones."""
+        refs = refs_with_truth(self._plan.manifest)
+        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+            while some := list(itertools.islice(refs, _UNITS_PER_ROUND)):
+                yield from pool.map(self._read, some)
+
+    def _read(self, ref: UnitRef) -> tuple[UnitRef, UnitAnswers, int]:
+        """Read one unit of three stores."""
+        plan, rows = self._plan, self._plan.manifest.read_unit(ref)
+        teacher = _read(plan.labels, self._labels, ref, rows, ["logits"])
+        students = _read(plan.predictions, self._predictions, ref, rows, ["status", *self._fits])
+        logits = {TEACHER: _logits(teacher, "logits", self._space)}
+        logits |= {fit: _logits(students, fit, self._space) for fit in self._fits}
         usable_B = np.isin(students.column("status").to_pylist(), [str(one) for one in _USABLE])
-        known_B = np.array([_is_known(row, plan.manifest.label_space) for row in rows])
-        if ref.split == Split.TEST:
-            tally.num_excluded += int((known_B & ~usable_B).sum())
-        answers = UnitAnswers.of_rows(
-            rows, logits, space=plan.manifest.label_space, temperature=plan.temperature
+        known_B = np.array([_is_known(row, self._space) for row in rows])
+        answers = UnitAnswers.of_rows(rows, logits, space=self._space, temperature=plan.temperature)
+        return (
+            ref,
+            answers.rows(np.flatnonzero(known_B & usable_B)),
+            int((known_B & ~usable_B).sum()),
         )
-        chosen = answers.rows(np.flatnonzero(known_B & usable_B))
-        if chosen.groups:
-            yield ref, chosen
 
 
 def _read(

@@ -1,10 +1,7 @@
 """The order of the stages: teach, label, expand, evaluate, gate, report; each idempotent."""
 
 import logging
-import sys
 from collections.abc import Sequence
-
-from rich.console import Console
 
 from mke_ray.config import JobConfig
 from mke_ray.expansion.draws import expand_draws
@@ -18,6 +15,7 @@ from mke_ray.expansion.stages import (
     train_stage,
 )
 from mke_ray.expansion.whole import arm_fits, finish, run_stages
+from mke_ray.report.terminal import terminal
 
 __all__ = ["evaluate", "expand", "label", "teach", "train"]
 
@@ -31,7 +29,7 @@ def expand(jobs: Sequence[JobConfig]) -> None:
     if len(jobs) > 1:
         expand_draws(jobs)
         return
-    run_stages(jobs[0], console=Console(file=sys.stdout))
+    run_stages(jobs[0], console=terminal())
 
 
 def teach(jobs: Sequence[JobConfig]) -> None:
@@ -83,12 +81,12 @@ def evaluate(jobs: Sequence[JobConfig]) -> None:
         return
     for job in jobs:
         with open_run(job) as run:
-            finish(run, console=Console(file=sys.stdout))
+            finish(run, console=terminal())
 
 
 def _rehearsed(jobs: Sequence[JobConfig]) -> bool:
     """Rehearse the first job if that is all that is asked for."""
     if not jobs[0].dry_run:
         return False
-    rehearse(jobs[0], Console(file=sys.stdout))
+    rehearse(jobs[0], terminal())
     return True

@@ -1,7 +1,6 @@
 """Several draws of the data side by side: the honest spread of a method."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import RayTaskError
-from rich.console import Console
 from rich.table import Table
 
 from mke_ray.config import JobConfig
@@ -18,6 +16,7 @@ from mke_ray.expansion.run import Run, check_job
 from mke_ray.expansion.whole import run_stages
 from mke_ray.report.progress import stage_progress
 from mke_ray.report.style import arm_title
+from mke_ray.report.terminal import terminal
 from mke_ray.storage import open_root
 
 TEACHER = "teacher"
@@ -39,7 +38,7 @@ def expand_draws(jobs: Sequence[JobConfig]) -> dict[str, Any]:
     summary = summarise(metrics)
     folder = open_root(jobs[0].root.rsplit("/", 1)[0], jobs[0].storage.options)
     folder.write("draws.json", json.dumps(summary, indent=2).encode())
-    console = Console(file=sys.stdout)
+    console = terminal()
     console.print(draws_table(summary))
     console.print(f"Report: {folder.uri}/draws.json", soft_wrap=True)
     return summary

@@ -22,6 +22,7 @@ from mke_ray.gate import GateDecision, GateRules, GateScores, decide
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan, samples_store
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
@@ -139,9 +140,7 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
 
-def arm_fits(
-    run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher
-) -> list[FitSpec]:
+def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher) -> list[FitSpec]:
     """Return the fits of the arms asked for."""
     settings = run.arm_settings(
         _folder_name(labels.samples),
@@ -271,7 +270,7 @@ class _LazyRunner:
 
     run_context: Run
 
-    def run(self, plan: Any, refs: Sequence[UnitRef]) -> Iterator[Any]:
+    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units with the runner of the run."""
         yield from self.run_context.runner().run(plan, refs)
 
@@ -279,5 +278,3 @@ class _LazyRunner:
 def _folder_name(store: UnitStore) -> str:
     """Return the name of a store, which is the fingerprint of what it was made from."""
     return store.root.uri.rstrip("/").rsplit("/", 1)[-1]
-
-

@@ -162,5 +162,3 @@ def _headline_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     gate = {f"gate/{key}": metrics["gate"][key] for key in ("gain", "lower_bound", "promoted")}
     seconds = {f"seconds/{key}": value for key, value in metrics["seconds"].items()}
     return {**arms, **labels, **gate, **seconds}
-
-

@@ -13,7 +13,7 @@ from mke_ray.errors import MediaError
 from mke_ray.labels.index import Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
-from mke_ray.labels.worker import UnitReport, UnitWorker
+from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.schema import StatusCounts
 
 ProgressCallback = Callable[[int, int, float | None], None]
@@ -22,7 +22,7 @@ ProgressCallback = Callable[[int, int, float | None], None]
 class Runner(Protocol):
     """Carries out units somewhere and yields their reports as they come, in any order."""
 
-    def run(self, plan: LabelPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units."""
         ...
 
@@ -31,9 +31,9 @@ class Runner(Protocol):
 class LocalRunner:
     """Works on one unit after the other in this process."""
 
-    def run(self, plan: LabelPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units with as many threads as any other worker, so that labels agree."""
-        worker = UnitWorker(plan)
+        worker = plan.worker()
         num_threads = torch.get_num_threads()
         torch.set_num_threads(plan.num_threads)
         try:

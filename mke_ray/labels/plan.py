@@ -7,6 +7,7 @@ from typing import Any
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.worker import UnitWorker
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import (
     LABELS_SCHEMA,
@@ -66,6 +67,10 @@ class LabelPlan:
     def label_space(self) -> LabelSpace:
         """The classes of the logits."""
         return self.manifest.label_space
+
+    def worker(self) -> UnitWorker:
+        """Return what works on the units of this plan."""
+        return UnitWorker(self)
 
     @property
     def stores(self) -> tuple[UnitStore, ...]:

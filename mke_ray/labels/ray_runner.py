@@ -16,8 +16,7 @@ from mke_ray import errors
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MkeRayError
 from mke_ray.labels.capacity import ActorPool, fit_pool
-from mke_ray.labels.plan import LabelPlan
-from mke_ray.labels.worker import UnitReport, UnitWorker
+from mke_ray.labels.worker import UnitReport, WorkPlan
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5
@@ -38,7 +37,7 @@ class RayDataRunner:
     pool: ActorPool = field(default_factory=ActorPool)
     verbose: bool = False
 
-    def run(self, plan: LabelPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units and yield their reports as they come.
 
         Raises:
@@ -81,11 +80,11 @@ class RayDataRunner:
 
 
 class _UnitActor:
-    """A ``UnitWorker`` as Ray Data calls it: one row in, one report out."""
+    """A worker as Ray Data calls it: one row in, one report out."""
 
-    def __init__(self, plan: LabelPlan) -> None:
+    def __init__(self, plan: WorkPlan) -> None:
         torch.set_num_threads(plan.num_threads)
-        self._worker = UnitWorker(plan)
+        self._worker = plan.worker()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Work on one unit; an error that the user can mend travels as plain text."""

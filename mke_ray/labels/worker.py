@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +22,11 @@ from mke_ray.data.sources import Reader
 from mke_ray.errors import MediaError, StoreError
 from mke_ray.labels.files import STATUS_SUFFIX
 from mke_ray.labels.index import STATUS_CODES
-from mke_ray.labels.plan import LabelPlan, TeacherPlan
 from mke_ray.models.teachers import Teacher
 from mke_ray.schema import LABELS_SCHEMA, DecodeSpec, ManifestRow, Status, StatusCounts
+
+if TYPE_CHECKING:
+    from mke_ray.labels.plan import LabelPlan, TeacherPlan
 
 PRESENT = "ok"
 
@@ -60,6 +62,27 @@ class UnitReport:
         return cls(**(plain | {"counts": StatusCounts(**plain["counts"])}))
 
 
+class Worker(Protocol):
+    """Works on one unit after the other, in whatever process it is made."""
+
+    def run(self, ref: UnitRef) -> UnitReport:
+        """Bring one unit to its end."""
+        ...
+
+
+class WorkPlan(Protocol):
+    """Plain data from which every process makes its worker."""
+
+    @property
+    def num_threads(self) -> int:
+        """Threads per worker."""
+        ...
+
+    def worker(self) -> Worker:
+        """Return a worker; cheap, it opens nothing yet."""
+        ...
+
+
 @dataclass(slots=True)
 class _Row:
     """One decoded sample, encoded for the store."""
@@ -79,7 +102,7 @@ class UnitWorker:
         plan: What to do.
     """
 
-    def __init__(self, plan: LabelPlan) -> None:
+    def __init__(self, plan: "LabelPlan") -> None:
         self._plan = plan
         self._decode: DecodeSpec = plan.decode
         self._reader: Reader | None = None
@@ -161,7 +184,7 @@ class UnitWorker:
         with _timed(report, "write"):
             plan.labels.commit(ref.unit, table, {"split": ref.split})
 
-    def _teacher(self, number: int, plan: TeacherPlan) -> Teacher:
+    def _teacher(self, number: int, plan: "TeacherPlan") -> Teacher:
         """Return a teacher, built once, and the same that the driver saw."""
         if number not in self._teachers:
             teacher: Teacher = build(plan.spec)

@@ -121,7 +121,7 @@ def spectrogram(
     hertz_F = 700 * np.expm1(np.linspace(0, highest_mel, _NUM_MEL_ROWS))
     row_F = np.rint(hertz_F / (sample_rate_hz / 2) * (len(power_FT) - 1)).astype(int)
     level_FT = 10.0 * np.log10(np.maximum(power_FT[row_F], 1e-12))
-    return np.clip(1.0 + (level_FT - level_FT.max()) / _DYNAMIC_RANGE_DB, 0.0, 1.0)
+    return np.clip(1.0 + (level_FT - level_FT.max()) / _DYNAMIC_RANGE_DB, 0.0, 1.0)[::-1]
 
 
 def _modality_image(name: str, array: np.ndarray | None, spec: object) -> Image.Image:

@@ -1,6 +1,8 @@
 """The report in a few lines for the terminal."""
 
-from rich.console import Group
+import sys
+
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -8,6 +10,7 @@ from mke_ray.evaluation import ArmResult
 from mke_ray.report.content import ReportContent, headline, metric_word
 from mke_ray.report.style import arm_title
 
+LOG_WIDTH = 120
 VERDICT_WORDS = {
     "promoted": "Promoted",
     "inconclusive": "Not settled",
@@ -20,6 +23,12 @@ _VERDICT_STYLES = {
     "rejected": "bold red",
     "unverified": "bold yellow",
 }
+
+
+def terminal() -> Console:
+    """Return the standard output; a log file is as wide as the table of arms."""
+    console = Console(file=sys.stdout)
+    return console if console.is_terminal else Console(file=sys.stdout, width=LOG_WIDTH)
 
 
 def terminal_report(content: ReportContent) -> Group:

@@ -15,7 +15,6 @@ from mke_ray.labels.probe import SELECT
 from mke_ray.labels.store import UnitStore
 from mke_ray.models.student import Student, build_student
 from mke_ray.objectives import Objective
-from mke_ray.randomness import mix_integers
 from mke_ray.schema import DecodeSpec, LabelSpace, Split, decode_spec_from_dict
 from mke_ray.storage import Root
 from mke_ray.train.average import WeightAverage
@@ -28,7 +27,6 @@ from mke_ray.train.plan import RowPlan
 from mke_ray.train.validation import Validation
 from mke_ray.train.zero import DeepSpeedEngine
 
-_SEED_OF_WEIGHTS = 11
 _NORM_BATCH = 64
 _VALIDATION_BATCH = 256
 
@@ -113,7 +111,7 @@ def assemble(spec: FitSpec, workplace: Workplace) -> FitParts:
 
 def new_student(spec: FitSpec, label_space: LabelSpace) -> Student:
     """Return the student with the random weights of the fit's seed, the same on every rank."""
-    torch.manual_seed(mix_integers(spec.seed, _SEED_OF_WEIGHTS))
+    torch.manual_seed(spec.seed)
     return build_student(spec.student, label_space.num_classes, build=build)
 
 

@@ -191,14 +191,12 @@ class FitStore:
         Raises:
             StoreError: The fit is not finished, or its weights are not those that were stored.
         """
-        self._check_digest(fit, self.folder(fit).read(WEIGHTS_NAME))
+        self._read_weights(fit)
         return load_student(self.folder(fit), classes=classes)
 
     def weights(self, fit: str) -> dict[str, Tensor]:
         """Return the weights of a finished fit by name, its digest checked."""
-        content = self.folder(fit).read(WEIGHTS_NAME)
-        self._check_digest(fit, content)
-        return safetensors.torch.load(content)
+        return safetensors.torch.load(self._read_weights(fit))
 
     def facts(self, fit: str) -> dict[str, Any]:
         """Return what ``fit.json`` says: the specification, steps, seconds and digests."""
@@ -218,13 +216,16 @@ class FitStore:
         """Return the folder of a fit."""
         return self.root.child("fits", fit)
 
-    def _check_digest(self, fit: str, content: bytes) -> None:
-        """Refuse weights that are not those that the fit stored."""
-        if hashlib.sha256(content).hexdigest() != self.weights_digest(fit):
+    def _read_weights(self, fit: str) -> bytes:
+        """Return the weights file of a finished fit, refused unless it is the one stored."""
+        digest = self.weights_digest(fit)
+        content = self.folder(fit).read(WEIGHTS_NAME)
+        if hashlib.sha256(content).hexdigest() != digest:
             raise StoreError(
                 f"{self.folder(fit).uri}/{WEIGHTS_NAME} is not the file that the fit stored; "
                 f"delete the folder and train the fit again"
             )
+        return content
 
     def _done(self, fit: str) -> dict[str, Any]:
         """Return the record that a fit is finished."""

@@ -151,11 +151,16 @@ class _Job:
 
 
 def _run_local(job: _Job) -> None:
-    """Train one fit after the other in this process."""
+    """Train one fit after the other in this process, with the threads a worker would have."""
     board = LocalBoard(StepCounts(steps_known(job.todo)), job.progress)
     workplace = job.workplace(_own_device(job.scaling))
-    for spec in job.todo:
-        run_fit(spec, workplace, watch=job.watch(spec, board))
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(_num_threads(job.scaling))
+    try:
+        for spec in job.todo:
+            run_fit(spec, workplace, watch=job.watch(spec, board))
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _run_tasks(job: _Job) -> None:
@@ -177,7 +182,7 @@ def _run_tasks(job: _Job) -> None:
 
 def _fit_task(job: _Job, spec: FitSpec, board: Board, after: None) -> None:
     """Train one fit in a task; ``after`` is the fit it starts from, which is done by now."""
-    torch.set_num_threads(max(1, int(job.scaling.cpus_per_worker)))
+    torch.set_num_threads(_num_threads(job.scaling))
     run_fit(spec, job.workplace(_own_device(job.scaling)), watch=job.watch(spec, board))
 
 
@@ -267,6 +272,11 @@ def _raise_error(returned: Any) -> None:
     """Raise the error on which all ranks agreed, if there is one."""
     if returned and ERROR in returned:
         raise TrainingError(returned[ERROR])
+
+
+def _num_threads(scaling: Scaling) -> int:
+    """Return the threads of a process that trains alone."""
+    return max(1, int(scaling.cpus_per_worker))
 
 
 def _own_device(scaling: Scaling) -> torch.device:

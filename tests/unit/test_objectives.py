@@ -220,7 +220,7 @@ def test_consistency_is_a_separate_term_with_its_weight():
     )
     assert torch.allclose(losses["consistency"], divergence)
     assert torch.allclose(losses["loss"], losses["pseudo_label"] + 3.0 * divergence)
-    assert float(divergence) > 0
+    assert divergence.item() > 0
 
 
 def test_consistency_without_any_perturbation_is_zero():
@@ -337,15 +337,16 @@ def test_noise_helps_where_the_second_modality_knows_better():
     for alpha in (0.0, 1.0):
         torch.manual_seed(0)
         student = build_student(spec, 2)
-        optimizer = torch.optim.AdamW(student.parameters(), lr=2e-2)
-        for step in range(60):
+        for step in range(80):
             target = functional.one_hot(teacher, 2).float()
             batch = Batch(
                 torch.arange(400), {"a": a, "b": b}, present, target, torch.ones(400), step
             )
-            optimizer.zero_grad()
+            student.zero_grad()
             MKEObjective(alpha=alpha)(student, batch, 0.0)["loss"].backward()
-            optimizer.step()
+            with torch.no_grad():
+                for one in student.parameters():
+                    one -= 0.5 * one.grad
         predicted = student({"a": a, "b": b}, present).argmax(dim=1)
         right[alpha] = float((predicted == truth).float().mean())
     assert right[1.0] > right[0.0] + 0.05

@@ -142,3 +142,16 @@ def test_the_conditioning_modality_can_be_named():
 def test_heads_that_do_not_divide_the_features_are_refused():
     with pytest.raises(ConfigError, match="num_heads=3 does not divide num_features=8"):
         AttentionFusion(WIDTHS, num_features=8, num_heads=3)
+
+
+def test_attention_does_not_look_at_what_is_missing():
+    whole, part = (
+        AttentionFusion(widths, num_features=8, num_heads=2)
+        for widths in ({"a": 3, "b": 2}, {"a": 3})
+    )
+    shared = {name: one for name, one in whole.state_dict().items() if "project.b" not in name}
+    part.load_state_dict(shared)
+    features, present = _inputs({"a": 3, "b": 2})
+    present["b"][:] = False
+    expected = part({"a": features["a"]}, {"a": present["a"]})
+    assert torch.allclose(whole(features, present), expected, atol=1e-6)

@@ -1,0 +1,50 @@
+"""Objectives that go wrong once, for tests of what training survives."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mke_ray.objectives import MKEObjective
+from mke_ray.schema import Batch
+
+
+@dataclass
+class KillOnce:
+    """Kills its process once, at a share of the training, on one rank."""
+
+    marker: str
+    progress: float = 0.6
+    rank: int = 1
+
+    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        marker = Path(self.marker)
+        if dist.get_rank() == self.rank:
+            with Path(f"{self.marker}.calls").open("a") as file:
+                file.write(f"{progress}\n")
+        if progress >= self.progress and dist.get_rank() == self.rank and not marker.exists():
+            marker.write_text("killed")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return MKEObjective(alpha=0.0)(student, batch, progress)
+
+
+@dataclass
+class NotFinite:
+    """Returns NaN at a share of the training on one rank, and notes its samples."""
+
+    marker: str
+    progress: float = 0.25
+    rank: int = 1
+
+    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        losses = MKEObjective(alpha=0.0)(student, batch, progress)
+        rank = dist.get_rank() if dist.is_initialized() else self.rank
+        if progress >= self.progress and rank == self.rank:
+            with Path(self.marker).open("a") as file:
+                file.write(" ".join(map(str, batch.sample_id_B.tolist())) + "\n")
+            losses["loss"] = losses["loss"] * torch.nan
+        return losses
