@@ -2,7 +2,8 @@
 # Starts a Ray head with its dashboard on this machine and prints how to submit to it and how to stop it.
 #
 # Usage: cluster/local_head.sh [FOLDER]     FOLDER holds the token, the logs and the process ids.
-# Environment: RAY_PORT (6399), DASHBOARD_PORT (8365), NUM_CPUS (twice the cores, at least four).
+# Environment: RAY_PORT (6399), DASHBOARD_PORT (8365), NUM_CPUS (twice the cores, at least four),
+# RAY_EXTRA (further options of `ray start`).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +24,7 @@ export PATH="$PWD/.venv/bin:$PATH" # entry points of jobs are looked up on this 
 # --block keeps the head in one process tree, so that it can be stopped by its own process id.
 setsid ray start --head --block --port="$port" --num-cpus="$num_cpus" \
   --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port" \
-  --temp-dir="${RAY_TEMP_DIR:-/tmp/mke_ray_$port}" > "$folder/head.log" 2>&1 &
+  --temp-dir="${RAY_TEMP_DIR:-/tmp/mke_ray_$port}" ${RAY_EXTRA:-} > "$folder/head.log" 2>&1 &
 echo $! > "$folder/head.pid"
 
 for _ in $(seq 120); do

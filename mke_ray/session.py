@@ -17,6 +17,7 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
 
@@ -58,7 +59,7 @@ class Session:
 
     def _connect(self) -> None:
         """Join a cluster or start a local Ray."""
-        for name, value in _QUIET.items():
+        for name, value in ({} if self.verbose else _QUIET).items():
             os.environ.setdefault(name, value)
         address = self.address or os.environ.get("RAY_ADDRESS")
         is_local = address in (None, "", "local")
@@ -77,9 +78,13 @@ class Session:
             ) from error
 
     def _local_options(self) -> dict[str, Any]:
-        """Return the options of a local Ray, which only this process may talk to."""
-        if "RAY_AUTH_MODE" not in os.environ:
-            os.environ["RAY_AUTH_MODE"] = "token"
+        """Return the options of a local Ray, which only this process may talk to.
+
+        Ray protects a local cluster by a token of its own accord; the token is one of this run
+        and is not written to the user's home.
+        """
+        if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         num_cpus = self.num_cpus or max(4, 2 * (os.cpu_count() or 1))
         return {"num_cpus": num_cpus, "include_dashboard": self.include_dashboard}

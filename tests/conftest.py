@@ -54,7 +54,7 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_environment() -> Iterator[dict[str, str]]:
     """Set where S3 will be, for this process and for those started from it, Ray's among them."""
-    port = _free_ports(1)[0]
+    port = free_ports(1)[0]
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "test-" + secrets.token_hex(4),
@@ -109,7 +109,7 @@ def ray_session(s3_environment: dict[str, str]) -> Iterator[Any]:
             object_store_memory=512 * 2**20,
             include_dashboard=True,
             dashboard_host="127.0.0.1",
-            dashboard_port=_free_ports(1)[0],
+            dashboard_port=free_ports(1)[0],
             _temp_dir=folder,
             log_to_driver=False,
             logging_level="WARNING",
@@ -123,7 +123,7 @@ def ray_session(s3_environment: dict[str, str]) -> Iterator[Any]:
 
 def _weed_command(folder: str, s3_port: int) -> list[str]:
     """Return the command of a whole SeaweedFS in one process, on loopback only."""
-    master, volume, filer, admin = _free_ports(4)
+    master, volume, filer, admin = free_ports(4)
     return [
         str(_WEED),
         "mini",
@@ -144,7 +144,7 @@ def _weed_command(folder: str, s3_port: int) -> list[str]:
     ]
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
     """Return ports that are free, each with its gRPC sibling."""
     found: list[int] = []
     while len(found) < number:

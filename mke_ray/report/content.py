@@ -17,6 +17,8 @@ _OUTCOMES = {
     "unverified": "The teacher is kept, since nothing could be verified",
 }
 
+STUDENT = "mm_student"
+
 
 @dataclass(frozen=True, slots=True)
 class FitHistory:
@@ -128,7 +130,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
         "metric": evaluation.metric,
         "seed": content.seed,
         "shipped": content.shipped,
-        "arms": {name: _arm(result) for name, result in evaluation.arms.items()},
+        "arms": _arms(content),
         "pseudo_labels": {
             "num": content.num_pseudo_labels,
             "accuracy": None if teacher_flow is None else teacher_flow.teacher_accuracy,
@@ -166,6 +168,14 @@ def headline(content: ReportContent) -> str:
 def metric_word(metric: str) -> str:
     """Return the name of a metric for a person."""
     return {"accuracy": "accuracy", "map": "mean average precision"}.get(metric, metric)
+
+
+def _arms(content: ReportContent) -> dict[str, Any]:
+    """Return the arms as plain data; the shipped one is there as ``mm_student`` too."""
+    arms = {name: _arm(result) for name, result in content.evaluation.arms.items()}
+    if content.student is not None:
+        arms.setdefault(STUDENT, {**arms[content.shipped], "same_as": content.shipped})
+    return arms
 
 
 def _arm(result: ArmResult) -> dict[str, Any]:

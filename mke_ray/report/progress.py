@@ -62,14 +62,16 @@ class _LineProgress:
     started_s: float = field(default_factory=time.monotonic)
     first_done: int | None = None
     last_line_s: float = 0.0
+    is_finished: bool = False
 
     def __call__(self, done: int, total: int, text: object = "", *_: object) -> None:
         """Report that some of the total is done."""
         now_s = time.monotonic()
         self.first_done = done if self.first_done is None else self.first_done
         is_due = now_s - self.last_line_s >= SECONDS_BETWEEN_LINES
-        if not (is_due or done >= total) or not total:
+        if not total or self.is_finished or not (is_due or done >= total):
             return
+        self.is_finished = done >= total
         self.last_line_s = now_s
         rate = (done - self.first_done) / max(now_s - self.started_s, 1e-9)
         eta = f"ETA {(total - done) / rate:,.0f} s" if rate > 0 and done < total else ""

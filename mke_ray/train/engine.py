@@ -109,11 +109,12 @@ class TorchEngine:
         self.is_sharded = False
         self.is_resizable = True
         if world_size() > 1:
+            buffers: dict[str, Any] = {_BUFFERS_KEY: False}
             self.student = nn.parallel.DistributedDataParallel(
                 self.module,
                 device_ids=[self.device] if self.device.type == "cuda" else None,
                 find_unused_parameters=find_unused_parameters,
-                **{_BUFFERS_KEY: False},
+                **buffers,
             )
         self._optimizer = build_optimizer(self.module.parameters(), optimizer)
         self._clip_norm = clip_norm

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mke_ray.errors import ConfigError
-from mke_ray.labels.index import NUM_USABLE_CODES, PRESENT_PREFIX
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.index import NUM_USABLE_CODES, PRESENT_PREFIX, Index
 from mke_ray.labels.probe import probe_part
 from mke_ray.schema import Batch
 from mke_ray.train.blocks import UnitReader
@@ -75,8 +75,10 @@ def usable_entries(
         looks_into_manifest = selection.targets == "true" or selection.part is not None
         for unit, usable_R in _usable_units(reader, selection):
             if looks_into_manifest and usable_R.any():
-                usable_R &= _known(reader, unit, selection, division=division)
-            entries.append(PlanEntry(unit, number, usable_R))
+                known_R = _known(reader, unit, selection, division=division)
+                entries.append(PlanEntry(unit, number, usable_R & known_R))
+            else:
+                entries.append(PlanEntry(unit, number, usable_R))
     return entries
 
 
@@ -215,39 +217,76 @@ class Feed:
 def _usable_units(reader: UnitReader, selection: RowSelection) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each unit of a selection and which of its rows may be used, bool [R].
 
-    A row needs a visible modality and, where pseudo-labels are wanted, a label. Columns are taken
-    a few thousand units at a time: looking up unit by unit costs ten times as much.
+    A row needs a visible modality and, where pseudo-labels are wanted, a label. The rows of a few
+    thousand units are looked at together.
     """
-    table = reader.sample_index.table
-    table = table.filter(pc.equal(table.column("split"), str(selection.split)))
-    visible = [name for name in reader.decode if name in (selection.modalities or reader.decode)]
+    table = _of_split(reader.sample_index, selection.split)
+    labels = _labels_of(reader, table, selection)
     for start in range(0, table.num_rows, _UNITS_AT_ONCE):
         part = table.slice(start, _UNITS_AT_ONCE)
-        units = part.column("unit").to_pylist()
-        usable = _flags(part, "status", below=NUM_USABLE_CODES)
-        shown = [_flags(part, PRESENT_PREFIX + name, above=0) for name in visible]
-        needed = _labelled(reader, part, units) if selection.targets == "pseudo" else []
-        for number, unit in enumerate(units):
-            is_shown_R = np.logical_or.reduce([flags[number] for flags in shown])
-            others = [flags[number] for flags in needed]
-            yield unit, np.logical_and.reduce([usable[number], is_shown_R, *others])
+        usable_N = _shown(reader, part, selection)
+        if labels is not None:
+            usable_N &= _labelled(reader, part, labels.slice(start, _UNITS_AT_ONCE))
+        ends = np.cumsum(part.column("num_rows").to_numpy())
+        for unit, usable_R in zip(
+            part.column("unit").to_pylist(), np.split(usable_N, ends[:-1]), strict=True
+        ):
+            yield unit, usable_R
 
 
-def _labelled(reader: UnitReader, part: pa.Table, units: list[str]) -> list[list[np.ndarray]]:
-    """Return, for some units, what must hold of a row that has a pseudo-label."""
-    if reader.label_index is None:
-        return []
-    labels = reader.label_index.select(units).table
-    needed = [_flags(labels, "status", below=NUM_USABLE_CODES)]
+def _of_split(index: Index, split: str) -> pa.Table:
+    """Return the entries of a split, sorted by unit."""
+    return index.table.filter(pc.field("split") == str(split))
+
+
+def _labels_of(reader: UnitReader, samples: pa.Table, selection: RowSelection) -> pa.Table | None:
+    """Return the entries of the label store for some units of the sample store, in their order."""
+    if reader.label_index is None or selection.targets != "pseudo":
+        return None
+    labels = _of_split(reader.label_index, selection.split)
+    if labels.column("unit").equals(samples.column("unit")):
+        return labels
+    return reader.label_index.select(samples.column("unit").to_pylist()).table
+
+
+def _shown(reader: UnitReader, samples: pa.Table, selection: RowSelection) -> np.ndarray:
+    """Return which rows of some units can be read and have a visible modality, bool [N]."""
+    shown_N = np.zeros(int(np.sum(samples.column("num_rows").to_numpy())), dtype=bool)
+    for name in reader.decode:
+        if not selection.modalities or name in selection.modalities:
+            shown_N |= _codes(samples, PRESENT_PREFIX + name) == 1
+    return shown_N & (_codes(samples, "status") < NUM_USABLE_CODES)
+
+
+def _labelled(reader: UnitReader, samples: pa.Table, labels: pa.Table) -> np.ndarray:
+    """Return which rows of some units have a pseudo-label, bool [N].
+
+    Raises:
+        StoreError: The two stores have units of other sizes.
+    """
+    if not labels.column("num_rows").equals(samples.column("num_rows")):
+        raise StoreError(
+            f"units of {reader.samples.root.uri} have other numbers of rows than in the label "
+            "store; labels were written for another manifest, write them again"
+        )
+    labelled_N = _codes(labels, "status") < NUM_USABLE_CODES
     if reader.teacher_modality is not None:
-        needed.append(_flags(part, PRESENT_PREFIX + reader.teacher_modality, above=0))
-    return needed
+        labelled_N &= _codes(samples, PRESENT_PREFIX + reader.teacher_modality) == 1
+    return labelled_N
 
 
-def _flags(table: pa.Table, column: str, *, above: int = -1, below: int = 256) -> list[np.ndarray]:
-    """Return, per unit, whether the byte of each row lies between two bounds, bool [R]."""
-    codes = (np.frombuffer(one, np.uint8) for one in table.column(column).to_pylist())
-    return [(code_R > above) & (code_R < below) for code_R in codes]
+def _codes(table: pa.Table, column: str) -> np.ndarray:
+    """Return the byte of each row of some units, one unit after the other, uint8 [N].
+
+    Raises:
+        StoreError: The store has no such column, so it was made without that modality.
+    """
+    if column not in table.column_names:
+        raise StoreError(
+            f"the sample store knows nothing of {column.removeprefix(PRESENT_PREFIX)!r}; it has "
+            f"{table.column_names}"
+        )
+    return np.frombuffer(b"".join(table.column(column).to_pylist()), np.uint8)
 
 
 def _known(

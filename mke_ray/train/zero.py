@@ -116,6 +116,8 @@ class DeepSpeedEngine:
         """Let go of memory and hooks, so that the next fit starts clean."""
         self._engine.destroy()
         del self._engine, self.student, self.module
+        if self.is_sharded:
+            _forget_modules()
         gc.collect()
 
 
@@ -208,3 +210,10 @@ def import_deepspeed(*, is_cpu: bool, verbose: bool) -> Any:
         # gloo is used, but initialize would compile this operator for two minutes.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+def _forget_modules() -> None:
+    """Empty a list of DeepSpeed's that would keep the network of every ZeRO 3 fit in memory."""
+    from deepspeed.runtime.zero import parameter_offload  # noqa: PLC0415 - see import_deepspeed
+
+    parameter_offload.FWD_MODULE_STACK.clear()

@@ -5,19 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composed import composed
 
-from mke_ray.config import JobConfig, build, check_targets, jobs_from, register_schema
+from mke_ray.config import JobConfig, build, check_targets
 from mke_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-
-
-def composed(*overrides: str) -> list[JobConfig]:
-    register_schema()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return jobs_from(compose("config", overrides=list(overrides)))
 
 
 def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -15,6 +15,7 @@ def test_a_log_file_gets_few_lines_and_always_the_last(caplog) -> None:
     ):
         for done in range(101):
             report(done, 100)
+        report(100, 100)
     lines = [record.getMessage() for record in caplog.records]
     assert 1 <= len(lines) <= 3
     assert lines[-1].startswith("label: 100%, 100 of 100 samples")

@@ -1,0 +1,16 @@
+"""Real configurations for tests, composed as the command line would."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from mke_ray.config import JobConfig, jobs_from, register_schema
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def composed(*overrides: str) -> list[JobConfig]:
+    """Return the jobs that some overrides stand for."""
+    register_schema()
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return jobs_from(compose("config", overrides=list(overrides)))

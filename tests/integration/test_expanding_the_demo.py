@@ -1,0 +1,101 @@
+"""The main job on real encoded videos with a real Ray, DeepSpeed and MLflow."""
+
+import json
+from pathlib import Path
+
+import pytest
+from composed import composed
+
+from mke_ray.config import JobConfig
+from mke_ray.data.manifest import Manifest
+from mke_ray.expansion.whole import run_stages
+from mke_ray.labels.store import UnitStore
+from mke_ray.labels.verify import verify
+from mke_ray.storage import Root, open_root
+
+NUM_CLIPS = 40 + 64 + 40 + 60 + 4
+
+
+def tiny_job(root: str, *overrides: str) -> JobConfig:
+    (job,) = composed("experiment=tiny", f"root={root}", *overrides)
+    return job
+
+
+@pytest.fixture(scope="module")
+def finished(ray_session, tmp_path_factory: pytest.TempPathFactory) -> JobConfig:
+    job = tiny_job(str(tmp_path_factory.mktemp("demo")))
+    run_stages(job)
+    return job
+
+
+def store_below(root: Root, kind: str) -> UnitStore:
+    (name,) = {one.split("/")[1] for one in root.names(kind)}
+    return UnitStore.open(root.child(kind, name))
+
+
+def test_every_file_has_a_status_and_the_broken_ones_are_listed(finished: JobConfig) -> None:
+    metrics = json.loads(Path(finished.root, "report", "metrics.json").read_text())
+    counts = metrics["counts"]
+    assert counts["samples"] == NUM_CLIPS
+    assert counts["ok"] + counts["partial"] + counts["bad"] + counts["retry"] == NUM_CLIPS
+    assert counts["partial"] + counts["bad"] == 4
+    page = Path(finished.root, "report", "index.html").read_text()
+    for reason in counts["reasons"]:
+        assert reason in page
+
+
+@pytest.mark.parametrize("kind", ["samples", "labels"])
+def test_every_row_of_the_manifest_is_stored_exactly_once(finished: JobConfig, kind: str) -> None:
+    root = open_root(finished.root)
+    report = verify(store_below(root, kind), Manifest.open(root.child("manifest")))
+    assert report.ok, report.problems
+    assert report.num_rows == NUM_CLIPS
+
+
+def test_all_arms_are_compared_on_the_whole_test_split(finished: JobConfig) -> None:
+    metrics = json.loads(Path(finished.root, "report", "metrics.json").read_text())
+    assert {"teacher", "noisy_student", "mm_student_no_reg", "mke", "mm_labelled_only"} <= set(
+        metrics["arms"]
+    )
+    assert {arm["num_test"] for arm in metrics["arms"].values()} == {60}
+
+
+def test_mlflow_has_a_finished_run_with_its_curves_and_the_page(finished: JobConfig) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{finished.root}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert "test/mke" in parent.data.metrics
+    assert len(runs) == 5
+    assert any(one.path.endswith("index.html") for one in client.list_artifacts(parent.info.run_id))
+    child = next(run for run in runs if run.data.tags.get("mlflow.runName", "").startswith("mke"))
+    assert len(client.get_metric_history(child.info.run_id, "loss")) >= 1
+
+
+def test_a_finished_run_started_again_computes_nothing(finished: JobConfig) -> None:
+    root = Path(finished.root)
+    kept = ("samples", "labels", "fits", "predictions", "gate", "report", "source", "manifest")
+
+    def times() -> dict[Path, int]:
+        paths = [path for name in kept for path in (root / name).rglob("*") if path.is_file()]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    before = times()
+    run_stages(finished)
+    assert times() == before
+
+
+def test_the_same_run_works_in_a_bucket(ray_session, s3_server) -> None:
+    uri = s3_server.uri("expanded")
+    job = tiny_job(uri, "arms=[mke]", "tracking=off")
+    metrics = run_stages(job)
+    root = open_root(uri)
+    assert metrics["counts"]["samples"] == NUM_CLIPS
+    assert json.loads(root.read("report/metrics.json"))["arms"]["mke"]["num_test"] == 60
+    assert root.exists("report/index.html")
+    assert verify(store_below(root, "labels"), Manifest.open(root.child("manifest"))).ok
+    assert len(list(root.names("source/clips"))) == NUM_CLIPS

@@ -1,0 +1,115 @@
+"""All stages in order on the TwoMoon set, small and in this process."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from composed import composed
+
+from mke_ray.config import JobConfig
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.expansion import evaluate, expand, label, train
+from mke_ray.expansion.whole import run_stages
+
+OVERRIDES = (
+    "experiment=two_moon",
+    "scaling.launch=local",
+    "tracking=off",
+    "model_seeds=[0]",
+    "fit.num_steps=20",
+    "teacher.fit.num_steps=20",
+    "arms=[um_student,mke]",
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobConfig:
+    (composed_job,) = composed(*OVERRIDES, f"root={tmp_path / 'run'}")
+    return composed_job
+
+
+def files_below(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and "lease" not in path.parts
+    }
+
+
+def test_a_run_leaves_the_numbers_of_the_design_and_its_figure(job: JobConfig) -> None:
+    run_stages(job)
+    report = Path(job.root) / "report"
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert {"teacher", "um_student", "mke", "mm_student"} == set(metrics["arms"])
+    assert metrics["arms"]["teacher"]["num_test"] == 200
+    assert metrics["arms"]["mm_student"]["value"] == metrics["arms"]["mke"]["value"]
+    assert metrics["pseudo_labels"]["num"] == 270
+    assert metrics["gate"]["verdict"] == "unverified"
+    assert metrics["counts"]["samples"] == metrics["counts"]["ok"] == 500
+    assert set(metrics["seconds"]) >= {"label", "train", "total"}
+    assert (report / "figures" / "boundaries.png").stat().st_size > 10_000
+    assert not (Path(job.root) / "student").exists()
+
+
+def test_a_finished_run_started_again_changes_no_file(job: JobConfig) -> None:
+    first = run_stages(job)
+    before = files_below(Path(job.root))
+    assert run_stages(job) == first
+    assert files_below(Path(job.root)) == before
+
+
+def test_another_teacher_rewrites_no_sample_and_no_other_label(job: JobConfig) -> None:
+    run_stages(job)
+    root = Path(job.root)
+    samples, labels = files_below(root / "samples"), files_below(root / "labels")
+    run_stages(replace(job, teacher=replace(job.teacher, seed=99)))
+    assert files_below(root / "samples") == samples
+    assert labels.items() < files_below(root / "labels").items()
+
+
+def test_a_stage_whose_forerunner_is_missing_says_which_job_to_run(job: JobConfig) -> None:
+    with pytest.raises(StoreError, match=r"jobs/teach\.py"):
+        label([job])
+    with pytest.raises(StoreError, match=r"jobs/teach\.py"):
+        train([job])
+    with pytest.raises(StoreError, match=r"jobs/teach\.py"):
+        evaluate([job])
+
+
+def test_a_rehearsal_writes_nothing(job: JobConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    expand([replace(job, dry_run=True)])
+    said = capsys.readouterr().out
+    assert "one step, loss" in said
+    assert not Path(job.root).exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("teacher.modality=sound", "teacher.modality: 'sound'"),
+        ("arms=[mm_labelled_only]", "mm_labelled_only"),
+        ("arms=[best]", "best"),
+        ("objective._target_=mke_ray.objectives.Best", "Best"),
+        ("student.encoders.a.type=magic", "magic"),
+        ("fusion.type=glue", "glue"),
+        ("scaling.launch=rocket", "scaling.launch='rocket'"),
+        ("labelling.runner=snail", "labelling.runner='snail'"),
+        ("fit.optimizer.type=guess", "guess"),
+        ("engine=zero1", "engine.type=deepspeed needs scaling.launch=trainer"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused_with_its_key(
+    override: str, said: str, tmp_path: Path
+) -> None:
+    (wrong,) = composed(*OVERRIDES, f"root={tmp_path / 'run'}", override)
+    with pytest.raises(ConfigError) as refused:
+        run_stages(wrong)
+    assert said in str(refused.value)
+
+
+def test_a_second_driver_is_told_who_works_on_the_root(job: JobConfig) -> None:
+    from mke_ray.expansion.run import open_run
+
+    with open_run(job), pytest.raises(StoreError, match="pid"):
+        run_stages(job)
