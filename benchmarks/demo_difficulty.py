@@ -78,18 +78,17 @@ def main() -> None:
                 root = f"{options.root or temporary}/{seed}-{dependence}"
                 splits = read_demo(root, seed, dependence)
             print(f"{dependence:10.1f}  {seed:4d}  ", end="", flush=True)
-            for split, recipe in arms(splits):
+            for split, recipe in arms():
                 print(f"  {accuracy(split, recipe, splits, seed):5.1f}", end="", flush=True)
             print(flush=True)
 
 
-def arms(splits: dict[str, Split]) -> list[tuple[str, Recipe]]:
+def arms() -> list[tuple[str, Recipe]]:
     """Return the split and recipe of the teacher, each modality alone, and both."""
     teacher = load("teacher/demo.yaml")
     fit = load("experiment/demo.yaml")["fit"]
-    batch_size = fit["global_batch"]
-    per_epoch = math.ceil(splits["unlabeled"].num_samples / batch_size)
-    steps, decay = fit["num_epochs"] * per_epoch, fit["optimizer"]["weight_decay"]
+    batch_size, decay = fit["global_batch"], fit["optimizer"]["weight_decay"]
+    steps = fit["num_steps"]
     labelled = Recipe(
         ("video",),
         num_steps=teacher["fit"]["num_steps"],

@@ -49,7 +49,7 @@ class DemoSource:
 
     root: str
     data_seed: int = 0
-    num_labelled: int = 200
+    num_labelled: int = 150
     num_unlabeled: int = 1200
     num_probe: int = 200
     num_test: int = 500

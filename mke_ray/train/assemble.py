@@ -20,10 +20,11 @@ from mke_ray.storage import Root
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.blocks import TargetSpec, UnitReader
 from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
-from mke_ray.train.feed import Feed, ProbeDivision, usable_entries
+from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec, FitStore, RowSelection
 from mke_ray.train.loop import FitParts
 from mke_ray.train.plan import RowPlan
+from mke_ray.train.usable import ProbeDivision, usable_entries
 from mke_ray.train.validation import Validation
 from mke_ray.train.zero import DeepSpeedEngine
 

@@ -55,11 +55,8 @@ class DeepSpeedEngine:
         self.device = device or torch.device("cpu")
         deepspeed = import_deepspeed(is_cpu=self.device.type == "cpu", verbose=verbose)
         full = deepspeed_config(config, micro_batch=micro_batch, clip_norm=clip_norm)
-        self._engine = deepspeed.initialize(
-            model=module.to(self.device),
-            optimizer=build_optimizer(module.parameters(), optimizer),
-            config=full,
-        )[0]
+        self._optimizer = build_optimizer(module.to(self.device).parameters(), optimizer)
+        self._engine = deepspeed.initialize(model=module, optimizer=self._optimizer, config=full)[0]
         self._deepspeed = deepspeed
         self.student = self._engine
         self.module = self._engine.module
@@ -114,10 +111,18 @@ class DeepSpeedEngine:
 
     def close(self) -> None:
         """Let go of memory and hooks, so that the next fit starts clean."""
+        optimizer = self._engine.optimizer
         self._engine.destroy()
-        del self._engine, self.student, self.module
         if self.is_sharded:
-            _forget_modules()
+            # ZeRO 3 leaves the network in a list of DeepSpeed's and hooks in cycles that are
+            # never collected: without this, every fit of a run would stay in memory.
+            self._deepspeed.runtime.zero.parameter_offload.FWD_MODULE_STACK.clear()
+            for parameter in self.module.parameters():
+                vars(parameter).clear()
+            vars(optimizer).clear()
+            self._optimizer.state.clear()
+            self._optimizer.param_groups.clear()
+        del self._engine, self.student, self.module
         gc.collect()
 
 
@@ -210,10 +215,3 @@ def import_deepspeed(*, is_cpu: bool, verbose: bool) -> Any:
         # gloo is used, but initialize would compile this operator for two minutes.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def _forget_modules() -> None:
-    """Empty a list of DeepSpeed's that would keep the network of every ZeRO 3 fit in memory."""
-    from deepspeed.runtime.zero import parameter_offload  # noqa: PLC0415 - see import_deepspeed
-
-    parameter_offload.FWD_MODULE_STACK.clear()

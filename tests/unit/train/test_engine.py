@@ -115,7 +115,7 @@ def test_an_optimizer_that_does_not_exist_is_refused_by_key(spec, key):
 
 @pytest.mark.parametrize("spec", [{"type": "linear"}, {"warmup": 3}])
 def test_a_schedule_that_does_not_exist_is_refused(spec):
-    with pytest.raises(ConfigError, match="fit.schedule"):
+    with pytest.raises(ConfigError, match=r"fit\.schedule"):
         check_schedule(spec)
 
 

@@ -25,9 +25,10 @@ from mke_ray.schema import LABELS_SCHEMA, LabelKind, LabelSpace, Status
 from mke_ray.storage import open_root
 from mke_ray.train.assemble import open_reader
 from mke_ray.train.blocks import TargetSpec
-from mke_ray.train.feed import Feed, ProbeDivision, usable_entries
+from mke_ray.train.feed import Feed
 from mke_ray.train.fits import RowSelection
 from mke_ray.train.plan import RowPlan
+from mke_ray.train.usable import ProbeDivision, usable_entries
 
 COUNTS = {"labelled": 20, "unlabeled": 90, "probe": 30, "test": 9}
 PSEUDO = (RowSelection("unlabeled", "pseudo"),)
@@ -183,6 +184,16 @@ def test_rows_without_a_visible_modality_are_left_out(run):
     assert feed.plan.num_rows == len(wanted)
 
 
+def test_rows_without_the_teachers_modality_have_no_pseudo_label(run):
+    root, rows = run
+    reader = open_reader(fit_spec(), root, cache_bytes=1)
+    reader.teacher_modality = "b"
+    usable = sum(e.usable.sum() for e in usable_entries(reader, PSEUDO, ProbeDivision()))
+    assert usable == sum(
+        r.split == "unlabeled" and status_of(r) == Status.OK for r in rows.values()
+    )
+
+
 def test_the_whole_set_in_one_batch_is_gathered_once_and_only_its_epoch_changes(run):
     root, _ = run
     items = list(make_feed(root, global_batch=0).batches(3, 6))
@@ -194,9 +205,9 @@ def test_the_whole_set_in_one_batch_is_gathered_once_and_only_its_epoch_changes(
 def test_memory_for_units_stays_within_bounds(run):
     root, _ = run
     feed = make_feed(root, cache_bytes=1500)
-    held = []
-    for _item in feed.batches(0, 12):
-        reader = feed._reader
+    reader, held = feed._reader, []
+    for cursor in range(12):
+        feed.item(cursor)
         held.append(sum(block.num_bytes for block in reader._blocks.values()))
         assert held[-1] == reader._held_bytes
     assert 0 < max(held) <= 1500
