@@ -3,9 +3,9 @@
 # B samples of a unit, N samples of a part, C classes.
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,7 @@ class EvaluationPlan:
         temperature: Divides logits for confidences; the metrics do not depend on it.
         probe_seed: Seed of the division of the probe.
         select_fraction: Share of the probe's groups that is the select part.
+        trained_on_select: Arms that learned from the select part, so that it says nothing of them.
     """
 
     manifest: Manifest
@@ -57,6 +58,7 @@ class EvaluationPlan:
     temperature: float = 1.0
     probe_seed: int = 0
     select_fraction: float = 0.5
+    trained_on_select: Collection[str] = ()
 
     def by_arm(self) -> dict[str, dict[int, str]]:
         """Return ``{arm: {seed: column}}``, the teacher first."""
@@ -126,9 +128,13 @@ class _Tally:
         columns = [column for seeds in arms.values() for column in seeds.values()]
         flows = {arm: self._mean_flow(arm, seeds) for arm, seeds in arms.items()}
         some_flow = next(iter(self.flows.values()), Flow())
+        measured = measure_arms(arms, test=test, select=self.parts[SELECT], flows=flows)
         return Evaluation(
             metric="map" if plan.manifest.label_space.kind is LabelKind.MULTI else "accuracy",
-            arms=measure_arms(arms, test=test, select=self.parts[SELECT], flows=flows),
+            arms={
+                arm: replace(one, select=None) if arm in plan.trained_on_select else one
+                for arm, one in measured.items()
+            },
             columns={arm: tuple(seeds.values()) for arm, seeds in arms.items()},
             teacher_flow=some_flow if some_flow.num else None,
             test=test.to_scores(columns),

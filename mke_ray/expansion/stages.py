@@ -26,7 +26,7 @@ from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
-from mke_ray.train.arms import STUDENT_ARM
+from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
 
@@ -192,6 +192,7 @@ def evaluate_stage(
         predictions=predictions,
         columns=columns,
         shipped=STUDENT_ARM,
+        trained_on_select=TRAINED_ON_SELECT,
         select_fraction=run.job.gate.select_fraction,
     )
     return compared, evaluate(compared)

@@ -9,6 +9,7 @@ from mke_ray.schema import Split
 from mke_ray.train.fits import FitSpec, RowSelection
 
 STUDENT_ARM = "mke"
+TRAINED_ON_SELECT = frozenset({"mm_labelled_only"})
 DEFAULT_ARMS = ("noisy_student", "mm_student_no_reg", "mke", "mm_labelled_only")
 PLAIN_OBJECTIVE: Mapping[str, Any] = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 0.0}
 
@@ -85,6 +86,9 @@ class ArmSettings:
             rows=self._rows(arm),
             labels=self.template.labels if arm.rows == "pseudo" else None,
             views=self._unimodal_views() if arm.is_unimodal else self.template.views,
+            validate_every_steps=(
+                0 if name in TRAINED_ON_SELECT else self.template.validate_every_steps
+            ),
         )
 
     def _objective(self, arm: Arm) -> Mapping[str, Any]:

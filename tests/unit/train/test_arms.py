@@ -25,6 +25,7 @@ def settings(num_probe: int = 10) -> ArmSettings:
         optimizer={"type": "sgd", "lr": 0.1},
         views={"video": {"_target_": "v"}, "audio": {"_target_": "a"}},
         num_steps=3,
+        validate_every_steps=5,
     )
     return ArmSettings(
         template=template,
@@ -52,6 +53,12 @@ def test_the_labelled_split_is_shown_in_the_modality_of_the_teacher_alone() -> N
     (labelled,) = [row for row in fit.rows if row.split == "labelled"]
     assert labelled.modalities == ("video",)
     assert fit.labels is None
+
+
+def test_an_arm_is_not_validated_on_what_it_learned_from() -> None:
+    for fit in settings().fits(tuple(ARMS), [0]):
+        learns_select = any(row.part == "select" for row in fit.rows)
+        assert (fit.validate_every_steps == 0) == learns_select
 
 
 def test_unimodal_arms_read_one_modality_with_their_own_head() -> None:
