@@ -30,6 +30,7 @@ from mke_ray.report import (
     decision_boundaries,
     sample_cards,
 )
+from mke_ray.report.style import arm_title
 from mke_ray.schema import FeatureSpec, Split, fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM
@@ -201,7 +202,7 @@ def _boundaries(run: Run, outcome: Outcome) -> list[Picture]:
     points_N2, labels_N = _test_points(run, outcome)
     fits = {"Teacher": outcome.teacher.fit}
     for fit in outcome.fits:
-        fits.setdefault(fit.arm.replace("_", " "), fit.fingerprint())
+        fits.setdefault(arm_title(fit.arm), fit.fingerprint())
     predictors = {
         title: _Predictor(load_student(run.root.child("fits", fit)).student, tuple(run.decode))
         for title, fit in fits.items()
