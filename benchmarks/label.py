@@ -1,7 +1,6 @@
 """What the stores cost: the labelling pass against a plain loop that keeps nothing.
 
-    OMP_NUM_THREADS=1 python benchmarks/label.py --clips 200 --repetitions 3
-    OMP_NUM_THREADS=1 python benchmarks/label.py --clips 800 --ray
+    OMP_NUM_THREADS=1 python benchmarks/label.py --clips 200 --repetitions 3 --ray
 
 The plain loop fetches, decodes and encodes the same clips and gives the same teacher the frames
 that it decoded; the pass stores what it encoded and gives the teacher what is stored. A ratio is
@@ -39,7 +38,7 @@ from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import StudentTeacher
 from mke_ray.models.weights import save_student
-from mke_ray.schema import decode_spec_from_dict
+from mke_ray.schema import Split, decode_spec_from_dict
 from mke_ray.session import Session
 from mke_ray.storage import open_root
 
@@ -50,21 +49,13 @@ NUM_WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Clips, their units and a teacher on disk; every pass writes to a folder of its own."""
+    """Clips, their units, a teacher, and a folder in which every pass gets stores of its own."""
 
     folder: Path
+    source: str
+    teacher: str
     manifest: Manifest
     refs: list[UnitRef]
-
-    @property
-    def teacher(self) -> str:
-        """Folder of the teacher."""
-        return str(self.folder / "teacher")
-
-    @property
-    def source(self) -> str:
-        """Folder of the clips."""
-        return str(self.folder / "source")
 
     def paths(self, ref: UnitRef) -> list[str]:
         """Return the files of a unit's clips."""
@@ -89,16 +80,19 @@ def main() -> None:
 
 def make_bench(folder: Path, num_clips: int) -> Bench:
     """Make the clips, their manifest and a teacher that was never trained."""
-    counts = {"num_labelled": 1, "num_unlabeled": num_clips, "num_probe": 1, "num_test": 1}
-    source = DemoSource(str(folder / "source"), **counts, num_broken=0)
+    counts: dict[str, Any] = {"num_unlabeled": num_clips, "num_broken": 0}
+    counts |= dict.fromkeys(("num_labelled", "num_probe", "num_test"), 1)
+    source = DemoSource(str(folder / "source"), **counts)
     source.prepare()
     manifest = write_manifest(open_root(str(folder / "manifest")), source, unit_size=UNIT_SIZE)
     encoders = {"video": load("student/demo.yaml")["encoders"]["video"]}
     spec = {"encoders": encoders, "fusion": {"type": "concat"}, "head_hidden": [], "dropout": 0.0}
     torch.manual_seed(0)
-    teacher = build_student(spec, source.label_space.num_classes).eval()
-    save_student(folder / "teacher", teacher, spec=spec, label_space=source.label_space)
-    return Bench(folder, manifest, list(manifest.unit_refs(["unlabeled"])))
+    student = build_student(spec, source.label_space.num_classes).eval()
+    teacher = str(folder / "teacher")
+    save_student(teacher, student, spec=spec, label_space=source.label_space)
+    refs = list(manifest.unit_refs([Split.UNLABELED]))
+    return Bench(folder, source.root, teacher, manifest, refs)
 
 
 def compare_alone(bench: Bench, repetitions: int) -> None:
@@ -151,7 +145,7 @@ def new_plan(bench: Bench) -> LabelPlan:
 
 def plain_loop(bench: Bench, refs: Sequence[UnitRef]) -> None:
     """Fetch, decode, encode and label unit by unit, and keep nothing."""
-    teacher_at.cache_clear()
+    teacher_at.cache_clear()  # the pass loads its teacher too
     for ref in refs:
         plain_unit(bench.teacher, bench.paths(ref))
 

@@ -135,7 +135,7 @@ def bare_loop(spec: FitSpec, parts: FitParts) -> Measured:
 
 
 def store_samples(root: Root, num_clips: int) -> dict[str, Any]:
-    """Make clips, store them with labels of an untrained teacher, and return what all fits share."""
+    """Store clips with the labels of an untrained teacher, and return what all fits share."""
     counts = {"num_labelled": 1, "num_unlabeled": num_clips, "num_probe": 1, "num_test": 1}
     source = {"root": root.path("source"), **counts, "num_broken": 0}
     demo = DemoSource(**source)

@@ -3,16 +3,17 @@
 import copy
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +21,9 @@ from mke_ray.errors import ConfigError, MkeRayError
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
+HIDDEN = "***"
+_SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
+_PASSWORD = re.compile(r"//[^/@\s]*@")
 _UNHELPFUL = ("object_type", "reference_type", "Config search path", "provider=", "To append")
 
 _Built = TypeVar("_Built")
@@ -231,7 +235,6 @@ class JobConfig:
     data_seeds: int | None = None
     dry_run: bool = False
     verbose: bool = False
-    metric: str = "accuracy"
     allow_targets: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     decode: dict[str, Any] = field(default_factory=dict)
@@ -271,6 +274,7 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     target = spec.get("_target_")
     if not isinstance(target, str):
         raise ConfigError(f"_target_ is missing in {dict(spec)}; name a class as package.Class")
+    _check_home(target)
     try:
         built = instantiate(dict(spec), _convert_="all", _partial_=True)(**extra)
     except HydraException as error:
@@ -283,6 +287,18 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     if expect is not None and not isinstance(built, expect):
         raise ConfigError(f"_target_={target} is not a {expect.__name__}")
     return built
+
+
+def _check_home(target: str) -> None:
+    """Refuse what a trusted package merely imported from elsewhere."""
+    if not target.startswith(TRUSTED_PREFIXES):
+        return  # trusted by name, or refused when the job was composed
+    try:
+        home = get_object(target).__module__
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ConfigError(f"_target_={target}: {_one_line(error)}") from error
+    if not f"{home}.".startswith(TRUSTED_PREFIXES):
+        raise ConfigError(f"_target_={target} is {home}, which is outside the trusted packages")
 
 
 def find_class(target: str) -> type:
@@ -322,8 +338,13 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
 
     Each draw has its own ``data_seed`` (0 to N - 1) and its own folder below ``root``.
     """
+    cfg = copy.deepcopy(cfg)
+    if "://" not in cfg.root:  # workers have another working folder
+        cfg.root = os.path.abspath(os.path.expanduser(cfg.root))
     if cfg.data_seeds is None:
         return [job_from(cfg)]
+    if cfg.data_seeds < 1:
+        raise ConfigError(f"data_seeds={cfg.data_seeds}; give the number of draws, at least 1")
     drawn = []
     for data_seed in range(cfg.data_seeds):
         one = copy.deepcopy(cfg)
@@ -346,9 +367,18 @@ def job_from(cfg: DictConfig) -> JobConfig:
     return job
 
 
+def shown(job: JobConfig) -> dict[str, Any]:
+    """Return the configuration of a job as it may be shown and stored: without secrets.
+
+    Values below keys that may hold credentials (options of file systems, environment variables)
+    and passwords in URIs are hidden.
+    """
+    return _without_secrets(asdict(job))
+
+
 def to_yaml(job: JobConfig) -> str:
-    """Return the resolved configuration of a job as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.structured(job), resolve=True)
+    """Return the resolved configuration of a job as YAML, without secrets."""
+    return OmegaConf.to_yaml(OmegaConf.create(shown(job)))
 
 
 def run_job(stages: Callable[[list[JobConfig]], None], job_file: str) -> None:
@@ -389,6 +419,22 @@ def register_schema() -> None:
 def overrides() -> list[str]:
     """Return the command-line overrides of the running job."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
+    """Return plain data with every value hidden that may be a secret."""
+    if isinstance(node, Mapping):
+        return {
+            name: _without_secrets(
+                child, is_secret=is_secret or str(name).endswith(_SECRET_ENDINGS)
+            )
+            for name, child in node.items()
+        }
+    if isinstance(node, list | tuple):
+        return [_without_secrets(child, is_secret=is_secret) for child in node]
+    if isinstance(node, str):
+        return HIDDEN if is_secret else _PASSWORD.sub(f"//{HIDDEN}@", node)
+    return HIDDEN if is_secret and node is not None else node
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -147,7 +147,8 @@ def decide(
         decision = judge(scores, rules, openings=openings)
         record = {"student": student, "time_s": time.time(), "decision": decision.to_dict()}
         folder.create(name, json.dumps(record, indent=1).encode())
-    return GateDecision.from_dict(json.loads(folder.read(name))["decision"])
+    kept = GateDecision.from_dict(json.loads(folder.read(name))["decision"])
+    return _with_rival(kept, scores)
 
 
 def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDecision:
@@ -187,6 +188,17 @@ def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDec
         num_more_samples=more,
         beaten_by_labelled_only=beaten,
     )
+
+
+def _with_rival(decision: GateDecision, scores: GateScores) -> GateDecision:
+    """Return a recorded decision that says so where the labels alone do better by now."""
+    if decision.beaten_by_labelled_only or scores.labelled_only_N is None:
+        return decision
+    rival = float(np.mean(scores.labelled_only_N))
+    if rival <= float(np.mean(scores.student_N)):
+        return decision
+    reason = f"{decision.reason} {_rival_sentence(rival)}"
+    return replace(decision, reason=reason, beaten_by_labelled_only=True)
 
 
 def _verdict(gain: float, bound: float) -> Verdict:

@@ -99,6 +99,20 @@ class DemoSource:
         )
         root.write(TABLE, _table(plans))
 
+    def preview(self, scratch: str) -> "DemoSource":
+        """Return the same demo with a few clips in a scratch folder, for a rehearsal."""
+        few = {name: min(number, 2) for name, number in self._counts().items()}
+        source = DemoSource(
+            root=scratch,
+            data_seed=self.data_seed,
+            **{f"num_{split}": number for split, number in few.items()},
+            num_broken=0,
+            dependence=self.dependence,
+            num_processes=1,
+        )
+        source.prepare()
+        return source
+
     def rows(self) -> Iterator[SourceRow]:
         """Yield the rows of the table."""
         return self._videos.rows()

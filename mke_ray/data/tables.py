@@ -1,5 +1,6 @@
 """Sources of feature rows: tables of columns, and the TwoMoon set of the paper."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mke_ray.data.sources import Decoded, Reader, SourceRow
 from mke_ray.errors import ConfigError, MediaError
-from mke_ray.schema import DecodeSpec, FeatureSpec, LabelSpace, ManifestRow
+from mke_ray.schema import DecodeSpec, FeatureSpec, LabelSpace, ManifestRow, Split
 from mke_ray.storage import Root, open_root
 
 _TWO_MOON_FILE = "two_moon.parquet"
@@ -62,6 +63,7 @@ class TableSource:
             "modalities": {name: list(columns) for name, columns in self._modalities.items()},
             "label_space": self.label_space.to_dict(),
             "columns": [self._label, self._split, self._group],
+            "digest": self._digest(),
         }
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
@@ -89,11 +91,24 @@ class TableSource:
         """Return what reads the features of a row."""
         return TableReader(root=self._root, modalities=self._modalities, spec=spec)
 
+    def _digest(self) -> str:
+        """Return a digest of the table's content."""
+        try:
+            content = self._root.read(self._table)
+        except FileNotFoundError:
+            raise _missing_table(self._root, self._table) from None
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
     def _row(self, number: int, line: Mapping[str, Any]) -> SourceRow:
         """Return the manifest's view of one line."""
         value = line[self._label]
         labels = None if value is None else (self._index(value),)
         group = str(line[self._group]) if self._group else f"row-{number}"
+        if line[self._split] not in list(Split):
+            raise ConfigError(
+                f"row {number} of {self._table} has {self._split}={line[self._split]!r}; "
+                f"choose one of {[str(split) for split in Split]}"
+            )
         return SourceRow(
             key=f"{self._table}#{number}",
             size=-1,
@@ -253,9 +268,16 @@ def _read_table(root: Root, name: str) -> pa.Table:
     try:
         return pq.read_table(io.BytesIO(root.read(name)))
     except FileNotFoundError:
-        raise ConfigError(
-            f"source.table={name} is not in source.root={root.uri}; give the folder of the table"
-        ) from None
+        raise _missing_table(root, name) from None
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"source.table={name} is not a Parquet file: {error}") from error
+
+
+def _missing_table(root: Root, name: str) -> ConfigError:
+    """Return the error for a table that is not there."""
+    return ConfigError(
+        f"source.table={name} is not in source.root={root.uri}; give the folder of the table"
+    )
 
 
 @lru_cache(maxsize=32)

@@ -21,7 +21,7 @@ from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.gate import GateDecision
 from mke_ray.labels.verify import unreadable_samples
 from mke_ray.models.student import Student
-from mke_ray.models.weights import load_student, save_student
+from mke_ray.models.weights import SPEC_NAME, load_student, save_student
 from mke_ray.report import (
     FitHistory,
     Picture,
@@ -127,9 +127,10 @@ def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | N
     Returns:
         Where it is, None if the teacher is kept.
     """
-    if not outcome.decision.promoted:
-        return None
     folder = run.root.child("student")
+    if not outcome.decision.promoted:
+        folder.delete(SPEC_NAME)  # of an earlier student: without it nothing can be loaded
+        return None
     fit = outcome.evaluation.columns[STUDENT_ARM][0]
     loaded = load_student(run.root.child("fits", fit), classes=run.classes())
     save_student(
@@ -173,7 +174,7 @@ def _history(root: Root, fit: FitSpec) -> FitHistory:
 def _num_pseudo_labels(labels: Labels) -> int:
     """Return how many unlabeled samples have a pseudo-label."""
     index = labels.labels.index()
-    return sum(int(index.usable(unit).sum()) for unit in index.units(Split.UNLABELED))
+    return sum(int((index.status(unit) == 0).sum()) for unit in index.units(Split.UNLABELED))
 
 
 def _fingerprints(outcome: Outcome) -> dict[str, str]:
@@ -204,7 +205,10 @@ def _boundaries(run: Run, outcome: Outcome) -> list[Picture]:
     for fit in outcome.fits:
         fits.setdefault(arm_title(fit.arm), fit.fingerprint())
     predictors = {
-        title: _Predictor(load_student(run.root.child("fits", fit)).student, tuple(run.decode))
+        title: _Predictor(
+            load_student(run.root.child("fits", fit), classes=run.classes()).student,
+            tuple(run.decode),
+        )
         for title, fit in fits.items()
         if fit is not None
     }

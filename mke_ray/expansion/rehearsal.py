@@ -15,8 +15,9 @@ from mke_ray.data.sources import Decoded, Source, SourceRow
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.expansion.run import Run, check_job
+from mke_ray.expansion.stages import check_teacher
 from mke_ray.models.student import build_student
-from mke_ray.models.teachers import Teacher, check_needs
+from mke_ray.models.teachers import Teacher
 from mke_ray.objectives import Objective
 from mke_ray.schema import Batch, ManifestRow, Split, sample_id
 from mke_ray.train.engine import build_optimizer
@@ -151,7 +152,7 @@ def _try_teacher(run: Run, batch: Batch, console: Console) -> None:
         said = "will be trained on the labelled split"
     else:
         teacher: Teacher = build(run.job.teacher.network, Teacher)
-        check_needs(teacher, run.decode)
+        check_teacher(run, teacher)
         logits = teacher.predict(batch.arrays[modality])
         said = "yours"
     if tuple(logits.shape) != (batch.num_samples, num_classes):

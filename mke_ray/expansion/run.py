@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mke_ray.config import FitConfig, JobConfig, build, find_class
+from mke_ray.config import FitConfig, JobConfig, build, find_class, shown
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
@@ -15,13 +15,19 @@ from mke_ray.labels.capacity import ActorPool
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.ray_runner import RayDataRunner
-from mke_ray.models.student import build_student
+from mke_ray.models.student import Student, build_student
+from mke_ray.models.teachers import AT_LEAST
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import DecodeSpec, Split, decode_spec_from_dict
 from mke_ray.session import Session
 from mke_ray.storage import Root, open_root
 from mke_ray.tracking import Tracker, start_tracking
-from mke_ray.train.arms import PLAIN_OBJECTIVE, ArmSettings, choose_arms
+from mke_ray.train.arms import (
+    PLAIN_OBJECTIVE,
+    TRAINED_ON_SELECT,
+    ArmSettings,
+    choose_arms,
+)
 from mke_ray.train.fits import FitSpec, RowSelection
 from mke_ray.train.launch import Scaling, check_fits
 
@@ -70,7 +76,7 @@ class Run:
             self._tracker = start_tracking(
                 experiment=job.name,
                 run_name=f"seed {job.seed}, data {job.data_seed}",
-                params=asdict(job),
+                params=shown(job),
                 files=self.root,
                 local_folder=local,
                 uri=job.tracking.uri,
@@ -88,9 +94,33 @@ class Run:
         """Return the manifest, listing the source if that has not been done."""
         with stage_progress("make the source", unit="files") as progress:
             self.source.prepare(progress)
-        return write_manifest(
+        manifest = write_manifest(
             self.root.child("manifest"), self.source, unit_size=self.job.labelling.unit_size
         )
+        self._check_splits(manifest.meta["counts"])
+        return manifest
+
+    def _check_splits(self, counts: Mapping[str, int]) -> None:
+        """Refuse data that the last stages could do nothing with, before the first one starts.
+
+        Without a probe the arm that learns from it is left out of the default arms.
+
+        Raises:
+            ConfigError: A split is missing.
+        """
+        needed = [Split.UNLABELED, Split.TEST]
+        needed += [Split.LABELLED] if self.job.teacher.train else []
+        for split in needed:
+            if not counts.get(split):
+                raise ConfigError(
+                    f"source: there are no rows with split={split}; the source has "
+                    f"{dict(counts)}. Give some rows that split, in the table or by folder"
+                )
+        if not counts.get(Split.PROBE):
+            if self.job.arms == "default":
+                self.arms = tuple(arm for arm in self.arms if arm not in TRAINED_ON_SELECT)
+                logger.warning("there is no probe: the gate cannot verify the student")
+            self.arm_settings("", "", teacher=None, num_probe=0).fits(self.arms, [0])
 
     def runner(self) -> Runner:
         """Return what carries out units, connected to Ray where it needs it."""
@@ -124,7 +154,7 @@ class Run:
             samples=samples,
             labels=None,
             student=self._student({teacher.modality: teacher.network}, teacher.head_hidden),
-            objective=dict(PLAIN_OBJECTIVE),
+            objective=self._objective(PLAIN_OBJECTIVE),
             rows=(RowSelection(Split.LABELLED, targets="true", modalities=(teacher.modality,)),),
             views={teacher.modality: view} if view else {},
             seed=job.seed if teacher.seed is None else teacher.seed,
@@ -151,7 +181,7 @@ class Run:
             samples=samples,
             labels=labels,
             student=self._student(student.encoders, student.head_hidden),
-            objective=job.objective,
+            objective=self._objective(job.objective),
             rows=(RowSelection(Split.UNLABELED),),
             views=job.views,
             label_kind=job.labels.kind,
@@ -164,10 +194,17 @@ class Run:
         return ArmSettings(
             template=template,
             teacher_modality=job.teacher.modality,
-            supervised=job.supervised,
+            supervised=self._objective(job.supervised),
+            plain=self._objective(PLAIN_OBJECTIVE),
             unimodal_head_hidden=tuple(student.head_hidden if unimodal is None else unimodal),
             num_probe=num_probe,
         )
+
+    def _objective(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the specification of an objective; ours is told the kind of labels."""
+        is_ours = spec.get("_target_") == PLAIN_OBJECTIVE["_target_"]
+        kind = {"kind": str(self.source.label_space.kind)} if is_ours else {}
+        return {**kind, **spec}
 
     def _student(self, encoders: Mapping[str, Any], head_hidden: list[int]) -> dict[str, Any]:
         """Return the specification of a student with some encoders."""
@@ -217,16 +254,48 @@ def check_job(job: JobConfig) -> Run:
     num_classes = run.source.label_space.num_classes
     settings = run.arm_settings("samples", "labels", teacher=None, num_probe=1)
     fits = settings.fits(run.arms, job.model_seeds)
-    if job.teacher.train:
-        build_student(run.teacher_fit("samples").student, num_classes, build=build)
-    for fit in fits:
-        build_student(fit.student, num_classes, build=build)
+    _check_ranges(job)
+    teacher = [run.teacher_fit("samples")] if job.teacher.train else []
+    for fit in [*teacher, *fits]:
+        _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
         build(fit.objective)
     for view in job.views.values():
         build(view)
     scaling = Scaling.from_dict(asdict(job.scaling))
     check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
     return run
+
+
+def _check_ranges(job: JobConfig) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises:
+        ConfigError: It names the key.
+    """
+    bounds = {
+        "gate.confidence": (job.gate.confidence, 0.5, 1.0),
+        "gate.select_fraction": (job.gate.select_fraction, 0.0, 1.0),
+        "labels.temperature": (job.labels.temperature, 0.0, float("inf")),
+    }
+    for key, (value, low, high) in bounds.items():
+        if not low < value < high:
+            raise ConfigError(f"{key}={value}; give a number between {low} and {high}")
+
+
+def _check_encoders(student: Student, decode: DecodeSpec) -> None:
+    """Refuse encoders that expect other arrays than are stored.
+
+    Raises:
+        ConfigError: It names the keys.
+    """
+    for modality in student.modalities:
+        stored = asdict(decode[modality])
+        for key, needed in student.encoder(modality).needs.items():
+            if stored.get(key) != needed and not (key in AT_LEAST and stored.get(key, 0) >= needed):
+                raise ConfigError(
+                    f"student.encoders.{modality} expects {key}={needed}, "
+                    f"decode.{modality}.{key} is {stored.get(key)}; set both alike"
+                )
 
 
 def _check_modalities(run: Run) -> None:

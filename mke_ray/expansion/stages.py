@@ -7,7 +7,7 @@ from typing import Any
 
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.errors import StoreError
+from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation import (
     Evaluation,
     EvaluationPlan,
@@ -71,8 +71,7 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     """
     teacher = run.job.teacher
     if not teacher.train:
-        built: Teacher = build(teacher.network, Teacher)
-        check_needs(built, run.decode)
+        check_teacher(run, build(teacher.network, Teacher))
         return TaughtTeacher(dict(teacher.network))
     spec, found = trained_teacher(run)
     if not FitStore(run.root).has(spec.fingerprint()):
@@ -80,6 +79,27 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
         _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
         _run_fits(run, [spec], "teach")
     return found
+
+
+def check_teacher(run: Run, built: Teacher) -> None:
+    """Refuse a teacher of the user's that does not fit the run.
+
+    Raises:
+        ConfigError: It reads another modality than the configuration says.
+        StoreError: It needs more than is stored, or has other classes than the source.
+    """
+    if built.modality != run.job.teacher.modality:
+        raise ConfigError(
+            f"teacher.modality={run.job.teacher.modality}, but teacher.network reads "
+            f"{built.modality!r}; set teacher.modality={built.modality}"
+        )
+    check_needs(built, run.decode)
+    space = getattr(built, "label_space", run.source.label_space)
+    if space.classes != run.source.label_space.classes:
+        raise StoreError(
+            f"the teacher has the classes {list(space.classes)}, the source "
+            f"{list(run.source.label_space.classes)}; they have to be the same, in the same order"
+        )
 
 
 def trained_teacher(run: Run) -> tuple[FitSpec, TaughtTeacher]:
@@ -90,6 +110,10 @@ def trained_teacher(run: Run) -> tuple[FitSpec, TaughtTeacher]:
         "_target_": "mke_ray.models.teachers.StudentTeacher",
         "path": run.root.child("fits", fit).uri,
         "storage_options": dict(run.root.options),
+        "classes": {
+            target: {"_target_": "hydra.utils.get_class", "path": target}
+            for target in run.classes()
+        },
     }
     return spec, TaughtTeacher(loader, fit)
 

@@ -56,6 +56,8 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         labels = label_stage(run, manifest, teacher)
         clock.lap("label")
         fits = arm_fits(run, manifest, labels, teacher)
+        if not all(FitStore(run.root).has(one.fingerprint()) for one in fits):
+            run.tracker()  # so that a run that fails is on record
         train_stage(run, fits)
         clock.lap("train")
         return finish(run, console=console, known=(teacher, labels), clock=clock)

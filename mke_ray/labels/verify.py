@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
-from mke_ray.labels.files import row_facts
+from mke_ray.labels.files import STATUS_SUFFIX, row_facts
 from mke_ray.labels.index import Index, digits_to_bytes
 from mke_ray.labels.store import ATTEMPTS, UnitStore
+from mke_ray.schema import Status
 
 _NUM_THREADS = 8
 _UNITS_PER_ROUND = 256
@@ -57,12 +58,12 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSample:
-    """A sample that is ``bad`` or must be tried again.
+    """A sample that is ``partial``, ``bad`` or must be tried again.
 
     Args:
         key: Key in the source.
         split: Role of the sample.
-        status: ``bad`` or ``retry``.
+        status: ``partial``, ``bad`` or ``retry``.
         error: Why.
     """
 
@@ -106,18 +107,18 @@ def verify(
 def unreadable_samples(
     samples: UnitStore, manifest: Manifest, index: Index
 ) -> Iterator[UnreadableSample]:
-    """Yield every sample that has no row to train on, in the order of the manifest."""
+    """Yield every sample that is not whole, in the order of the manifest, with the reason."""
+    states = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
+    columns = ["sample_id", "status", "error", *states]
     for ref in manifest.unit_refs():
-        if ref.unit not in index or index.usable(ref.unit).all():
+        if ref.unit not in index or not index.status(ref.unit).any():
             continue
-        columns = ["sample_id", "status", "error"]
         table = samples.read(ref.unit, location=index.location(ref.unit), columns=columns)
-        usable = index.usable(ref.unit)
-        for row, found, is_usable in zip(
-            manifest.read_unit(ref), table.to_pylist(), usable, strict=True
-        ):
-            if not is_usable:
-                yield UnreadableSample(row.key, row.split, found["status"], found["error"] or "")
+        for row, found in zip(manifest.read_unit(ref), table.to_pylist(), strict=True):
+            if found["status"] != Status.OK:
+                missing = sorted({found[name] for name in states} - {"ok"})
+                reason = found["error"] or ", ".join(missing)
+                yield UnreadableSample(row.key, row.split, found["status"], reason)
 
 
 def _problems_of(

@@ -49,6 +49,7 @@ class StudentTeacher:
         path: Folder of the student.
         device: Device to compute on.
         storage_options: Options of the file system of the path.
+        classes: The user's own encoders by ``_target_``, see ``load_student``.
 
     Raises:
         ConfigError: The student reads more than one modality.
@@ -61,9 +62,10 @@ class StudentTeacher:
         *,
         device: str = "cpu",
         storage_options: Mapping[str, Any] | None = None,
+        classes: Mapping[str, type] | None = None,
     ) -> None:
         root = path if isinstance(path, Root) else open_root(str(path), storage_options)
-        loaded = load_student(root)
+        loaded = load_student(root, classes=classes)
         if len(loaded.student.modalities) != 1:
             raise ConfigError(
                 f"teacher.path={path} reads {list(loaded.student.modalities)}; "

@@ -50,6 +50,7 @@ class ArmSettings:
         template: The fit of the multimodal student; arms are variations of it.
         teacher_modality: The modality that the teacher reads.
         supervised: Objective of the arms with true labels.
+        plain: Objective of the arms without perturbation.
         unimodal_head_hidden: Hidden layers of the head of unimodal students.
         num_probe: Samples of the probe.
     """
@@ -57,6 +58,7 @@ class ArmSettings:
     template: FitSpec
     teacher_modality: str
     supervised: Mapping[str, Any]
+    plain: Mapping[str, Any]
     unimodal_head_hidden: tuple[int, ...]
     num_probe: int
 
@@ -94,7 +96,7 @@ class ArmSettings:
     def _objective(self, arm: Arm) -> Mapping[str, Any]:
         """Return the objective of an arm."""
         if arm.objective == "plain":
-            return PLAIN_OBJECTIVE
+            return self.plain
         return self.supervised if arm.objective == "supervised" else self.template.objective
 
     def _rows(self, arm: Arm) -> tuple[RowSelection, ...]:

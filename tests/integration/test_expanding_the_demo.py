@@ -57,6 +57,7 @@ def test_all_arms_are_compared_on_the_whole_test_split(finished: JobConfig) -> N
     assert {"teacher", "noisy_student", "mm_student_no_reg", "mke", "mm_labelled_only"} <= set(
         metrics["arms"]
     )
+    assert metrics["arms"]["mm_labelled_only"]["select"] is None  # it learned from that part
     assert {arm["num_test"] for arm in metrics["arms"].values()} == {60}
 
 

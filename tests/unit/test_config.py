@@ -1,5 +1,8 @@
 """The door to Hydra: real configurations compose, and bad ones are refused with their key."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 from composed import composed
 
-from mke_ray.config import JobConfig, build, check_targets
+from mke_ray.config import JobConfig, build, check_targets, shown, to_yaml
 from mke_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +29,11 @@ def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_into_a_typed_job(experiment: str) -> None:
-    (job,) = composed(f"experiment={experiment}")
+    own = ["source.root=s3://b", "source.classes=[a,b]"] if experiment == "videos" else []
+    (job,) = composed(f"experiment={experiment}", *own)
     assert job.name == experiment
-    assert job.root == f"outputs/{experiment}/seed-{job.data_seed}"
-    assert job.source["root"].startswith(job.root)
+    assert job.root == os.path.abspath(f"outputs/{experiment}/seed-{job.data_seed}")
+    assert experiment == "videos" or job.source["root"].startswith(job.root)
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated", "attention", "film"])
@@ -97,5 +101,39 @@ def test_a_mistake_on_the_command_line_is_one_line_that_names_the_key(
 def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
     ended = run_expand("--help", folder=tmp_path)
     assert ended.returncode == 0
-    for word in ("experiment: demo", "num_workers: 2", "dry_run: false", "source=videos"):
+    for word in ("experiment: demo", "num_workers: 2", "dry_run: false", "experiment=videos"):
         assert word in ended.stdout
+
+
+def test_secrets_are_hidden_wherever_a_configuration_is_shown() -> None:
+    (job,) = composed(
+        "+storage.options={key: AKIA, client_kwargs: {secret: hush}}",
+        "+ray.env_vars.AWS_SECRET_ACCESS_KEY=hush",
+        "tracking.uri=http://me:hush@server",
+    )
+    assert "hush" not in str(shown(job))
+    assert "AKIA" not in to_yaml(job)
+    assert "hush" not in to_yaml(job)
+    assert shown(job)["seed"] == 0
+
+
+def test_a_name_that_a_trusted_module_only_imported_is_refused() -> None:
+    with pytest.raises(ConfigError, match="outside the trusted packages"):
+        build({"_target_": "mke_ray.storage.os.getcwd"})
+
+
+def documented_commands() -> list[list[str]]:
+    """Return the arguments of every `python jobs/...` command of the README and docs."""
+    texts = [path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]]
+    commands = []
+    for block in re.findall(r"```bash\n(.*?)```", "\n".join(texts), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if match := re.search(r"python jobs/\w+\.py\s*(.*)", line):
+                commands.append(shlex.split(match[1].split(";")[0], comments=True))
+    return commands
+
+
+@pytest.mark.parametrize("arguments", documented_commands(), ids=" ".join)
+def test_every_documented_command_composes(arguments: list[str]) -> None:
+    known = [one.replace("$s", "1").replace("$PWD", "/tmp") for one in arguments]
+    assert composed(*[one for one in known if not one.startswith("--")])

@@ -33,6 +33,14 @@ def outcome(reader, row):
         return error.reason
 
 
+def test_a_preview_is_a_few_whole_clips_elsewhere(tmp_path):
+    source = DemoSource(str(tmp_path / "bucket"), **SIZES).preview(str(tmp_path / "scratch"))
+    rows = list(source.rows())
+    assert len(rows) == 8
+    assert {outcome(source.reader(SPEC), row) for row in rows} == {""}
+    assert not (tmp_path / "bucket").exists()
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     return make(tmp_path_factory.mktemp("demo"))

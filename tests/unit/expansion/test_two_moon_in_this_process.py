@@ -4,6 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from composed import composed
 
@@ -96,6 +99,7 @@ def test_a_rehearsal_writes_nothing(job: JobConfig, capsys: pytest.CaptureFixtur
         ("scaling.launch=rocket", "scaling.launch='rocket'"),
         ("labelling.runner=snail", "labelling.runner='snail'"),
         ("fit.optimizer.type=guess", "guess"),
+        ("gate.confidence=1.5", "gate.confidence=1.5"),
         ("engine=zero1", "engine.type=deepspeed needs scaling.launch=trainer"),
     ],
 )
@@ -113,3 +117,44 @@ def test_a_second_driver_is_told_who_works_on_the_root(job: JobConfig) -> None:
 
     with open_run(job), pytest.raises(StoreError, match="pid"):
         run_stages(job)
+
+
+def table_job(tmp_path: Path, splits: list[str], *overrides: str) -> JobConfig:
+    """Return a job on a table of random points with some splits."""
+    points = np.random.default_rng(0).normal(size=(len(splits), 2))
+    labels = (points.sum(axis=1) > 0).astype(int)
+    columns = {"x": points[:, 0], "y": points[:, 1], "label": labels, "split": splits}
+    pq.write_table(pa.table(columns), tmp_path / "points.parquet")
+    (job,) = composed(
+        *OVERRIDES,
+        "source=table",
+        f"source.root={tmp_path}",
+        "source.table=points.parquet",
+        "+source.modalities={a: [x], b: [y]}",
+        "source.classes=[no,yes]",
+        f"root={tmp_path / 'run'}",
+        *overrides,
+    )
+    return job
+
+
+def test_without_a_test_split_nothing_is_begun(tmp_path: Path) -> None:
+    job = table_job(tmp_path, ["labelled"] * 8 + ["unlabeled"] * 8)
+    with pytest.raises(ConfigError, match="split=test"):
+        run_stages(job)
+    assert not (tmp_path / "run" / "fits").exists()
+
+
+def test_without_a_probe_the_default_arms_do_without_it(tmp_path: Path) -> None:
+    splits = ["labelled"] * 8 + ["unlabeled"] * 16 + ["test"] * 16
+    metrics = run_stages(table_job(tmp_path, splits, "arms=default"))
+    assert "mm_labelled_only" not in metrics["arms"]
+    assert metrics["gate"]["verdict"] == "unverified"
+
+
+def test_a_student_that_was_not_promoted_leaves_none_of_an_earlier_one(job: JobConfig) -> None:
+    stale = Path(job.root) / "student" / "student.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    run_stages(job)
+    assert not stale.exists()

@@ -3,7 +3,7 @@
 import pytest
 
 from mke_ray.errors import ConfigError
-from mke_ray.train.arms import ARMS, DEFAULT_ARMS, ArmSettings, choose_arms
+from mke_ray.train.arms import ARMS, DEFAULT_ARMS, PLAIN_OBJECTIVE, ArmSettings, choose_arms
 from mke_ray.train.fits import FitSpec, RowSelection
 
 STUDENT = {
@@ -31,6 +31,7 @@ def settings(num_probe: int = 10) -> ArmSettings:
         template=template,
         teacher_modality="video",
         supervised={"_target_": "supervised"},
+        plain=PLAIN_OBJECTIVE,
         unimodal_head_hidden=(8,),
         num_probe=num_probe,
     )
