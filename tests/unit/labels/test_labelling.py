@@ -278,6 +278,7 @@ def test_unreadable_samples_are_listed_with_their_reasons(root):
     }
     assert found == {
         1: ("bad", "truncated: sample 1"),
+        2: ("partial", "no_sound"),
         3: ("retry", "TimeoutError: sample 3"),
         6: ("bad", "not_found: 00006"),
     }
