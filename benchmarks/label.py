@@ -6,11 +6,9 @@ The plain loop fetches, decodes and encodes the same clips and gives the same te
 that it decoded; the pass stores what it encoded and gives the teacher what is stored. A ratio is
 the pass's rate over the loop's rate, in turns in one run: 1 means that storing is free. In one
 process the rate is clips per CPU-second. With --ray two actors meet a pool of two processes, in
-clips per second of the clock between a quarter of the clips and all of them, so that neither
-start counts; the load of the machine does.
+clips per second of the clock between a quarter of the units and all of them, so that neither
+start counts; the load of the machine does. Shares are of the clock.
 """
-
-# B clips of a unit.
 
 import argparse
 import functools
@@ -69,6 +67,8 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--ray", action="store_true", help="also two actors against two processes")
     options = parser.parse_args()
+    if options.ray and options.clips <= NUM_WORKERS * UNIT_SIZE:
+        parser.error(f"--ray needs more than --clips {NUM_WORKERS * UNIT_SIZE}")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         bench = make_bench(Path(temporary), options.clips)
@@ -80,30 +80,26 @@ def main() -> None:
 
 def make_bench(folder: Path, num_clips: int) -> Bench:
     """Make the clips, their manifest and a teacher that was never trained."""
-    counts: dict[str, Any] = {"num_unlabeled": num_clips, "num_broken": 0}
-    counts |= dict.fromkeys(("num_labelled", "num_probe", "num_test"), 1)
-    source = DemoSource(str(folder / "source"), **counts)
+    others: dict[str, Any] = {"num_labelled": 1, "num_probe": 1, "num_test": 1, "num_broken": 0}
+    source = DemoSource(str(folder / "source"), num_unlabeled=num_clips, **others)
     source.prepare()
     manifest = write_manifest(open_root(str(folder / "manifest")), source, unit_size=UNIT_SIZE)
     encoders = {"video": load("student/demo.yaml")["encoders"]["video"]}
     spec = {"encoders": encoders, "fusion": {"type": "concat"}, "head_hidden": [], "dropout": 0.0}
     torch.manual_seed(0)
     student = build_student(spec, source.label_space.num_classes).eval()
-    teacher = str(folder / "teacher")
-    save_student(teacher, student, spec=spec, label_space=source.label_space)
+    save_student(folder / "teacher", student, spec=spec, label_space=source.label_space)
     refs = list(manifest.unit_refs([Split.UNLABELED]))
-    return Bench(folder, source.root, teacher, manifest, refs)
+    return Bench(folder, source.root, str(folder / "teacher"), manifest, refs)
 
 
 def compare_alone(bench: Bench, repetitions: int) -> None:
     """Print the ratio of the rates of one process, and where the pass spends its time."""
     ratios, reports = [], []
     for refs in [bench.refs[:1], *[bench.refs] * repetitions]:  # the first only warms up
-        baseline_s, _ = timed(time.process_time, lambda refs=refs: plain_loop(bench, refs))
-        plan = new_plan(bench)
-        ours_s, report = timed(
-            time.process_time, lambda plan=plan, refs=refs: run_pass(plan, refs, LocalRunner())
-        )
+        baseline_s, _ = timed(time.process_time, functools.partial(plain_loop, bench, refs))
+        ours = functools.partial(run_pass, new_plan(bench), refs, LocalRunner())
+        ours_s, report = timed(time.process_time, ours)
         ratios.append(baseline_s / ours_s)
         reports.append(report)
     print(f"one process, pass / plain loop          {spread(ratios[1:])}")
@@ -127,8 +123,7 @@ def compare_in_parallel(bench: Bench, repetitions: int) -> None:
 def marginal_s(bench: Bench, work: Callable[[Sequence[UnitRef]], Any]) -> float:
     """Return how much longer all units take than a quarter of them."""
     few = bench.refs[: max(len(bench.refs) // 4, NUM_WORKERS)]
-    few_s, _ = timed(time.perf_counter, lambda: work(few))
-    all_s, _ = timed(time.perf_counter, lambda: work(bench.refs))
+    all_s, few_s = (timed(time.perf_counter, lambda r=r: work(r))[0] for r in (bench.refs, few))
     return all_s - few_s
 
 
@@ -163,8 +158,8 @@ def plain_unit(teacher: str, paths: list[str]) -> np.ndarray:
     frames = []
     for path in paths:
         arrays = decode_clip(Path(path).read_bytes(), spec).arrays
-        for name, array in arrays.items():
-            encode_modality(array, spec[name])
+        for name in spec:
+            encode_modality(arrays[name], spec[name])
         frames.append(arrays["video"])
     return teacher_at(teacher).predict(np.stack(frames))
 
@@ -191,8 +186,8 @@ def share(report: PassReport, stage: str) -> float:
 
 def spread(values: Sequence[float]) -> str:
     """Return least, median and greatest."""
-    middle = statistics.median(values)
-    return f"min {min(values):.3f}  median {middle:.3f}  max {max(values):.3f}"
+    least, middle, greatest = min(values), statistics.median(values), max(values)
+    return f"min {least:.3f}  median {middle:.3f}  max {greatest:.3f}"
 
 
 def load(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What our loop costs: a fit on stored samples against a bare torch loop on tensors in memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/train.py --steps 40 --repetitions 3
-    OMP_NUM_THREADS=1 python benchmarks/train.py --steps 40 --cache-mib 0
+    OMP_NUM_THREADS=1 python benchmarks/train.py --steps 24 --repetitions 3
+    OMP_NUM_THREADS=1 python benchmarks/train.py --steps 24 --cache-mib 0
 
 Both train the demo's student, in one process with one thread, with the demo's views, objective
 and optimizer on the same batches; the bare loop finds one epoch of them in memory. A ratio is our
@@ -9,8 +9,6 @@ samples per CPU-second over those of the bare loop, in turns in one run: 1 means
 free. ``whole fit`` counts everything from ``run_fits`` to the stored student, ``steps`` the steps
 after the first epoch. With --cache-mib 0 no decoded sample is kept: every epoch decodes anew.
 """
-
-# B samples.
 
 import argparse
 import math
@@ -62,8 +60,8 @@ class Measured:
 def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--clips", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--clips", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--cache-mib", type=int, default=1024)
     options = parser.parse_args()

@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from composed import REPOSITORY
-from conftest import free_ports
 
 AGENT_PORTS = ("ray-client-server", "dashboard-agent-listen", "metrics-export")
 START_TIMEOUT_S = 180
@@ -26,10 +27,22 @@ class Head:
     environment: dict[str, str]
 
 
+def ports_outside_ray(num: int) -> list[int]:
+    """Return free ports that Ray's workers (10002 to 19999) will not want."""
+    found: list[int] = []
+    for port in random.sample(range(20_500, 32_000), 200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == num:
+            return found
+    raise RuntimeError(f"only {len(found)} free ports of {num}")
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("head")
-    port, dashboard_port, *rest = free_ports(6)
+    port, dashboard_port, *rest = ports_outside_ray(5)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     started = subprocess.run(
         ["bash", str(REPOSITORY / "cluster" / "local_head.sh"), str(folder)],

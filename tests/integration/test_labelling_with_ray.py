@@ -45,9 +45,10 @@ def assert_exactly_once(plan, num_samples):
 
 def num_actors():
     """Return how many actors this cluster has ever started."""
+    import ray
     from ray.util.state import list_actors
 
-    return len(list_actors(limit=10_000))
+    return len(list_actors(address=ray.get_runtime_context().gcs_address, limit=10_000))
 
 
 def test_all_rows_are_labelled_once_and_a_second_pass_starts_no_actor(root, tmp_path):
