@@ -22,7 +22,9 @@ from typing import Any
 
 import torch
 import yaml
+from omegaconf import OmegaConf
 
+from mke_ray.config import plain
 from mke_ray.data.demo import DemoSource
 from mke_ray.data.manifest import write_manifest
 from mke_ray.labels.labelling import LocalRunner, run_pass
@@ -138,11 +140,9 @@ def store_samples(root: Root, num_clips: int) -> dict[str, Any]:
     source = {"root": root.path("source"), **counts, "num_broken": 0}
     demo = DemoSource(**source)
     demo.prepare()
-    student = {**load("student/demo.yaml"), "fusion": load("fusion/concat.yaml")}
-    del student["unimodal_head_hidden"]
-    video = {"video": student["encoders"]["video"]}
+    student = demo_student()
+    teacher_spec = {**student, "encoders": {"video": student["encoders"]["video"]}}
     torch.manual_seed(0)
-    teacher_spec = {**student, "encoders": video}
     teacher = build_student(teacher_spec, demo.label_space.num_classes).eval()
     folder = root.path("teacher")
     save_student(folder, teacher, spec=teacher_spec, label_space=demo.label_space)
@@ -157,14 +157,23 @@ def store_samples(root: Root, num_clips: int) -> dict[str, Any]:
     return fit_settings(student, plan)
 
 
+def demo_student() -> dict[str, Any]:
+    """Return the specification of the demo's student."""
+    groups = {"student": "demo", "fusion": "concat", "decode": "demo"}
+    conf = OmegaConf.create({name: load(f"{name}/{one}.yaml") for name, one in groups.items()})
+    student = plain(conf.student)
+    del student["unimodal_head_hidden"]
+    return student
+
+
 def fit_settings(student: dict[str, Any], plan: LabelPlan) -> dict[str, Any]:
     """Return the demo's student fit, at a constant learning rate and without looks at the probe."""
     demo = load("experiment/demo.yaml")
     return {
         "name": "bench",
         "arm": "mke",
-        "samples": folder_name(plan.samples.root),
-        "labels": folder_name(plan.teachers[0].labels.root),
+        "samples": Path(plan.samples.root.uri).name,
+        "labels": Path(plan.teachers[0].labels.root.uri).name,
         "student": student,
         "objective": load("objective/mke.yaml"),
         "rows": (RowSelection(Split.UNLABELED),),
@@ -173,11 +182,6 @@ def fit_settings(student: dict[str, Any], plan: LabelPlan) -> dict[str, Any]:
         "global_batch": demo["fit"]["global_batch"],
         "clip_norm": demo["fit"]["clip_norm"],
     }
-
-
-def folder_name(root: Root) -> str:
-    """Return the last part of a folder."""
-    return root.uri.rstrip("/").rsplit("/", 1)[-1]
 
 
 def spread(values: Sequence[float]) -> str:
