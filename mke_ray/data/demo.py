@@ -101,11 +101,13 @@ class DemoSource:
 
     def preview(self, scratch: str) -> "DemoSource":
         """Return the same demo with a few clips in a scratch folder, for a rehearsal."""
-        few = {name: min(number, 2) for name, number in self._counts().items()}
         source = DemoSource(
             root=scratch,
             data_seed=self.data_seed,
-            **{f"num_{split}": number for split, number in few.items()},
+            num_labelled=min(self.num_labelled, 2),
+            num_unlabeled=min(self.num_unlabeled, 2),
+            num_probe=min(self.num_probe, 2),
+            num_test=min(self.num_test, 2),
             num_broken=0,
             dependence=self.dependence,
             num_processes=1,
