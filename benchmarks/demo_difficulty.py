@@ -121,6 +121,7 @@ def train(split: Split, recipe: Recipe, seed: int) -> Student:
     """Return a net trained with cross-entropy on the training views."""
     torch.manual_seed(seed)
     encoders = load("student/demo.yaml")["encoders"]
+    encoders["audio"]["sample_rate_hz"] = load("decode/demo.yaml")["audio"]["sample_rate_hz"]
     spec = {
         "encoders": {name: encoders[name] for name in recipe.modalities},
         "fusion": {"type": "concat"},
