@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitReport
 from mke_ray.models.student import Student
@@ -149,16 +150,9 @@ class EvaluateWorker:
         return [load_student(folder, classes=self.plan.classes).student for folder in folders]
 
 
-def run_locally(plan: PredictionPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+def run_locally(plan: "PredictionPlan", refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
     """Work on one unit after the other in this process."""
-    worker = plan.worker()
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(plan.num_threads)
-    try:
-        for ref in refs:
-            yield worker.run(ref)
-    finally:
-        torch.set_num_threads(num_threads)
+    return LocalRunner().run(plan, refs)
 
 
 def run_predictions(
