@@ -23,11 +23,12 @@ from torch import Tensor
 
 from mke_ray.data.codec import decode_modality, encode_modality
 from mke_ray.data.demo import DemoSource
+from mke_ray.data.manifest import manifest_row
 from mke_ray.data.views import AudioView, VideoView
 from mke_ray.errors import MediaError
 from mke_ray.models.student import Student, build_student
 from mke_ray.randomness import keys_for
-from mke_ray.schema import DecodeSpec, ManifestRow, decode_spec_from_dict
+from mke_ray.schema import DecodeSpec, decode_spec_from_dict
 
 CONF = Path(__file__).parents[1] / "conf"
 NUM_CLASSES = 10
@@ -186,11 +187,8 @@ def read_demo(root: str, seed: int, dependence: float) -> dict[str, Split]:
     reader = source.reader(spec)
     found: dict[str, list[tuple[dict[str, np.ndarray], int]]] = {}
     for row in source.rows():
-        manifest_row = ManifestRow(
-            0, "", row.key, row.size, row.etag, None, None, row.group, row.split, row.labels
-        )
         try:
-            decoded = reader.read(manifest_row)
+            decoded = reader.read(manifest_row(row))
         except MediaError:
             continue
         if not decoded.missing and row.labels:

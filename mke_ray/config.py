@@ -70,7 +70,8 @@ class LabellingConfig:
         min_actors: Least number of decode-and-teach actors.
         max_actors: Most of them; null takes what the cluster can run.
         num_cpus: CPUs per actor.
-        num_gpus: GPUs per actor, fractions allowed.
+        num_gpus: GPUs per actor, fractions allowed; above 0 a trained teacher and the students
+            that are evaluated compute there.
         max_bad_fraction: Share of unreadable samples above which the job stops.
         runner: ``ray`` streams units through Ray Data; ``local`` runs in this process.
     """
@@ -95,6 +96,8 @@ class FitConfig:
         optimizer: ``type`` (adamw or sgd), ``lr``, ``weight_decay``, ``momentum``.
         schedule: ``type`` (constant or cosine) and ``warmup_fraction``.
         clip_norm: Largest gradient norm; null does not clip.
+        ema_decay: Decay of the running mean of the weights that is kept instead of the last ones,
+            0.999 for example; null keeps the last.
         validate_every_steps: Steps between looks at the select part of the probe; 0 never looks.
     """
 
@@ -104,6 +107,7 @@ class FitConfig:
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
     clip_norm: float | None = None
+    ema_decay: float | None = None
     validate_every_steps: int = 0
 
 
@@ -215,7 +219,7 @@ class TrackingConfig:
 
     Args:
         enabled: Record to MLflow at all.
-        uri: Tracking URI; null takes MLFLOW_TRACKING_URI, else SQLite beside the run.
+        uri: Tracking URI; null takes MLFLOW_TRACKING_URI, else an SQLite file kept with the run.
     """
 
     enabled: bool = True
@@ -231,7 +235,7 @@ class JobConfig:
     seed: int = 0
     data_seed: int = "${seed}"  # type: ignore[assignment]
     arms: Any = "default"
-    model_seeds: list[int] = field(default_factory=lambda: [0])
+    model_seeds: list[int] = field(default_factory=lambda: ["${seed}"])  # type: ignore[list-item]
     data_seeds: int | None = None
     dry_run: bool = False
     verbose: bool = False
@@ -274,7 +278,8 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     target = spec.get("_target_")
     if not isinstance(target, str):
         raise ConfigError(f"_target_ is missing in {dict(spec)}; name a class as package.Class")
-    _check_home(target)
+    for _, one in _targets(dict(spec), ""):
+        _check_home(one)
     try:
         built = instantiate(dict(spec), _convert_="all", _partial_=True)(**extra)
     except HydraException as error:
@@ -345,6 +350,11 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
         return [job_from(cfg)]
     if cfg.data_seeds < 1:
         raise ConfigError(f"data_seeds={cfg.data_seeds}; give the number of draws, at least 1")
+    if "data_seed" not in cfg.source:
+        raise ConfigError(
+            f"data_seeds={cfg.data_seeds}: source={cfg.source.get('_target_')} has no data_seed, "
+            "so every draw would be the same; repeat over networks with model_seeds=[0,1,2]"
+        )
     drawn = []
     for data_seed in range(cfg.data_seeds):
         one = copy.deepcopy(cfg)

@@ -91,7 +91,8 @@ class GateDecision:
         promoted: Whether the student is to be exported.
         verdict: One of ``Verdict``.
         reason: The verdict in plain words, with its numbers.
-        openings: How often these gate samples have been used for a decision, this one included.
+        openings: How often any of these gate samples has been used for a decision of this root,
+            this one included.
         gain: Mean of the paired difference to the teacher.
         lower_bound: One-sided lower bound of the gain.
         confidence: Confidence of that bound.
@@ -128,7 +129,9 @@ def decide(
 ) -> GateDecision:
     """Open the gate for a student, once.
 
-    The same student, samples and rules get the recorded decision, which is no new opening.
+    The same student, samples and rules get the recorded decision, which is no new opening. Every
+    earlier decision on any of the samples counts as an opening, also where the others were not
+    the same.
 
     Args:
         root: Root of the run; openings are recorded below ``gate/``.
@@ -143,12 +146,23 @@ def decide(
     folder = root.child(GATE_FOLDER, scores.digest())
     name = f"{fingerprint([student, asdict(rules)])}.json"
     if not folder.exists(name):
-        openings = 1 + sum(1 for _ in folder.names())
-        decision = judge(scores, rules, openings=openings)
-        record = {"student": student, "time_s": time.time(), "decision": decision.to_dict()}
+        decision = judge(scores, rules, openings=1 + _num_earlier(root, scores))
+        record = {
+            "student": student,
+            "time_s": time.time(),
+            "decision": decision.to_dict(),
+            "sample_ids": scores.sample_id_N.tolist(),
+        }
         folder.create(name, json.dumps(record, indent=1).encode())
     kept = GateDecision.from_dict(json.loads(folder.read(name))["decision"])
     return _with_rival(kept, scores)
+
+
+def _num_earlier(root: Root, scores: GateScores) -> int:
+    """Count the recorded decisions of this root that used any of the samples."""
+    folder = root.child(GATE_FOLDER)
+    records = (json.loads(folder.read(name)) for name in folder.names())
+    return sum(bool(np.isin(scores.sample_id_N, one["sample_ids"]).any()) for one in records)
 
 
 def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDecision:

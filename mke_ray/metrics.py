@@ -1,6 +1,6 @@
-"""Metrics: accuracy, mean average precision, calibration, and intervals resampled by group."""
+"""Metrics: accuracy, mean average precision, temperature, and intervals resampled by group."""
 
-# N samples, C classes, G groups, R resamples, K bins.
+# N samples, C classes, G groups, R resamples.
 
 import math
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
+from scipy.stats import t as student_t
 
 from mke_ray.errors import MkeRayError
 
@@ -84,53 +85,6 @@ def mean_average_precision(score_NC: ArrayLike, truth_NC: ArrayLike) -> float:
     return float(torch.stack(precisions).mean())
 
 
-def ece(probability_NC: ArrayLike, truth_N: ArrayLike, *, num_bins: int = 15) -> float:
-    """Return the expected calibration error: how far confidence is from the share of right ones.
-
-    Args:
-        probability_NC: Predicted probabilities [N, C]; each row sums to 1.
-        truth_N: True class of each sample [N].
-        num_bins: Bins of equal width K over the confidence.
-
-    Source:
-        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
-    """
-    probability_NC = np.asarray(probability_NC, dtype=np.float64)
-    _check_some(len(probability_NC), "expected calibration error")
-    confidence_N = probability_NC.max(axis=1)
-    right_N = probability_NC.argmax(axis=1) == np.asarray(truth_N)
-    bin_N = np.ceil(confidence_N * num_bins).astype(np.int64).clip(1, num_bins) - 1
-    gap_K = np.bincount(bin_N, weights=confidence_N - right_N, minlength=num_bins)
-    return float(np.abs(gap_K).sum() / len(right_N))
-
-
-def corrected_corrupted(
-    teacher_N: ArrayLike, student_N: ArrayLike, truth_N: ArrayLike
-) -> tuple[float | None, float | None]:
-    """Return what a student did to its teacher's labels, right and wrong ones apart.
-
-    Args:
-        teacher_N: Class by the teacher [N].
-        student_N: Class by the student [N].
-        truth_N: True class [N].
-
-    Returns:
-        Share of the teacher's wrong labels on which the student is right, and share of its right
-        ones on which the student is wrong; None where there is no such label.
-    """
-    truth_N = np.asarray(truth_N)
-    teacher_right_N = np.asarray(teacher_N) == truth_N
-    student_right_N = np.asarray(student_N) == truth_N
-    num_right = int(teacher_right_N.sum())
-    num_wrong = len(truth_N) - num_right
-    corrected = int((student_right_N & ~teacher_right_N).sum())
-    corrupted = int((~student_right_N & teacher_right_N).sum())
-    return (
-        corrected / num_wrong if num_wrong else None,
-        corrupted / num_right if num_right else None,
-    )
-
-
 def bootstrap_by_group(
     value_N: ArrayLike,
     group_N: ArrayLike,
@@ -154,11 +108,10 @@ def bootstrap_by_group(
     Raises:
         MkeRayError: There is no sample.
     """
-    sum_G, count_G = _totals_by_group(value_N, group_N)
+    sum_G, count_G, mean_R = _resamples_by_group(value_N, group_N, num_resamples, seed)
     value = float(sum_G.sum() / count_G.sum())
     low, high = -math.inf, math.inf
-    if len(sum_G) > 1:
-        mean_R = _resampled_means(sum_G, count_G, num_resamples=num_resamples, seed=seed)
+    if len(mean_R):
         tail = (1.0 - confidence) / 2.0
         low, high = (float(one) for one in np.quantile(mean_R, [tail, 1.0 - tail]))
     return Interval(value, low, high, int(count_G.sum()), len(sum_G))
@@ -174,6 +127,9 @@ def lower_bound_by_group(
 ) -> float:
     """Return the one-sided lower bound of the mean, by resampling whole groups.
 
+    Percentiles of resamples are too hopeful where groups are few, so the bound is the lower one of
+    theirs and of Student's t over the groups; with many groups the two agree.
+
     Args:
         diff_N: Paired difference of each sample [N], student minus teacher.
         group_N: Group of each sample [N].
@@ -187,11 +143,13 @@ def lower_bound_by_group(
     Raises:
         MkeRayError: There is no sample.
     """
-    sum_G, count_G = _totals_by_group(diff_N, group_N)
-    if len(sum_G) < 2:
+    sum_G, count_G, mean_R = _resamples_by_group(diff_N, group_N, num_resamples, seed)
+    if len(mean_R) == 0:
         return -math.inf
-    mean_R = _resampled_means(sum_G, count_G, num_resamples=num_resamples, seed=seed)
-    return float(np.quantile(mean_R, 1.0 - confidence))
+    by_t = sum_G.sum() / count_G.sum() - _error_of_mean(sum_G, count_G) * float(
+        student_t.ppf(confidence, df=len(sum_G) - 1)
+    )
+    return min(float(np.quantile(mean_R, 1.0 - confidence)), float(by_t))
 
 
 def num_needed(diff_N: ArrayLike, group_N: ArrayLike, *, confidence: float = 0.95) -> int | None:
@@ -210,12 +168,11 @@ def num_needed(diff_N: ArrayLike, group_N: ArrayLike, *, confidence: float = 0.9
         spread is unknown (fewer than two groups).
     """
     sum_G, count_G = _totals_by_group(diff_N, group_N)
-    num_samples, num_groups = count_G.sum(), len(sum_G)
+    num_samples = count_G.sum()
     gain = sum_G.sum() / num_samples
-    if gain <= 0 or num_groups < 2:
+    if gain <= 0 or len(sum_G) < 2:
         return None
-    spread = np.square(sum_G - gain * count_G).sum() * num_groups / (num_groups - 1)
-    error = math.sqrt(spread) / num_samples
+    error = _error_of_mean(sum_G, count_G)
     total = num_samples * (NormalDist().inv_cdf(confidence) * error / gain) ** 2
     return max(1, math.ceil(total - num_samples))
 
@@ -268,7 +225,28 @@ def _totals_by_group(value_N: ArrayLike, group_N: ArrayLike) -> tuple[NDArray, N
     return np.bincount(index_N, weights=value_N), np.bincount(index_N).astype(np.float64)
 
 
-def _resampled_means(sum_G: NDArray, count_G: NDArray, *, num_resamples: int, seed: int) -> NDArray:
+def _error_of_mean(sum_G: NDArray, count_G: NDArray) -> float:
+    """Return the standard error of the mean over all samples, by the spread between groups."""
+    num_samples, num_groups = count_G.sum(), len(sum_G)
+    residual_G = sum_G - sum_G.sum() / num_samples * count_G
+    spread = np.square(residual_G).sum() * num_groups / (num_groups - 1)
+    return math.sqrt(spread) / float(num_samples)
+
+
+def _resamples_by_group(
+    value_N: ArrayLike, group_N: ArrayLike, num_resamples: int, seed: int
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Return sums and counts of the groups [G] and the mean of each resample of them [R].
+
+    Fewer than two groups have no resamples: R is 0.
+    """
+    sum_G, count_G = _totals_by_group(value_N, group_N)
+    if len(sum_G) < 2:
+        return sum_G, count_G, np.empty(0)
+    return sum_G, count_G, _resampled_means(sum_G, count_G, num_resamples, seed)
+
+
+def _resampled_means(sum_G: NDArray, count_G: NDArray, num_resamples: int, seed: int) -> NDArray:
     """Return the mean of each resample of the groups [R]; memory is bounded whatever G is."""
     generator = np.random.default_rng(seed)
     num_groups = len(sum_G)

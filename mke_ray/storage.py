@@ -29,7 +29,7 @@ _CONNECTION_ERRORS = (
 )
 _PRECONDITION_CODES = ("PreconditionFailed", "412")
 _PROBE = ".probe-"
-_S3_PREFIXES = ("s3://", "s3a://")
+_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
 _Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
@@ -136,6 +136,7 @@ class Root:
             paths = _local_files(top, recursive=recursive)
         else:
             filesystem = self.filesystem()
+            filesystem.invalidate_cache()  # of all folders: a listing may be put together of theirs
             paths = _retried(lambda: _remote_files(filesystem, top, recursive), f"listing {top}")
         for path in sorted(paths):
             if not _is_temporary(path):
@@ -201,7 +202,7 @@ def _open_filesystem(
     """Open a file system once per root and process; a client does not survive a fork."""
     del process_id
     options = json.loads(options_json)
-    if uri.startswith(_S3_PREFIXES):
+    if uri.partition("://")[0] in _BUCKETS:
         options.setdefault("use_listings_cache", False)  # other workers write all the time
     filesystem, path = fsspec.core.url_to_fs(uri, **options)
     return filesystem, str(path)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DATABASE_NAME = "mlflow.db"
 RUN_IDS_NAME = "tracking.json"
 MAX_PARAM_LENGTH = 6000
 MAX_KEY_LENGTH = 250
@@ -88,7 +89,7 @@ class Tracker:
         connection: Client shared with the child runs.
         run_id: Id of the run, None when MLflow could not be reached.
         experiment_id: Experiment that child runs are created in.
-        ids: Where the ids of the runs are kept, None for a silent tracker.
+        ids: Where the ids of the runs are kept.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Tracker:
         *,
         run_id: str | None,
         experiment_id: str | None,
-        ids: "_RunIds | None",
+        ids: "_RunIds",
     ) -> None:
         self._connection = connection
         self.run_id = run_id
@@ -134,7 +135,7 @@ class Tracker:
 
     @_never_fails
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Record short texts such as fingerprints and the verdict; the last value counts."""
+        """Record short texts such as the verdict; the last value counts."""
         for key, value in tags.items():
             self._client().set_tag(str(self.run_id), _key(key), str(value))
 
@@ -159,14 +160,9 @@ class Tracker:
         self._log_history(records)
 
     @_never_fails
-    def log_artifact(self, path: str, folder: str | None = None) -> None:
-        """Record a local file, in a folder of the artifacts if one is named."""
-        self._client().log_artifact(str(self.run_id), path, folder)
-
-    @_never_fails
-    def log_artifacts(self, path: str, folder: str | None = None) -> None:
+    def log_artifacts(self, path: str) -> None:
         """Record everything in a local folder."""
-        self._client().log_artifacts(str(self.run_id), path, folder)
+        self._client().log_artifacts(str(self.run_id), path)
 
     @_never_fails
     def finish(self, status: str = "FINISHED") -> None:
@@ -180,7 +176,6 @@ class Tracker:
 
     @_never_fails
     def _open_child(self, child: "Tracker", name: str) -> None:
-        assert self._ids is not None  # only a silent tracker has none
         known = self._ids.children.get(name)
         run = _reopen(self._client(), known, self._experiment_id) or self._client().create_run(
             str(self._experiment_id), run_name=name, tags={PARENT_TAG: str(self.run_id)}
@@ -201,7 +196,8 @@ def start_tracking(
     run_name: str,
     params: Mapping[str, Any],
     files: RunFiles,
-    local_folder: str,
+    home: str,
+    local_folder: str | None = None,
     uri: str | None = None,
 ) -> Tracker:
     """Open the MLflow run of a job, or the one that an interrupted start of it left.
@@ -213,23 +209,25 @@ def start_tracking(
         run_name: Name of the run.
         params: The job's configuration as plain nested data.
         files: Root of the job, where the ids of the runs are kept.
-        local_folder: Folder on this machine for ``mlflow.db`` and its artifacts, used where no
+        home: Absolute path or URI of the folder for ``mlflow.db`` and its artifacts, used where no
             tracking server is named.
-        uri: Tracking URI; None for the variable ``MLFLOW_TRACKING_URI``, else an SQLite file in
-            ``local_folder``.
+        local_folder: Folder on this machine that holds ``mlflow.db`` for the time of the run, where
+            ``home`` is elsewhere.
+        uri: Tracking URI; None for the variable ``MLFLOW_TRACKING_URI``, else an SQLite file.
 
     Returns:
         A tracker, silent where MLflow cannot be reached (one warning says so).
     """
-    folder = os.path.abspath(local_folder)
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
+    server = tracking_server(uri)
+    uri = server or f"sqlite:///{home}/{DATABASE_NAME}"
+    opened = server or f"sqlite:///{local_folder or home}/{DATABASE_NAME}"
     _quiet()
     connection = _Connection(uri, None)
     ids = _RunIds(files, uri)
     tracker = Tracker(connection, run_id=None, experiment_id=None, ids=ids)
     try:
-        client = _connect(uri)
-        experiment_id = _experiment_id(client, experiment, _artifact_location(uri, folder))
+        client = _connect(opened)
+        experiment_id = _experiment_id(client, experiment, _artifact_location(uri, home))
         run = _reopen(client, ids.run_id, experiment_id) or client.create_run(
             experiment_id, run_name=run_name
         )
@@ -242,9 +240,9 @@ def start_tracking(
     return tracker
 
 
-def silent_tracker() -> Tracker:
-    """Return a tracker that records nothing, for ``tracking=off``; it never imports MLflow."""
-    return Tracker(_Connection("", None), run_id=None, experiment_id=None, ids=None)
+def tracking_server(uri: str | None) -> str | None:
+    """Return the tracking URI that is named, here or by the environment; None where none is."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def flatten_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

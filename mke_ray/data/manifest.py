@@ -4,7 +4,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import IO, Any
 
@@ -109,7 +109,7 @@ class Manifest:
         footer = _footer(self, ref.part)
         with self.root.filesystem().open(self.root.path(ref.part), "rb") as file:
             table = pq.ParquetFile(file, metadata=footer).read_row_group(ref.row_group)
-        rows = [_manifest_row(row) for row in table.to_pylist()]
+        rows = [_stored_row(row) for row in table.to_pylist()]
         if len(rows) != ref.num_rows or rows[0].unit != ref.unit:
             raise StoreError(
                 f"{self.root.uri}/{ref.part}: row group {ref.row_group} holds unit "
@@ -152,6 +152,22 @@ def write_manifest(
     return _same(Manifest.open(root), expected)
 
 
+def manifest_row(row: SourceRow) -> ManifestRow:
+    """Return the row of a sample that is in no unit yet."""
+    return ManifestRow(
+        sample_id=sample_id(row.key, row.start_s, row.end_s),
+        unit="",
+        key=row.key,
+        size=row.size,
+        etag=row.etag,
+        start_s=row.start_s,
+        end_s=row.end_s,
+        group=row.group,
+        split=row.split,
+        labels=row.labels,
+    )
+
+
 def _description(source: Source, unit_size: int) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
@@ -188,23 +204,9 @@ def _cut_units(rows: Iterable[SourceRow], unit_size: int) -> Iterator[list[Manif
 
 
 def _close_unit(rows: list[SourceRow]) -> list[ManifestRow]:
-    ids = [sample_id(row.key, row.start_s, row.end_s) for row in rows]
-    unit = unit_id(ids)
-    return [
-        ManifestRow(
-            sample_id=one,
-            unit=unit,
-            key=row.key,
-            size=row.size,
-            etag=row.etag,
-            start_s=row.start_s,
-            end_s=row.end_s,
-            group=row.group,
-            split=row.split,
-            labels=row.labels,
-        )
-        for one, row in zip(ids, rows, strict=True)
-    ]
+    found = [manifest_row(row) for row in rows]
+    unit = unit_id(row.sample_id for row in found)
+    return [replace(row, unit=unit) for row in found]
 
 
 @dataclass(slots=True)
@@ -292,7 +294,7 @@ def _unit_table(unit: list[ManifestRow]) -> pa.Table:
     return pa.table(columns, schema=MANIFEST_SCHEMA)
 
 
-def _manifest_row(row: dict[str, Any]) -> ManifestRow:
+def _stored_row(row: dict[str, Any]) -> ManifestRow:
     labels = row["labels"]
     row["labels"] = None if labels is None else tuple(labels)
     return ManifestRow(**row)

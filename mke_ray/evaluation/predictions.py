@@ -21,6 +21,7 @@ from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitReport
+from mke_ray.models.device import checked_device
 from mke_ray.models.student import Student
 from mke_ray.models.weights import load_student
 from mke_ray.schema import (
@@ -46,8 +47,7 @@ class FitColumn:
     Args:
         arm: Arm that it belongs to.
         seed: Its seed.
-        fit: Fingerprint of the fit: its folder below ``fits/`` and the name of the column. Two
-            arms may share a fit.
+        fit: Fingerprint of the fit and the name of the column. Two arms may share a fit.
     """
 
     arm: str
@@ -63,23 +63,25 @@ class PredictionPlan:
         root: Root of the run.
         samples: Name of the sample store below ``samples/``.
         decode: Plain decode specification of that store.
-        fits: Fingerprints of the fits.
+        students: Folder of each student by the fingerprint of its fit.
         classes: The user's own encoders and fusions by ``_target_``.
         num_threads: Threads per worker; the same everywhere, so that logits do not depend on where
             they were computed.
+        device: Device that every worker computes on.
     """
 
     root: Root
     samples: str
     decode: Mapping[str, Mapping[str, Any]]
-    fits: tuple[str, ...]
+    students: Mapping[str, Root]
     classes: Mapping[str, type] = field(default_factory=dict)
     num_threads: int = 1
+    device: str = "cpu"
 
     @property
     def spec(self) -> dict[str, Any]:
         """What the predictions are made from."""
-        return {"samples": self.samples, "fits": sorted(set(self.fits))}
+        return {"samples": self.samples, "fits": sorted(self.students)}
 
     @property
     def name(self) -> str:
@@ -93,7 +95,9 @@ class PredictionPlan:
     def store(self) -> UnitStore:
         """Return the store that is written, made if absent."""
         root = self.root.child(PREDICTIONS_FOLDER, self.name)
-        return UnitStore.open_or_create(root, spec=self.spec, schema=predictions_schema(self.fits))
+        return UnitStore.open_or_create(
+            root, spec=self.spec, schema=predictions_schema(self.students)
+        )
 
     def worker(self) -> "EvaluateWorker":
         """Return what works on the units of this plan."""
@@ -116,7 +120,10 @@ class EvaluateWorker:
         table = self._samples.read(ref.unit)
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
-        columns = [_nullable_rows(*predict(student, arrays, present)) for student in self._students]
+        columns = [
+            _nullable_rows(*predict(student, arrays, present, device=self._device))
+            for student in self._students
+        ]
         predicted = time.perf_counter()
         kept = [table.column(name).combine_chunks() for name in ("sample_id", "status")]
         made = pa.Table.from_arrays([*kept, *columns], schema=self._store.schema)
@@ -145,9 +152,15 @@ class EvaluateWorker:
         return {name: one for name, one in whole.items() if name in read}
 
     @cached_property
+    def _device(self) -> torch.device:
+        return checked_device(self.plan.device)
+
+    @cached_property
     def _students(self) -> list[Student]:
-        folders = [self.plan.root.child("fits", fit) for fit in sorted(set(self.plan.fits))]
-        return [load_student(folder, classes=self.plan.classes).student for folder in folders]
+        """Return the students in the order of the columns."""
+        folders = [folder for _, folder in sorted(self.plan.students.items())]
+        loaded = (load_student(folder, classes=self.plan.classes) for folder in folders)
+        return [one.student.to(self._device) for one in loaded]
 
 
 def run_locally(plan: "PredictionPlan", refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
@@ -238,22 +251,30 @@ def stored_batch(
 
 @torch.inference_mode()
 def predict(
-    student: Student, arrays: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    student: Student,
+    arrays: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    *,
+    device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return logits of a batch and which rows have any modality that the student reads.
 
     Args:
-        student: In evaluation mode.
+        student: In evaluation mode, on the device.
         arrays: Per modality the array [B, ...].
         present: Per modality whether each row has it [B].
+        device: Device to compute on.
 
     Returns:
         float32 logits [B, C] and bool [B].
     """
     mine = [name for name in student.modalities if name in arrays]
     seen_B = torch.stack([present[name] for name in mine]).any(dim=0)
-    logits_BC = student({name: arrays[name] for name in mine}, present)
-    return logits_BC.float().numpy(), seen_B.numpy()
+    logits_BC = student(
+        {name: arrays[name].to(device) for name in mine},
+        {name: present[name].to(device) for name in mine},
+    )
+    return logits_BC.to(device="cpu", dtype=torch.float32).numpy(), seen_B.numpy()
 
 
 def _stored_array(pieces: list[bytes] | None, spec: ModalitySpec, *, is_there: bool) -> np.ndarray:

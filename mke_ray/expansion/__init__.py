@@ -16,6 +16,7 @@ from mke_ray.expansion.stages import (
 )
 from mke_ray.expansion.whole import arm_fits, finish, run_stages
 from mke_ray.report.terminal import terminal
+from mke_ray.train.fits import FitStore
 
 __all__ = ["evaluate", "expand", "label", "teach", "train"]
 
@@ -71,8 +72,9 @@ def train(jobs: Sequence[JobConfig]) -> None:
             labels = known_labels(run, manifest, teacher)
             fits = arm_fits(run, manifest, labels, teacher)
             train_stage(run, fits)
+            store = FitStore(run.root)
             for fit in fits:
-                logger.info("%s is %s", fit.name, run.root.child("fits", fit.fingerprint()).uri)
+                logger.info("%s is %s", fit.name, store.student_folder(fit.fingerprint()).uri)
 
 
 def evaluate(jobs: Sequence[JobConfig]) -> None:

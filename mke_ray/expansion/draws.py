@@ -87,7 +87,10 @@ def draws_table(summary: Mapping[str, Any]) -> Table:
 
 def _expand_all(jobs: Sequence[JobConfig], run: Run) -> list[dict[str, Any]]:
     """Run every draw as a task and return their metrics in order."""
-    task = ray.remote(num_cpus=run.job.scaling.cpus_per_worker)(run_stages)
+    scaling = run.job.scaling
+    task = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=scaling.gpus_per_worker)(
+        run_stages
+    )
     running = [task.remote(job) for job in jobs]
     with stage_progress("expand", unit="draws") as progress:
         left = running

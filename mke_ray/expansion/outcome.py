@@ -2,10 +2,9 @@
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.gate import GateDecision
 from mke_ray.labels.verify import unreadable_samples
 from mke_ray.models.student import Student
-from mke_ray.models.weights import SPEC_NAME, load_student, save_student
+from mke_ray.models.weights import SPEC_NAME, save_student
 from mke_ray.report import (
     FitHistory,
     Picture,
@@ -52,7 +51,6 @@ class Outcome:
         fits: The fits of the arms.
         evaluation: What was measured.
         decision: What the gate said.
-        seconds: Wall-clock seconds by stage.
     """
 
     manifest: Manifest
@@ -61,7 +59,6 @@ class Outcome:
     fits: Sequence[FitSpec]
     evaluation: Evaluation
     decision: GateDecision
-    seconds: Mapping[str, float]
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
@@ -77,7 +74,6 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
     if outcome.teacher.fit is not None:
         store = FitStore(run.root)
         histories.insert(0, FitHistory(TEACHER_ARM, 0, store.history(outcome.teacher.fit)))
-    unreadable = unreadable_samples(labels.samples, manifest, labels.report.samples)
     return ReportContent(
         experiment=run.job.name,
         seed=run.job.seed,
@@ -86,9 +82,9 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         shipped=STUDENT_ARM,
         counts=counts,
         num_pseudo_labels=_num_pseudo_labels(labels),
-        seconds=outcome.seconds,
+        seconds=run.clock.seconds(),
         splits=manifest.meta["counts"],
-        unreadable=[UnreadableFile(o.key, o.error) for o in islice(unreadable, MAX_UNREADABLE)],
+        unreadable=_unreadable(manifest, labels),
         histories=histories,
         cards=sample_cards(
             outcome.evaluation.examples,
@@ -132,7 +128,7 @@ def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | N
         folder.delete(SPEC_NAME)  # of an earlier student: without it nothing can be loaded
         return None
     fit = outcome.evaluation.columns[STUDENT_ARM][0]
-    loaded = load_student(run.root.child("fits", fit), classes=run.classes())
+    loaded = FitStore(run.root).load(fit, run.classes())
     save_student(
         folder,
         loaded.student,
@@ -145,9 +141,19 @@ def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | N
     return folder.uri
 
 
+def _unreadable(manifest: Manifest, labels: Labels) -> list[UnreadableFile]:
+    """Return the first samples that are not whole, those that gave nothing before the others."""
+    found: dict[str, list[UnreadableFile]] = {"bad": [], "retry": [], "partial": []}
+    for one in unreadable_samples(labels.samples, manifest, labels.report.samples):
+        if len(found[one.status]) < MAX_UNREADABLE:
+            found[one.status].append(UnreadableFile(one.key, one.error, one.status))
+    return [file for files in found.values() for file in files]
+
+
 def _model_card(run: Run, outcome: Outcome) -> str:
     """Return the model card of an exported student."""
     student = outcome.evaluation.arms[STUDENT_ARM]
+    shipped = next(iter(student.seeds.values()), student.value)
     teacher = outcome.evaluation.arms[TEACHER]
     space = outcome.manifest.label_space
     modalities = ", ".join(run.job.student.encoders)
@@ -156,7 +162,7 @@ def _model_card(run: Run, outcome: Outcome) -> str:
         f"Reads {modalities}; a missing modality is allowed. "
         f"Classes: {', '.join(space.classes)}.\n\n"
         f"{outcome.decision.reason}\n\n"
-        f"On the test set: {student.value:.1%}, its teacher {teacher.value:.1%} "
+        f"On the test set: {shipped:.1%}, its teacher {teacher.value:.1%} "
         f"({student.num_test} samples of {student.num_groups} groups).\n\n"
         "Trained without labels from the teacher's pseudo-labels by multimodal knowledge "
         "expansion (Xue et al., ICCV 2021).\n\n"
@@ -204,11 +210,9 @@ def _boundaries(run: Run, outcome: Outcome) -> list[Picture]:
     fits = {"Teacher": outcome.teacher.fit}
     for fit in outcome.fits:
         fits.setdefault(arm_title(fit.arm), fit.fingerprint())
+    store, classes = FitStore(run.root), run.classes()
     predictors = {
-        title: _Predictor(
-            load_student(run.root.child("fits", fit), classes=run.classes()).student,
-            tuple(run.decode),
-        )
+        title: _Predictor(store.load(fit, classes).student, tuple(run.decode))
         for title, fit in fits.items()
         if fit is not None
     }

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from mke_ray.config import JobConfig, build
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
-from mke_ray.data.sources import Decoded, Source, SourceRow
+from mke_ray.data.manifest import manifest_row
+from mke_ray.data.sources import Decoded, Source
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.expansion.run import Run, check_job
@@ -19,7 +20,7 @@ from mke_ray.expansion.stages import check_teacher
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher
 from mke_ray.objectives import Objective
-from mke_ray.schema import Batch, ManifestRow, Split, sample_id
+from mke_ray.schema import Batch, Split
 from mke_ray.train.engine import build_optimizer
 from mke_ray.train.loop import apply_views
 
@@ -70,7 +71,7 @@ def _read_some(source: Source, run: Run) -> tuple[list[Decoded], int]:
     reasons: Counter[str] = Counter()
     for number, row in enumerate(islice(source.rows(), MAX_TRIES), start=1):
         try:
-            found.append(reader.read(_manifest_row(row)))
+            found.append(reader.read(manifest_row(row)))
         except MediaError as error:
             reasons[error.reason] += 1
         if len(found) == NUM_SAMPLES:
@@ -81,23 +82,6 @@ def _read_some(source: Source, run: Run) -> tuple[list[Decoded], int]:
             f"({dict(reasons)}); look at source.root and the files"
         )
     return found, len(found) + sum(reasons.values())
-
-
-def _manifest_row(row: SourceRow) -> ManifestRow:
-    """Return the row of a sample that is in no unit."""
-    number = sample_id(row.key, row.start_s, row.end_s)
-    return ManifestRow(
-        sample_id=number,
-        unit="",
-        key=row.key,
-        size=row.size,
-        etag=row.etag,
-        start_s=row.start_s,
-        end_s=row.end_s,
-        group=row.group,
-        split=row.split,
-        labels=row.labels,
-    )
 
 
 def _encode(decoded: Decoded, run: Run) -> dict[str, list[bytes]]:
@@ -165,7 +149,7 @@ def _try_teacher(run: Run, batch: Batch, console: Console) -> None:
 
 def _try_students(run: Run, batch: Batch, console: Console) -> None:
     """Take one step with every arm."""
-    settings = run.arm_settings("samples", "labels", teacher=None, num_probe=1)
+    settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
     for fit in settings.fits(run.arms, run.job.model_seeds[:1]):
         student = build_student(fit.student, batch.target_BC.shape[1], build=build)
         objective: Objective = build(fit.objective)

@@ -2,18 +2,24 @@
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from mke_ray.config import FitConfig, JobConfig, build, find_class, shown
-from mke_ray.data.manifest import Manifest, write_manifest
+from mke_ray.data.codec import empty_modality
+from mke_ray.data.manifest import META, Manifest, write_manifest
 from mke_ray.data.sources import Source
+from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.clock import StageClock
+from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.labels.capacity import ActorPool
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
+from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.models.student import Student, build_student
 from mke_ray.models.teachers import AT_LEAST
@@ -21,19 +27,21 @@ from mke_ray.report.progress import stage_progress
 from mke_ray.schema import DecodeSpec, Split, decode_spec_from_dict
 from mke_ray.session import Session
 from mke_ray.storage import Root, open_root
-from mke_ray.tracking import Tracker, start_tracking
+from mke_ray.tracking import Tracker, start_tracking, tracking_server
 from mke_ray.train.arms import (
     PLAIN_OBJECTIVE,
     TRAINED_ON_SELECT,
     ArmSettings,
     choose_arms,
 )
+from mke_ray.train.engine import precision_of
 from mke_ray.train.fits import FitSpec, RowSelection
 from mke_ray.train.launch import Scaling, check_fits
 
 logger = logging.getLogger(__name__)
 
 RUNNERS = ("ray", "local")
+TEACHER_ENGINE: Mapping[str, Any] = {"type": "torch"}
 TEACHER_ARM = "teacher"
 
 
@@ -58,8 +66,22 @@ class Run:
     arms: tuple[str, ...]
     lease: Lease | None = None
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    clock: StageClock = field(init=False)
     _is_connected: bool = False
     _tracker: Tracker | None = None
+
+    def __post_init__(self) -> None:
+        """Make the clock, which keeps its sums in the root."""
+        self.clock = StageClock(self.root)
+
+    @property
+    def labelling_device(self) -> str:
+        """Device of the workers that label and predict.
+
+        It follows what the workers ask of Ray, and not what torch sees in them: Ray hides no GPU
+        from an actor that asked for none.
+        """
+        return "cuda" if self.job.labelling.num_gpus > 0 else "cpu"
 
     def connect(self) -> None:
         """Connect to Ray unless the stages all run in this process; once per run."""
@@ -70,19 +92,25 @@ class Run:
 
     def tracker(self) -> Tracker | None:
         """Return the MLflow run, opened when first asked for; None where tracking is off."""
-        job = self.job
-        if self._tracker is None and job.tracking.enabled:
-            local = self.root.path() if self.root.is_local else tempfile.mkdtemp(prefix="mke_ray_")
-            self._tracker = start_tracking(
-                experiment=job.name,
-                run_name=f"seed {job.seed}, data {job.data_seed}",
-                params=shown(job),
-                files=self.root,
-                local_folder=local,
-                uri=job.tracking.uri,
-            )
+        if self._tracker is None and self.job.tracking.enabled:
+            self._tracker = self._open_tracker()
             self.stack.push(self._close_tracker)
         return self._tracker
+
+    def _open_tracker(self) -> Tracker:
+        """Open the MLflow run at the server that is named, else in an SQLite file of the run."""
+        job, server = self.job, tracking_server(self.job.tracking.uri)
+        kept = self.root.child("mlflow")
+        is_fetched = server is None and not self.root.is_local
+        return start_tracking(
+            experiment=job.name,
+            run_name=f"seed {job.seed}, data {job.data_seed}",
+            params=shown(job),
+            files=self.root,
+            home=self.root.path() if self.root.is_local else kept.uri,
+            local_folder=self.stack.enter_context(fetched_database(kept)) if is_fetched else None,
+            uri=server,
+        )
 
     def _close_tracker(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close the MLflow run as what became of it."""
@@ -92,22 +120,35 @@ class Run:
 
     def manifest(self) -> Manifest:
         """Return the manifest, listing the source if that has not been done."""
-        with stage_progress("make the source", unit="files") as progress:
-            self.source.prepare(progress)
-        manifest = write_manifest(
-            self.root.child("manifest"), self.source, unit_size=self.job.labelling.unit_size
-        )
-        self._check_splits(manifest.meta["counts"])
+        folder = self.root.child("manifest")
+        with self.clock.stage("source"):
+            if not folder.exists(META):
+                self.clock.work_begins()
+            with stage_progress("make the source", unit="files") as progress:
+                self.source.prepare(progress)
+            manifest = write_manifest(folder, self.source, unit_size=self.job.labelling.unit_size)
+        self._check_splits(manifest)
         return manifest
 
-    def _check_splits(self, counts: Mapping[str, int]) -> None:
+    def check_lease(self) -> None:
+        """Stop before the next stage if another driver took over the root.
+
+        Raises:
+            StoreError: It did.
+        """
+        if self.lease is not None:
+            self.lease.check(now=True)
+
+    def _check_splits(self, manifest: Manifest) -> None:
         """Refuse data that the last stages could do nothing with, before the first one starts.
 
-        Without a probe the arm that learns from it is left out of the default arms.
+        Where no labelled pair is there to learn from, the arm that does is left out of the
+        default arms.
 
         Raises:
             ConfigError: A split is missing.
         """
+        counts: Mapping[str, int] = manifest.meta["counts"]
         needed = [Split.UNLABELED, Split.TEST]
         needed += [Split.LABELLED] if self.job.teacher.train else []
         for split in needed:
@@ -116,11 +157,15 @@ class Run:
                     f"source: there are no rows with split={split}; the source has "
                     f"{dict(counts)}. Give some rows that split, in the table or by folder"
                 )
-        if not counts.get(Split.PROBE):
-            if self.job.arms == "default":
-                self.arms = tuple(arm for arm in self.arms if arm not in TRAINED_ON_SELECT)
-                logger.warning("there is no probe: the gate cannot verify the student")
-            self.arm_settings("", "", teacher=None, num_probe=0).fits(self.arms, [0])
+        num_pairs = num_select(self, manifest)
+        if num_pairs == 0 and self.job.arms == "default":
+            self.arms = tuple(arm for arm in self.arms if arm not in TRAINED_ON_SELECT)
+            logger.warning(
+                "the select part of the probe is empty: arms %s are left out%s",
+                sorted(TRAINED_ON_SELECT),
+                "" if counts.get(Split.PROBE) else ", and the gate cannot verify the student",
+            )
+        self.arm_settings("", "", teacher=None, num_select=num_pairs).fits(self.arms, [0])
 
     def runner(self) -> Runner:
         """Return what carries out units, connected to Ray where it needs it."""
@@ -163,7 +208,7 @@ class Run:
         )
 
     def arm_settings(
-        self, samples: str, labels: str, *, teacher: str | None, num_probe: int
+        self, samples: str, labels: str, *, teacher: str | None, num_select: int
     ) -> ArmSettings:
         """Return what the arms share.
 
@@ -171,7 +216,7 @@ class Run:
             samples: Name of the sample store.
             labels: Name of the label store.
             teacher: Fingerprint of a trained teacher's fit, None for a teacher of the user's.
-            num_probe: Samples of the probe.
+            num_select: Samples in the select part of the probe.
         """
         job, student = self.job, self.job.student
         unimodal = student.unimodal_head_hidden
@@ -188,6 +233,7 @@ class Run:
             temperature=job.labels.temperature,
             init_from=teacher if student.init_from_teacher else None,
             window_units=job.scaling.window_units,
+            precision=precision_of(job.engine),
             select_fraction=job.gate.select_fraction,
             **_fit_keys(job.fit),
         )
@@ -197,7 +243,7 @@ class Run:
             supervised=self._objective(job.supervised),
             plain=self._objective(PLAIN_OBJECTIVE),
             unimodal_head_hidden=tuple(student.head_hidden if unimodal is None else unimodal),
-            num_probe=num_probe,
+            num_select=num_select,
         )
 
     def _objective(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,18 +298,44 @@ def check_job(job: JobConfig) -> Run:
     )
     _check_modalities(run)
     num_classes = run.source.label_space.num_classes
-    settings = run.arm_settings("samples", "labels", teacher=None, num_probe=1)
+    settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
     fits = settings.fits(run.arms, job.model_seeds)
     _check_ranges(job)
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
     for fit in [*teacher, *fits]:
         _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
         build(fit.objective)
-    for view in job.views.values():
-        build(view)
+    _check_views(run)
     scaling = Scaling.from_dict(asdict(job.scaling))
     check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
+    for one in teacher:
+        check_fits([one], launch="local", scaling=scaling, engine=TEACHER_ENGINE)
     return run
+
+
+def num_select(run: Run, manifest: Manifest) -> int:
+    """Return the number of samples in the select part of the probe."""
+    fraction = run.job.gate.select_fraction
+    return sum(
+        probe_part(row.group, select_fraction=fraction) == SELECT
+        for ref in manifest.unit_refs([Split.PROBE])
+        for row in manifest.read_unit(ref)
+    )
+
+
+def _check_views(run: Run) -> None:
+    """Try every view on an empty sample, before anything is decoded.
+
+    Raises:
+        ConfigError: A view is larger than what is stored.
+    """
+    for modality, spec in run.job.views.items():
+        view: View = build(spec)
+        empty = torch.from_numpy(empty_modality(run.decode[modality]))
+        try:
+            view(empty[None], torch.zeros(1, dtype=torch.int64))
+        except ConfigError as error:
+            raise ConfigError(f"views.{modality}: {error}") from None
 
 
 def _check_ranges(job: JobConfig) -> None:
@@ -277,9 +349,24 @@ def _check_ranges(job: JobConfig) -> None:
         "gate.select_fraction": (job.gate.select_fraction, 0.0, 1.0),
         "labels.temperature": (job.labels.temperature, 0.0, float("inf")),
     }
+    for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):
+        if fit.ema_decay is not None:
+            bounds[f"{key}.ema_decay"] = (fit.ema_decay, 0.0, 1.0)
     for key, (value, low, high) in bounds.items():
         if not low < value < high:
             raise ConfigError(f"{key}={value}; give a number between {low} and {high}")
+    at_least_one = {
+        "labelling.unit_size": job.labelling.unit_size,
+        "scaling.window_units": job.scaling.window_units,
+        "scaling.num_workers": job.scaling.num_workers,
+        "fit.num_steps": job.fit.num_steps,
+        "fit.num_epochs": job.fit.num_epochs,
+        "teacher.fit.num_steps": job.teacher.fit.num_steps,
+        "teacher.fit.num_epochs": job.teacher.fit.num_epochs,
+    }
+    for key, number in at_least_one.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{key}={number}; give a number of at least 1")
 
 
 def _check_encoders(student: Student, decode: DecodeSpec) -> None:

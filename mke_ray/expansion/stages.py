@@ -17,7 +17,7 @@ from mke_ray.evaluation import (
     refs_with_truth,
     run_predictions,
 )
-from mke_ray.expansion.run import Run
+from mke_ray.expansion.run import TEACHER_ENGINE, Run, num_select
 from mke_ray.gate import GateDecision, GateRules, GateScores, decide
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan, samples_store
@@ -26,6 +26,7 @@ from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
+from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
@@ -69,16 +70,15 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     Raises:
         StoreError: The user's teacher needs more than is stored.
     """
-    teacher = run.job.teacher
-    if not teacher.train:
-        check_teacher(run, build(teacher.network, Teacher))
-        return TaughtTeacher(dict(teacher.network))
-    spec, found = trained_teacher(run)
-    if not FitStore(run.root).has(spec.fingerprint()):
-        refs = list(manifest.unit_refs([Split.LABELLED]))
-        _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
-        _run_fits(run, [spec], "teach")
-    return found
+    if not run.job.teacher.train:
+        return known_teacher(run)
+    spec = _teacher_fit(run)
+    with run.clock.stage("teach"):
+        if not FitStore(run.root).has(spec.fingerprint()):
+            refs = list(manifest.unit_refs([Split.LABELLED]))
+            _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
+            _run_fits(run, [spec], "teach")
+    return known_teacher(run)
 
 
 def check_teacher(run: Run, built: Teacher) -> None:
@@ -102,37 +102,23 @@ def check_teacher(run: Run, built: Teacher) -> None:
         )
 
 
-def trained_teacher(run: Run) -> tuple[FitSpec, TaughtTeacher]:
-    """Return the fit of the trained teacher and how to load it, whether it is there or not."""
-    spec = run.teacher_fit(_folder_name(samples_store(run.root, run.job.decode)))
-    fit = spec.fingerprint()
-    loader = {
-        "_target_": "mke_ray.models.teachers.StudentTeacher",
-        "path": run.root.child("fits", fit).uri,
-        "storage_options": dict(run.root.options),
-        "classes": {
-            target: {"_target_": "hydra.utils.get_class", "path": target}
-            for target in run.classes()
-        },
-    }
-    return spec, TaughtTeacher(loader, fit)
-
-
 def known_teacher(run: Run) -> TaughtTeacher:
     """Return the teacher for a later stage.
 
     Raises:
-        StoreError: It has not been trained yet.
+        ConfigError: The user's teacher reads another modality than the configuration says.
+        StoreError: It has not been trained yet, or the user's does not fit what is stored.
     """
     if not run.job.teacher.train:
+        check_teacher(run, build(run.job.teacher.network, Teacher))
         return TaughtTeacher(dict(run.job.teacher.network))
-    spec, teacher = trained_teacher(run)
-    if not FitStore(run.root).has(spec.fingerprint()):
+    store, fit = FitStore(run.root), _teacher_fit(run).fingerprint()
+    if not store.has(fit):
         raise StoreError(
             f"{run.root.uri} holds no teacher of this configuration; run jobs/teach.py first, "
             "with the same settings"
         )
-    return teacher
+    return TaughtTeacher(_teacher_loader(run, store.student_folder(fit)), fit)
 
 
 def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
@@ -141,8 +127,9 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
     Raises:
         MediaError: More samples are unreadable than allowed.
     """
-    plan = make_label_plan(run, manifest, (teacher.spec,))
-    report = _run_pass(run, plan, list(manifest.unit_refs()), "label")
+    with run.clock.stage("label"):
+        plan = make_label_plan(run, manifest, (teacher.spec,))
+        report = _run_pass(run, plan, list(manifest.unit_refs()), "label")
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
 
@@ -170,14 +157,20 @@ def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeache
         _folder_name(labels.samples),
         _folder_name(labels.labels),
         teacher=teacher.fit,
-        num_probe=manifest.meta["counts"].get(Split.PROBE, 0),
+        num_select=num_select(run, manifest),
     )
     return settings.fits(run.arms, run.job.model_seeds)
 
 
 def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
-    """Train the fits that are not there yet."""
-    _run_fits(run, fits, "train")
+    """Train the fits that are not there yet.
+
+    Raises:
+        StoreError: Another driver took over.
+    """
+    run.check_lease()
+    with run.clock.stage("train"):
+        _run_fits(run, fits, "train")
 
 
 def evaluate_stage(
@@ -200,8 +193,9 @@ def evaluate_stage(
         root=run.root,
         samples=_folder_name(labels.samples),
         decode=run.job.decode,
-        fits=tuple(sorted({one.fit for one in columns})),
+        students={one.fit: store.student_folder(one.fit) for one in columns},
         classes=run.classes(),
+        device=run.labelling_device,
     )
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
@@ -223,7 +217,12 @@ def evaluate_stage(
 
 
 def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
-    """Open the gate for the student, once."""
+    """Open the gate for the student, once.
+
+    Raises:
+        StoreError: Another driver took over.
+    """
+    run.check_lease()
     student = evaluation.columns[STUDENT_ARM][0]
     rival = evaluation.columns.get(LABELLED_ONLY_ARM, ())
     part = evaluation.gate
@@ -272,6 +271,7 @@ def _run_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
     store = FitStore(run.root)
     if all(store.has(one.fingerprint()) for one in fits):
         return
+    run.clock.work_begins()
     is_teacher = title == "teach"
     launch = run.job.scaling.launch
     if is_teacher and launch == "trainer":
@@ -284,7 +284,7 @@ def _run_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
             root=run.root,
             launch=launch,
             scaling={**asdict(run.job.scaling), "verbose": run.job.verbose},
-            engine={"type": "torch"} if is_teacher else run.job.engine,
+            engine=TEACHER_ENGINE if is_teacher else run.job.engine,
             progress=progress,
         )
 
@@ -296,8 +296,28 @@ class _LazyRunner:
     run_context: Run
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
-        """Work on the units with the runner of the run."""
+        """Work on the units with the runner of the run; called only if there are any."""
+        self.run_context.clock.work_begins()
         yield from self.run_context.runner().run(plan, refs)
+
+
+def _teacher_fit(run: Run) -> FitSpec:
+    """Return the fit of a teacher that is trained on the labelled split."""
+    return run.teacher_fit(_folder_name(samples_store(run.root, run.job.decode)))
+
+
+def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:
+    """Return what a trained teacher is built from, on the driver and on every worker."""
+    return {
+        "_target_": "mke_ray.models.teachers.StudentTeacher",
+        "path": folder.uri,
+        "device": run.labelling_device,
+        "storage_options": dict(folder.options),
+        "classes": {
+            target: {"_target_": "hydra.utils.get_class", "path": target}
+            for target in run.classes()
+        },
+    }
 
 
 def _folder_name(store: UnitStore) -> str:

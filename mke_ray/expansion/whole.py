@@ -1,7 +1,5 @@
 """All stages of one run in order, and its end: evaluation, gate, export, report, tracking."""
 
-import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,8 +33,6 @@ from mke_ray.train.fits import FitStore
 
 __all__ = ["arm_fits", "finish", "run_stages"]
 
-SECONDS_NAME = "seconds.json"
-
 
 def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, Any]:
     """Carry out every stage of one run.
@@ -48,19 +44,15 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
     Returns:
         The content of ``report/metrics.json``.
     """
-    clock = _Clock()
     with open_run(job) as run:
         manifest = run.manifest()
         teacher = teach_stage(run, manifest)
-        clock.lap("teach")
         labels = label_stage(run, manifest, teacher)
-        clock.lap("label")
         fits = arm_fits(run, manifest, labels, teacher)
         if not all(FitStore(run.root).has(one.fingerprint()) for one in fits):
             run.tracker()  # so that a run that fails is on record
         train_stage(run, fits)
-        clock.lap("train")
-        return finish(run, console=console, known=(teacher, labels), clock=clock)
+        return finish(run, console=console, known=(teacher, labels))
 
 
 def finish(
@@ -68,7 +60,6 @@ def finish(
     *,
     console: Console | None = None,
     known: tuple[TaughtTeacher, Labels] | None = None,
-    clock: "_Clock | None" = None,
 ) -> dict[str, Any]:
     """Evaluate the arms, open the gate, export, report and track; print the verdict.
 
@@ -76,21 +67,22 @@ def finish(
         run: A run whose fits are trained.
         console: Where the result is printed; None prints nothing.
         known: Teacher and labels, if an earlier stage of this process has them.
-        clock: What the earlier stages took.
     """
-    clock = clock or _Clock()
     manifest = run.manifest()
     teacher = known[0] if known else known_teacher(run)
     labels = known[1] if known else known_labels(run, manifest, teacher)
     fits = arm_fits(run, manifest, labels, teacher)
-    plan, evaluation = evaluate_stage(run, manifest, labels, fits)
-    decision = gate_stage(run, evaluation)
-    clock.lap("evaluate")
-    seconds = clock.total(run, fresh=labels.report.num_units_run > 0 or clock.is_long)
-    outcome = Outcome(manifest, teacher, labels, fits, evaluation, decision, seconds)
+    with run.clock.stage("evaluate"):
+        plan, evaluation = evaluate_stage(run, manifest, labels, fits)
+        decision = gate_stage(run, evaluation)
+        outcome = Outcome(manifest, teacher, labels, fits, evaluation, decision)
+        is_new = not is_reported(run.root, outcome)
+        if is_new:
+            run.clock.work_begins()
     content = report_content(run, outcome)
     page = run.root.child("report", "index.html").uri
-    if not is_reported(run.root, outcome):
+    if is_new:
+        run.check_lease()
         column = evaluation.columns[STUDENT_ARM][0]
         export_student(run, outcome, temperature=select_temperature(plan, column))
         page = write_report(run.root, content)
@@ -102,43 +94,6 @@ def finish(
     return metrics_of(content)
 
 
-class _Clock:
-    """Wall-clock seconds by stage."""
-
-    def __init__(self) -> None:
-        self._last_s = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-
-    @property
-    def is_long(self) -> bool:
-        """Whether a stage took long enough to have done something."""
-        return any(spent > 60.0 for spent in self._seconds.values())
-
-    def lap(self, stage: str) -> None:
-        """Give the time since the last lap to a stage."""
-        now_s = time.perf_counter()
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + now_s - self._last_s
-        self._last_s = now_s
-
-    def total(self, run: Run, *, fresh: bool) -> dict[str, float]:
-        """Return the seconds of all starts of a run together, and keep them with the run."""
-        before = _kept_seconds(run)
-        if before and not fresh:
-            return before
-        summed = {name: before.get(name, 0.0) + spent for name, spent in self._seconds.items()}
-        summed["total"] = before.get("total", 0.0) + sum(self._seconds.values())
-        run.root.write(SECONDS_NAME, json.dumps(summed).encode())
-        return summed
-
-
-def _kept_seconds(run: Run) -> dict[str, float]:
-    """Return what earlier starts of a run took."""
-    try:
-        return json.loads(run.root.read(SECONDS_NAME))
-    except FileNotFoundError:
-        return {}
-
-
 def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:
     """Record the run to MLflow: configuration, numbers, curves, the page."""
     tracker = run.tracker()
@@ -146,6 +101,8 @@ def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:
         return
     metrics = metrics_of(content)
     tracker.log_metrics(_headline_numbers(metrics))
+    page = run.root.child("report", "index.html").uri
+    tracker.set_tags({"verdict": metrics["gate"]["verdict"], "report": page})
     store = FitStore(run.root)
     for fit in outcome.fits:
         child = tracker.child(fit.name, fit.to_dict())

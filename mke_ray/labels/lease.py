@@ -140,13 +140,15 @@ class Lease:
         self._thread.start()
 
     def _beat(self) -> None:
-        """Give signs of life until the lease is released or lost."""
-        while not self._stop.wait(self._heartbeat_s):
-            with contextlib.suppress(OSError):  # a store that does not answer is tried again
-                self._look()
-                if self._lost:
-                    return
-                self._write(released=False)
+        """Give signs of life until the lease is released or lost; it is lost if this fails."""
+        try:
+            while not self._stop.wait(self._heartbeat_s) and not self._lost:
+                with contextlib.suppress(OSError):  # a store that does not answer is tried again
+                    self._look()
+                    if not self._lost:
+                        self._write(released=False)
+        finally:
+            self._lost = self._lost or not self._stop.is_set()
 
     def _look(self) -> None:
         """Find out whether somebody took over."""

@@ -190,27 +190,6 @@ def build_student(
     )
 
 
-def copy_encoders(source: Student, target: Student) -> list[str]:
-    """Start the encoders that two students share from the first one's weights and statistics.
-
-    Returns:
-        The modalities that were copied.
-
-    Raises:
-        ConfigError: The encoders of a shared modality differ in shape.
-    """
-    shared = [name for name in source.modalities if name in target.modalities]
-    for name in shared:
-        try:
-            target.encoders[name].load_state_dict(source.encoders[name].state_dict())
-        except RuntimeError as error:
-            raise ConfigError(
-                f"student.encoders.{name} cannot start from the given weights: {error}; "
-                "use the same encoder settings in both"
-            ) from error
-    return shared
-
-
 def _represent(encoder: Encoder, x_BX: Tensor, present_B: Tensor) -> Tensor:
     """Return the representation of an array, as if rows that lack the modality were zeros."""
     shape = [-1] + [1] * (x_BX.dim() - 1)

@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.models.device import checked_device
+from mke_ray.models.student import Student
 from mke_ray.models.weights import load_student
 from mke_ray.schema import DecodeSpec, LabelSpace, fingerprint
 from mke_ray.storage import Root, open_root
@@ -47,7 +50,8 @@ class StudentTeacher:
 
     Args:
         path: Folder of the student.
-        device: Device to compute on.
+        device: Device to compute on, first touched by ``predict``: the driver, which asks only
+            for the fingerprint, may have none.
         storage_options: Options of the file system of the path.
         classes: The user's own encoders by ``_target_``, see ``load_student``.
 
@@ -74,13 +78,17 @@ class StudentTeacher:
         self.modality = loaded.student.modalities[0]
         self.needs = dict(loaded.student.encoder(self.modality).needs)
         self.label_space: LabelSpace = loaded.label_space
-        self._student = loaded.student.to(device)
-        self._device = device
+        self._loaded = loaded.student
+        self._device_name = device
         self._fingerprint = fingerprint({"weights": loaded.digest, "spec": loaded.spec})
 
     @torch.inference_mode()
     def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
-        """Return float32 logits [B, C] of a batch of stored arrays."""
+        """Return float32 logits [B, C] of a batch of stored arrays, on the CPU.
+
+        Raises:
+            ConfigError: The device cannot compute in this process.
+        """
         x_BX = torch.as_tensor(arrays_BX).to(self._device)
         present_B = torch.ones(x_BX.shape[0], dtype=torch.bool, device=self._device)
         logits_BC = self._student({self.modality: x_BX}, {self.modality: present_B})
@@ -89,6 +97,14 @@ class StudentTeacher:
     def fingerprint(self) -> str:
         """Return a hash of the weights and the specification."""
         return self._fingerprint
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return checked_device(self._device_name)
+
+    @cached_property
+    def _student(self) -> Student:
+        return self._loaded.to(self._device)
 
 
 def check_needs(teacher: Teacher, decode_spec: DecodeSpec) -> None:

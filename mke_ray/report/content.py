@@ -58,15 +58,17 @@ class SampleCard:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFile:
-    """A sample that gave nothing.
+    """A sample that is not whole.
 
     Args:
         key: Key in the source.
         reason: Why.
+        status: ``bad``, ``retry`` or ``partial``.
     """
 
     key: str
     reason: str
+    status: str = "bad"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +85,7 @@ class ReportContent:
         num_pseudo_labels: Pseudo-labels of the unlabeled set.
         seconds: Wall-clock seconds by stage, ``total`` among them.
         splits: Samples of each split.
-        unreadable: Samples that gave nothing; a first few hundred are enough.
+        unreadable: Samples that are not whole; a first few hundred of each status are enough.
         histories: Logged steps of the fits.
         cards: Samples worth showing.
         pictures: Further figures, for example decision boundaries.
@@ -159,10 +161,20 @@ def headline(content: ReportContent) -> str:
     if student is None:
         return f"The teacher reaches {teacher.value:.1%} {metric} on the test set."
     interval = "" if student.gain_ci95 is None else f" (95% interval {_points(student.gain_ci95)})"
+    mean = "" if len(student.seeds) < 2 else f", the mean of {len(student.seeds)} networks,"
     return (
-        f"{_OUTCOMES[content.decision.verdict]}: {student.value:.1%} {metric} on the test set "
-        f"against its teacher's {teacher.value:.1%}, {100 * student.gain:+.1f} points{interval}."
+        f"{_OUTCOMES[content.decision.verdict]}: {student.value:.1%} {metric}{mean} on the test "
+        f"set against its teacher's {teacher.value:.1%}, "
+        f"{100 * student.gain:+.1f} points{interval}.{_shipped_one(student)}"
     )
+
+
+def _shipped_one(student: ArmResult) -> str:
+    """Say what the one network reaches that was put in front of the gate, of several."""
+    if len(student.seeds) < 2:
+        return ""
+    seed, value = next(iter(student.seeds.items()))
+    return f" The gate judged the network of seed {seed}, which reaches {value:.1%}."
 
 
 def metric_word(metric: str) -> str:

@@ -52,7 +52,7 @@ class ArmSettings:
         supervised: Objective of the arms with true labels.
         plain: Objective of the arms without perturbation.
         unimodal_head_hidden: Hidden layers of the head of unimodal students.
-        num_probe: Samples of the probe.
+        num_select: Samples in the select part of the probe.
     """
 
     template: FitSpec
@@ -60,7 +60,7 @@ class ArmSettings:
     supervised: Mapping[str, Any]
     plain: Mapping[str, Any]
     unimodal_head_hidden: tuple[int, ...]
-    num_probe: int
+    num_select: int
 
     def fits(self, arms: Sequence[str], seeds: Sequence[int]) -> list[FitSpec]:
         """Return one fit per arm and seed, arm by arm.
@@ -73,10 +73,11 @@ class ArmSettings:
     def _fit(self, name: str, seed: int) -> FitSpec:
         """Return the fit of an arm."""
         arm = ARMS[name]
-        if arm.rows == "labelled" and self.num_probe == 0:
+        if arm.rows == "labelled" and self.num_select == 0:
             raise ConfigError(
-                f"arms: {name} trains on the paired labels of the probe, and there is no probe; "
-                "leave the arm out or add rows with split=probe to the source"
+                f"arms: {name} trains on the paired labels in the select part of the probe, and "
+                "that is empty; leave the arm out, add rows with split=probe to the source, or "
+                "raise gate.select_fraction"
             )
         return replace(
             self.template,

@@ -1,5 +1,6 @@
 """The objects of a fit, built from its plain specification on the side that trains it."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -27,6 +28,8 @@ from mke_ray.train.plan import RowPlan
 from mke_ray.train.usable import ProbeDivision, usable_entries
 from mke_ray.train.validation import Validation
 from mke_ray.train.zero import DeepSpeedEngine
+
+logger = logging.getLogger(__name__)
 
 _NORM_BATCH = 64
 _VALIDATION_BATCH = 256
@@ -119,15 +122,25 @@ def new_student(spec: FitSpec, label_space: LabelSpace) -> Student:
 def normalise(student: Student, feed: Feed, spec: FitSpec) -> None:
     """Set the statistics of normalisation from the first rows of the fit's own order.
 
-    Every rank reads the same rows, so nothing is exchanged.
+    Every rank reads the same rows, so nothing is exchanged. A modality that hardly one of the
+    first rows shows (labelled rows may have the teacher's alone) is looked for further on.
 
     Args:
         student: The student.
         feed: The fit's feed.
         spec: The fit; ``num_norm_samples`` says how many rows.
     """
-    for batch in feed.first_rows(spec.num_norm_samples, batch_size=_NORM_BATCH):
-        student.observe(batch.arrays, batch.present)
+    seen = dict.fromkeys(student.modalities, 0)
+    for number, batch in enumerate(feed.first_batches(_NORM_BATCH)):
+        is_first = number * _NORM_BATCH < spec.num_norm_samples
+        wanted = [name for name in seen if is_first or seen[name] < _NORM_BATCH]
+        if not wanted:
+            break
+        student.observe({name: batch.arrays[name] for name in wanted}, batch.present)
+        for name in wanted:
+            seen[name] += int(batch.present[name].sum())
+    if never := [name for name, number in seen.items() if number == 0]:
+        logger.warning("fit %s: no row shows %s, so it is not normalised", spec.name, never)
     student.freeze_normalisation()
 
 

@@ -165,6 +165,18 @@ class TorchEngine:
         self.student = self.module
 
 
+def precision_of(engine: Mapping[str, Any]) -> str:
+    """Return the numbers that an engine computes in.
+
+    Args:
+        engine: ``type``, and ``bf16`` (torch) or a DeepSpeed ``config``.
+    """
+    config = engine.get("config", {})
+    if engine.get("bf16", False) or config.get("bf16", {}).get("enabled", False):
+        return "bfloat16"
+    return "float16" if config.get("fp16", {}).get("enabled", False) else "float32"
+
+
 def build_optimizer(
     parameters: Iterable[nn.Parameter], spec: Mapping[str, Any]
 ) -> torch.optim.Optimizer:

@@ -115,16 +115,14 @@ class Feed:
             wait_s = time.perf_counter() - began
             yield replace(self._whole, batch=batch, cursor=cursor, wait_s=wait_s)
 
-    def first_rows(self, num: int, *, batch_size: int) -> Iterator[Batch]:
-        """Yield the first rows of epoch 0 in batches; the same on every rank.
+    def first_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the rows of epoch 0 in batches, as far as asked for; the same on every rank.
 
         Args:
-            num: Number of rows.
             batch_size: Rows per batch.
         """
-        refs = self.plan.first_rows(num)
-        for start in range(0, len(refs), batch_size):
-            part = refs[start : start + batch_size]
+        for start in range(0, self.plan.num_rows, batch_size):
+            part = self.plan.first_rows(batch_size, start=start)
             yield self._assemble(part, np.ones(len(part), np.float32), epoch=0)
 
     def _ahead(self, pool: ThreadPoolExecutor, start: int, stop: int) -> Iterator[FeedItem]:

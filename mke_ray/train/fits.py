@@ -1,7 +1,9 @@
 """What a fit is, as plain data, and the store of finished fits."""
 
+import contextlib
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,12 +13,13 @@ from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.weights import WEIGHTS_NAME, LoadedStudent, load_student
-from mke_ray.schema import FORMAT_VERSION, Split, fingerprint
+from mke_ray.schema import Split, fingerprint
 from mke_ray.storage import Root
 
 TARGETS = ("pseudo", "true", "none")
 LABEL_KINDS = ("hard", "soft")
 DONE = "done.json"
+FIT_FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class FitSpec:
         probe_seed: Seed of the division of the probe.
         select_fraction: Share of the probe's groups that is the select part.
         num_norm_samples: Rows from which the statistics of normalisation are computed.
+        precision: Numbers that the engine computes in: float32, bfloat16 or float16.
     """
 
     name: str
@@ -102,6 +106,7 @@ class FitSpec:
     probe_seed: int = 0
     select_fraction: float = 0.5
     num_norm_samples: int = 512
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Check what can be checked without a store."""
@@ -152,6 +157,9 @@ class FitSpec:
 class FitStore:
     """Finished fits below ``fits/``; a fit is finished when its ``done.json`` is there.
 
+    Its files lie in a folder of the attempt that won, which ``done.json`` names: of two writers
+    of the same fit neither touches the files of the other.
+
     Args:
         root: Root of the run.
     """
@@ -160,10 +168,12 @@ class FitStore:
 
     def has(self, fit: str) -> bool:
         """Return whether a fit is finished."""
-        return self.folder(fit).exists(DONE)
+        return self._folder(fit).exists(DONE)
 
     def save(self, fit: str, files: Mapping[str, bytes]) -> bool:
         """Store the files of a finished fit; ``done.json`` with their digests comes last.
+
+        The first to create it wins, and whoever comes later deletes its own files.
 
         Args:
             fit: Fingerprint of the fit.
@@ -174,12 +184,17 @@ class FitStore:
         """
         if self.has(fit):
             return False
-        store = self.folder(fit)
+        attempt = f"attempt-{uuid.uuid4().hex[:12]}"
+        store = self._folder(fit).child(attempt)
         for name, content in files.items():
             store.write(name, content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        done = {"format_version": FORMAT_VERSION, "sha256": digests}
-        return store.create(DONE, json.dumps(done, indent=1).encode())
+        if self._claim(fit, attempt, digests):
+            return True
+        with contextlib.suppress(OSError):
+            for name in files:
+                store.delete(name)
+        return False
 
     def load(self, fit: str, classes: Mapping[str, type] | None = None) -> LoadedStudent:
         """Return the student of a finished fit.
@@ -192,46 +207,61 @@ class FitStore:
             StoreError: The fit is not finished, or its weights are not those that were stored.
         """
         self._read_weights(fit)
-        return load_student(self.folder(fit), classes=classes)
+        return load_student(self.student_folder(fit), classes=classes)
 
     def weights(self, fit: str) -> dict[str, Tensor]:
         """Return the weights of a finished fit by name, its digest checked."""
         return safetensors.torch.load(self._read_weights(fit))
 
-    def facts(self, fit: str) -> dict[str, Any]:
-        """Return what ``fit.json`` says: the specification, steps, seconds and digests."""
-        self._done(fit)
-        return json.loads(self.folder(fit).read("fit.json"))
-
     def history(self, fit: str) -> list[dict[str, Any]]:
         """Return the logged steps of a finished fit."""
-        self._done(fit)
-        return json.loads(self.folder(fit).read("history.json"))
+        return json.loads(self.student_folder(fit).read("history.json"))
 
     def weights_digest(self, fit: str) -> str:
         """Return the SHA-256 of the weights file of a finished fit."""
         return self._done(fit)["sha256"][WEIGHTS_NAME]
 
-    def folder(self, fit: str) -> Root:
-        """Return the folder of a fit."""
+    def student_folder(self, fit: str) -> Root:
+        """Return the folder with the student of a finished fit, as ``load_student`` opens it.
+
+        Raises:
+            StoreError: The fit is not finished.
+        """
+        return self._folder(fit).child(self._done(fit)["attempt"])
+
+    def _folder(self, fit: str) -> Root:
+        """Return the folder of a fit, finished or not."""
         return self.root.child("fits", fit)
+
+    def _claim(self, fit: str, attempt: str, digests: Mapping[str, str]) -> bool:
+        """Create the record that a fit is finished, unless somebody else's is there."""
+        done = {"format_version": FIT_FORMAT_VERSION, "attempt": attempt, "sha256": digests}
+        if self._folder(fit).create(DONE, json.dumps(done, indent=1).encode()):
+            return True
+        # A request that was repeated after a lost answer finds its own record: that is a win.
+        return self._done(fit)["attempt"] == attempt
 
     def _read_weights(self, fit: str) -> bytes:
         """Return the weights file of a finished fit, refused unless it is the one stored."""
         digest = self.weights_digest(fit)
-        content = self.folder(fit).read(WEIGHTS_NAME)
+        content = self.student_folder(fit).read(WEIGHTS_NAME)
         if hashlib.sha256(content).hexdigest() != digest:
             raise StoreError(
-                f"{self.folder(fit).uri}/{WEIGHTS_NAME} is not the file that the fit stored; "
-                f"delete the folder and train the fit again"
+                f"{self.student_folder(fit).uri}/{WEIGHTS_NAME} is not the file that the fit "
+                f"stored; delete {self._folder(fit).uri} and train the fit again"
             )
         return content
 
     def _done(self, fit: str) -> dict[str, Any]:
         """Return the record that a fit is finished."""
+        folder = self._folder(fit)
         try:
-            return json.loads(self.folder(fit).read(DONE))
+            done = json.loads(folder.read(DONE))
         except FileNotFoundError:
+            raise StoreError(f"{folder.uri} holds no finished fit; train it first") from None
+        if done["format_version"] != FIT_FORMAT_VERSION:
             raise StoreError(
-                f"{self.folder(fit).uri} holds no finished fit; train it first"
-            ) from None
+                f"{folder.uri} has format version {done['format_version']}, this mke_ray reads "
+                f"{FIT_FORMAT_VERSION}; delete it and train the fit again, or use another root"
+            )
+        return done

@@ -35,7 +35,10 @@ _POLL_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What fits run on and how they are watched; nothing here changes the result in exact numbers.
+    """What fits run on and how they are watched.
+
+    Another number of workers sees the same rows in the same order; noise is scaled by the rows of
+    a rank and dropout drawn per rank, so that numbers differ in detail.
 
     Args:
         num_workers: Workers of the trainer.

@@ -138,9 +138,9 @@ class RowPlan:
         start = number * self.global_batch
         return order.rows(start, min(start + self.global_batch, self.num_rows))
 
-    def first_rows(self, num: int) -> RowRefs:
-        """Return the first rows of epoch 0, by unit."""
-        return self._epoch_order(0).rows(0, min(num, self.num_rows))
+    def first_rows(self, num: int, *, start: int = 0) -> RowRefs:
+        """Return some rows of epoch 0 from a position on, by unit."""
+        return self._epoch_order(0).rows(start, min(start + num, self.num_rows))
 
     def _epoch_order(self, epoch: int) -> "_EpochOrder":
         """Return the order of one epoch; the last one asked for is kept."""

@@ -7,6 +7,7 @@ import pytest
 from composed import composed
 
 from mke_ray.config import JobConfig
+from mke_ray.data.demo import plan_clips
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
@@ -42,6 +43,12 @@ def test_every_file_has_a_status_and_the_broken_ones_are_listed(finished: JobCon
     page = Path(finished.root, "report", "index.html").read_text()
     for reason in counts["reasons"]:
         assert reason in page
+    splits = {"labelled": 40, "unlabeled": 64, "probe": 40, "test": 60}
+    plans = plan_clips(splits, num_broken=4, data_seed=finished.data_seed)
+    broken = [plan.key for plan in plans if plan.broken]
+    assert len(broken) == 4
+    for key in broken:
+        assert f">{key}<" in page
 
 
 @pytest.mark.parametrize("kind", ["samples", "labels"])
@@ -71,6 +78,9 @@ def test_mlflow_has_a_finished_run_with_its_curves_and_the_page(finished: JobCon
     assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert "test/mke" in parent.data.metrics
+    metrics = json.loads(Path(finished.root, "report", "metrics.json").read_text())
+    assert parent.data.tags["verdict"] == metrics["gate"]["verdict"]
+    assert parent.data.tags["report"] == f"{finished.root}/report/index.html"
     assert len(runs) == 5
     assert any(one.path.endswith("index.html") for one in client.list_artifacts(parent.info.run_id))
     child = next(run for run in runs if run.data.tags.get("mlflow.runName", "").startswith("mke"))

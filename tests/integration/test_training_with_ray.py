@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def test_all_fits_of_a_run_are_trained_in_one_group_and_progress_is_told(zero_ru
     root, fits, told = zero_run
     store = FitStore(root)
     assert all(store.has(one.fingerprint()) for one in fits)
-    assert [store.facts(one.fingerprint())["world_size"] for one in fits] == [2, 2, 2]
+    folders = [store.student_folder(one.fingerprint()) for one in fits]
+    assert [json.loads(one.read("fit.json"))["world_size"] for one in folders] == [2, 2, 2]
     assert told[-1][:2] == (72, 72)
     history = store.history(fits[0].fingerprint())
     assert [r["step"] for r in history if "select_accuracy" in r] == [12, 24]

@@ -12,6 +12,7 @@ from composed import composed
 
 from mke_ray.config import JobConfig, build, check_targets, shown, to_yaml
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.run import check_job
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -34,6 +35,23 @@ def test_every_experiment_composes_into_a_typed_job(experiment: str) -> None:
     assert job.name == experiment
     assert job.root == os.path.abspath(f"outputs/{experiment}/seed-{job.data_seed}")
     assert experiment == "videos" or job.source["root"].startswith(job.root)
+
+
+def test_the_running_mean_of_the_weights_reaches_the_fits_that_ask_for_it() -> None:
+    (job,) = composed("fit.ema_decay=0.99", "teacher.fit.ema_decay=0.9")
+    run = check_job(job)
+    assert run.teacher_fit("s").ema_decay == 0.9
+    template = run.arm_settings("s", "t", teacher=None, num_select=1).template
+    assert template.ema_decay == 0.99
+    (plain_job,) = composed()
+    assert check_job(plain_job).teacher_fit("s").ema_decay is None
+
+
+@pytest.mark.parametrize("key", ["fit.ema_decay", "teacher.fit.ema_decay"])
+def test_a_decay_that_is_no_share_is_refused_with_its_key(key: str) -> None:
+    (job,) = composed(f"{key}=1.0")
+    with pytest.raises(ConfigError, match=rf"^{key}=1\.0"):
+        check_job(job)
 
 
 @pytest.mark.parametrize("fusion", ["concat", "gated", "attention", "film"])
@@ -120,6 +138,27 @@ def test_secrets_are_hidden_wherever_a_configuration_is_shown() -> None:
 def test_a_name_that_a_trusted_module_only_imported_is_refused() -> None:
     with pytest.raises(ConfigError, match="outside the trusted packages"):
         build({"_target_": "mke_ray.storage.os.getcwd"})
+
+
+def test_such_a_name_is_refused_as_an_argument_too() -> None:
+    with pytest.raises(ConfigError, match="outside the trusted packages"):
+        build(
+            {
+                "_target_": "mke_ray.data.views.AudioView",
+                "num_samples": {"_target_": "mke_ray.storage.os.getpid"},
+            }
+        )
+
+
+def test_the_seed_reaches_the_students() -> None:
+    (job,) = composed("seed=3")
+    assert job.model_seeds == [3]
+    assert job.data_seed == 3
+
+
+def test_draws_of_a_source_without_a_seed_are_refused() -> None:
+    with pytest.raises(ConfigError, match="model_seeds"):
+        composed("experiment=videos", "source.root=s3://b", "source.classes=[a,b]", "data_seeds=2")
 
 
 def documented_commands() -> list[list[str]]:

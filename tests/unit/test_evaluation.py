@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,7 @@ from mke_ray.data.sources import SourceRow
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation import (
     TEACHER,
+    EvaluateWorker,
     EvaluationPlan,
     FitColumn,
     PredictionPlan,
@@ -23,7 +25,7 @@ from mke_ray.evaluation import (
     run_predictions,
 )
 from mke_ray.evaluation.average_precision import ResampledMAP, sample_average_precision
-from mke_ray.evaluation.predictions import predictions_schema
+from mke_ray.evaluation.predictions import predict, predictions_schema
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import mean_average_precision
@@ -352,8 +354,9 @@ def students_of(root, rows):
         }
         spec = {"encoders": encoders, "fusion": {"type": "concat"}, "head_hidden": [4]}
         student = build_student(spec, 3)
-        save_student(root.child("fits", fit), student, spec=spec, label_space=SPACE)
-    return manifest, PredictionPlan(root, "s", plain, ("both", "only_b"))
+        save_student(root.child("students", fit), student, spec=spec, label_space=SPACE)
+    students = {fit: root.child("students", fit) for fit in ("only_b", "both")}
+    return manifest, PredictionPlan(root, "s", plain, students)
 
 
 def arrays_of(row):
@@ -383,8 +386,8 @@ def test_predictions_are_what_each_student_says_of_the_whole_stored_sample(root)
     store = run_predictions(plan, refs_with_truth(manifest))
     (ref,) = manifest.unit_refs()
     table = store.read(ref.unit)
-    for fit in plan.fits:
-        student = load_student(root.child("fits", fit)).student
+    for fit, folder in plan.students.items():
+        student = load_student(folder).student
         for row, said in zip(manifest.read_unit(ref), table.column(fit).to_pylist(), strict=True):
             arrays = arrays_of(row)
             seen = {name: torch.tensor(arrays[name])[None] for name in arrays}
@@ -416,6 +419,38 @@ def test_predictions_that_are_there_are_not_made_again(root):
 
 def test_another_set_of_fits_is_another_store(root):
     _, plan = students_of(root, [source_row("test", n, (0,)) for n in range(4)])
-    assert replace(plan, fits=("only_b", "both")).name == plan.name
-    assert replace(plan, fits=("both",)).name != plan.name
+    both, elsewhere = plan.students["both"], root.child("elsewhere")
+    turned = {"both": elsewhere, "only_b": elsewhere}
+    assert replace(plan, students=turned).name == plan.name
+    assert replace(plan, students={"both": both}).name != plan.name
     assert replace(plan, samples="other").name != plan.name
+
+
+@pytest.mark.parametrize("device", ["meta", "nonsense", "cuda:99"])
+def test_a_device_that_cannot_compute_is_refused_before_anything_is_written(root, device):
+    manifest, plan = students_of(root, [source_row("test", n, (0,)) for n in range(4)])
+    (ref,) = manifest.unit_refs()
+    with pytest.raises(
+        ConfigError, match=rf"device={device} cannot compute.*labelling\.num_gpus=0"
+    ):
+        EvaluateWorker(replace(plan, device=device)).run(ref)
+    assert plan.store().committed() == set()
+
+
+def test_students_and_batch_are_put_on_the_device_of_the_plan(root, monkeypatch):
+    # "meta" takes part in computations like any device, but has no numbers to bring back.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("mke_ray.evaluation.predictions.checked_device", torch.device)
+    manifest, plan = students_of(root, [source_row("test", n, (0,)) for n in range(4)])
+    worker = EvaluateWorker(replace(plan, device="meta"))
+    with pytest.raises(NotImplementedError, match="meta"):
+        worker.run(next(manifest.unit_refs()))
+    assert {one.output.weight.device.type for one in worker._students} == {"meta"}
+
+
+def test_answers_come_back_on_the_cpu_in_single_precision():
+    spec = {"encoders": {"a": {"type": "features", "num_inputs": 3}}, "fusion": {"type": "concat"}}
+    student = build_student(spec, 3).double().eval()
+    arrays, present = {"a": torch.ones(2, 3).double()}, {"a": torch.ones(2, dtype=torch.bool)}
+    logits_BC, seen_B = predict(student, arrays, present, device=torch.device("cpu"))
+    assert logits_BC.dtype == np.float32 and seen_B.all()

@@ -109,6 +109,12 @@ def test_other_gate_samples_are_counted_apart(root):
     assert fresh.openings == 1
 
 
+def test_one_sample_more_does_not_make_the_gate_part_new(root):
+    decide(root, scores(40, 5), student="one")
+    shifted = decide(root, scores(40, 5, sample_id_N=np.arange(145) + 1), student="two")
+    assert shifted.openings == 2
+
+
 def test_the_order_of_the_samples_does_not_make_another_probe():
     forward, backward = scores(4, 2), scores(4, 2, sample_id_N=np.arange(106)[::-1])
     assert forward.digest() == backward.digest()

@@ -11,14 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import average_precision_score
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mke_ray.errors import MkeRayError
 from mke_ray.metrics import (
     accuracy,
     bootstrap_by_group,
-    corrected_corrupted,
-    ece,
     fit_temperature,
     lower_bound_by_group,
     mean_average_precision,
@@ -50,35 +47,6 @@ def test_average_precision_keeps_ties_and_the_order_of_extreme_logits():
 def test_a_class_without_positive_samples_is_left_out():
     score = np.array([[0.9, 0.1], [0.2, 0.7]])
     assert mean_average_precision(score, [[1, 0], [0, 0]]) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("num_bins", [5, 15])
-def test_calibration_error_is_that_of_torchmetrics(num_bins):
-    probability = _rng().dirichlet(np.ones(4), 300)
-    truth = _rng(1).integers(0, 4, 300)
-    expected = multiclass_calibration_error(
-        torch.from_numpy(probability), torch.from_numpy(truth), num_classes=4, n_bins=num_bins
-    )
-    assert ece(probability, truth, num_bins=num_bins) == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_calibration_error_by_hand():
-    probability = [[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.0, 1.0]]
-    # bins of 0.1: two at 0.9 of which one is right, one at 0.6 wrong, one at 1.0 right
-    assert ece(probability, [0, 1, 0, 1], num_bins=10) == pytest.approx((0.8 + 0.6 + 0.0) / 4)
-
-
-def test_corrected_and_corrupted_by_hand():
-    truth = [0, 0, 0, 1, 1, 1, 1]
-    teacher = [0, 0, 1, 0, 1, 1, 0]
-    student = [0, 1, 0, 1, 1, 1, 0]
-    assert corrected_corrupted(teacher, student, truth) == (2 / 3, 1 / 4)
-
-
-def test_without_wrong_or_right_labels_a_share_is_none():
-    assert corrected_corrupted([1, 1], [1, 0], [1, 1]) == (None, 0.5)
-    assert corrected_corrupted([0, 0], [1, 0], [1, 1]) == (0.5, None)
-    assert corrected_corrupted([], [], []) == (None, None)
 
 
 def test_an_interval_of_single_samples_is_that_of_the_normal_approximation():
@@ -184,6 +152,18 @@ def test_the_lower_bound_is_one_sided():
     assert bound < lower_bound_by_group(diff, np.arange(500), confidence=0.8)
 
 
+def test_the_lower_bound_keeps_its_promise_with_few_groups():
+    rng, group = _rng(), np.repeat(np.arange(5), 10)
+    promoted = [
+        lower_bound_by_group(
+            rng.normal(0, 0.15, 5)[group] + rng.normal(0, 0.5, 50), group, num_resamples=300
+        )
+        > 0
+        for _ in range(300)
+    ]
+    assert 0.02 <= np.mean(promoted) <= 0.08
+
+
 def test_the_number_needed_settles_the_gain():
     diff = np.tile([1.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 6)
     more = num_needed(diff, np.arange(66))
@@ -270,7 +250,6 @@ def test_logits_that_are_not_finite_are_refused():
     "measure",
     [
         lambda: accuracy([], []),
-        lambda: ece(np.zeros((0, 2)), []),
         lambda: bootstrap_by_group([], []),
         lambda: lower_bound_by_group([], []),
         lambda: mean_average_precision([[0.1, 0.2]], [[0, 0]]),

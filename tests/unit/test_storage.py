@@ -2,7 +2,10 @@ import os
 import pickle
 import threading
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mke_ray import storage
 from mke_ray.errors import ConfigError, StoreError
@@ -60,6 +63,53 @@ def test_names_are_sorted_and_relative_to_the_root(root):
     assert list(root.names("b")) == ["b/10", "b/2"]
     assert list(root.names(recursive=False)) == ["a"]
     assert list(root.names("nowhere")) == []
+
+
+class RememberingFileSystem(MemoryFileSystem):
+    """Lists a folder once and then from memory, as the file systems of buckets do by default."""
+
+    protocol = "remembering"
+    listings: dict = {}  # noqa: RUF012
+    find = AbstractFileSystem.find  # by listing folder after folder
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return MemoryFileSystem._strip_protocol(path.removeprefix("remembering:"))
+
+    def invalidate_cache(self, path=None):
+        for known in [one for one in self.listings if path in (None, one)]:
+            del self.listings[known]
+
+    def ls(self, path, detail=True, **_):
+        if path not in self.listings:
+            self.listings[path] = super().ls(path, detail=True)
+        return self.listings[path]
+
+
+def test_names_in_a_bucket_are_those_of_now_also_in_folders_below():
+    fsspec.register_implementation("remembering", RememberingFileSystem, clobber=True)
+    root = open_root("remembering://listed/run")
+    root.write("folder/one", b"")
+    assert list(root.names()) == ["folder/one"]
+    assert list(root.names("folder", recursive=False)) == ["folder/one"]
+    MemoryFileSystem().pipe_file("/listed/run/folder/two", b"")  # by another process
+    assert list(root.names("folder", recursive=False)) == ["folder/one", "folder/two"]
+    MemoryFileSystem().pipe_file("/listed/run/folder/three", b"")
+    assert list(root.names()) == ["folder/one", "folder/three", "folder/two"]
+
+
+def test_no_bucket_is_asked_to_remember_listings(monkeypatch):
+    asked = {}
+
+    def open_nothing(uri, **options):
+        asked[uri.partition(":")[0]] = options
+        return None, uri
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", open_nothing)
+    for uri in ("s3://b/listings", "gs://b/listings", "abfs://b/listings", "hdfs://b/listings"):
+        storage._open_filesystem(uri, "{}", 0)
+    off = {"use_listings_cache": False}
+    assert asked == {"s3": off, "gs": off, "abfs": off, "hdfs": {}}
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(root, monkeypatch):

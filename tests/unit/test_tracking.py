@@ -11,7 +11,6 @@ from mke_ray.tracking import (
     RUN_IDS_NAME,
     finite_numbers,
     flatten_params,
-    silent_tracker,
     start_tracking,
 )
 
@@ -115,7 +114,7 @@ def start(files, folder, **changes):
         "run_name": "r",
         "params": {"fit": {"lr": 0.1}},
         "files": files,
-        "local_folder": str(folder),
+        "home": str(folder),
     }
     return start_tracking(**{**plain, **changes})
 
@@ -139,20 +138,19 @@ def test_only_finite_numbers_are_kept():
     assert finite_numbers(values) == {"a/b": 1.0}
 
 
-def test_a_silent_tracker_takes_everything_and_imports_nothing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    tracker = silent_tracker()
-    child = tracker.child("mke", {"a": 1})
-    child.log_history([{"step": 1, "loss": 1.0}])
-    tracker.log_artifact("nowhere")
-    tracker.finish()
-    assert child.run_id is None
-
-
 def test_the_default_store_is_a_file_beside_the_run(mlflow, tmp_path):
     tracker = start(MemoryFiles(), tmp_path)
     assert tracker._connection.uri == f"sqlite:///{tmp_path}/mlflow.db"
     assert mlflow.artifact_location == f"{tmp_path}/mlartifacts"
+
+
+def test_a_fetched_database_is_known_by_its_home_wherever_it_was_fetched_to(mlflow, tmp_path):
+    files, home = MemoryFiles(), "s3://bucket/run/mlflow"
+    first = start(files, home, local_folder=str(tmp_path / "one"))
+    again = start(files, home, local_folder=str(tmp_path / "two"))
+    assert again._client().tracking_uri == f"sqlite:///{tmp_path}/two/mlflow.db"
+    assert mlflow.artifact_location == "s3://bucket/run/mlflow/mlartifacts"
+    assert again.run_id == first.run_id
 
 
 def test_the_environment_names_another_store(mlflow, tmp_path, monkeypatch):

@@ -1,19 +1,26 @@
 """All stages in order on the TwoMoon set, small and in this process."""
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from composed import composed
 
 from mke_ray.config import JobConfig
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.expansion import evaluate, expand, label, train
+from mke_ray.expansion import evaluate, expand, label, stages, train
+from mke_ray.expansion.run import open_run
+from mke_ray.expansion.stages import teach_stage, train_stage
 from mke_ray.expansion.whole import run_stages
+from mke_ray.train.fits import FitSpec, FitStore
 
 OVERRIDES = (
     "experiment=two_moon",
@@ -62,6 +69,48 @@ def test_a_finished_run_started_again_changes_no_file(job: JobConfig) -> None:
     assert files_below(Path(job.root)) == before
 
 
+def test_the_seconds_of_an_interrupted_start_count_however_few_they_are(
+    job: JobConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = stages.run_fits
+
+    def interrupted(fits: Sequence[FitSpec], **arguments: Any) -> None:
+        if len(fits) == 1:  # the teacher
+            trained(fits, **arguments)
+            return
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "run_fits", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(job)
+    first = json.loads((Path(job.root) / "seconds.json").read_text())
+    assert set(first) == {"source", "teach", "label", "train"}
+    seconds = run_stages(job)["seconds"]
+    assert set(seconds) == {*first, "evaluate", "total"}
+    assert seconds["train"] > first["train"] >= 0.2
+    assert all(seconds[name] == first[name] for name in ("source", "teach", "label"))
+    assert seconds["total"] == pytest.approx(sum(seconds.values()) - seconds["total"])
+
+
+def test_the_teacher_is_named_by_the_folder_of_the_attempt_that_won(job: JobConfig) -> None:
+    with open_run(job) as run:
+        teacher = teach_stage(run, run.manifest())
+        assert teacher.fit is not None
+        folder = FitStore(run.root).student_folder(teacher.fit)
+    assert teacher.spec["path"] == folder.uri
+    assert folder.exists("student.safetensors")
+    assert not folder.uri.endswith(teacher.fit)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error_with_its_key(job: JobConfig) -> None:
+    wrong = replace(job, labelling=replace(job.labelling, num_gpus=0.5))
+    with pytest.raises(ConfigError, match=r"device=cuda .*labelling\.num_gpus=0"):
+        run_stages(wrong)
+
+
 def test_another_teacher_rewrites_no_sample_and_no_other_label(job: JobConfig) -> None:
     run_stages(job)
     root = Path(job.root)
@@ -100,6 +149,10 @@ def test_a_rehearsal_writes_nothing(job: JobConfig, capsys: pytest.CaptureFixtur
         ("labelling.runner=snail", "labelling.runner='snail'"),
         ("fit.optimizer.type=guess", "guess"),
         ("gate.confidence=1.5", "gate.confidence=1.5"),
+        ("labelling.unit_size=0", "labelling.unit_size=0"),
+        ("fit.num_steps=0", "fit.num_steps=0"),
+        ("teacher.fit.optimizer.type=guess", "guess"),
+        ("+views.a={_target_: mke_ray.data.views.AudioView, num_samples: 9}", "views.a"),
         ("engine=zero1", "engine.type=deepspeed needs scaling.launch=trainer"),
     ],
 )
@@ -113,10 +166,16 @@ def test_a_configuration_that_cannot_work_is_refused_with_its_key(
 
 
 def test_a_second_driver_is_told_who_works_on_the_root(job: JobConfig) -> None:
-    from mke_ray.expansion.run import open_run
-
     with open_run(job), pytest.raises(StoreError, match="pid"):
         run_stages(job)
+
+
+def test_a_driver_that_lost_its_lease_trains_nothing(job: JobConfig) -> None:
+    with open_run(job) as run:
+        taken_over = Path(job.root, "lease", "000002.json")
+        taken_over.write_bytes(Path(job.root, "lease", "000001.json").read_bytes())
+        with pytest.raises(StoreError, match="took over"):
+            train_stage(run, [])
 
 
 def table_job(tmp_path: Path, splits: list[str], *overrides: str) -> JobConfig:
@@ -150,6 +209,19 @@ def test_without_a_probe_the_default_arms_do_without_it(tmp_path: Path) -> None:
     metrics = run_stages(table_job(tmp_path, splits, "arms=default"))
     assert "mm_labelled_only" not in metrics["arms"]
     assert metrics["gate"]["verdict"] == "unverified"
+
+
+def test_with_an_empty_select_part_too(tmp_path: Path) -> None:
+    splits = ["labelled"] * 8 + ["unlabeled"] * 16 + ["probe"] * 2 + ["test"] * 16
+    job = table_job(tmp_path, splits, "arms=default", "gate.select_fraction=0.000001")
+    assert "mm_labelled_only" not in run_stages(job)["arms"]
+
+
+def test_the_model_card_quotes_the_network_that_was_judged(job: JobConfig) -> None:
+    metrics = run_stages(replace(job, model_seeds=[3, 4]))
+    first = metrics["arms"]["mke"]["seeds"]["3"]
+    page = Path(job.root, "report", "index.html").read_text()
+    assert f"network of seed 3, which reaches {first:.1%}" in page
 
 
 def test_a_student_that_was_not_promoted_leaves_none_of_an_earlier_one(job: JobConfig) -> None:

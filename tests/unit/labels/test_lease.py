@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -76,6 +77,16 @@ def test_signs_of_life_are_given(root):
         before = json.loads(root.read("lease/000001.json"))["heartbeat_s"]
         time.sleep(0.3)
         assert json.loads(root.read("lease/000001.json"))["heartbeat_s"] > before
+
+
+def test_a_heartbeat_that_dies_counts_as_lost(root, monkeypatch):
+    lease = Lease(root, heartbeat_s=0.02)
+    with lease.held("label"):
+        monkeypatch.setattr(lease, "_write", lambda **_: 1 / 0)
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        time.sleep(0.3)
+        with pytest.raises(StoreError, match="sign of life"):
+            lease.check()
 
 
 def test_of_two_drivers_that_take_over_at_once_one_wins(root, monkeypatch):

@@ -7,7 +7,7 @@ from torch import nn
 from mke_ray.errors import ConfigError
 from mke_ray.models.encoders import FeatureEncoder
 from mke_ray.models.fusion import ConcatFusion
-from mke_ray.models.student import build_student, copy_encoders
+from mke_ray.models.student import build_student
 
 TWO_MOON = {
     "encoders": {
@@ -231,22 +231,3 @@ def test_a_class_of_the_users_is_never_found_by_name_alone():
         build_student(spec, 2)
     with pytest.raises(ConfigError, match=r"_target_='x' is not a torch\.nn\.Module"):
         build_student({**spec, "encoders": {"x": {"_target_": "x"}}}, 2, build=lambda *_, **__: 3)
-
-
-def test_shared_encoders_start_from_another_student_with_their_statistics():
-    arrays, present = _clips()
-    teacher = build_student({**CLIPS, "encoders": {"video": CLIPS["encoders"]["video"]}}, 3)
-    teacher.observe(arrays, present)
-    teacher.freeze_normalisation()
-    student = build_student(CLIPS, 3)
-    untouched = student.output.weight.clone()
-    assert copy_encoders(teacher, student) == ["video"]
-    for name, one in teacher.encoders["video"].state_dict().items():
-        assert torch.equal(student.encoders["video"].state_dict()[name], one)
-    assert torch.equal(student.output.weight, untouched)
-
-
-def test_encoders_of_another_shape_are_not_copied():
-    wide = _changed("encoders", "video", "num_features", value=9)
-    with pytest.raises(ConfigError, match=r"student\.encoders\.video cannot start"):
-        copy_encoders(build_student(CLIPS, 3), build_student(wide, 3))

@@ -1,5 +1,7 @@
 """A fit of one modality serves as a teacher, if the store holds what it needs."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,35 @@ def test_a_teacher_gives_the_logits_of_its_student(tmp_path):
     assert logits.dtype == np.float32 and logits.shape == (5, 2)
     assert np.array_equal(logits, expected.detach().numpy())
     assert np.array_equal(teacher.predict(torch.from_numpy(x)), logits)
+
+
+def test_a_teacher_computes_where_it_is_told_and_answers_on_the_cpu(tmp_path):
+    _saved(tmp_path, ["x"])
+    x = np.ones((2, 3), np.float32)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices:
+        teacher = StudentTeacher(tmp_path, device=device)
+        np.testing.assert_allclose(teacher.predict(x), StudentTeacher(tmp_path).predict(x), 1e-3)
+
+
+@pytest.mark.parametrize("device", ["meta", "nonsense", "cuda:99"])
+def test_a_device_that_cannot_compute_is_refused_when_it_is_used_and_no_sooner(tmp_path, device):
+    _saved(tmp_path, ["x"])
+    teacher = StudentTeacher(tmp_path, device=device)
+    assert teacher.fingerprint() == StudentTeacher(tmp_path).fingerprint()
+    with pytest.raises(
+        ConfigError, match=rf"device={device} cannot compute.*labelling\.num_gpus=0"
+    ):
+        teacher.predict(np.ones((2, 3), np.float32))
+
+
+def test_network_and_batch_are_put_on_the_device(tmp_path, monkeypatch):
+    # "meta" takes part in computations like any device, but has no numbers to bring back.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("mke_ray.models.teachers.checked_device", torch.device)
+    _saved(tmp_path, ["x"])
+    with pytest.raises(NotImplementedError, match="meta"):
+        StudentTeacher(tmp_path, device="meta").predict(np.ones((2, 3), np.float32))
 
 
 def test_a_teacher_keeps_its_label_space(tmp_path):

@@ -107,7 +107,7 @@ def test_what_comes_from_files_is_escaped(pictures):
 def test_bad_files_are_counted_by_reason_and_listed(page):
     assert re.search(r"<code>truncated</code></th><td>4</td>", page)
     assert "unlabeled/broken.mp4" in page
-    assert "(1 of 8)" in page
+    assert "(1 of 20)" in page
     assert page.index("no_audio") < page.index("<code>truncated")
 
 

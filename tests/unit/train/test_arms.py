@@ -13,7 +13,7 @@ STUDENT = {
 }
 
 
-def settings(num_probe: int = 10) -> ArmSettings:
+def settings(num_select: int = 10) -> ArmSettings:
     template = FitSpec(
         name="",
         arm="",
@@ -33,7 +33,7 @@ def settings(num_probe: int = 10) -> ArmSettings:
         supervised={"_target_": "supervised"},
         plain=PLAIN_OBJECTIVE,
         unimodal_head_hidden=(8,),
-        num_probe=num_probe,
+        num_select=num_select,
     )
 
 
@@ -83,7 +83,7 @@ def test_every_fit_has_a_fingerprint_of_its_own_and_repeated_seeds_are_one_fit()
 
 def test_labels_only_without_a_probe_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="mm_labelled_only"):
-        settings(num_probe=0).fits(["mm_labelled_only"], [0])
+        settings(num_select=0).fits(["mm_labelled_only"], [0])
 
 
 def test_the_student_is_always_among_the_arms() -> None:

@@ -1,10 +1,11 @@
 import json
+import threading
 
 import pytest
 from training_stores import fit_spec
 
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.storage import open_root
+from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import FitSpec, FitStore, RowSelection
 
 FILES = {"student.safetensors": b"weights", "fit.json": b'{"a": 1}', "history.json": b"[]"}
@@ -52,13 +53,15 @@ def test_epochs_become_steps_by_the_number_of_batches():
 
 
 def test_a_fit_is_finished_only_when_done_is_there(tmp_path):
-    store = FitStore(open_root(str(tmp_path)))
-    store.folder("f").write("student.safetensors", b"half")
+    root = open_root(str(tmp_path))
+    store = FitStore(root)
+    root.child("fits", "f", "attempt-of-another").write("student.safetensors", b"half")
     assert not store.has("f")
-    with pytest.raises(StoreError, match="no finished fit"):
-        store.history("f")
+    for ask in (store.history, store.student_folder, store.weights_digest):
+        with pytest.raises(StoreError, match="no finished fit"):
+            ask("f")
     assert store.save("f", FILES)
-    assert store.has("f") and store.facts("f") == {"a": 1}
+    assert store.has("f") and store.student_folder("f").read("fit.json") == b'{"a": 1}'
 
 
 def test_the_first_to_finish_a_fit_wins(tmp_path):
@@ -68,10 +71,64 @@ def test_the_first_to_finish_a_fit_wins(tmp_path):
     assert store.history("f") == []
 
 
+class BarrierRoot(Root):
+    """A root whose writers wait for each other after every file, as two late ones would."""
+
+    barrier = threading.Barrier(2)
+
+    def child(self, *parts):
+        return BarrierRoot(super().child(*parts).uri, self.options)
+
+    def write(self, name, content):
+        super().write(name, content)
+        self.barrier.wait(timeout=20)
+
+
+def test_two_writers_at_once_leave_the_files_of_one_of_them_and_no_other(tmp_path):
+    store = FitStore(BarrierRoot(str(tmp_path)))
+    wins = {}
+
+    def save(writer):
+        files = {name: writer.encode() + content for name, content in FILES.items()}
+        wins[writer] = store.save("f", files)
+
+    threads = [threading.Thread(target=save, args=(writer,)) for writer in "AB"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(wins.values()) == [False, True]
+    winner = next(writer for writer, won in wins.items() if won).encode()
+    folder = store.student_folder("f")
+    assert {name: folder.read(name) for name in FILES} == {n: winner + c for n, c in FILES.items()}
+    left = list(open_root(str(tmp_path)).names("fits/f"))
+    assert len(left) == len(FILES) + 1
+
+
+def test_a_claim_whose_answer_was_lost_is_still_a_win(tmp_path, monkeypatch):
+    create = Root.create
+
+    def lose_the_answer(self, name, content):
+        create(self, name, content)
+        return False
+
+    monkeypatch.setattr(Root, "create", lose_the_answer)
+    store = FitStore(open_root(str(tmp_path)))
+    assert store.save("f", FILES)
+    assert store.history("f") == []
+
+
+def test_a_fit_of_another_format_is_refused_with_the_way_out(tmp_path):
+    root = open_root(str(tmp_path))
+    root.write("fits/f/done.json", b'{"format_version": 1, "sha256": {}}')
+    with pytest.raises(StoreError, match=r"fits/f has format version 1.*another root"):
+        FitStore(root).student_folder("f")
+
+
 def test_weights_that_were_changed_afterwards_are_refused(tmp_path):
     store = FitStore(open_root(str(tmp_path)))
     store.save("f", FILES)
-    store.folder("f").write("student.safetensors", b"other")
+    store.student_folder("f").write("student.safetensors", b"other")
     with pytest.raises(StoreError, match="not the file"):
         store.weights("f")
     with pytest.raises(StoreError, match="not the file"):

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 
@@ -49,6 +50,19 @@ def test_training_lowers_the_loss_and_learns_the_teachers_labels(root):
     _, state = train(spec, root)
     losses = [record["loss"] for record in state.history]
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_modality_that_the_first_rows_do_not_show_is_normalised_all_the_same(tmp_path):
+    root = open_root(str(tmp_path))
+    make_run(root, {"labelled": 400, "probe": 16})
+    rows = (
+        RowSelection("labelled", targets="true", modalities=("a",)),
+        RowSelection("probe", targets="true"),
+    )
+    for seed in range(4):
+        spec = fit_spec(rows=rows, labels=None, num_norm_samples=16, seed=seed)
+        student = assemble(spec, Workplace(root, TORCH)).engine.module
+        assert student.encoder("b").normaliser.mean.abs().min() > 0
 
 
 def test_the_same_fit_twice_gives_the_same_weights_and_another_seed_others(root):
@@ -207,7 +221,7 @@ def test_finished_fits_are_stored_whole_and_not_trained_again(fresh):
     arguments = {"root": fresh, "launch": "local", "scaling": {}, "engine": TORCH}
     run_fits([spec], **arguments, progress=lambda *line: told.append(line))
     store = FitStore(fresh)
-    facts = store.facts(spec.fingerprint())
+    facts = json.loads(store.student_folder(spec.fingerprint()).read("fit.json"))
     assert facts["num_steps"] == 12 and facts["world_size"] == 1
     assert told[-1][:2] == (12, 12)
     loaded = store.load(spec.fingerprint())
