@@ -16,9 +16,11 @@ import fsspec
 import tenacity
 from botocore import exceptions as botocore_exceptions
 from botocore.exceptions import BotoCoreError
+from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.filesystems import check_uri, open_filesystem
 
 _RETRY_SECONDS = 30.0
 _TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO}
@@ -29,7 +31,6 @@ _CONNECTION_ERRORS = (
 )
 _PRECONDITION_CODES = ("PreconditionFailed", "412")
 _PROBE = ".probe-"
-_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
 _Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ class Root:
 
     Args:
         uri: Local path or URI such as ``s3://bucket/prefix``.
-        options: Options of the file system that fsspec picks for the URI. Credentials are better
-            left to the environment, where they are neither logged nor stored.
+        options: Options of the file system of the URI, and ``endpoint_url``, ``region`` and
+            ``anonymous``, which mean the same for every store. Neither logged nor stored.
     """
 
     uri: str
@@ -75,19 +76,36 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
-        return cast(bytes, _retried(lambda: filesystem.cat_file(path), f"reading {path}"))
+        return cast(bytes, retried(lambda: filesystem.cat_file(path), f"reading {path}"))
+
+    def read_range(self, name: str, begin: int, end: int) -> bytes:
+        """Return the bytes of a file from a position up to another; fewer at its end.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: The store did not answer, also after retries.
+        """
+        path = self.path(name)
+        filesystem = self.filesystem()
+        return cast(
+            bytes,
+            retried(
+                lambda: filesystem.cat_file(path, start=begin, end=end),
+                f"reading {path} from {begin} to {end}",
+            ),
+        )
 
     def exists(self, name: str = "") -> bool:
         """Return whether a file, or anything below a folder, exists now."""
         path = self.path(name)
         self.filesystem().invalidate_cache()
-        return bool(_retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
+        return bool(retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file at once; readers see the old or the new content, never a part."""
         path = self.path(name)
         if not self.is_local:
-            _retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
+            retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
             return
         os.replace(_write_temporary(path, content), path)
         _sync_folder(path)
@@ -105,7 +123,7 @@ class Root:
         path = self.path(name)
         if not self.is_local:
             filesystem = self.filesystem()
-            return _retried(lambda: _create_remote(filesystem, path, content), f"creating {path}")
+            return retried(lambda: _create_remote(filesystem, path, content), f"creating {path}")
         temporary = _write_temporary(path, content)
         try:
             os.link(temporary, path)
@@ -120,7 +138,7 @@ class Root:
         """Remove a file; one that is not there is no error."""
         path = self.path(name)
         with contextlib.suppress(FileNotFoundError):
-            _retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
+            retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
 
     def names(self, below: str = "", *, recursive: bool = True) -> Iterator[str]:
         """Yield the names of all files below a folder, relative to this root, in sorted order.
@@ -137,7 +155,7 @@ class Root:
         else:
             filesystem = self.filesystem()
             filesystem.invalidate_cache()  # of all folders: a listing may be put together of theirs
-            paths = _retried(lambda: _remote_files(filesystem, top, recursive), f"listing {top}")
+            paths = retried(lambda: _remote_files(filesystem, top, recursive), f"listing {top}")
         for path in sorted(paths):
             if not _is_temporary(path):
                 yield posixpath.relpath(path, base)
@@ -175,23 +193,25 @@ class Root:
         return _open_filesystem(self.uri, options, os.getpid())
 
 
-def open_root(uri: str, options: Mapping[str, Any] | None = None) -> Root:
+def open_root(uri: str, options: Mapping[str, Any] | None = None, *, key: str = "root") -> Root:
     """Return the root for a local path or URI.
 
     Args:
         uri: Local path (made absolute, so that workers agree) or URI.
-        options: Options of the fsspec file system.
+        options: Options of the file system; see ``Root``.
+        key: Configuration key that the URI comes from, for the error.
 
     Raises:
-        ConfigError: No installed file system serves the URI.
+        ConfigError: No installed file system serves the URI, or it carries a secret.
     """
     if "://" not in uri:
         uri = os.path.abspath(os.path.expanduser(uri))
+    check_uri(uri, key=key)
     root = Root(uri, dict(options or {}))
     try:
         root.filesystem()
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"root={uri}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{key}={uri}: {error}") from error
     return root
 
 
@@ -201,11 +221,7 @@ def _open_filesystem(
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     """Open a file system once per root and process; a client does not survive a fork."""
     del process_id
-    options = json.loads(options_json)
-    if uri.partition("://")[0] in _BUCKETS:
-        options.setdefault("use_listings_cache", False)  # other workers write all the time
-    filesystem, path = fsspec.core.url_to_fs(uri, **options)
-    return filesystem, str(path)
+    return open_filesystem(uri, json.loads(options_json))
 
 
 def _write_temporary(path: str, content: bytes) -> str:
@@ -264,6 +280,11 @@ def _remote_files(filesystem: fsspec.AbstractFileSystem, top: str, recursive: bo
 
 def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> bool:
     """Create an object with a conditional put."""
+    if isinstance(filesystem, ArrowFSWrapper):
+        raise StoreError(
+            f"{path} is reached through pyarrow, which cannot create a file only if it is absent; "
+            "pip install gcsfs (gs://) or adlfs (az://)"
+        )
     try:
         filesystem.pipe_file(path, content, mode="create")
     except FileExistsError:
@@ -276,7 +297,7 @@ def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: by
     return True
 
 
-def _retried(action: Callable[[], _Result], what: str) -> _Result:
+def retried(action: Callable[[], _Result], what: str) -> _Result:
     """Do something with a store, again while it fails in a way that passes.
 
     Raises:

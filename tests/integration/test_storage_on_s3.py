@@ -67,6 +67,7 @@ def test_a_unit_store_makes_the_whole_round_trip(root):
             "error": [None, "truncated: x"],
             "video": [[os.urandom(2000), b"frame"], None],
             "video_status": ["ok", "truncated"],
+            "video_signature": [b"signed", None],
         },
         schema=schema,
     )

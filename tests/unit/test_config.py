@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from composed import composed
 
-from mke_ray.config import JobConfig, build, check_targets, shown, to_yaml
+from mke_ray.config import build, check_targets, shown, to_yaml
+from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.run import check_job
 
@@ -176,3 +177,23 @@ def documented_commands() -> list[list[str]]:
 def test_every_documented_command_composes(arguments: list[str]) -> None:
     known = [one.replace("$s", "1").replace("$PWD", "/tmp") for one in arguments]
     assert composed(*[one for one in known if not one.startswith("--")])
+
+
+def test_a_specification_without_a_class_is_shown_without_its_secrets() -> None:
+    with pytest.raises(ConfigError, match="_target_ is missing") as refused:
+        build({"root": "s3://bucket", "storage_options": {"secret": "hush"}})
+    assert "hush" not in str(refused.value)
+
+
+def test_a_source_is_shown_with_its_endpoint_and_without_its_secrets() -> None:
+    (job,) = composed(
+        "source=videos",
+        "source.root=s3://bucket/x",
+        "source.classes=[a,b]",
+        "source.endpoint_url=http://minio:9000",
+        "source.region=eu-west-3",
+        "+source.storage_options={key: AKIA, secret: hush}",
+    )
+    assert "hush" not in to_yaml(job) and "AKIA" not in to_yaml(job)
+    assert "http://minio:9000" in to_yaml(job) and "eu-west-3" in to_yaml(job)
+    assert "hush" not in repr(build(job.source))

@@ -106,6 +106,7 @@ def test_no_bucket_is_asked_to_remember_listings(monkeypatch):
         return None, uri
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", open_nothing)
+    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda _: MemoryFileSystem)
     for uri in ("s3://b/listings", "gs://b/listings", "abfs://b/listings", "hdfs://b/listings"):
         storage._open_filesystem(uri, "{}", 0)
     off = {"use_listings_cache": False}
@@ -176,7 +177,7 @@ def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
             raise errors.pop()
         return "done"
 
-    assert storage._retried(action, "reading") == "done" and len(calls) == 3
+    assert storage.retried(action, "reading") == "done" and len(calls) == 3
 
     def forbidden():
         calls.append(1)
@@ -184,7 +185,7 @@ def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
 
     calls.clear()
     with pytest.raises(PermissionError):
-        storage._retried(forbidden, "reading")
+        storage.retried(forbidden, "reading")
     assert len(calls) == 1
 
 
@@ -197,4 +198,4 @@ def test_a_store_that_never_answers_ends_as_an_os_error(monkeypatch):
         raise EndpointConnectionError(endpoint_url="http://nowhere")
 
     with pytest.raises(OSError, match=r"listing.*nowhere"):
-        storage._retried(action, "listing")
+        storage.retried(action, "listing")

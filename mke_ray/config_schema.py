@@ -1,0 +1,256 @@
+"""Everything that a job can be told, as dataclasses: a misspelt key stops with its name."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class StorageConfig:
+    """How stores are reached and guarded.
+
+    Args:
+        options: Options of the fsspec file system of ``root``; credentials belong in the
+            environment instead.
+        single_driver: Accept a store that ignores conditional writes.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    single_driver: bool = False
+
+
+@dataclass
+class RayConfig:
+    """Where Ray runs.
+
+    Args:
+        address: Cluster to join; null joins the one of the environment or starts a local one.
+        num_cpus: Logical CPUs of a local Ray; null takes twice the cores, at least four, since
+            actors that wait hold a CPU.
+        include_dashboard: Start the dashboard of a local Ray.
+        env_vars: Environment variables that every worker gets.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    include_dashboard: bool = False
+    env_vars: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class LabellingConfig:
+    """The pass that decodes samples and writes pseudo-labels.
+
+    Args:
+        unit_size: Samples per unit.
+        min_actors: Least number of decode-and-teach actors.
+        max_actors: Most of them; null takes what the cluster can run.
+        num_cpus: CPUs per actor.
+        num_gpus: GPUs per actor, fractions allowed; above 0 a trained teacher and the students
+            that are evaluated compute there.
+        max_bad_fraction: Share of unreadable samples above which the job stops.
+        sample_timeout_s: Time that reading one sample may take, in a process of its own that is
+            ended after it; null reads samples in the worker itself, for sources without media.
+        sample_memory_gb: Memory that reading one sample may take in that process.
+        runner: ``ray`` streams units through Ray Data; ``local`` runs in this process.
+    """
+
+    unit_size: int = 32
+    min_actors: int = 1
+    max_actors: int | None = None
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    max_bad_fraction: float = 0.1
+    sample_timeout_s: float | None = 60.0
+    sample_memory_gb: float = 4.0
+    runner: str = "ray"
+
+
+@dataclass
+class DoublesConfig:
+    """What happens to samples that occur twice.
+
+    Args:
+        enabled: Look for copies of test and probe samples in all other splits, and leave these
+            out of training and of the gate.
+        within_unlabeled: ``keep`` only counts equal samples of the unlabeled split; ``mark``
+            leaves out all but the first of them.
+    """
+
+    enabled: bool = True
+    within_unlabeled: str = "keep"
+
+
+@dataclass
+class FitConfig:
+    """How one network is trained.
+
+    Args:
+        num_steps: Optimizer steps; null derives them from ``num_epochs``.
+        num_epochs: Passes over the rows of the fit; null derives them from ``num_steps``.
+        global_batch: Samples per step over all workers; 0 takes the whole set every step.
+        optimizer: ``type`` (adamw or sgd), ``lr``, ``weight_decay``, ``momentum``.
+        schedule: ``type`` (constant or cosine) and ``warmup_fraction``.
+        clip_norm: Largest gradient norm; null does not clip.
+        ema_decay: Decay of the running mean of the weights that is kept instead of the last ones,
+            0.999 for example; null keeps the last.
+        validate_every_steps: Steps between looks at the select part of the probe; 0 never looks.
+    """
+
+    num_steps: int | None = None
+    num_epochs: int | None = None
+    global_batch: int = 64
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    validate_every_steps: int = 0
+
+
+@dataclass
+class TeacherConfig:
+    """Where the teacher comes from.
+
+    Args:
+        modality: The modality that the teacher reads.
+        train: Train a teacher on the labelled split (true), or use ``network`` as it is (false).
+        seed: Seed of a trained teacher; null takes the seed of the job.
+        network: With ``train``, the encoder of the teacher; without it, ``_target_`` and the
+            arguments of a class with ``modality``, ``needs``, ``predict`` and ``fingerprint``.
+        head_hidden: Hidden layers of the head of a trained teacher.
+        dropout: Dropout in the head of a trained teacher.
+        fit: How a trained teacher is trained.
+    """
+
+    modality: str = "video"
+    train: bool = True
+    seed: int | None = None
+    network: dict[str, Any] = field(default_factory=dict)
+    head_hidden: list[int] = field(default_factory=list)
+    dropout: float = 0.0
+    fit: FitConfig = field(default_factory=FitConfig)
+
+
+@dataclass
+class StudentConfig:
+    """The student network; a unimodal student keeps one encoder and the unimodal head.
+
+    Args:
+        encoders: Per modality ``type`` and the arguments of its encoder.
+        fusion: ``type`` (concat, gated, attention, film) and its arguments.
+        head_hidden: Hidden layers of the head.
+        unimodal_head_hidden: Hidden layers of the head of unimodal students; null takes
+            ``head_hidden``.
+        dropout: Dropout in the head.
+        init_from_teacher: Start the encoder of the teacher's modality from the teacher.
+    """
+
+    encoders: dict[str, Any] = field(default_factory=dict)
+    fusion: dict[str, Any] = field(default_factory=dict)
+    head_hidden: list[int] = field(default_factory=list)
+    unimodal_head_hidden: list[int] | None = None
+    dropout: float = 0.0
+    init_from_teacher: bool = False
+
+
+@dataclass
+class LabelsConfig:
+    """How logits become targets.
+
+    Args:
+        kind: ``hard`` (argmax) or ``soft`` (probabilities) pseudo-labels.
+        temperature: Divides the teacher's logits before the softmax.
+    """
+
+    kind: str = "hard"
+    temperature: float = 1.0
+
+
+@dataclass
+class ScalingConfig:
+    """What training runs on.
+
+    Args:
+        launch: ``trainer`` (one Ray Train worker group for all fits), ``tasks`` (each fit a Ray
+            task, side by side) or ``local`` (in this process).
+        num_workers: Workers of the trainer.
+        cpus_per_worker: CPUs per worker or task.
+        gpus_per_worker: GPUs per worker or task.
+        max_failures: Restarts of the worker group before the run fails.
+        checkpoint_every_steps: Steps between checkpoints.
+        window_units: Units whose rows are shuffled together.
+        cache_bytes: Memory for decoded units per worker.
+        log_every_steps: Steps between logged losses.
+    """
+
+    launch: str = "trainer"
+    num_workers: int = 2
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+    max_failures: int = 3
+    checkpoint_every_steps: int = 100
+    window_units: int = 16
+    cache_bytes: int = 1 << 30
+    log_every_steps: int = 10
+
+
+@dataclass
+class GateConfig:
+    """The promotion gate.
+
+    Args:
+        confidence: Confidence of the one-sided lower bound.
+        min_samples: Gate samples below which the verdict is ``unverified``.
+        select_fraction: Share of the probe's groups that is the select part.
+    """
+
+    confidence: float = 0.95
+    min_samples: int = 50
+    select_fraction: float = 0.5
+
+
+@dataclass
+class TrackingConfig:
+    """Where MLflow records.
+
+    Args:
+        enabled: Record to MLflow at all.
+        uri: Tracking URI; null takes MLFLOW_TRACKING_URI, else an SQLite file kept with the run.
+    """
+
+    enabled: bool = True
+    uri: str | None = None
+
+
+@dataclass
+class JobConfig:
+    """Everything a job can be told; see the README for the groups behind the nested keys."""
+
+    name: str = "demo"
+    root: str = "outputs/${name}/seed-${data_seed}"
+    seed: int = 0
+    data_seed: int = "${seed}"  # type: ignore[assignment]
+    arms: Any = "default"
+    model_seeds: list[int] = field(default_factory=lambda: ["${seed}"])  # type: ignore[list-item]
+    data_seeds: int | None = None
+    refresh: bool = True
+    dry_run: bool = False
+    verbose: bool = False
+    allow_targets: list[str] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+    decode: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    fusion: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    supervised: dict[str, Any] = field(default_factory=dict)
+    fit: FitConfig = field(default_factory=FitConfig)
+    engine: dict[str, Any] = field(default_factory=dict)
+    labelling: LabellingConfig = field(default_factory=LabellingConfig)
+    doubles: DoublesConfig = field(default_factory=DoublesConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
