@@ -7,15 +7,18 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from mke_ray.errors import ConfigError
 
+if TYPE_CHECKING:  # a process that only decodes need not load torch
+    import torch
+    from torch import Tensor
+
 FORMAT_VERSION = 1
+SIGNATURE_SUFFIX = "_signature"
 
 
 class Status(StrEnum):
@@ -93,22 +96,82 @@ class LabelSpace:
         return cls(tuple(plain["classes"]), LabelKind(plain["kind"]), plain.get("ignore"))
 
 
+class Sampling(StrEnum):
+    """Which frames of a video are stored."""
+
+    UNIFORM = "uniform"
+    FPS = "fps"
+    KEYFRAME = "keyframe"
+    RANDOM = "random"
+
+
+class Backend(StrEnum):
+    """The library that decodes frames; sound is always decoded by PyAV."""
+
+    PYAV = "pyav"
+    DECORD = "decord"
+    TORCHCODEC = "torchcodec"
+
+
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
     """What is stored of a video stream: a few JPEG frames, decoded as uint8 [T, H, W, 3].
 
     Args:
-        num_frames: Frames stored per sample T, taken at uniform times over the span.
+        num_frames: Frames stored per sample T.
         height: Stored height in pixels.
         width: Stored width in pixels.
         quality: JPEG quality, 1 to 100.
+        sampling: ``uniform`` takes the frames shown in the middle of T equal parts of the span;
+            ``fps`` the first T at ``rate_hz`` from its start, repeating the last where it is
+            shorter; ``random`` one at a time drawn in each of T equal parts; ``keyframe`` the
+            keyframes nearest to the uniform times: several times faster, and approximate.
+        rate_hz: Frames per second of ``sampling=fps``.
+        seed: What ``sampling=random`` draws from, with the sample's id.
+        backend: Library that decodes; pixels differ a little between them.
     """
 
     num_frames: int
     height: int
     width: int
     quality: int = 90
+    sampling: str = Sampling.UNIFORM.value
+    rate_hz: float | None = None
+    seed: int = 0
+    backend: str = Backend.PYAV.value
     kind: str = "video"
+
+    def __post_init__(self) -> None:
+        """Check the words, and that they go together."""
+        if self.sampling not in list(Sampling):
+            raise ConfigError(_choose("sampling", self.sampling, Sampling))
+        if self.backend not in list(Backend):
+            raise ConfigError(_choose("backend", self.backend, Backend))
+        if (self.sampling == Sampling.FPS) != (self.rate_hz is not None):
+            raise ConfigError(
+                f"sampling={self.sampling} with rate_hz={self.rate_hz}; "
+                "set rate_hz for sampling=fps and for nothing else"
+            )
+        if self.rate_hz is not None and not self.rate_hz > 0:
+            raise ConfigError(f"rate_hz={self.rate_hz} must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """What is stored of a picture: one JPEG or PNG, decoded as uint8 [H, W, 3].
+
+    Args:
+        height: Stored height in pixels.
+        width: Stored width in pixels.
+        quality: JPEG quality, 1 to 100; of no effect where lossless.
+        lossless: Store a PNG, for which pixels count exactly, instead of a JPEG.
+    """
+
+    height: int
+    width: int
+    quality: int = 90
+    lossless: bool = False
+    kind: str = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +205,12 @@ class FeatureSpec:
     kind: str = "features"
 
 
-ModalitySpec: TypeAlias = VideoSpec | AudioSpec | FeatureSpec
+ModalitySpec: TypeAlias = VideoSpec | ImageSpec | AudioSpec | FeatureSpec
 DecodeSpec: TypeAlias = dict[str, ModalitySpec]
 
-_MODALITY_SPECS: dict[str, type[VideoSpec] | type[AudioSpec] | type[FeatureSpec]] = {
+_MODALITY_SPECS: dict[str, type[ModalitySpec]] = {
     "video": VideoSpec,
+    "image": ImageSpec,
     "audio": AudioSpec,
     "features": FeatureSpec,
 }
@@ -156,7 +220,7 @@ def decode_spec_from_dict(plain: Mapping[str, Mapping[str, Any]]) -> DecodeSpec:
     """Build the decode specification of every modality from plain data.
 
     Args:
-        plain: ``{modality: {"kind": "video" | "audio" | "features", ...}}``.
+        plain: ``{modality: {"kind": "video" | "image" | "audio" | "features", ...}}``.
 
     Raises:
         ConfigError: A kind or a key is unknown.
@@ -170,9 +234,13 @@ def decode_spec_from_dict(plain: Mapping[str, Mapping[str, Any]]) -> DecodeSpec:
             )
         try:
             spec[modality] = _MODALITY_SPECS[kind](**keys)
-        except TypeError as error:
+        except (TypeError, ConfigError) as error:
             raise ConfigError(f"decode.{modality}: {error}") from None
     return spec
+
+
+def _choose(key: str, found: str, words: type[StrEnum]) -> str:
+    return f"{key} is {found!r}; choose one of {[word.value for word in words]}"
 
 
 def decode_spec_to_dict(spec: DecodeSpec) -> dict[str, dict[str, Any]]:
@@ -195,6 +263,7 @@ class ManifestRow:
         group: Who or what the sample comes from.
         split: Role of the sample.
         labels: Indices of the true classes; None where unknown.
+        mark: Why the row must no longer be used, "" where it may be.
     """
 
     sample_id: int
@@ -207,6 +276,7 @@ class ManifestRow:
     group: str
     split: str
     labels: tuple[int, ...] | None
+    mark: str = ""
 
 
 @dataclass(slots=True)
@@ -223,11 +293,11 @@ class Batch:
         seed: Seed of the fit.
     """
 
-    sample_id_B: Tensor
-    arrays: dict[str, Tensor]
-    present: dict[str, Tensor]
-    target_BC: Tensor
-    weight_B: Tensor
+    sample_id_B: "Tensor"
+    arrays: "dict[str, Tensor]"
+    present: "dict[str, Tensor]"
+    target_BC: "Tensor"
+    weight_B: "Tensor"
     epoch: int = 0
     seed: int = 0
 
@@ -236,7 +306,7 @@ class Batch:
         """Number of samples B."""
         return int(self.sample_id_B.shape[0])
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: "torch.device | str") -> "Batch":
         """Return the batch with every tensor on a device."""
         return Batch(
             self.sample_id_B.to(device),
@@ -273,6 +343,15 @@ class StatusCounts:
         for reason, number in other.reasons.items():
             self.reasons[reason] = self.reasons.get(reason, 0) + number
 
+    def take_away(self, other: "StatusCounts") -> None:
+        """Take the count of some of these inputs away from this one."""
+        self.ok -= other.ok
+        self.partial -= other.partial
+        self.bad -= other.bad
+        self.retry -= other.retry
+        left = {name: num - other.reasons.get(name, 0) for name, num in self.reasons.items()}
+        self.reasons = {name: num for name, num in left.items() if num > 0}
+
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -301,10 +380,13 @@ LABELS_SCHEMA = pa.schema(
 def samples_schema(modalities: Iterable[str]) -> pa.Schema:
     """Return the schema of a sample store.
 
-    Each modality ``m`` has a column ``m`` of encoded pieces (one JPEG per frame, one block of
-    16-bit sound, one block of float32 features; null where missing) and ``m_status``, which is
-    ``"ok"`` or the reason why the modality is missing.
+    Each modality ``m`` has a column ``m`` of encoded pieces (one JPEG per frame, one JPEG or PNG
+    of a picture, one block of 16-bit sound, one of float32 features; null where missing) and
+    ``m_status``, which is ``"ok"`` or the reason why the modality is missing. At the end, beside
+    the footer, stand the columns ``m_signature``, by which copies are found; they are null where
+    the modality is missing, and empty where its content cannot be told from other content.
     """
+    modalities = list(modalities)
     fields = [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
@@ -313,6 +395,7 @@ def samples_schema(modalities: Iterable[str]) -> pa.Schema:
     for modality in modalities:
         fields.append(pa.field(modality, pa.list_(pa.binary())))
         fields.append(pa.field(f"{modality}_status", pa.string(), nullable=False))
+    fields += [pa.field(modality + SIGNATURE_SUFFIX, pa.binary()) for modality in modalities]
     return pa.schema(fields)
 
 
@@ -330,9 +413,15 @@ def sample_id(key: str, start_s: float | None = None, end_s: float | None = None
     return int.from_bytes(digest, "big", signed=True)
 
 
-def unit_id(sample_ids: Iterable[int]) -> str:
-    """Return the deterministic id of a unit: 16 hex digits over its sample ids in order."""
+def unit_id(sample_ids: Iterable[int], *, generation: int = 0) -> str:
+    """Return the deterministic id of a unit: 16 hex digits over its sample ids in order.
+
+    Args:
+        sample_ids: The samples.
+        generation: Generation of the manifest; a later one never repeats a unit of an earlier one.
+    """
     joined = ",".join(str(one) for one in sample_ids)
+    joined = f"{generation}:{joined}" if generation else joined
     return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""How one modality of one sample is stored: JPEG frames, 16-bit sound, float32 features."""
+"""How one modality of one sample is stored: JPEG frames, a picture, 16-bit sound, features."""
 
 # T frames, H height, W width, N sound samples, D features.
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mke_ray.errors import StoreError
-from mke_ray.schema import AudioSpec, FeatureSpec, ModalitySpec, VideoSpec
+from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, ModalitySpec, VideoSpec
 
 _PCM_SCALE = 32767.0
 
@@ -26,6 +26,8 @@ def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
     _check_shape(array, spec)
     if isinstance(spec, VideoSpec):
         return [_encode_jpeg(frame_HWC, spec.quality) for frame_HWC in array]
+    if isinstance(spec, ImageSpec):
+        return [_encode_png(array) if spec.lossless else _encode_jpeg(array, spec.quality)]
     if isinstance(spec, AudioSpec):
         scaled_N = np.rint(np.clip(array, -1.0, 1.0) * _PCM_SCALE)
         return [scaled_N.astype("<i2").tobytes()]
@@ -40,14 +42,17 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
         spec: The same specification.
 
     Returns:
-        Video uint8 [T, H, W, 3], sound float32 [N] in [-1, 1], or features float32 [D].
+        Video uint8 [T, H, W, 3], a picture uint8 [H, W, 3], sound float32 [N] in [-1, 1], or
+        features float32 [D].
 
     Raises:
         StoreError: The pieces were made with another specification.
     """
     if isinstance(spec, VideoSpec):
-        frames = [np.asarray(Image.open(io.BytesIO(piece))) for piece in pieces]
+        frames = [_decode_picture(piece) for piece in pieces]
         array = np.stack(frames) if frames else np.zeros(0, np.uint8)
+    elif isinstance(spec, ImageSpec):
+        array = _decode_picture(b"".join(pieces))
     elif isinstance(spec, AudioSpec):
         array = np.frombuffer(b"".join(pieces), dtype="<i2").astype(np.float32) / _PCM_SCALE
     else:
@@ -58,7 +63,7 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
 
 def empty_modality(spec: ModalitySpec) -> np.ndarray:
     """Return the zeros that stand for a missing modality."""
-    dtype = np.uint8 if isinstance(spec, VideoSpec) else np.float32
+    dtype = np.uint8 if isinstance(spec, VideoSpec | ImageSpec) else np.float32
     return np.zeros(stored_shape(spec), dtype)
 
 
@@ -66,6 +71,8 @@ def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
     """Return the shape of one stored array."""
     if isinstance(spec, VideoSpec):
         return (spec.num_frames, spec.height, spec.width, 3)
+    if isinstance(spec, ImageSpec):
+        return (spec.height, spec.width, 3)
     return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
 
 
@@ -73,6 +80,16 @@ def _encode_jpeg(frame_HWC: np.ndarray, quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(frame_HWC).save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _encode_png(picture_HWC: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture_HWC).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _decode_picture(piece: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(piece), formats=("JPEG", "PNG")))
 
 
 def _check_shape(array: np.ndarray, spec: ModalitySpec) -> None:

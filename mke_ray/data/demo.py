@@ -5,11 +5,10 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from mke_ray.data import demo_audio, demo_video
 from mke_ray.data.demo_writer import BROKEN_KINDS, ClipPlan, ClipWriter, write_clips
@@ -56,7 +55,7 @@ class DemoSource:
     num_broken: int = 8
     dependence: float = 0.0
     num_processes: int | None = None
-    storage_options: Mapping[str, Any] | None = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def label_space(self) -> LabelSpace:
@@ -115,9 +114,9 @@ class DemoSource:
         source.prepare()
         return source
 
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield the rows of the table."""
-        return self._videos.rows()
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
+        """Yield the rows of the table, those behind a cursor where one is given."""
+        return self._videos.rows(after)
 
     def reader(self, spec: DecodeSpec) -> Reader:
         """Return a reader of the files."""
@@ -154,6 +153,8 @@ def plan_clips(counts: Mapping[str, int], *, num_broken: int, data_seed: int) ->
         num_broken: Broken files, spread over the unlabeled split.
         data_seed: Decides which images belong to which split.
     """
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - seconds, and no reader needs it
+
     digits = cast(Any, load_digits())
     order = np.random.default_rng(data_seed).permutation(len(digits.target))
     shares = _images_per_split(counts, len(order))

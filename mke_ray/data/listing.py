@@ -1,15 +1,22 @@
-"""Sizes and versions of files, listed one folder at a time."""
+"""The files below a folder, streamed in an order that is always the same, from any point on.
 
+S3 is listed flat, several pages at once, in the order of the whole keys; a local disk folder by
+folder in the same order, holding the names of the folders on the way to the current one; what
+another file system of fsspec has is asked for folder by folder, and it holds a whole folder.
+"""
+
+import os
 import posixpath
-from collections import OrderedDict
+import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from mke_ray.errors import ConfigError
-from mke_ray.storage import Root, open_root
-
-MAX_HELD_FILES = 2_000_000
+from mke_ray.data.key_ranges import NUM_THREADS
+from mke_ray.data.listing_s3 import list_s3
+from mke_ray.filesystems import is_s3
+from mke_ray.storage import Root, retried
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,90 +34,130 @@ class ListedFile:
     etag: str
 
 
-@dataclass(slots=True)
-class FolderListings:
-    """Finds files by listing each folder once, holding a bounded number of entries.
+def walk(
+    root: Root, folder: str, after: str = "", *, num_threads: int = NUM_THREADS
+) -> Iterator[ListedFile]:
+    """Yield the files below a folder in order of their names.
+
+    Hidden files (those whose name, or a folder of theirs below this one, begins with a dot) and
+    the markers that some tools leave for folders in an object store are left out.
 
     Args:
-        root: Root that relative names are below.
-        max_held_files: Entries held; the folders that were not asked for longest go first.
-    """
-
-    root: Root
-    max_held_files: int = MAX_HELD_FILES
-    _folders: OrderedDict[str, dict[str, ListedFile]] = field(default_factory=OrderedDict)
-
-    def find(self, key: str) -> ListedFile | None:
-        """Return a file by its name below the root or its absolute URI, None where missing."""
-        other, name = split_key(key)
-        folder = posixpath.dirname(name) if other is None else other
-        if folder not in self._folders:
-            root = self.root if other is None else open_root(other, self.root.options)
-            self._hold(folder, list_folder(root, "" if other else folder))
-        self._folders.move_to_end(folder)
-        return self._folders[folder].get(posixpath.basename(name))
-
-    def _hold(self, folder: str, files: list[ListedFile]) -> None:
-        self._folders[folder] = {posixpath.basename(file.name): file for file in files}
-        while len(self._folders) > 1 and self._num_held() > self.max_held_files:
-            self._folders.popitem(last=False)
-
-    def _num_held(self) -> int:
-        return sum(len(files) for files in self._folders.values())
-
-
-def split_key(key: str) -> tuple[str | None, str]:
-    """Return the folder and name of an absolute URI, or None and the name below the root.
+        root: Root that names are relative to.
+        folder: Name of the folder, "" for all of the root.
+        after: Name of the file to begin behind, "" for the first one.
+        num_threads: Pages of S3 asked for at once, 0 for one after the other.
 
     Raises:
-        ConfigError: The name is empty, absolute, or climbs out of the root.
+        OSError: The store did not answer, also after retries.
     """
-    if "://" in key:
-        folder, name = posixpath.split(key)
-        return folder, name
-    if not key or key.startswith("/") or ".." in key.split("/"):
-        raise ConfigError(
-            f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name"
-        )
-    return None, key
+    if root.is_local:
+        yield from _walk_local(root.path(folder), folder, after)
+    elif is_s3(root.filesystem()):
+        below = len(folder.rstrip("/")) + 1 if folder else 0
+        for entry in list_s3(root, folder, after, num_threads=num_threads):
+            if not _is_hidden(entry.key[below:]):
+                yield ListedFile(entry.key, entry.size, entry.etag)
+    else:
+        yield from _walk_remote(root, folder, after)
 
 
-def list_folder(root: Root, folder: str) -> list[ListedFile]:
-    """Return the files that lie directly in a folder; none where there is no folder."""
-    return [_listed(entry, folder) for entry in _entries(root, folder) if entry["type"] == "file"]
+def listed_file(entry: Mapping[str, Any], name: str) -> ListedFile:
+    """Return the file that an entry of fsspec describes.
+
+    Args:
+        entry: What ``info`` or ``ls`` says.
+        name: Path relative to the root.
+    """
+    size = int(entry.get("size") or 0)
+    return ListedFile(name, size, _etag(entry, size))
 
 
-def walk(root: Root, folder: str) -> Iterator[ListedFile]:
-    """Yield the files below a folder in order of their names; hidden ones are left out."""
-    for entry in _entries(root, folder):
-        name = posixpath.basename(str(entry["name"]).rstrip("/"))
-        if name.startswith("."):
-            continue
-        if entry["type"] == "directory":
-            yield from walk(root, posixpath.join(folder, name))
-        else:
-            yield _listed(entry, folder)
+def stat_local(path: str, name: str) -> ListedFile | None:
+    """Return a file of a local disk, None where there is no such file."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return ListedFile(name, found.st_size, f"{found.st_mtime_ns}-{found.st_size}")
 
 
-def _entries(root: Root, folder: str) -> list[dict[str, Any]]:
-    """Return what a folder holds, fresh from the store, sorted by name."""
+def _is_hidden(name: str) -> bool:
+    """Return whether a name below the listed folder is hidden or stands for a folder."""
+    return name.startswith(".") or "/." in name or name.endswith(("/", "_$folder$")) or not name
+
+
+def _walk_local(path: str, folder: str, after: str) -> Iterator[ListedFile]:
+    for name in _local_names(path):
+        whole = posixpath.join(folder, name)
+        if name.endswith("/"):
+            if _may_hold(whole, after):
+                yield from _walk_local(os.path.join(path, name[:-1]), whole[:-1], after)
+        elif whole > after and (file := stat_local(os.path.join(path, name), whole)):
+            yield file
+
+
+def _local_names(path: str) -> list[str]:
+    """Return the names in a folder, folders with a slash, in the order of whole keys."""
+    names = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_file():
+                    names.append(entry.name)
+                elif entry.is_dir() and not _is_loop(entry, path):
+                    names.append(f"{entry.name}/")
+    except FileNotFoundError:
+        return []
+    return sorted(names)
+
+
+def _is_loop(entry: os.DirEntry[str], path: str) -> bool:
+    """Return whether a link leads to a folder that it lies in."""
+    if not entry.is_symlink():
+        return False
+    target = os.path.realpath(entry.path)
+    return os.path.commonpath([target, os.path.realpath(path)]) == target
+
+
+def _may_hold(folder: str, after: str) -> bool:
+    """Return whether a folder, written with its slash, can hold names behind a name."""
+    return folder > after or after.startswith(folder)
+
+
+def _walk_remote(root: Root, folder: str, after: str) -> Iterator[ListedFile]:
+    names = _remote_entries(root, folder)
+    for name in sorted(names):
+        whole = posixpath.join(folder, name)
+        if name.endswith("/"):
+            if _may_hold(whole, after):
+                yield from _walk_remote(root, whole[:-1], after)
+        elif whole > after:
+            yield listed_file(names[name], whole)
+
+
+def _remote_entries(root: Root, folder: str) -> dict[str, Mapping[str, Any]]:
+    """Return what a folder holds by name, folders with a slash, fresh from the store."""
     filesystem, path = root.filesystem(), root.path(folder)
     filesystem.invalidate_cache(path)
     try:
-        entries = filesystem.ls(path, detail=True)
+        entries = retried(lambda: filesystem.ls(path, detail=True), f"listing {path}")
     except FileNotFoundError:
-        return []
+        return {}
     finally:
         filesystem.invalidate_cache(path)
-    here = path.rstrip("/")
-    listed = [dict(entry) for entry in entries if str(entry["name"]).rstrip("/") != here]
-    return sorted(listed, key=lambda entry: str(entry["name"]))
-
-
-def _listed(entry: Mapping[str, Any], folder: str) -> ListedFile:
-    name = posixpath.join(folder, posixpath.basename(str(entry["name"])))
-    size = int(entry.get("size") or 0)
-    return ListedFile(name, size, _etag(entry, size))
+    found = {}
+    for entry in entries:
+        whole = str(entry["name"]).rstrip("/")
+        name = posixpath.basename(whole)
+        is_folder = entry["type"] == "directory"
+        if whole != path.rstrip("/") and (is_folder or not _is_hidden(name)):
+            found[f"{name}/" if is_folder else name] = entry
+    return {name: entry for name, entry in found.items() if not name.startswith(".")}
 
 
 def _etag(entry: Mapping[str, Any], size: int) -> str:
@@ -118,6 +165,9 @@ def _etag(entry: Mapping[str, Any], size: int) -> str:
     for key in ("ETag", "etag", "md5Hash", "content_md5", "generation"):
         if entry.get(key):
             return str(entry[key]).strip('"')
-    if "mtime" in entry:
-        return f"{round(float(entry['mtime']) * 1e9)}-{size}"
+    changed = entry.get("mtime")
+    if isinstance(changed, datetime):
+        changed = changed.timestamp()
+    if changed is not None:
+        return f"{round(float(changed) * 1e9)}-{size}"
     return str(entry.get("LastModified") or entry.get("created") or "")

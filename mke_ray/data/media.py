@@ -1,32 +1,31 @@
-"""From the bytes of a media file to the arrays of a decode specification, with PyAV."""
+"""From a media file to the arrays of a decode specification."""
 
 import io
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
+from mke_ray.data.containers import (
+    DECODE_ERRORS,
+    LIMITS,
+    Limits,
+    MediaFile,
+    open_container,
+    wanted_streams,
+    why_damaged,
+)
+from mke_ray.data.decoder import PYAV, VideoClip
+from mke_ray.data.decoders import decode_frames
+from mke_ray.data.frame_choice import choose_frames
 from mke_ray.data.media_audio import decode_audio
-from mke_ray.data.media_video import decode_video
-from mke_ray.data.packets import Span, StreamPackets, read_packets
+from mke_ray.data.packets import Span, StreamPackets, leads_s, read_packets
+from mke_ray.data.ranges import RangeFile
 from mke_ray.errors import MediaError
 from mke_ray.schema import AudioSpec, DecodeSpec, ModalitySpec, VideoSpec
 
-FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,wav,mp3,flac,aac"
-
-# What PyAV raises for damaged input, apart from its own family of errors.
-_DECODE_ERRORS = (FFmpegError, UnicodeDecodeError, ValueError, IndexError, OverflowError)
-
-_OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "", "fflags": "+genpts"}
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
-_MAGIC = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"fLaC", b"FLV", b"GIF8", b"ID3", b"\x00\x00\x01\xba")
+__all__ = ["LIMITS", "Decoded", "Limits", "decode_clip"]
 
 
 @dataclass(slots=True)
@@ -38,50 +37,50 @@ class Decoded:
         missing: Per modality that could not be read, the reason.
         num_bytes_read: Bytes fetched from the store.
         duration_s: Length of the clip by its container.
+        num_bytes_needed: Bytes of the packets that hold what was wanted.
+        num_valid: Per modality how many frames or sound samples the clip has; what comes behind
+            them repeats the last frame or is silence.
+        decoder: Library and version that decoded the frames, or the sound where there are none.
     """
 
     arrays: dict[str, np.ndarray]
     missing: dict[str, str]
     num_bytes_read: int = 0
     duration_s: float = 0.0
+    num_bytes_needed: int = 0
+    num_valid: dict[str, int] = field(default_factory=dict)
+    decoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The largest file that is decoded at all.
+class _Wanted:
+    """What is wanted of one file."""
 
-    Args:
-        num_bytes: Size of the file.
-        num_pixels: Width times height of its frames.
-        num_packets: Packets of the streams that are read.
-        duration_s: Length by the container.
-    """
-
-    num_bytes: int = 1 << 30
-    num_pixels: int = 1 << 26
-    num_packets: int = 2_000_000
-    duration_s: float = 6 * 3600.0
-
-
-LIMITS = Limits()
+    file: MediaFile
+    spec: DecodeSpec
+    span: Span
+    limits: Limits
+    sample_id: int
 
 
 def decode_clip(
-    content: bytes,
+    content: bytes | RangeFile,
     spec: DecodeSpec,
     *,
     start_s: float | None = None,
     end_s: float | None = None,
     limits: Limits = LIMITS,
+    sample_id: int = 0,
 ) -> Decoded:
     """Decode what a specification asks for from one media file.
 
     Args:
-        content: The whole file.
+        content: The whole file, or one of which only what is needed is fetched.
         spec: Per modality, what to decode.
         start_s: Start of the span in seconds from the beginning of the clip.
         end_s: End of the span.
         limits: The largest file accepted.
+        sample_id: Id of the sample; decides what is drawn by chance.
 
     Returns:
         The arrays, and for a stream that is not there or damaged the reason.
@@ -91,114 +90,93 @@ def decode_clip(
             ``no_video``, ``no_audio``, ``unsupported``, ``too_large``, ``damaged`` or
             ``empty_span``.
     """
-    if not content:
+    if isinstance(content, bytes) and not content:
         raise MediaError("empty", "the file has no bytes")
-    if len(content) > limits.num_bytes:
+    if isinstance(content, bytes) and len(content) > limits.num_bytes:
         raise MediaError("too_large", f"{len(content)} bytes, at most {limits.num_bytes}")
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    wanted = _Wanted(file, spec, Span(start_s, end_s), limits, sample_id)
     try:
-        with _open(content) as container:
-            streams = _wanted_streams(container, spec)
-            _check_limits(container, streams, limits)
-            packets = read_packets(
-                container, list(streams.values()), max_packets=limits.num_packets
-            )
-            decoded = _decode_streams(
-                {one.stream.type: one for one in packets}, spec, Span(start_s, end_s), content
-            )
-            decoded.duration_s = (container.duration or 0) / av.time_base
-    except _DECODE_ERRORS as error:
-        raise MediaError(_why_damaged(content), str(error)) from error
+        decoded = _decode(wanted)
+    except DECODE_ERRORS as error:
+        raise MediaError(why_damaged(file), str(error)) from error
     if not decoded.arrays:
         raise MediaError(_reason_of_all(decoded.missing), f"nothing usable: {decoded.missing}")
     return decoded
 
 
-def _open(content: bytes) -> InputContainer:
-    return av.open(io.BytesIO(content), mode="r", options=_OPTIONS, metadata_errors="replace")
+def _decode(wanted: _Wanted) -> Decoded:
+    """Decode from as close before the span as the file allows."""
+    for lead_s in leads_s(wanted.span):
+        wanted.file.seek(0)
+        with open_container(wanted.file, wanted.limits) as container:
+            streams, missing = wanted_streams(container, wanted.spec, wanted.limits)
+            duration_s = (container.duration or 0) / av.time_base
+            if isinstance(wanted.file, RangeFile) and duration_s:
+                wanted.file.expect(wanted.span.length_s / duration_s)
+            packets = read_packets(
+                container,
+                list(streams.values()),
+                max_packets=wanted.limits.num_packets,
+                span=wanted.span,
+                lead_s=lead_s,
+            )
+            if packets is None:
+                continue
+            _check_lengths(packets, wanted.limits)
+            decoded = _decode_streams(wanted, {one.stream.type: one for one in packets}, missing)
+            decoded.duration_s = duration_s
+            decoded.num_bytes_needed = sum(one.num_bytes for one in packets)
+            return decoded
+    raise MediaError("damaged", "the file cannot be read from its beginning")
 
 
-def _wanted_streams(
-    container: InputContainer, spec: DecodeSpec
-) -> dict[str, VideoStream | AudioStream]:
-    """Return the first video and audio stream that the specification needs; no cover pictures."""
-    streams: dict[str, VideoStream | AudioStream] = {}
-    for kind in {one.kind for one in spec.values()}:
-        candidates = container.streams.video if kind == "video" else container.streams.audio
-        for stream in candidates:
-            if stream.codec_context and not stream.disposition & Disposition.attached_pic:
-                stream.codec_context.thread_type = "NONE"
-                stream.codec_context.thread_count = 1
-                streams.setdefault(kind, stream)
-    return streams
-
-
-def _check_limits(
-    container: InputContainer, streams: dict[str, VideoStream | AudioStream], limits: Limits
-) -> None:
-    duration_s = (container.duration or 0) / av.time_base
-    if duration_s > limits.duration_s:
-        raise MediaError("too_large", f"{duration_s:.0f} s, at most {limits.duration_s:.0f} s")
-    video = streams.get("video")
-    if isinstance(video, VideoStream):
-        width, height = video.codec_context.width, video.codec_context.height
-        if width * height > limits.num_pixels:
-            raise MediaError("too_large", f"{width}x{height} pixels, at most {limits.num_pixels}")
+def _check_lengths(packets: Sequence[StreamPackets], limits: Limits) -> None:
+    """Check the stamps too, since headers need not say how long a file is."""
+    for one in packets:
+        if one.last_s > limits.duration_s:
+            raise MediaError("too_large", f"{one.last_s:.0f} s, at most {limits.duration_s:.0f} s")
 
 
 def _decode_streams(
-    packets: dict[str, StreamPackets], spec: DecodeSpec, span: Span, content: bytes
+    wanted: _Wanted, packets: Mapping[str, StreamPackets], missing: Mapping[str, str]
 ) -> Decoded:
     """Decode each modality; a stream that fails does not take the other with it."""
-    decoded = Decoded({}, {})
-    for modality, one in spec.items():
+    decoded = Decoded({}, {}, decoder=PYAV.version)
+    for modality, one in wanted.spec.items():
         if one.kind not in packets:
-            decoded.missing[modality] = f"no_{one.kind}"
+            decoded.missing[modality] = missing[one.kind]
             continue
         try:
-            decoded.arrays[modality] = _decode_stream(packets[one.kind], one, span)
+            _decode_stream(wanted, modality, packets[one.kind], decoded)
         except MediaError as error:
             decoded.missing[modality] = error.reason
-        except _DECODE_ERRORS:
-            decoded.missing[modality] = _why_damaged(content)
+        except DECODE_ERRORS:
+            decoded.missing[modality] = why_damaged(wanted.file)
     return decoded
 
 
-def _decode_stream(packets: StreamPackets, spec: ModalitySpec, span: Span) -> np.ndarray:
+def _decode_stream(
+    wanted: _Wanted, modality: str, packets: StreamPackets, decoded: Decoded
+) -> None:
+    """Decode one modality from the packets of its stream."""
+    spec: ModalitySpec = wanted.spec[modality]
     if isinstance(spec, VideoSpec):
-        return decode_video(packets, spec, span)
-    if isinstance(spec, AudioSpec):
-        return decode_audio(packets, spec, span)
-    raise TypeError(f"a media file has no {spec.kind}")
+        choice = choose_frames(packets, spec, wanted.span, sample_id=wanted.sample_id)
+        clip = VideoClip(wanted.file, packets, choice, wanted.limits.num_frames)
+        decoded.arrays[modality], decoded.decoder = decode_frames(clip, spec)
+        decoded.num_valid[modality] = choice.num_valid
+    elif isinstance(spec, AudioSpec):
+        sound_N, num_valid = decode_audio(packets, spec, wanted.span)
+        decoded.arrays[modality], decoded.num_valid[modality] = sound_N, num_valid
+    else:
+        raise TypeError(f"a media file has no {spec.kind}")
 
 
-def _reason_of_all(missing: dict[str, str]) -> str:
+def _reason_of_all(missing: Mapping[str, str]) -> str:
     """Return the reason for a file of which nothing can be used."""
     reasons = list(dict.fromkeys(missing.values()))
     if len(reasons) == 1:
         return reasons[0]
     damages = [reason for reason in reasons if reason not in ("no_video", "no_audio")]
     return damages[0] if damages else "no_streams"
-
-
-def _why_damaged(content: bytes) -> str:
-    """Tell a file that was cut off from a damaged one, and both from what is no media file."""
-    if content[4:8] in _MP4_BOXES:
-        names = []
-        for name, end in _mp4_boxes(content):
-            names.append(name)
-            if end > len(content):
-                return "truncated"
-        return "damaged" if b"moov" in names else "truncated"
-    return "damaged" if content.startswith(_MAGIC) else "unsupported"
-
-
-def _mp4_boxes(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield the name and end of every top-level box of an MP4 file."""
-    begin = 0
-    while begin + 8 <= len(content):
-        size, name = struct.unpack_from(">I4s", content, begin)
-        if size == 1 and begin + 16 <= len(content):
-            size = struct.unpack_from(">Q", content, begin + 8)[0]
-        end = len(content) if size == 0 else begin + max(size, 8)
-        yield name, end
-        begin = end

@@ -1,82 +1,123 @@
-"""Uniformly chosen frames of a video stream; only those are converted to pixels."""
+"""Chosen frames of a video stream, exact; as little as possible is decoded for them."""
 
 # T frames, H height, W width.
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain
 
 import numpy as np
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from mke_ray.data.packets import Span, StreamPackets
+from mke_ray.data.frame_choice import FrameChoice
+from mke_ray.data.packets import StreamPackets
+from mke_ray.data.pixels import PixelConverter
 from mke_ray.errors import MediaError
 from mke_ray.schema import VideoSpec
 
 # A frame this far from where it should be means that those between were lost.
 MAX_GAP_S = 0.5
 
+# Their packets have no times, and frames may be packed in pairs: only the order counts.
+_FORMATS_WITHOUT_STAMPS = ("avi",)
 
-def decode_video(packets: StreamPackets, spec: VideoSpec, span: Span) -> np.ndarray:
-    """Return the frames shown at uniform times over a span.
+# Codecs of which a packet is one frame and says whether others are predicted from it.
+_DISPOSABLE = ("h264", "hevc", "mpeg2video")
+
+
+def decode_video(
+    packets: StreamPackets, spec: VideoSpec, choice: FrameChoice, *, max_frames: int
+) -> np.ndarray:
+    """Return some frames of a stream.
 
     Args:
         packets: Packets of a video stream.
-        spec: Number and size of the frames.
-        span: Part of the clip; ``t_k = start + (k + 0.5) / T * duration``.
+        spec: Size of the frames.
+        choice: The wanted frames.
+        max_frames: Most frames that are decoded to get at them.
 
     Returns:
         uint8 [T, H, W, 3], upright.
 
     Raises:
-        MediaError: The stream is cut off or damaged, or the span holds no frame.
+        MediaError: The stream is damaged, or would take more than ``max_frames``.
     """
-    targets = _target_stamps(packets, spec.num_frames, span)
-    frames = _decode_needed(packets, targets)
-    convert = _Converter(spec)
-    pictures = [
-        convert(_checked(frame, target, packets)) for frame, target in _pick(frames, targets)
-    ]
-    if len(pictures) < spec.num_frames:
-        raise MediaError("damaged", f"{len(pictures)} of {spec.num_frames} frames decode")
+    stamps = choice.stamps
+    frames = _decode_needed(packets, choice, max_frames=max_frames)
+    convert = PixelConverter(spec.height, spec.width)
+    pictures = [convert(_checked(frame, stamp, packets)) for frame, stamp in _pick(frames, stamps)]
+    if len(pictures) < len(stamps):
+        raise MediaError("damaged", f"{len(pictures)} of {len(stamps)} frames decode")
     return np.stack(pictures)
 
 
-def _target_stamps(packets: StreamPackets, num_frames: int, span: Span) -> list[int]:
-    """Return the presentation stamps of the wanted frames, ascending."""
-    packets.check_complete(span.end_s)
-    shown = [p.pts for p in packets.packets if p.pts is not None and not p.is_discard]
-    if not shown:
-        raise MediaError("damaged", "the video stream has no frame with a time")
-    stamps = np.unique(np.array(shown, dtype=np.int64))
-    begin_s = max(packets.time_s(int(stamps[0])), 0.0)
-    start_s = begin_s if span.start_s is None else span.start_s
-    end_s = packets.last_s if span.end_s is None else min(span.end_s, packets.last_s)
-    if start_s >= max(end_s, packets.time_s(int(stamps[-1]))) and start_s > begin_s:
-        raise MediaError("empty_span", f"no frame between {start_s:.2f} and {end_s:.2f} s")
-    times_T = start_s + (np.arange(num_frames) + 0.5) / num_frames * max(end_s - start_s, 0.0)
-    positions_T = (times_T + packets.origin_s) / packets.time_base
-    index_T = np.searchsorted(stamps, positions_T + 1e-6, side="right") - 1
-    return [int(stamp) for stamp in stamps[np.clip(index_T, 0, len(stamps) - 1)]]
-
-
-def _decode_needed(packets: StreamPackets, targets: Sequence[int]) -> Iterator[VideoFrame]:
-    """Yield decoded frames in order of time, skipping groups of pictures without a target."""
+def _decode_needed(
+    packets: StreamPackets, choice: FrameChoice, *, max_frames: int
+) -> Iterator[VideoFrame]:
+    """Yield decoded frames in order of time; what no wanted frame is predicted from is skipped."""
     stream = packets.stream
     assert isinstance(stream, VideoStream)
-    wanted = set(targets)
-    groups = _groups_of_pictures(packets.packets)
-    needed = _needed_groups(groups, wanted)
-    for here, after in pairwise([*needed, None]):
-        for packet in groups[here] if here is not None else ():
-            if packet.is_disposable and packet.pts not in wanted:
-                continue
-            yield from stream.decode(packet)
-        if here is None or after != here + 1:
-            yield from stream.decode(None)
-            stream.codec_context.flush_buffers()
+    has_stamps = stream.container.format.name not in _FORMATS_WITHOUT_STAMPS
+    wanted = set(choice.stamps)
+    runs = _needed_runs(packets.packets, wanted, may_cut=has_stamps)
+    if sum(len(run) for run in runs) > max_frames:
+        raise MediaError("too_large", f"more than {max_frames} frames to decode")
+    for run in runs:
+        frames = _decode_run(stream.codec_context, run, wanted if has_stamps else None)
+        yield from frames if has_stamps else _stamped(frames, run[0], choice.stamps_S)
+
+
+def _decode_run(
+    context: VideoCodecContext, run: Sequence[Packet], wanted: set[int] | None
+) -> Iterator[VideoFrame]:
+    """Yield the frames of consecutive packets, of which the first is a keyframe.
+
+    Where it is said which are wanted, others are left out that nothing is predicted from.
+    """
+    may_skip = context.name in _DISPOSABLE
+    for packet in run:
+        if may_skip and wanted is not None:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        yield from context.decode(packet)
+    yield from context.decode(None)
+    context.flush_buffers()
+
+
+def _stamped(
+    frames: Iterator[VideoFrame], first: Packet, stamps_S: np.ndarray
+) -> Iterator[VideoFrame]:
+    """Yield frames with the stamps in their order, where those of their packets were guessed."""
+    begin = int(np.searchsorted(stamps_S, first.pts or 0))
+    for place, frame in enumerate(frames, begin):
+        frame.pts = int(stamps_S[min(place, len(stamps_S) - 1)])
+        yield frame
+
+
+def _needed_runs(
+    packets: Sequence[Packet], wanted: set[int], *, may_cut: bool
+) -> list[list[Packet]]:
+    """Return the packets to decode, in runs that each begin at a keyframe.
+
+    A run ends with the last packet of a wanted frame, if ``may_cut``. A frame that is shown before
+    its group's keyframe may also need the group before, so both are in one run.
+    """
+    groups = _groups_of_pictures(packets)
+    runs: list[tuple[int, int, int]] = []  # first group, last group, packets of the last
+    for number, group in enumerate(groups):
+        places = [place for place, packet in enumerate(group) if packet.pts in wanted]
+        if not places:
+            continue
+        first = number
+        if number > 0 and _is_led(group, places):
+            first = number - 1
+            if runs and runs[-1][1] == first:
+                first = runs.pop()[0]
+        runs.append((first, number, places[-1] + 1 if may_cut else len(group)))
+    return [
+        [*chain.from_iterable(groups[first:last]), *groups[last][:end]] for first, last, end in runs
+    ]
 
 
 def _groups_of_pictures(packets: Sequence[Packet]) -> list[list[Packet]]:
@@ -89,33 +130,22 @@ def _groups_of_pictures(packets: Sequence[Packet]) -> list[list[Packet]]:
     return groups
 
 
-def _needed_groups(groups: Sequence[Sequence[Packet]], wanted: set[int]) -> list[int]:
-    """Return the groups to decode, in order.
-
-    A frame that is shown before its group's keyframe may also need the group before.
-    """
-    needed: set[int] = set()
-    for number, group in enumerate(groups):
-        hits = [packet.pts for packet in group if packet.pts in wanted]
-        if not hits:
-            continue
-        needed.add(number)
-        first = group[0].pts
-        if number > 0 and first is not None and min(hits) < first:
-            needed.add(number - 1)
-    return sorted(needed)
+def _is_led(group: Sequence[Packet], places: Sequence[int]) -> bool:
+    """Return whether one of these frames is shown before the keyframe of its group."""
+    first = group[0].pts
+    return first is not None and any((group[place].pts or 0) < first for place in places)
 
 
-def _pick(frames: Iterator[VideoFrame], targets: Sequence[int]) -> Iterator[tuple[VideoFrame, int]]:
-    """Yield for every target the frame that is shown at its time."""
+def _pick(frames: Iterator[VideoFrame], stamps: Sequence[int]) -> Iterator[tuple[VideoFrame, int]]:
+    """Yield for every stamp the frame that is shown at its time."""
     previous: VideoFrame | None = None
-    left = list(reversed(targets))
+    left = list(reversed(stamps))
     for frame in frames:
         if frame.pts is None:
             continue
         while left and frame.pts >= left[-1]:
-            target = left.pop()
-            yield (frame if frame.pts == target or previous is None else previous), target
+            stamp = left.pop()
+            yield (frame if frame.pts == stamp or previous is None else previous), stamp
         if not left:
             return
         previous = frame
@@ -123,37 +153,8 @@ def _pick(frames: Iterator[VideoFrame], targets: Sequence[int]) -> Iterator[tupl
         yield previous, left.pop()
 
 
-def _checked(frame: VideoFrame, target: int, packets: StreamPackets) -> VideoFrame:
-    gap_s = abs((frame.pts or 0) - target) * packets.time_base
+def _checked(frame: VideoFrame, stamp: int, packets: StreamPackets) -> VideoFrame:
+    gap_s = abs((frame.pts or 0) - stamp) * packets.time_base
     if frame.is_corrupt or gap_s > MAX_GAP_S:
-        raise MediaError("damaged", f"frame at {packets.time_s(target):.2f} s does not decode")
+        raise MediaError("damaged", f"frame at {packets.time_s(stamp):.2f} s does not decode")
     return frame
-
-
-class _Converter:
-    """Turns decoded frames into upright pixels of one size; repeated frames are converted once."""
-
-    def __init__(self, spec: VideoSpec) -> None:
-        self._spec = spec
-        self._reformatter = VideoReformatter()
-        self._last: tuple[VideoFrame, np.ndarray] | None = None
-
-    def __call__(self, frame: VideoFrame) -> np.ndarray:
-        if self._last is None or self._last[0] is not frame:
-            self._last = (frame, self._convert(frame))
-        return self._last[1]
-
-    def _convert(self, frame: VideoFrame) -> np.ndarray:
-        quarter_turns = round(frame.rotation / 90) % 4
-        height, width = self._spec.height, self._spec.width
-        if quarter_turns % 2:
-            height, width = width, height
-        small = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            interpolation=Interpolation.AREA,
-            threads=1,
-        )
-        return np.ascontiguousarray(np.rot90(small.to_ndarray(), quarter_turns))

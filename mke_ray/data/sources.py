@@ -1,21 +1,33 @@
 """What a source of samples is, and the source that reads videos from a folder or a bucket."""
 
-import hashlib
+import itertools
+import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from mke_ray.data.listing import FolderListings, ListedFile, split_key, walk
-from mke_ray.data.media import LIMITS, Decoded, decode_clip
+from mke_ray.data.ahead import map_ahead
+from mke_ray.data.listing import ListedFile, walk
+from mke_ray.data.lookup import Lookup
+from mke_ray.data.media import Decoded
+from mke_ray.data.places import Places
+from mke_ray.data.reachable import is_there
+from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
+from mke_ray.data.spans import WHOLE, ClipCutter, Span
 from mke_ray.data.table_rows import TableRow, read_table
-from mke_ray.errors import ConfigError, MediaError
-from mke_ray.schema import DecodeSpec, FeatureSpec, LabelKind, LabelSpace, ManifestRow, Split
-from mke_ray.storage import Root, open_root
+from mke_ray.data.video_reader import VideoReader
+from mke_ray.errors import ConfigError
+from mke_ray.filesystems import COMMON_OPTIONS
+from mke_ray.schema import AudioSpec, DecodeSpec, LabelSpace, ManifestRow, Split, VideoSpec
+from mke_ray.storage import Root
 
 __all__ = ["Decoded", "Progress", "Reader", "Source", "SourceRow", "VideosSource"]
 
 Progress = Callable[[int, int], None]
+
+_LOOKUP_ROWS = 1024
+_NUM_HEADER_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class SourceRow:
         group: Who or what the sample comes from.
         split: Role of the sample.
         labels: Indices of the true classes; None where unknown.
+        cursor: From where the source can go on after this row, "" where it cannot.
     """
 
     key: str
@@ -41,6 +54,7 @@ class SourceRow:
     group: str
     split: str
     labels: tuple[int, ...] | None
+    cursor: str = ""
 
 
 class Reader(Protocol):
@@ -65,15 +79,24 @@ class Source(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """Return plain data that changes whenever the rows may change."""
+        """Return plain data that may not change under one root.
+
+        It says what the source is (kind, classes, name of the table, spans), neither where it lies
+        nor what is in it: those are compared row by row.
+        """
         ...
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Make the samples if the source makes its own; does nothing when they are there."""
         ...
 
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield every sample, streamed, in an order that is always the same."""
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
+        """Yield every sample, streamed, in an order that is always the same.
+
+        Args:
+            after: Cursor of the row to go on behind, None for all rows. A source whose rows have
+                no cursor yields them all.
+        """
         ...
 
     def reader(self, spec: DecodeSpec) -> Reader:
@@ -87,214 +110,195 @@ class VideosSource:
 
     Without a table the root holds the folders ``labelled/``, ``unlabeled/``, ``probe/`` and
     ``test/`` (those there are); in all but ``unlabeled/`` the next folder names the class. With a
-    table, its columns are ``uri`` and, where wanted, ``label``, ``group``, ``split``, ``start_s``
-    and ``end_s``; a blank label is an unknown one, a blank group is the file itself, and a blank
-    split is ``labelled`` where there is a label and ``unlabeled`` where there is none.
+    table, its columns are ``uri`` and, where wanted, ``label``, ``group``, ``split``, ``start_s``,
+    ``end_s``, ``size`` and ``etag``; a blank label is an unknown one, a blank group is the file
+    itself, a blank split is ``labelled`` where there is a label and ``unlabeled`` where there is
+    none, and a blank size or etag is looked up. A file that is missing keeps its row.
 
     Args:
-        root: Local folder or URI that fsspec can open.
+        root: Local folder or URI; None for that of the table.
         classes: Class names in the order of the logits.
-        table: CSV or Parquet file relative to the root, None for labels by folder.
+        table: CSV or Parquet file, relative to the root or anywhere; None for labels by folder.
         label_kind: ``single``, or ``multi`` where names are joined by ``|``.
-        storage_options: Options of the file system.
+        clip_seconds: Length of the clips that files without a span are cut into, None for whole
+            files. A file whose header cannot be read stays whole.
+        stride_seconds: From the start of a clip to that of the next, None for ``clip_seconds``.
+        endpoint_url: Address of a store other than the provider's own.
+        region: Region of the bucket.
+        anonymous: Reach the bucket without credentials.
+        storage_options: Further options of the file system; never stored.
     """
 
-    root: str
+    root: str | None
     classes: Sequence[str]
     table: str | None = None
     label_kind: str = "single"
-    storage_options: Mapping[str, Any] | None = None
+    clip_seconds: float | None = None
+    stride_seconds: float | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def label_space(self) -> LabelSpace:
         """The classes of the labels."""
-        return LabelSpace(tuple(self.classes), _label_kind(self.label_kind))
+        return label_space_of(self.classes, self.label_kind)
 
     def identity(self) -> dict[str, Any]:
-        """Return what the rows depend on: the table's content, or the place that is listed.
-
-        Raises:
-            ConfigError: The table does not exist.
-        """
-        what: dict[str, Any] = {"source": "videos", "label_space": self.label_space.to_dict()}
-        if self.table is None:
-            return what | {"root": self._root.uri}
-        return what | {"table": self.table, "table_digest": _digest(self._root, self.table)}
+        """Return what may not change under one root: classes, the table's name and the spans."""
+        is_far = self.table is not None and _is_absolute(self.table)
+        return {
+            "source": "videos",
+            "label_space": self.label_space.to_dict(),
+            "table": posixpath.basename(str(self.table)) if is_far else self.table,
+            "clips": [self.clip_seconds, self._stride_s],
+        }
 
     def prepare(self, progress: Progress | None = None) -> None:
-        """Check that the root, and the table where one is named, are there.
+        """Check that the root, and the table where one is named, can be reached and are there.
 
         Raises:
-            ConfigError: One of them is not.
+            ConfigError: One of them is not, or a number makes no sense.
         """
-        if not self._root.exists():
+        self._cutter()
+        if self.table is None:
+            root = self._places.root
+            if not is_there(root, "", key="source.root"):
+                raise ConfigError(
+                    f"source.root={self.root} does not exist or is empty; "
+                    "set it to the folder or bucket that holds the videos"
+                )
+            return
+        root, name = self._table_place(self.table)
+        if not is_there(root, name, key="source.root"):
             raise ConfigError(
-                f"source.root={self.root} does not exist or is empty; "
-                "set it to the folder or bucket that holds the videos"
+                f"source.table={self.table} is not in {root.uri}; name a CSV or Parquet file "
+                "relative to source.root, or set it to null to take the classes from the folders"
             )
-        if self.table is not None and not self._root.exists(self.table):
-            raise _missing_table(self._root, self.table)
 
-    def rows(self) -> Iterator[SourceRow]:
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the rows of the table in its order, or the files of the folders by name.
+
+        Args:
+            after: Cursor of the row to go on behind.
 
         Raises:
             ConfigError: A folder, a table, a class or a split is not what it should be.
         """
         self.prepare()
-        if self.table is None:
-            yield from self._rows_of_folders()
+        cutter = self._cutter()
+        if cutter is None:
+            yield from self._files(after)
         else:
-            yield from self._rows_of_table(self.table)
+            yield from _cut_rows(self._files, cutter, after)
 
     def reader(self, spec: DecodeSpec) -> Reader:
-        """Return a reader of whole objects.
+        """Return a reader that decodes to a specification.
 
         Raises:
-            ConfigError: The specification asks for features, which videos do not have.
+            ConfigError: The specification asks for something that is not in a media file.
         """
-        for modality, one in spec.items():
-            if isinstance(one, FeatureSpec):
+        for name, one in spec.items():
+            if not isinstance(one, VideoSpec | AudioSpec):
                 raise ConfigError(
-                    f"decode.{modality}.kind=features: videos hold video and audio; "
-                    "use a table source for rows of features"
+                    f"decode.{name}.kind={one.kind}: videos have only video and audio; "
+                    "use a table source for rows of features, and one of pairs for pictures"
                 )
-        return VideoReader(self._root, spec)
+        return VideoReader(self._places, spec)
 
     @property
-    def _root(self) -> Root:
-        return open_root(self.root, self.storage_options)
+    def _places(self) -> Places:
+        root = self.root
+        if root is None:
+            if self.table is None or not _is_absolute(self.table):
+                raise ConfigError(
+                    "source.root is missing; set it, or give source.table as a full path or URI"
+                )
+            root = posixpath.dirname(self.table)
+        common = {name: getattr(self, name) for name in COMMON_OPTIONS}
+        return Places(root, {**(self.storage_options or {}), **_given(common)})
 
-    def _rows_of_table(self, table: str) -> Iterator[SourceRow]:
-        label_space, listings = self.label_space, FolderListings(self._root)
-        for row in read_table(self._root, table):
-            found = listings.find(row.uri)
-            labels = _parse_labels(row.label, label_space, where=f"{table}: {row.uri}")
-            yield SourceRow(
-                key=row.uri,
-                size=found.size if found else -1,
-                etag=found.etag if found else "",
-                start_s=row.start_s,
-                end_s=row.end_s,
-                group=row.group or row.uri,
-                split=_split_of(row, labels, table=table),
-                labels=labels,
-            )
+    @property
+    def _stride_s(self) -> float | None:
+        return self.clip_seconds if self.stride_seconds is None else self.stride_seconds
 
-    def _rows_of_folders(self) -> Iterator[SourceRow]:
-        there = [split for split in Split if self._root.exists(split.value)]
+    def _cutter(self) -> ClipCutter | None:
+        if self.clip_seconds is None or self._stride_s is None:
+            if self.stride_seconds is not None:
+                raise ConfigError(
+                    f"source.stride_seconds={self.stride_seconds} needs source.clip_seconds"
+                )
+            return None
+        return ClipCutter(self._places, self.clip_seconds, self._stride_s)
+
+    def _files(self, after: str | None) -> Iterator[SourceRow]:
+        if self.table is None:
+            return self._rows_of_folders(after or "")
+        return self._rows_of_table(self.table, int(after or 0))
+
+    def _table_place(self, table: str) -> tuple[Root, str]:
+        """Return the root and the name of a table."""
+        if not _is_absolute(table):
+            return self._places.root, table
+        folder, name = posixpath.split(table)
+        return replace(self, root=folder)._places.root, name
+
+    def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
+        label_space, lookup = self.label_space, Lookup(self._places)
+        rows = read_table(*self._table_place(table), after=after)
+        while batch := list(itertools.islice(rows, _LOOKUP_ROWS)):
+            found = lookup.find([row.uri for row in batch if row.size is None or not row.etag])
+            for row in batch:
+                labels = parse_labels(row.label, label_space, where=f"{table}: {row.uri}")
+                yield _row_of_table(row, found.get(row.uri), labels, table=table)
+
+    def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
+        root, label_space = self._places.root, self.label_space
+        there = [split for split in Split if root.exists(split.value)]
         if not there:
             raise ConfigError(
                 f"source.root={self.root} has none of the folders "
                 f"{[split.value for split in Split]}; make them, or name a table in source.table"
             )
-        label_space = self.label_space
+        begun = after.split("/", maxsplit=1)[0]
+        order = list(Split)
         for split in there:
-            for file in walk(self._root, split.value):
+            if begun and order.index(split) < order.index(Split(begun)):
+                continue
+            for file in walk(root, split.value, after if split.value == begun else ""):
                 yield _row_of_file(file, split, label_space)
 
 
-@dataclass(slots=True)
-class VideoReader:
-    """Reads a whole object from its store and decodes it.
-
-    Args:
-        root: Root of the source; absolute URIs are opened with the same options.
-        spec: What to decode.
-    """
-
-    root: Root
-    spec: DecodeSpec
-    _other_roots: dict[str, Root] = field(default_factory=dict)
-
-    def read(self, row: ManifestRow) -> Decoded:
-        """Return the arrays of one clip.
-
-        Raises:
-            MediaError: The object is missing or cannot be decoded.
-            OSError: The store did not answer, after retries.
-        """
-        if row.size > LIMITS.num_bytes:
-            raise MediaError("too_large", f"{row.key} has {row.size} bytes")
-        try:
-            content = self._fetch(row.key)
-        except FileNotFoundError:
-            raise MediaError("missing_file", f"{row.key} is not in {self.root.uri}") from None
-        decoded = decode_clip(content, self.spec, start_s=row.start_s, end_s=row.end_s)
-        decoded.num_bytes_read = len(content)
-        return decoded
-
-    def _fetch(self, key: str) -> bytes:
-        folder, name = split_key(key)
-        if folder is None:
-            return self.root.read(name)
-        if folder not in self._other_roots:
-            self._other_roots[folder] = open_root(folder, self.root.options)
-        return self._other_roots[folder].read(name)
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that say something."""
+    return {name: value for name, value in options.items() if value}
 
 
-def _label_kind(name: str) -> LabelKind:
-    if name not in (LabelKind.SINGLE, LabelKind.MULTI):
-        raise ConfigError(f"source.label_kind={name!r}; videos have 'single' or 'multi' labels")
-    return LabelKind(name)
+def _is_absolute(table: str) -> bool:
+    return "://" in table or table.startswith("/")
 
 
-def _missing_table(root: Root, table: str) -> ConfigError:
-    return ConfigError(
-        f"source.table={table} is not in {root.uri}; name a CSV or Parquet file relative to "
-        "source.root, or set it to null to take the classes from the folders"
+def _row_of_table(
+    row: TableRow, found: ListedFile | None, labels: tuple[int, ...] | None, *, table: str
+) -> SourceRow:
+    """Return a row with what the table says, and where it says nothing with what was found."""
+    size = row.size if row.size is not None else found.size if found else -1
+    return SourceRow(
+        key=row.uri,
+        size=size,
+        etag=row.etag or (found.etag if found else ""),
+        start_s=row.start_s,
+        end_s=row.end_s,
+        group=row.group or row.uri,
+        split=parse_split(row.split, labels, where=f"{table}: {row.uri}"),
+        labels=labels,
+        cursor=str(row.number),
     )
-
-
-def _digest(root: Root, table: str) -> str:
-    """Return a digest of a table's content, read in blocks."""
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with root.filesystem().open(root.path(table), "rb") as file:
-            while block := cast(bytes, file.read(1 << 22)):
-                digest.update(block)
-    except FileNotFoundError:
-        raise _missing_table(root, table) from None
-    return digest.hexdigest()
-
-
-def _parse_labels(text: str, label_space: LabelSpace, *, where: str) -> tuple[int, ...] | None:
-    """Return the class indices that a label names; None for a blank one."""
-    if not text:
-        return None
-    names = text.split("|") if label_space.kind is LabelKind.MULTI else [text]
-    try:
-        return tuple(sorted({label_space.index(name.strip()) for name in names}))
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}; correct it or add it to source.classes") from None
-
-
-def _split_of(row: TableRow, labels: tuple[int, ...] | None, *, table: str) -> str:
-    """Return the split of a row, checked against its label."""
-    implied = Split.UNLABELED if labels is None else Split.LABELLED
-    split = row.split or implied.value
-    if split not in list(Split):
-        raise ConfigError(
-            f"{table}: {row.uri}: split {split!r} is not one of {[one.value for one in Split]}"
-        )
-    if labels is None and split != Split.UNLABELED:
-        raise ConfigError(
-            f"{table}: {row.uri}: a row of split {split!r} needs a label; "
-            "give it one or move it to 'unlabeled'"
-        )
-    return split
 
 
 def _row_of_file(file: ListedFile, split: Split, label_space: LabelSpace) -> SourceRow:
     """Return the row of a file whose folders say its split and class."""
-    labels = None
-    if split is not Split.UNLABELED:
-        folders = file.name.split("/")[1:-1]
-        if not folders:
-            raise ConfigError(
-                f"{file.name}: files of {split.value}/ lie in a folder named after their class"
-            )
-        labels = _parse_labels(folders[0], label_space, where=posixpath.dirname(file.name))
     return SourceRow(
         key=file.name,
         size=file.size,
@@ -303,5 +307,30 @@ def _row_of_file(file: ListedFile, split: Split, label_space: LabelSpace) -> Sou
         end_s=None,
         group=file.name,
         split=split.value,
-        labels=labels,
+        labels=labels_of_path(file.name, split, label_space),
+        cursor=file.name,
     )
+
+
+def _cut_rows(
+    files: Callable[[str | None], Iterator[SourceRow]], cutter: ClipCutter, after: str | None
+) -> Iterator[SourceRow]:
+    """Yield a row per span of every file; rows that have a span already stay.
+
+    A cursor is the cursor of the file before, the key, and how many of its spans are done, so that
+    a file can be gone on with from the middle.
+    """
+    before, begun, num_done = json.loads(after) if after else (None, None, 0)
+
+    def cut(row: SourceRow) -> tuple[SourceRow, list[Span]]:
+        if (row.start_s, row.end_s) != WHOLE:
+            return row, [(row.start_s, row.end_s)]
+        return row, cutter.cut(row.key, row.size)
+
+    for row, spans in map_ahead(cut, files(before), num_threads=_NUM_HEADER_THREADS):
+        skipped = num_done if row.key == begun else 0
+        begun = None
+        for number, (start_s, end_s) in enumerate(spans[skipped:], start=skipped + 1):
+            cursor = json.dumps([before, row.key, number])
+            yield replace(row, start_s=start_s, end_s=end_s, cursor=cursor)
+        before = row.cursor

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -56,48 +57,44 @@ class TableSource:
         self._label, self._split, self._group = named["label"], named["split"], named.get("group")
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides whether a manifest of this source can be used again."""
+        """Return what may not change under one root: the table's name and its columns."""
         return {
             "source": "table",
             "table": self._table,
             "modalities": {name: list(columns) for name, columns in self._modalities.items()},
             "label_space": self.label_space.to_dict(),
             "columns": [self._label, self._split, self._group],
-            "digest": self._digest(),
         }
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Do nothing: the table is there."""
 
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield one row per line of the table.
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
+        """Yield one row per line of the table; its version is a digest of its features.
+
+        Args:
+            after: Cursor of the row to go on behind.
 
         Raises:
             ConfigError: The table or one of its columns is missing.
         """
         table = _read_table(self._root, self._table)
         wanted = [self._label, self._split, *([self._group] if self._group else [])]
-        wanted += [column for columns in self._modalities.values() for column in columns]
-        missing = sorted(set(wanted) - set(table.column_names))
+        features = [column for columns in self._modalities.values() for column in columns]
+        missing = sorted({*wanted, *features} - set(table.column_names))
         if missing:
             raise ConfigError(
                 f"source.table={self._table} has no columns {missing}; it has {table.column_names}"
             )
-        lines = table.select([self._label, self._split, *([self._group] if self._group else [])])
-        for number, line in enumerate(lines.to_pylist()):
-            yield self._row(number, line)
+        features_ND = _matrix(table, features)
+        first = int(after or 0)
+        for number, line in enumerate(table.select(wanted).slice(first).to_pylist(), start=first):
+            etag = hashlib.blake2b(features_ND[number].tobytes(), digest_size=8).hexdigest()
+            yield replace(self._row(number, line), etag=etag)
 
     def reader(self, spec: DecodeSpec) -> Reader:
         """Return what reads the features of a row."""
         return TableReader(root=self._root, modalities=self._modalities, spec=spec)
-
-    def _digest(self) -> str:
-        """Return a digest of the table's content."""
-        try:
-            content = self._root.read(self._table)
-        except FileNotFoundError:
-            raise _missing_table(self._root, self._table) from None
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def _row(self, number: int, line: Mapping[str, Any]) -> SourceRow:
         """Return the manifest's view of one line."""
@@ -118,6 +115,7 @@ class TableSource:
             group=group,
             split=str(line[self._split]),
             labels=labels,
+            cursor=str(number + 1),
         )
 
     def _index(self, value: object) -> int:
@@ -225,9 +223,9 @@ class TwoMoonSource:
         pq.write_table(two_moon_table(**self._drawn), sink)
         self._root.create(_TWO_MOON_FILE, sink.getvalue())
 
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield one row per point."""
-        return self._table.rows()
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
+        """Yield one row per point, those behind a cursor where one is given."""
+        return self._table.rows(after)
 
     def reader(self, spec: DecodeSpec) -> Reader:
         """Return what reads the coordinates of a point."""
@@ -284,7 +282,11 @@ def _missing_table(root: Root, name: str) -> ConfigError:
 def _load_matrix(uri: str, options_json: str, key: tuple[str, ...]) -> np.ndarray:
     """Load columns of a table as float32 [N, D] once per process."""
     name, *columns = key
-    table = _read_table(Root(uri, json.loads(options_json)), name)
+    return _matrix(_read_table(Root(uri, json.loads(options_json)), name), columns)
+
+
+def _matrix(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    """Return columns of a table as float32 [N, D]."""
     stacked = [table.column(column).to_numpy(zero_copy_only=False) for column in columns]
     return np.stack(stacked, axis=1).astype(np.float32)
 

@@ -69,6 +69,39 @@ class VideoView:
         ]
 
 
+class ImageView:
+    """One random crop of a picture, mirrored half of the time where that is wanted.
+
+    Args:
+        height: Height of the crop in pixels.
+        width: Width of the crop in pixels.
+        flip: Mirror left and right at random; not where a class depends on the side.
+    """
+
+    def __init__(self, height: int, width: int, *, flip: bool = False) -> None:
+        self.height = height
+        self.width = width
+        self.flip = flip
+
+    def __call__(self, x_BX: Tensor, key_B: Tensor) -> Tensor:
+        """Return uint8 [B, height, width, 3] of stored pictures [B, H, W, 3].
+
+        Raises:
+            ConfigError: The view is larger than what is stored.
+        """
+        height, width = x_BX.shape[1:3]
+        _check_fits("height", self.height, height)
+        _check_fits("width", self.width, width)
+        draw_B3 = uniform(key_B, 3)
+        row_BH = _window(draw_B3[:, 0], self.height, height)
+        column_BW = _window(draw_B3[:, 1], self.width, width)
+        if self.flip:
+            is_mirrored_B1 = draw_B3[:, 2:] < 0.5
+            column_BW = torch.where(is_mirrored_B1, column_BW.flip(1), column_BW)
+        batch_B = torch.arange(len(x_BX), device=x_BX.device)
+        return x_BX[batch_B[:, None, None], row_BH[:, :, None], column_BW[:, None, :]]
+
+
 class AudioView:
     """One random crop of the sound.
 

@@ -13,6 +13,7 @@ from mke_ray.schema import (
     AudioSpec,
     Batch,
     FeatureSpec,
+    ImageSpec,
     LabelKind,
     LabelSpace,
     StatusCounts,
@@ -32,6 +33,7 @@ PRINT = "e7354ca8c29da2cc"
 NAMES = st.text(min_size=1, max_size=8)
 SPECS = st.one_of(
     st.builds(VideoSpec, st.integers(1, 99), st.integers(1, 999), st.integers(1, 999)),
+    st.builds(ImageSpec, st.integers(1, 999), st.integers(1, 999), lossless=st.booleans()),
     st.builds(AudioSpec, st.integers(1, 96_000), st.floats(0.01, 1e4)),
     st.builds(FeatureSpec, st.integers(1, 9999)),
 )
@@ -160,5 +162,6 @@ def test_a_batch_moves_whole_and_keeps_its_seed_and_epoch():
 def test_stores_have_a_column_and_a_status_per_modality():
     names = samples_schema(["video", "audio"]).names
     assert names[:3] == ["sample_id", "status", "error"]
-    assert names[3:] == ["video", "video_status", "audio", "audio_status"]
+    assert names[3:7] == ["video", "video_status", "audio", "audio_status"]
+    assert names[7:] == ["video_signature", "audio_signature"]
     assert LABELS_SCHEMA.names == ["sample_id", "status", "logits"]

@@ -5,7 +5,7 @@ import pytest
 
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
 from mke_ray.errors import StoreError
-from mke_ray.schema import AudioSpec, FeatureSpec, VideoSpec
+from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, VideoSpec
 
 
 def smooth_video(spec):
@@ -22,6 +22,25 @@ def test_frames_come_back_nearly_the_same_one_jpeg_each():
     back = decode_modality(pieces, spec)
     assert back.dtype == np.uint8
     assert np.abs(back.astype(int) - video.astype(int)).mean() < 2
+
+
+def test_a_picture_is_one_jpeg_and_comes_back_nearly_the_same():
+    spec = ImageSpec(32, 48)
+    picture = smooth_video(VideoSpec(1, 32, 48))[0]
+    (piece,) = encode_modality(picture, spec)
+    assert piece[:2] == b"\xff\xd8"
+    back = decode_modality([piece], spec)
+    assert (back.shape, back.dtype) == ((32, 48, 3), np.uint8)
+    assert np.abs(back.astype(int) - picture.astype(int)).mean() < 2
+    assert len(encode_modality(picture, ImageSpec(32, 48, quality=20))[0]) < len(piece)
+
+
+def test_a_lossless_picture_is_a_png_and_comes_back_exactly():
+    spec = ImageSpec(32, 48, lossless=True)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    (piece,) = encode_modality(picture, spec)
+    assert piece[:4] == b"\x89PNG"
+    assert np.array_equal(decode_modality([piece], spec), picture)
 
 
 def test_sound_comes_back_to_sixteen_bits_and_is_clipped():
@@ -46,7 +65,9 @@ def test_storing_what_was_stored_changes_sound_no_more():
 
 
 @pytest.mark.parametrize(
-    "spec", [VideoSpec(2, 16, 24), AudioSpec(8000, 0.1), FeatureSpec(4)], ids=lambda s: s.kind
+    "spec",
+    [VideoSpec(2, 16, 24), ImageSpec(16, 24), AudioSpec(8000, 0.1), FeatureSpec(4)],
+    ids=lambda s: s.kind,
 )
 def test_a_missing_modality_has_the_shape_and_type_of_a_stored_one(spec):
     zeros = empty_modality(spec)

@@ -1,6 +1,7 @@
 """Tests of the videos source: tables and folders as users write them, right and wrong."""
 
 import csv
+import json
 import os
 
 import pyarrow as pa
@@ -8,11 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from media_files import write_clip
 
-from mke_ray.data.listing import FolderListings
 from mke_ray.data.sources import VideosSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, FeatureSpec, ManifestRow, VideoSpec
-from mke_ray.storage import open_root
 
 CLASSES = ["cat", "dog"]
 
@@ -133,34 +132,31 @@ def test_what_is_missing_is_named(tmp_path):
         list(VideosSource(str(tmp_path), CLASSES).rows())
     with pytest.raises(ConfigError, match=r"source\.table=clips\.csv is not in"):
         table_rows(tmp_path)
-    with pytest.raises(ConfigError, match=r"source\.table=clips\.csv is not in"):
-        VideosSource(str(tmp_path), CLASSES, table="clips.csv").identity()
+    with pytest.raises(ConfigError, match=r"source\.root is missing"):
+        list(VideosSource(None, CLASSES, table="clips.csv").rows())
     put(tmp_path, "labelled/loose.mp4")
     with pytest.raises(ConfigError, match="folder named after their class"):
         list(VideosSource(str(tmp_path), CLASSES).rows())
 
 
-def test_the_identity_follows_the_table_and_not_the_place(tmp_path):
-    for name in ("here", "moved"):
-        (tmp_path / name).mkdir()
-        write_csv(tmp_path / name, ["uri"], ["1.mp4"])
-    here, moved = (
-        VideosSource(str(tmp_path / name), CLASSES, table="clips.csv") for name in ("here", "moved")
+def test_the_identity_says_what_the_source_is_and_not_where_or_what_is_in_it(tmp_path):
+    write_csv(tmp_path, ["uri"], ["1.mp4"])
+    identity = VideosSource(str(tmp_path), CLASSES, table="clips.csv").identity()
+    write_csv(tmp_path, ["uri"], ["2.mp4"])
+    moved = VideosSource(
+        "s3://elsewhere/x",
+        CLASSES,
+        table="clips.csv",
+        endpoint_url="http://minio:9000",
+        storage_options={"secret": "hunter2"},
     )
-    assert here.identity() == moved.identity()
-    write_csv(tmp_path / "moved", ["uri"], ["2.mp4"])
-    assert here.identity() != moved.identity()
-
-
-def test_listings_hold_no_more_than_they_may(tmp_path):
-    for folder in "abc":
-        for number in range(3):
-            put(tmp_path, f"{folder}/{number}.mp4")
-    listings = FolderListings(open_root(str(tmp_path)), max_held_files=6)
-    for folder in "abcab":
-        assert listings.find(f"{folder}/2.mp4").size == 1
-        assert listings._num_held() <= 6
-    assert listings.find("a/9.mp4") is None
+    assert moved.identity() == identity
+    assert "hunter2" not in json.dumps(moved.identity()) + repr(moved)
+    far = VideosSource(None, CLASSES, table=f"{tmp_path}/clips.csv")
+    assert far.identity() == identity
+    for others in ({"table": "other.csv"}, {"clip_seconds": 2.0}, {"label_kind": "multi"}):
+        other = VideosSource(str(tmp_path), CLASSES, **{"table": "clips.csv", **others})
+        assert other.identity() != identity
 
 
 def test_a_reader_decodes_a_clip_and_counts_its_bytes(tmp_path):
@@ -184,3 +180,51 @@ def test_a_reader_says_missing_and_too_large(tmp_path):
 def test_videos_have_no_features(tmp_path):
     with pytest.raises(ConfigError, match="table source"):
         VideosSource(str(tmp_path), CLASSES).reader({"x": FeatureSpec(3)})
+
+
+def test_a_table_goes_on_behind_any_row_in_both_formats(tmp_path):
+    columns = {"uri": [f"{k}.mp4" for k in range(10)], "label": ["cat"] * 10}
+    write_csv(tmp_path, list(columns), *zip(*columns.values(), strict=True))
+    pq.write_table(pa.table(columns), tmp_path / "clips.parquet", row_group_size=3)
+    for name in ("clips.csv", "clips.parquet"):
+        source = VideosSource(str(tmp_path), CLASSES, table=name)
+        rows = list(source.rows())
+        assert len(rows) == 10
+        for done, row in enumerate(rows, start=1):
+            assert list(source.rows(after=row.cursor)) == rows[done:]
+
+
+def test_folders_go_on_behind_any_file(tmp_path):
+    for name in ("labelled/cat/1.mp4", "labelled/dog/2.mp4", "unlabeled/a.mp4", "probe/cat/3.mp4"):
+        put(tmp_path, name)
+    source = VideosSource(str(tmp_path), CLASSES)
+    rows = list(source.rows())
+    for done, row in enumerate(rows, start=1):
+        assert list(source.rows(after=row.cursor)) == rows[done:]
+
+
+def test_a_size_and_a_version_of_the_table_are_taken_at_their_word(tmp_path):
+    put(tmp_path, "1.mp4", b"12345")
+    write_csv(tmp_path, ["uri", "size", "etag"], ["1.mp4", "7", "v2"], ["1.mp4", "9", ""])
+    rows = table_rows(tmp_path)
+    assert [row.size for row in rows] == [7, 9]
+    assert rows[0].etag == "v2" and rows[1].etag.endswith("-5")
+
+
+def test_a_broken_table_is_named(tmp_path):
+    (tmp_path / "clips.csv").write_bytes(b"uri,label\n\xff\xfe,cat\n")
+    with pytest.raises(ConfigError, match=r"source\.table=clips\.csv cannot be read"):
+        table_rows(tmp_path)
+    (tmp_path / "clips.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ConfigError, match=r"source\.table=clips\.parquet cannot be read"):
+        list(VideosSource(str(tmp_path), CLASSES, table="clips.parquet").rows())
+
+
+def test_a_table_may_lie_apart_from_its_videos(tmp_path):
+    put(tmp_path, "videos/1.mp4", b"123")
+    write_csv(tmp_path, ["uri"], ["1.mp4"])
+    source = VideosSource(f"{tmp_path}/videos", CLASSES, table=f"{tmp_path}/clips.csv")
+    assert [(row.key, row.size) for row in source.rows()] == [("1.mp4", 3)]
+    write_csv(tmp_path, ["uri"], ["videos/1.mp4"])
+    source = VideosSource(None, CLASSES, table=f"{tmp_path}/clips.csv")
+    assert [(row.key, row.size) for row in source.rows()] == [("videos/1.mp4", 3)]

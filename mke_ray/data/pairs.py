@@ -1,0 +1,265 @@
+"""The source whose samples are several files each, one per modality: picture and depth or sound."""
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+from mke_ray.data.listing import ListedFile, walk
+from mke_ray.data.lookup import Lookup
+from mke_ray.data.pairs_reader import KEY, PairsReader, file_name
+from mke_ray.data.places import Places, split_key
+from mke_ray.data.reachable import is_there
+from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
+from mke_ray.data.sources import Progress, SourceRow
+from mke_ray.data.table_rows import read_table
+from mke_ray.errors import ConfigError
+from mke_ray.filesystems import COMMON_OPTIONS
+from mke_ray.schema import (
+    AudioSpec,
+    DecodeSpec,
+    ImageSpec,
+    LabelSpace,
+    Split,
+    VideoSpec,
+)
+
+_ROWS_AT_ONCE = 1024
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class PairsSource:
+    """Samples of several files: the names of a sample's files differ only around its key.
+
+    ``files`` gives each modality a pattern below the root with one ``{key}``, which may stand for
+    several folders: ``{rgb: "rgb/{key}.png", depth: "depth/{key}.png"}``. Two modalities may have
+    the same pattern (pictures and sound of one video), and its file is then read once.
+
+    Without a table the samples are the files of the first modality, and their keys say what the
+    paths say to a source of videos: ``labelled/CLASS/...``, ``unlabeled/...``, ``probe/CLASS/...``
+    and ``test/CLASS/...``, that is ``rgb/labelled/dog/0001.png`` and
+    ``depth/labelled/dog/0001.png``. With a table, its rows are the samples: column ``key`` and,
+    where wanted, ``label``, ``group``, ``split``, ``start_s`` and ``end_s``; a blank group is the
+    sample itself, and a blank split is ``labelled`` where there is a label and ``unlabeled`` where
+    there is none. A file that is not there leaves a sample without that modality.
+
+    Args:
+        root: Local folder or URI that fsspec can open.
+        files: Pattern of each modality's file, the first of them the one that is listed.
+        classes: Class names in the order of the logits.
+        table: CSV or Parquet file relative to the root, None for labels by folder.
+        label_kind: ``single``, or ``multi`` where names are joined by ``|``.
+        endpoint_url: Address of a store other than the provider's own.
+        region: Region of the bucket.
+        anonymous: Reach the bucket without credentials.
+        storage_options: Further options of the file system; never stored.
+    """
+
+    root: str
+    files: Mapping[str, str]
+    classes: Sequence[str]
+    table: str | None = None
+    label_kind: str = "single"
+    endpoint_url: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the patterns."""
+        if not self.files:
+            raise ConfigError('source.files is empty; name a pattern, as in {rgb: "rgb/{key}.png"}')
+        for modality, pattern in self.files.items():
+            _check_pattern(modality, pattern)
+        before = self._listed.split(KEY)[0]
+        if self.table is None and before and not before.endswith("/"):
+            raise ConfigError(
+                f"source.files.{next(iter(self.files))}={self._listed}: without a table the key "
+                "begins with the folder of its split, so put {key} right after a '/'"
+            )
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes of the labels."""
+        return label_space_of(self.classes, self.label_kind)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what may not change under one root: patterns, classes and the table's name."""
+        return {
+            "source": "pairs",
+            "files": dict(self.files),
+            "label_space": self.label_space.to_dict(),
+            "table": self.table,
+        }
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Check that the root, and the table where one is named, are there.
+
+        Raises:
+            ConfigError: One of them is not.
+        """
+        root = self._places.root
+        if not is_there(root, "", key="source.root"):
+            raise ConfigError(
+                f"source.root={self.root} does not exist or is empty; "
+                "set it to the folder or bucket that holds the files"
+            )
+        if self.table is not None and not is_there(root, self.table, key="source.root"):
+            raise ConfigError(
+                f"source.table={self.table} is not in {self.root}; name a CSV or Parquet file "
+                "relative to source.root, or set it to null to take the classes from the folders"
+            )
+
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
+        """Yield the rows of the table in its order, or the samples of the folders by name.
+
+        Args:
+            after: Cursor of the row to begin behind.
+
+        Raises:
+            ConfigError: A folder, a table, a class or a split is not what it should be.
+        """
+        self.prepare()
+        if self.table is None:
+            yield from self._rows_of_folders(after or "")
+        else:
+            yield from self._rows_of_table(self.table, int(after or 0))
+
+    def reader(self, spec: DecodeSpec) -> PairsReader:
+        """Return a reader of whole files.
+
+        Raises:
+            ConfigError: A modality has no file, or is of a kind that no file holds.
+        """
+        for modality, one in spec.items():
+            if modality not in self.files:
+                raise ConfigError(
+                    f"decode.{modality}: source.files has only {sorted(self.files)}; "
+                    f"add source.files.{modality}"
+                )
+            if not isinstance(one, ImageSpec | VideoSpec | AudioSpec):
+                raise ConfigError(
+                    f"decode.{modality}.kind={one.kind}: the files of pairs hold image, video or "
+                    "audio; use a table source for rows of features"
+                )
+        return PairsReader(self._places.root, dict(self.files), spec)
+
+    @property
+    def _places(self) -> Places:
+        common = {name: getattr(self, name) for name in COMMON_OPTIONS}
+        given = {name: value for name, value in common.items() if value}
+        return Places(self.root, {**(self.storage_options or {}), **given})
+
+    @property
+    def _listed(self) -> str:
+        """The pattern whose files are listed."""
+        return next(iter(self.files.values()))
+
+    def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
+        label_space, lookup = self.label_space, Lookup(self._places)
+        rows = read_table(self._places.root, table, key_column="key", after=after)
+        for some in _batches(rows):
+            found = lookup.find([name for row in some for name in self._names(row.uri)])
+            for row in some:
+                where = f"{table}: {row.uri}"
+                labels = parse_labels(row.label, label_space, where=where)
+                size, etag = _version([found.get(name) for name in self._names(row.uri)])
+                yield SourceRow(
+                    key=row.uri,
+                    size=size,
+                    etag=etag,
+                    start_s=row.start_s,
+                    end_s=row.end_s,
+                    group=row.group or row.uri,
+                    split=parse_split(row.split, labels, where=where),
+                    labels=labels,
+                    cursor=str(row.number),
+                )
+
+    def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
+        top, num_rows = self._listed.split(KEY)[0].rstrip("/"), 0
+        for split in Split:
+            folder = posixpath.join(top, split.value)
+            if after and not after.startswith(f"{folder}/"):
+                continue  # the cursor lies in a split that comes later
+            for row in self._rows_of_split(folder, split, after):
+                num_rows += 1
+                yield row
+            if after:
+                num_rows, after = num_rows + 1, ""
+        if not num_rows:
+            raise ConfigError(
+                f"source.files: no file of {self.root} is named {self._listed} with a key that "
+                f"begins with one of {[split.value for split in Split]}; correct the pattern, or "
+                "name a table in source.table"
+            )
+
+    def _rows_of_split(self, folder: str, split: Split, after: str) -> Iterator[SourceRow]:
+        label_space, lookup = self.label_space, Lookup(self._places)
+        keyed = (
+            (file, _key_of(file.name, self._listed))
+            for file in walk(self._places.root, folder, after)
+        )
+        for some in _batches((file, key) for file, key in keyed if key is not None):
+            found = lookup.find([name for _, key in some for name in self._names(key)[1:]])
+            for file, key in some:
+                others = [found.get(name) for name in self._names(key)[1:]]
+                size, etag = _version([file, *others])
+                yield SourceRow(
+                    key=key,
+                    size=size,
+                    etag=etag,
+                    start_s=None,
+                    end_s=None,
+                    group=key,
+                    split=split.value,
+                    labels=labels_of_path(key, split, label_space),
+                    cursor=file.name,
+                )
+
+    def _names(self, key: str) -> list[str]:
+        """Return the names of a sample's files, the listed one first, none twice."""
+        return [file_name(pattern, key) for pattern in dict.fromkeys(self.files.values())]
+
+
+def _check_pattern(modality: str, pattern: str) -> None:
+    if pattern.count(KEY) != 1 or "://" in pattern:
+        raise ConfigError(
+            f"source.files.{modality}={pattern}: give a name below source.root with {{key}} once"
+        )
+    split_key(pattern)
+
+
+def _key_of(name: str, pattern: str) -> str | None:
+    """Return the key of a file by its pattern, None where it is another one."""
+    before, after = pattern.split(KEY)
+    is_one = name.startswith(before) and name.endswith(after)
+    key = name[len(before) : len(name) - len(after)] if is_one else ""
+    return key or None
+
+
+def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """Yield items some at a time."""
+    remaining = iter(items)
+    while some := list(islice(remaining, _ROWS_AT_ONCE)):
+        yield some
+
+
+def _version(files: Sequence[ListedFile | None]) -> tuple[int, str]:
+    """Return the size of a sample's files together, and a digest of their versions.
+
+    A file that is not there counts too, so that one which comes later is a new version.
+    """
+    there = [file for file in files if file is not None]
+    if not there:
+        return -1, ""
+    etags = [None if file is None else file.etag for file in files]
+    size = sum(file.size for file in there)
+    if not any(etags):
+        return size, ""
+    return size, hashlib.blake2b(json.dumps(etags).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,123 @@
+"""Whether a source can be reached, found out within seconds and said in one line."""
+
+from typing import Any
+
+from botocore import exceptions as botocore_exceptions
+
+from mke_ray.errors import ConfigError
+from mke_ray.filesystems import is_s3, without_secrets
+from mke_ray.storage import Root
+
+_CONNECT_S = 5
+_READ_S = 10
+
+_CODES = {
+    "NoSuchBucket": "there is no such bucket; correct the name, or {endpoint}",
+    "InvalidBucketName": "that is no name of a bucket; correct it",
+    "PermanentRedirect": "the bucket is in another region; set {section}.region to it",
+    "AuthorizationHeaderMalformed": "the region is another one; set {section}.region to it",
+    "IllegalLocationConstraintException": "the region is another one; set {section}.region to it",
+    "InvalidAccessKeyId": "the store does not know the access key; {credentials}",
+    "SignatureDoesNotMatch": "the secret does not fit the access key; {credentials}",
+    "ExpiredToken": "the credentials have expired; {credentials}",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
+}
+_DENIED = (
+    "permission denied; {credentials}, or let them list the bucket and read it (s3:ListBucket, "
+    "s3:GetObject)"
+)
+_NO_CREDENTIALS = "there are no credentials; {credentials}, or set {section}.anonymous=true"
+_NO_ANSWER = "no answer; check the network, and {endpoint}"
+
+
+def is_there(root: Root, name: str, *, key: str) -> bool:
+    """Return whether a file exists, or anything below a folder.
+
+    Nothing is tried again and again, so that what is wrong for good is said within seconds.
+
+    Args:
+        root: Root of the source.
+        name: A file, or "" for the root itself.
+        key: Configuration key of the root, such as ``source.root``, for the error.
+
+    Raises:
+        ConfigError: The store does not answer, has no such bucket, wants other credentials or has
+            no such options; it names the key and the way out.
+    """
+    try:
+        if is_s3(root.filesystem()):
+            return _is_in_s3(root, name)
+        return bool(root.filesystem().exists(root.path(name)))
+    except (OSError, TypeError, ValueError, botocore_exceptions.BotoCoreError) as error:
+        raise ConfigError(f"{key}={root.uri}: {_why(error, key)}") from error
+
+
+def _is_in_s3(root: Root, name: str) -> bool:
+    """Ask once for a file, or for one key below a folder."""
+    client = _impatient(root.filesystem())
+    bucket, path, _ = client.split_path(root.path(name))
+    if name:
+        try:
+            client.call_s3("head_object", Bucket=bucket, Key=path)
+        except FileNotFoundError:
+            client.call_s3("list_objects_v2", Bucket=bucket, Prefix=path, MaxKeys=1)
+            return False
+        return True
+    prefix = f"{path}/" if path else ""
+    answer = client.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    return bool(answer.get("Contents"))
+
+
+def _impatient(filesystem: Any) -> Any:
+    """Return a client of the same store that tries once."""
+    config = {
+        **filesystem.config_kwargs,
+        "connect_timeout": _CONNECT_S,
+        "read_timeout": _READ_S,
+        "retries": {"max_attempts": 0},
+    }
+    options = {**filesystem.storage_options, "config_kwargs": config, "skip_instance_cache": True}
+    client = type(filesystem)(**options)
+    client.retries = 1
+    return client
+
+
+def _why(error: BaseException, key: str) -> str:
+    """Return what is wrong and the way out, in one line."""
+    section = key.rsplit(".", 1)[0]
+    template = _template(error)
+    if template is None:
+        said = without_secrets(" ".join(str(error).split()))
+        return f"{said}; check {section}.root, {section}.endpoint_url and {section}.storage_options"
+    return template.format(
+        section=section,
+        endpoint=f"set {section}.endpoint_url (or AWS_ENDPOINT_URL) to the right store",
+        credentials=(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or key and secret in "
+            f"{section}.storage_options"
+        ),
+    )
+
+
+def _template(error: BaseException) -> str | None:
+    """Return the sentence for an error that has one."""
+    response = getattr(error.__cause__, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    if code in _CODES:
+        return _CODES[code]
+    if isinstance(error, PermissionError):
+        return _DENIED
+    if isinstance(
+        error,
+        botocore_exceptions.NoCredentialsError | botocore_exceptions.PartialCredentialsError,
+    ):
+        return _NO_CREDENTIALS
+    if isinstance(
+        error,
+        TimeoutError
+        | ConnectionError
+        | botocore_exceptions.ConnectionError
+        | botocore_exceptions.HTTPClientError,
+    ):
+        return _NO_ANSWER
+    return None
