@@ -86,13 +86,18 @@ class FakeReader:
 
 
 class FakeTeacher:
-    """Logits ``scale * (first feature, 1, 2)``."""
+    """Logits ``scale * (first number of the sample, 1, 2)``."""
 
     def __init__(
-        self, modality: str = "x", scale: float = 1.0, num_classes: int = 3, log: str | None = None
+        self,
+        modality: str = "x",
+        scale: float = 1.0,
+        num_classes: int = 3,
+        log: str | None = None,
+        kind: str = "features",
     ) -> None:
         self.modality = modality
-        self.needs = {"kind": "features"}
+        self.needs = {"kind": kind}
         self._scale = scale
         self._num_classes = num_classes
         self._log = log
@@ -101,7 +106,7 @@ class FakeTeacher:
         if self._log:
             with Path(self._log).open("a") as file:
                 file.write(f"{len(arrays_BX)}\n")
-        first_B = np.asarray(arrays_BX)[:, 0]
+        first_B = np.asarray(arrays_BX).reshape(len(arrays_BX), -1)[:, 0].astype(np.float32)
         columns = [first_B] + [np.full_like(first_B, c) for c in range(1, self._num_classes)]
         return self._scale * np.stack(columns, axis=1)
 

@@ -42,8 +42,9 @@ class Index:
     """One entry per unit, sorted by unit id, so that it does not depend on who wrote when.
 
     Args:
-        table: Columns ``unit, split, file, row_group, num_rows, status, reasons`` and one
-            ``present_<modality>`` per modality; ``status`` and ``present_*`` hold one byte per row.
+        table: Columns ``unit, generation, split, file, row_group, num_rows, status, reasons`` and
+            one ``present_<modality>`` per modality; ``status`` and ``present_*`` hold one byte per
+            row.
     """
 
     __slots__ = ("_columns", "_table", "_units")
@@ -84,6 +85,12 @@ class Index:
             return names
         splits = self._columns["split"].to_pylist()
         return [name for name, other in zip(names, splits, strict=True) if other == split]
+
+    def generations(self) -> dict[str, int]:
+        """Return which generation of every unit the index knows."""
+        columns = self._columns
+        pairs = zip(columns["unit"].to_pylist(), columns["generation"].to_pylist(), strict=True)
+        return dict(pairs)
 
     def select(self, units: Iterable[str]) -> "Index":
         """Return the index of some units only.
@@ -196,6 +203,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     present = record.get("present", {})
     return {
         "unit": record["unit"],
+        "generation": record["generation"],
         "split": record.get("split", ""),
         "file": record["file"],
         "row_group": record["row_group"],
@@ -210,6 +218,7 @@ def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
     """Return the columns that some entries have."""
     fields = [
         pa.field("unit", pa.string()),
+        pa.field("generation", pa.int32()),
         pa.field("split", pa.string()),
         pa.field("file", pa.string()),
         pa.field("row_group", pa.int32()),

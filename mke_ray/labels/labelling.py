@@ -10,6 +10,7 @@ import torch
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MediaError
+from mke_ray.labels.counts import counts_in_use, num_in_use
 from mke_ray.labels.index import Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
@@ -55,6 +56,7 @@ class PassReport:
         num_bytes_read: Bytes fetched from the source by this pass.
         duration_s: Seconds of media decoded by this pass.
         wall_s: Wall-clock time of this pass.
+        counts: How many samples in use ended in each status, over all units asked for.
     """
 
     samples: Index
@@ -64,11 +66,7 @@ class PassReport:
     num_bytes_read: int = 0
     duration_s: float = 0.0
     wall_s: float = 0.0
-
-    @property
-    def counts(self) -> StatusCounts:
-        """How many samples ended in each status, over all units asked for."""
-        return self.samples.counts()
+    counts: StatusCounts = field(default_factory=StatusCounts)
 
 
 def run_pass(
@@ -97,7 +95,7 @@ def run_pass(
     wanted = list(refs)
     done = set.intersection(*(store.committed() for store in plan.stores))
     todo = [ref for ref in wanted if ref.unit not in done]
-    tally = _Tally(plan, num_wanted=sum(ref.num_rows for ref in wanted), progress=progress)
+    tally = _Tally(plan, num_wanted=num_in_use(plan.manifest, wanted), progress=progress)
     if todo:
         tally.begin_with([ref.unit for ref in wanted if ref.unit in done])
         with contextlib.ExitStack() as stack:
@@ -133,7 +131,7 @@ class _Tally:
     def begin_with(self, units: list[str]) -> None:
         """Count the units that an earlier pass finished."""
         if units:
-            self._counts.add(self._plan.samples.index(units).counts())
+            self._counts.add(self._in_use(self._plan.samples.index(units)))
             self.check_bad(self._counts)
         self._tell(None)
 
@@ -176,7 +174,12 @@ class _Tally:
             num_bytes_read=self._num_bytes_read,
             duration_s=self._duration_s,
             wall_s=time.perf_counter() - self._start_s,
+            counts=self._in_use(indexes[0]),
         )
+
+    def _in_use(self, index: Index) -> StatusCounts:
+        """Return how many samples in use ended in each status."""
+        return counts_in_use(self._plan.samples, self._plan.manifest, index)
 
     def _eta_s(self) -> float | None:
         """Return the seconds left at the rate since the first unit: start-up does not count."""

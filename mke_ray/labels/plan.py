@@ -6,6 +6,7 @@ from typing import Any
 
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
+from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitWorker
 from mke_ray.models.teachers import Teacher, check_needs
@@ -48,6 +49,8 @@ class LabelPlan:
         teachers: The teachers; none for a pass that only decodes.
         max_bad_fraction: Share of unreadable samples above which the pass stops.
         num_threads: Threads per worker, for decoding and for the teacher alike.
+        limits: What one sample may take in the process in which samples are read; None reads
+            them in the worker itself, which they can hold up or kill.
     """
 
     root: Root
@@ -57,6 +60,7 @@ class LabelPlan:
     teachers: tuple[TeacherPlan, ...] = ()
     max_bad_fraction: float = 0.1
     num_threads: int = 1
+    limits: SampleLimits | None = None
 
     @property
     def decode(self) -> DecodeSpec:

@@ -6,7 +6,7 @@ import itertools
 import json
 import posixpath
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +40,8 @@ class UnitStore:
     """Tables of units under one root, each written exactly once; cheap to send to workers.
 
     A unit's table goes to an attempt file of its own; then a small commit record is created if
-    absent. The first record wins, whoever else was writing the unit.
+    absent. The first record wins, whoever else was writing the unit. A table that takes the place
+    of another is committed in the same way, as the next generation of its unit.
 
     Args:
         root: The folder of the store.
@@ -110,52 +111,62 @@ class UnitStore:
         Raises:
             StoreError: The table is not of the store's schema.
         """
-        self._check_schema(unit, table)
-        file = f"{ATTEMPTS}/{unit}-{uuid.uuid4().hex[:12]}.parquet"
-        content = table_to_bytes(table)
-        record = {
-            **(facts or {}),
-            **row_facts(table),
-            "unit": unit,
-            "generation": 0,
-            "file": file,
-            "row_group": 0,
-            "num_rows": table.num_rows,
-            "num_bytes": len(content),
-            "digest": hashlib.sha256(content).hexdigest(),
-        }
-        self.root.write(file, content)
-        return self._claim(unit, record)
+        return self._put(unit, table, dict(facts or {}) | {"generation": 0})
+
+    def supersede(self, unit: str, table: pa.Table, facts: Mapping[str, Any] | None = None) -> bool:
+        """Put a table in the place of the one that a unit has; the file of that one is deleted.
+
+        Args:
+            unit: Id of a committed unit.
+            table: Its rows, of the store's schema.
+            facts: Plain data of the commit record that are others now.
+
+        Returns:
+            True when this call did it, False when somebody did the same at the same time; then
+            nothing of this call is left.
+
+        Raises:
+            StoreError: The unit is not committed, or the table is not of the store's schema.
+        """
+        old = self.record(unit)
+        next_one = {**old, **(facts or {}), "generation": old["generation"] + 1}
+        if not self._put(unit, table, next_one):
+            return False
+        self.root.delete(old["file"])
+        return True
+
+    def sweep(self, units: Collection[str]) -> int:
+        """Delete what killed workers left of some units: files that no commit record names.
+
+        Returns:
+            How many files were deleted.
+        """
+        of_units = [n for n in self.root.names(ATTEMPTS) if _unit_of_attempt(n) in units]
+        named = {self.record(unit)["file"] for unit in set(map(_unit_of_attempt, of_units))}
+        orphans = [name for name in of_units if name not in named]
+        for name in orphans:
+            self.root.delete(name)
+        return len(orphans)
 
     def committed(self) -> set[str]:
         """Return the ids of all committed units, by listing alone."""
-        return {posixpath.basename(name).removesuffix(".json") for name in self.root.names(COMMITS)}
+        return set(self._generations())
 
     def find(self, unit: str) -> Location | None:
         """Return where a unit lies, None where it is not committed."""
-        try:
-            record = json.loads(self.root.read(_commit_name(unit)))
-        except FileNotFoundError:
-            return None
-        return _location(record)
+        record = self._newest_record(unit)
+        return None if record is None else _location(record)
 
     def record(self, unit: str) -> dict[str, Any]:
-        """Return the commit record of a unit.
+        """Return the commit record of a unit that counts, which is the newest one.
 
         Raises:
             StoreError: The unit is not committed.
         """
-        try:
-            return json.loads(self.root.read(_commit_name(unit)))
-        except FileNotFoundError:
-            raise StoreError(f"unit {unit} is not committed in {self.root.uri}") from None
-
-    def records(self, units: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Yield the commit records of some units in order, read by several threads."""
-        remaining = iter(units)
-        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            while some := list(itertools.islice(remaining, _RECORDS_PER_ROUND)):
-                yield from pool.map(self.record, some)
+        record = self._newest_record(unit)
+        if record is None:
+            raise StoreError(f"unit {unit} is not committed in {self.root.uri}")
+        return record
 
     def read(
         self,
@@ -205,7 +216,7 @@ class UnitStore:
         generation, index = self._latest_index()
         wanted = self._restrict(index, units)
         known = self._index_file(generation)
-        while known is None or len(known) != len(index):
+        while known is None or not known.table.equals(index.table):
             generation += 1
             if self.root.create(_index_name(generation), index.to_bytes()):
                 break
@@ -228,10 +239,40 @@ class UnitStore:
         """Return the generation of the newest index file (-1: none) and the index of all units."""
         generation = self._newest_generation()
         known = self._index_file(generation) or Index.from_records([])
-        new = sorted(unit for unit in self.committed() if unit not in known)
+        known_as = known.generations()
+        new = {
+            unit: newest
+            for unit, newest in sorted(self._generations().items())
+            if newest > known_as.get(unit, -1)
+        }
         if not new:
             return generation, known
-        return generation, known.merged(Index.from_records(self.records(new)))
+        return generation, known.merged(Index.from_records(self._records(new)))
+
+    def _generations(self) -> dict[str, int]:
+        """Return the newest generation of every committed unit, by listing alone."""
+        newest: dict[str, int] = {}
+        for name in self.root.names(COMMITS):
+            unit, generation = _parse_commit_name(name)
+            newest[unit] = max(newest.get(unit, 0), generation)
+        return newest
+
+    def _records(self, generations: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+        """Yield the commit records of some generations of units, read by several threads."""
+        names = itertools.starmap(_commit_name, generations.items())
+        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+            while some := list(itertools.islice(names, _RECORDS_PER_ROUND)):
+                yield from map(json.loads, pool.map(self.root.read, some))
+
+    def _newest_record(self, unit: str) -> dict[str, Any] | None:
+        """Return the newest commit record of a unit, None where it is not committed."""
+        newest = None
+        for generation in itertools.count():
+            try:
+                newest = json.loads(self.root.read(_commit_name(unit, generation)))
+            except FileNotFoundError:
+                break
+        return newest
 
     def _newest_generation(self) -> int:
         """Return the number of the newest index file, -1 where there is none."""
@@ -245,12 +286,31 @@ class UnitStore:
             return None
         return Index.from_bytes(self.root.read(_index_name(generation)))
 
+    def _put(self, unit: str, table: pa.Table, facts: Mapping[str, Any]) -> bool:
+        """Write a table to an attempt file and claim a generation of its unit with it."""
+        self._check_schema(unit, table)
+        file = f"{ATTEMPTS}/{unit}-{uuid.uuid4().hex[:12]}.parquet"
+        content = table_to_bytes(table)
+        record = {
+            **facts,
+            **row_facts(table),
+            "unit": unit,
+            "file": file,
+            "row_group": 0,
+            "num_rows": table.num_rows,
+            "num_bytes": len(content),
+            "digest": hashlib.sha256(content).hexdigest(),
+        }
+        self.root.write(file, content)
+        return self._claim(unit, record)
+
     def _claim(self, unit: str, record: Mapping[str, Any]) -> bool:
         """Create the commit record; delete the attempt if somebody else's is there."""
-        if self.root.create(_commit_name(unit), json.dumps(record).encode()):
+        name = _commit_name(unit, record["generation"])
+        if self.root.create(name, json.dumps(record).encode()):
             return True
         # A request that was repeated after a lost answer finds its own record: that is a win.
-        if self.record(unit)["file"] == record["file"]:
+        if json.loads(self.root.read(name))["file"] == record["file"]:
             return True
         with contextlib.suppress(OSError):
             self.root.delete(record["file"])
@@ -306,9 +366,21 @@ def _location(record: Mapping[str, Any]) -> Location:
     return Location(record["file"], record["row_group"], record["num_rows"])
 
 
-def _commit_name(unit: str) -> str:
-    """Return the name of a commit record."""
-    return f"{COMMITS}/{unit[:2]}/{unit}.json"
+def _commit_name(unit: str, generation: int = 0) -> str:
+    """Return the name of the commit record of a generation of a unit."""
+    name = f"{unit}.{generation}" if generation else unit
+    return f"{COMMITS}/{unit[:2]}/{name}.json"
+
+
+def _parse_commit_name(name: str) -> tuple[str, int]:
+    """Return the unit and the generation that a commit record is of."""
+    unit, _, generation = posixpath.basename(name).removesuffix(".json").partition(".")
+    return unit, int(generation or 0)
+
+
+def _unit_of_attempt(name: str) -> str:
+    """Return the unit that an attempt file is of."""
+    return posixpath.basename(name).split("-", 1)[0]
 
 
 def _index_name(generation: int) -> str:

@@ -107,7 +107,7 @@ def verify(
 def unreadable_samples(
     samples: UnitStore, manifest: Manifest, index: Index
 ) -> Iterator[UnreadableSample]:
-    """Yield every sample that is not whole, in the order of the manifest, with the reason."""
+    """Yield every sample in use that is not whole, with the reason, in the manifest's order."""
     states = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
     columns = ["sample_id", "status", "error", *states]
     for ref in manifest.unit_refs():
@@ -115,7 +115,7 @@ def unreadable_samples(
             continue
         table = samples.read(ref.unit, location=index.location(ref.unit), columns=columns)
         for row, found in zip(manifest.read_unit(ref), table.to_pylist(), strict=True):
-            if found["status"] != Status.OK:
+            if found["status"] != Status.OK and not row.mark:
                 missing = sorted({found[name] for name in states} - {"ok"})
                 reason = found["error"] or ", ".join(missing)
                 yield UnreadableSample(row.key, row.split, found["status"], reason)

@@ -16,21 +16,28 @@ import pyarrow as pa
 import torch
 
 from mke_ray.config import build
-from mke_ray.data.codec import decode_modality, encode_modality
+from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
 from mke_ray.data.sources import Reader
-from mke_ray.errors import MediaError, StoreError
-from mke_ray.labels.files import STATUS_SUFFIX
-from mke_ray.labels.index import STATUS_CODES
+from mke_ray.errors import StoreError
+from mke_ray.labels.counts import count_rows, reasons_of
+from mke_ray.labels.decode_process import SampleLimits
+from mke_ray.labels.isolation import IsolatedDecoder
+from mke_ray.labels.rows import StoredRow, decode_row
 from mke_ray.models.teachers import Teacher
-from mke_ray.schema import LABELS_SCHEMA, DecodeSpec, ManifestRow, Status, StatusCounts
+from mke_ray.schema import (
+    LABELS_SCHEMA,
+    SIGNATURE_SUFFIX,
+    DecodeSpec,
+    ManifestRow,
+    Status,
+    StatusCounts,
+)
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
 
 PRESENT = "ok"
-
-_NO_REASON = "missing"
 
 
 @dataclass(slots=True)
@@ -83,18 +90,6 @@ class WorkPlan(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Row:
-    """One decoded sample, encoded for the store."""
-
-    status: Status
-    error: str | None
-    pieces: dict[str, list[bytes]]
-    missing: dict[str, str]
-    num_bytes_read: int = 0
-    duration_s: float = 0.0
-
-
 class UnitWorker:
     """Works on one unit after the other; the source and the teachers are built once, when needed.
 
@@ -106,6 +101,7 @@ class UnitWorker:
         self._plan = plan
         self._decode: DecodeSpec = plan.decode
         self._reader: Reader | None = None
+        self._decoder: IsolatedDecoder | None = None
         self._teachers: dict[int, Teacher] = {}
 
     def run(self, ref: UnitRef) -> UnitReport:
@@ -118,7 +114,7 @@ class UnitWorker:
         """
         report = UnitReport(ref.unit, StatusCounts())
         table = self._samples(ref, report)
-        report.counts = _count(table)
+        report.counts = count_rows(table, self._plan.manifest.marks(ref.unit))
         for number, teacher_plan in enumerate(self._plan.teachers):
             if teacher_plan.labels.find(ref.unit) is None:
                 self._label(ref, number, table, report)
@@ -147,23 +143,34 @@ class UnitWorker:
         table = self._samples_table(manifest_rows, rows)
         facts = {
             "split": ref.split,
-            "reasons": _reasons(table),
+            "reasons": reasons_of(table),
             "seconds": round(report.seconds["decode"], 4),
             "num_bytes_read": report.num_bytes_read,
+            "num_bytes_needed": sum(row.num_bytes_needed for row in rows),
+            "decoders": dict(Counter(row.decoder for row in rows if row.decoder)),
             "duration_s": round(report.duration_s, 3),
         }
         return table, facts
 
-    def _decode_rows(self, rows: list[ManifestRow]) -> list[_Row]:
+    def _decode_rows(self, rows: list[ManifestRow]) -> list[StoredRow]:
         """Decode the samples of a unit, side by side where the plan gives more threads."""
+        if self._plan.limits is not None:
+            return self._isolated(self._plan.limits).read(rows)
         reader = self._reader or build(self._plan.source).reader(self._decode)
         self._reader = reader
         if self._plan.num_threads == 1:
-            return [_decode_row(reader, row, self._decode) for row in rows]
+            return [decode_row(reader, row, self._decode) for row in rows]
         with ThreadPoolExecutor(self._plan.num_threads) as pool:
-            return list(pool.map(lambda row: _decode_row(reader, row, self._decode), rows))
+            return list(pool.map(lambda row: decode_row(reader, row, self._decode), rows))
 
-    def _samples_table(self, manifest_rows: list[ManifestRow], rows: list[_Row]) -> pa.Table:
+    def _isolated(self, limits: SampleLimits) -> IsolatedDecoder:
+        """Return what reads samples in a process of their own."""
+        if self._decoder is None:
+            plan = self._plan
+            self._decoder = IsolatedDecoder(plan.source, self._decode, plan.num_threads, limits)
+        return self._decoder
+
+    def _samples_table(self, manifest_rows: list[ManifestRow], rows: list[StoredRow]) -> pa.Table:
         """Return the table of a unit's samples; every input has its row."""
         columns: dict[str, list[Any]] = {
             "sample_id": [row.sample_id for row in manifest_rows],
@@ -173,6 +180,7 @@ class UnitWorker:
         for modality in self._decode:
             columns[modality] = [row.pieces.get(modality) for row in rows]
             columns[f"{modality}_status"] = [row.missing.get(modality, PRESENT) for row in rows]
+            columns[modality + SIGNATURE_SUFFIX] = [row.signatures.get(modality) for row in rows]
         return pa.table(columns, schema=self._plan.samples.schema)
 
     def _label(self, ref: UnitRef, number: int, samples: pa.Table, report: UnitReport) -> None:
@@ -235,61 +243,11 @@ class UnitWorker:
             raise StoreError(f"the teacher gave logits that are not finite for unit {ref.unit}")
 
 
-def _decode_row(reader: Reader, row: ManifestRow, spec: DecodeSpec) -> _Row:
-    """Decode and encode one sample; the one place where a broken sample becomes a status."""
-    try:
-        decoded = reader.read(row)
-    except MediaError as error:
-        return _unreadable(Status.BAD, error.reason, str(error), spec)
-    except FileNotFoundError as error:
-        return _unreadable(Status.BAD, "not_found", f"not_found: {error}", spec)
-    except OSError as error:
-        reason = type(error).__name__
-        return _unreadable(Status.RETRY, reason, f"{reason}: {error}", spec)
-    missing = {m: decoded.missing.get(m, _NO_REASON) for m in spec if m not in decoded.arrays}
-    status = _status_of(missing, spec)
-    return _Row(
-        status,
-        ", ".join(dict.fromkeys(missing.values())) or None,
-        {m: encode_modality(decoded.arrays[m], spec[m]) for m in spec if m not in missing},
-        missing,
-        decoded.num_bytes_read,
-        decoded.duration_s,
-    )
-
-
-def _status_of(missing: dict[str, str], spec: DecodeSpec) -> Status:
-    """Return the status of a sample that could be decoded, by what it lacks."""
-    if not missing:
-        return Status.OK
-    return Status.BAD if len(missing) == len(spec) else Status.PARTIAL
-
-
-def _unreadable(status: Status, reason: str, error: str, spec: DecodeSpec) -> _Row:
-    """Return the row of a sample of which nothing could be read."""
-    return _Row(status, error, {}, dict.fromkeys(spec, reason))
-
-
 def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
     """Return float32 logits [B, C] of one unit, the whole unit as one batch."""
     with torch.inference_mode():
         logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
     return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
-
-
-def _count(samples: pa.Table) -> StatusCounts:
-    """Count the statuses of a unit, and the reasons of what is not ok."""
-    status = Counter(samples.column("status").to_pylist())
-    ok, partial, bad, retry = (status[str(one)] for one in STATUS_CODES)
-    return StatusCounts(ok, partial, bad, retry, _reasons(samples))
-
-
-def _reasons(samples: pa.Table) -> dict[str, int]:
-    """Count why samples lack a modality or all of them."""
-    columns = [n for n in samples.column_names if n.endswith(STATUS_SUFFIX)]
-    by_row = zip(*(samples.column(name).to_pylist() for name in columns), strict=True)
-    reasons = (", ".join(dict.fromkeys(one for one in row if one != PRESENT)) for row in by_row)
-    return dict(Counter(reason for reason in reasons if reason))
 
 
 @contextmanager

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from label_fakes import make_world, teacher_spec
 
+from mke_ray.data.manifest import Mark
 from mke_ray.errors import MediaError, StoreError
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
@@ -49,7 +50,7 @@ def test_every_input_has_a_row_with_its_status(root):
     assert samples[2]["y_status"] == "no_sound" and samples[2]["x_status"] == "ok"
     counts = report.counts
     assert (counts.ok, counts.partial, counts.bad, counts.retry) == (6, 1, 2, 1)
-    assert counts.reasons == {"truncated": 1, "no_sound": 1, "TimeoutError": 1, "not_found": 1}
+    assert counts.reasons == {"truncated": 1, "no_sound": 1, "io": 1, "missing_file": 1}
 
 
 def test_labels_are_the_teachers_logits_where_its_modality_is_there(root):
@@ -279,11 +280,52 @@ def test_unreadable_samples_are_listed_with_their_reasons(root):
     assert found == {
         1: ("bad", "truncated: sample 1"),
         2: ("partial", "no_sound"),
-        3: ("retry", "TimeoutError: sample 3"),
-        6: ("bad", "not_found: 00006"),
+        3: ("retry", "io: TimeoutError: sample 3"),
+        6: ("bad", "missing_file: 00006"),
     }
 
 
 def test_a_sample_store_remembers_what_it_was_made_with(root):
     plan = make_world(root, 4)
     assert UnitStore.open(plan.samples.root).spec["decode"]["x"]["num_features"] == 2
+
+
+def mark(plan, numbers, reason="deleted"):
+    """Return the plan of the pass with some samples marked in the manifest."""
+    import dataclasses
+
+    marks = [
+        Mark(row.sample_id, ref.unit, place, reason)
+        for ref in refs_of(plan)
+        for place, row in enumerate(plan.manifest.read_unit(ref))
+        if int(row.key) in numbers
+    ]
+    return dataclasses.replace(plan, manifest=plan.manifest.add_marks(marks))
+
+
+def test_a_marked_row_is_not_fetched_and_does_not_count(root, tmp_path):
+    log = tmp_path / "reads"
+    plan = mark(make_world(root, 10, log=str(log)), {1, 3, 5, 7, 8, 9})
+    calls = []
+    report = run_pass(
+        plan, refs_of(plan), LocalRunner(), progress=lambda *call: calls.append(call[:2])
+    )
+    assert sorted(line.split()[0] for line in log.read_text().splitlines()) == ["0", "2", "4", "6"]
+    rows = rows_by_number(plan, plan.samples)
+    assert (rows[3]["status"], rows[3]["error"], rows[3]["x"]) == ("bad", "gone: deleted", None)
+    assert rows[3]["x_status"] == "gone"
+    assert (report.counts.samples, report.counts.bad, report.counts.reasons) == (4, 0, {})
+    assert calls[-1] == (4, 4)
+    assert verify(plan.samples, plan.manifest).ok
+
+
+def test_a_broken_sample_that_is_marked_later_counts_no_more(root):
+    plan = make_world(root, 10, broken=BROKEN)
+    run_pass(plan, refs_of(plan), LocalRunner())
+    marked = mark(plan, {0, 1, 2})
+    report = run_pass(marked, refs_of(marked), LocalRunner())
+    assert report.num_units_run == 0
+    assert (report.counts.ok, report.counts.partial, report.counts.bad) == (5, 0, 1)
+    assert "no_sound" not in report.counts.reasons
+    keys = [s.key for s in unreadable_samples(plan.samples, marked.manifest, report.samples)]
+    assert keys == ["00003", "00006"]

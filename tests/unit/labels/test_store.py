@@ -23,6 +23,7 @@ def table_of(first_id, *, status=("ok", "bad"), schema=SCHEMA):
             "error": [None, "truncated: cut"],
             "video": [[b"frame" * 100, b"frame2"], None],
             "video_status": ["ok", "truncated"],
+            "video_signature": [b"signed", None],
         },
         schema=schema,
     )
@@ -210,3 +211,49 @@ def test_a_store_of_other_columns_needs_no_status(tmp_path):
     store = UnitStore.open_or_create(open_root(str(tmp_path)), spec={}, schema=schema)
     store.commit(UNITS[0], pa.table({"sample_id": [1, 2], "p": [0.5, None]}, schema=schema))
     assert store.index().usable(UNITS[0]).tolist() == [True, True]
+
+
+def test_a_table_that_takes_the_place_of_another_is_the_one_that_counts(store):
+    fill(store)
+    store.write_index(UNITS)
+    old = store.record(UNITS[1])
+    assert store.supersede(UNITS[1], table_of(10, status=("bad", "bad")), {"reasons": {"gone": 2}})
+    new = store.record(UNITS[1])
+    assert (new["generation"], new["split"], new["reasons"]) == (1, "test", {"gone": 2})
+    assert store.read(UNITS[1], check_digest=True).column("status").to_pylist() == ["bad", "bad"]
+    assert store.find(UNITS[1]).file == new["file"] != old["file"]
+    assert old["file"] not in set(store.root.names("attempts"))
+    assert store.committed() == set(UNITS)
+    for index in (store.index(), store.write_index(UNITS), store.index()):
+        assert index.status(UNITS[1]).tolist() == [2, 2]
+        assert index.location(UNITS[1]) == store.find(UNITS[1])
+        assert len(index) == 4
+    assert len([n for n in store.root.names(recursive=False) if n.startswith("index")]) == 2
+
+
+def test_a_late_worker_cannot_bring_a_superseded_table_back(store):
+    fill(store)
+    store.supersede(UNITS[0], table_of(0, status=("bad", "bad")))
+    assert not store.commit(UNITS[0], table_of(0))
+    assert store.read(UNITS[0]).column("status").to_pylist() == ["bad", "bad"]
+    assert len(list(store.root.names("attempts"))) == 4
+
+
+def test_of_two_that_supersede_a_unit_at_the_same_time_one_wins(store, monkeypatch):
+    fill(store)
+    record = store.record(UNITS[0])
+    store.supersede(UNITS[0], table_of(0, status=("bad", "bad")))
+    monkeypatch.setattr(UnitStore, "record", lambda *_: record)
+    assert not store.supersede(UNITS[0], table_of(0, status=("ok", "ok")))
+    monkeypatch.undo()
+    assert store.read(UNITS[0]).column("status").to_pylist() == ["bad", "bad"]
+    assert len(list(store.root.names("attempts"))) == 4
+
+
+def test_what_killed_workers_left_of_a_unit_is_swept_and_nothing_else(store):
+    fill(store)
+    for unit in UNITS[:2]:
+        store.root.write(f"attempts/{unit}-dead.parquet", b"half a file")
+    assert store.sweep([UNITS[0], UNITS[3]]) == 1
+    left = set(store.root.names("attempts"))
+    assert left == {store.record(u)["file"] for u in UNITS} | {f"attempts/{UNITS[1]}-dead.parquet"}

@@ -1,0 +1,84 @@
+"""Rows of a store lose what they hold: their unit gets another table, and the old file goes."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from mke_ray.errors import StoreError
+from mke_ray.labels.counts import reasons_of
+from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.store import SPEC_FILE, UnitStore
+from mke_ray.schema import Status
+from mke_ray.storage import Root
+
+FORGOTTEN = "forgotten"
+
+
+def stores_below(root: Root) -> Iterator[UnitStore]:
+    """Yield the stores of units in the folders of a folder."""
+    for name in list(root.names()):
+        folder, _, file = name.rpartition("/")
+        if file == SPEC_FILE and "/" not in folder:
+            yield UnitStore.open(root.child(folder))
+
+
+def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
+    """Leave nothing of some rows but their sample id, and no file that ever held them.
+
+    Args:
+        store: A store of samples, labels or predictions.
+        rows: Numbers of rows by unit; units that the store does not have are left out.
+
+    Returns:
+        How many units got another table.
+
+    Raises:
+        StoreError: Another driver works on the same units.
+    """
+    there = [unit for unit in sorted(rows) if store.find(unit) is not None]
+    num_scrubbed = sum(_scrub_unit(store, unit, sorted(rows[unit])) for unit in there)
+    store.sweep(there)
+    return num_scrubbed
+
+
+def _scrub_unit(store: UnitStore, unit: str, rows: list[int]) -> bool:
+    """Scrub rows of one unit; a unit in which they are scrubbed stays as it is."""
+    table = store.read(unit)
+    scrubbed = _scrubbed(table, rows)
+    if scrubbed.equals(table):
+        return False
+    facts = {"reasons": reasons_of(scrubbed)} if "error" in table.column_names else {}
+    if not store.supersede(unit, scrubbed, facts):
+        raise StoreError(
+            f"{store.root.uri}: another driver changed unit {unit} at the same time; wait for it "
+            "and start again"
+        )
+    return True
+
+
+def _scrubbed(table: pa.Table, rows: list[int]) -> pa.Table:
+    """Return a table in which some rows hold nothing but their sample id."""
+    pieces, start = [], 0
+    for row in rows:
+        sample_id = table.column("sample_id")[row].as_py()
+        empty = {field.name: _empty(field, sample_id) for field in table.schema}
+        pieces += [table.slice(start, row - start), _one_row(empty, table.schema)]
+        start = row + 1
+    return pa.concat_tables([*pieces, table.slice(start)]).combine_chunks()
+
+
+def _one_row(values: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """Return a table of one row."""
+    return pa.Table.from_pylist([dict(values)], schema=schema)
+
+
+def _empty(field: pa.Field, sample_id: int) -> Any:
+    """Return what a column holds of a sample that is forgotten."""
+    if field.name == "sample_id":
+        return sample_id
+    if field.name == "status":
+        return str(Status.BAD)
+    if field.name == "error" or field.name.endswith(STATUS_SUFFIX):
+        return FORGOTTEN
+    return None
