@@ -4,7 +4,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from mke_ray.config import JobConfig, jobs_from, register_schema
+from mke_ray.config import jobs_from, register_schema
+from mke_ray.config_schema import JobConfig
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

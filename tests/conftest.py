@@ -76,13 +76,13 @@ def s3_server(s3_environment: dict[str, str]) -> Iterator[S3Server]:
     endpoint = s3_environment["AWS_ENDPOINT_URL"]
     with Path(folder, "weed.log").open("wb") as log:
         process = subprocess.Popen(
-            _weed_command(folder, int(endpoint.rsplit(":", 1)[1])),
+            weed_command(folder, int(endpoint.rsplit(":", 1)[1])),
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,
         )
         try:
-            _wait_for_s3(endpoint, process, Path(folder, "weed.log"))
+            wait_for_s3(endpoint, process, Path(folder, "weed.log"))
             yield S3Server(endpoint, BUCKET, process.pid)
         finally:
             process.terminate()
@@ -121,7 +121,7 @@ def ray_session(s3_environment: dict[str, str]) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _weed_command(folder: str, s3_port: int) -> list[str]:
+def weed_command(folder: str, s3_port: int) -> list[str]:
     """Return the command of a whole SeaweedFS in one process, on loopback only."""
     master, volume, filer, admin = free_ports(4)
     return [
@@ -164,7 +164,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _wait_for_s3(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_s3(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the bucket is there."""
     import s3fs
 

@@ -135,6 +135,7 @@ def _samples_table(rows: list[Any], seed: int) -> pa.Table:
         arrays = [arrays_of(row, seed).get(name) for row in rows]
         columns[name] = [None if x is None else encode_modality(x, spec) for x in arrays]
         columns[f"{name}_status"] = ["missing" if x is None else "ok" for x in arrays]
+        columns[f"{name}_signature"] = [None] * len(rows)
     return pa.table(columns, schema=samples_schema(DECODE))
 
 

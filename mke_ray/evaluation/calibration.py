@@ -30,9 +30,9 @@ def select_temperature(plan: EvaluationPlan, column: str) -> float:
 
 
 def _is_select(plan: EvaluationPlan, row: ManifestRow) -> bool:
-    """Return whether a row of the probe belongs to its select part."""
+    """Return whether a row of the probe may be used and belongs to its select part."""
     part = probe_part(row.group, seed=plan.probe_seed, select_fraction=plan.select_fraction)
-    return part == SELECT
+    return part == SELECT and not row.mark
 
 
 def _truth(row: ManifestRow, space: LabelSpace) -> int | list[int]:

@@ -71,10 +71,11 @@ class EvaluationPlan:
 def evaluate(plan: EvaluationPlan) -> Evaluation:
     """Compare all arms with the teacher on test, probe, and the unlabeled rows with a known truth.
 
-    Rows whose file is bad, or could not be read yet, are left out for all arms and counted. On the
-    rest every arm answers every sample: a classifier that has none of the modalities it reads
-    names no class and is wrong there. Values of several seeds are averaged; the intervals resample
-    groups of samples and say nothing of the spread between seeds, which is kept beside them.
+    Rows that are marked in the manifest do not exist here. Rows whose file is bad, or could not be
+    read yet, are left out for all arms and counted. On the rest every arm answers every sample: a
+    classifier that has none of the modalities it reads names no class and is wrong there. Values of
+    several seeds are averaged; the intervals resample groups of samples and say nothing of the
+    spread between seeds, which is kept beside them.
 
     Raises:
         StoreError: A store lacks a unit or holds other rows than the manifest.
@@ -201,7 +202,7 @@ class _UnitReader:
         logits = {TEACHER: _logits(teacher, "logits", self._space)}
         logits |= {fit: _logits(students, fit, self._space) for fit in self._fits}
         usable_B = np.isin(students.column("status").to_pylist(), [str(one) for one in _USABLE])
-        known_B = np.array([_is_known(row, self._space) for row in rows])
+        known_B = np.array([not row.mark and _is_known(row, self._space) for row in rows])
         answers = UnitAnswers.of_rows(rows, logits, space=self._space, temperature=plan.temperature)
         return (
             ref,

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Sequence
 
-from mke_ray.config import JobConfig
+from mke_ray.config_schema import JobConfig
+from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.draws import expand_draws
 from mke_ray.expansion.rehearsal import rehearse
 from mke_ray.expansion.run import open_run
@@ -39,7 +40,7 @@ def teach(jobs: Sequence[JobConfig]) -> None:
         return
     for job in jobs:
         with open_run(job) as run:
-            teacher = teach_stage(run, run.manifest())
+            teacher = teach_stage(run, run.manifest(refresh=True))
             logger.info("the teacher is %s", teacher.spec.get("path", teacher.spec["_target_"]))
 
 
@@ -49,7 +50,9 @@ def label(jobs: Sequence[JobConfig]) -> None:
         return
     for job in jobs:
         with open_run(job) as run:
-            labels = label_stage(run, run.manifest(), known_teacher(run))
+            manifest = run.manifest(refresh=True)
+            labels = label_stage(run, manifest, known_teacher(run, manifest))
+            _, doubles = doubles_stage(run, manifest)
             counts = labels.report.counts
             logger.info(
                 "%d samples: %d ok, %d partial, %d bad, %d to retry; labels in %s",
@@ -60,6 +63,8 @@ def label(jobs: Sequence[JobConfig]) -> None:
                 counts.retry,
                 labels.labels.root.uri,
             )
+            if doubles is not None and doubles.num_found:
+                logger.info("%d samples occur twice: %s", doubles.num_found, doubles.to_dict())
 
 
 def train(jobs: Sequence[JobConfig]) -> None:
@@ -68,8 +73,10 @@ def train(jobs: Sequence[JobConfig]) -> None:
         return
     for job in jobs:
         with open_run(job) as run:
-            manifest, teacher = run.manifest(), known_teacher(run)
+            manifest = run.manifest()
+            teacher = known_teacher(run, manifest)
             labels = known_labels(run, manifest, teacher)
+            manifest, _ = doubles_stage(run, manifest)
             fits = arm_fits(run, manifest, labels, teacher)
             train_stage(run, fits)
             store = FitStore(run.root)

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayTaskError
 from rich.table import Table
 
-from mke_ray.config import JobConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.errors import MkeRayError
 from mke_ray.expansion.run import Run, check_job
 from mke_ray.expansion.whole import run_stages

@@ -18,10 +18,13 @@ from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.gate import GateDecision
+from mke_ray.labels.counts import counts_in_use
+from mke_ray.labels.doubles import DoublesReport
 from mke_ray.labels.verify import unreadable_samples
 from mke_ray.models.student import Student
 from mke_ray.models.weights import SPEC_NAME, save_student
 from mke_ray.report import (
+    DoublePair,
     FitHistory,
     Picture,
     ReportContent,
@@ -51,6 +54,7 @@ class Outcome:
         fits: The fits of the arms.
         evaluation: What was measured.
         decision: What the gate said.
+        doubles: What occurs twice, None where nobody looked.
     """
 
     manifest: Manifest
@@ -59,17 +63,20 @@ class Outcome:
     fits: Sequence[FitSpec]
     evaluation: Evaluation
     decision: GateDecision
+    doubles: DoublesReport | None = None
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
         fits = [one.fingerprint() for one in self.fits]
-        return fingerprint([__version__, self.labels.labels.root.uri, fits, self.decision.reason])
+        found = self.doubles.to_dict() if self.doubles else None
+        uri, rows = self.labels.labels.root.uri, self.manifest.digest(Split)
+        return fingerprint([__version__, uri, fits, rows, self.decision.reason, found])
 
 
 def report_content(run: Run, outcome: Outcome) -> ReportContent:
     """Gather what the report says."""
     manifest, labels = outcome.manifest, outcome.labels
-    counts = labels.report.counts
+    counts = counts_in_use(labels.samples, manifest, labels.report.samples)
     histories = [_history(run.root, one) for one in outcome.fits]
     if outcome.teacher.fit is not None:
         store = FitStore(run.root)
@@ -81,9 +88,10 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         decision=outcome.decision,
         shipped=STUDENT_ARM,
         counts=counts,
-        num_pseudo_labels=_num_pseudo_labels(labels),
+        num_pseudo_labels=_num_pseudo_labels(labels, manifest),
         seconds=run.clock.seconds(),
         splits=manifest.meta["counts"],
+        marked=manifest.meta["marked"],
         unreadable=_unreadable(manifest, labels),
         histories=histories,
         cards=sample_cards(
@@ -96,7 +104,22 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         config_yaml=to_yaml(run.job),
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
+        **_doubles(outcome.doubles),
     )
+
+
+def _doubles(found: DoublesReport | None) -> dict[str, Any]:
+    """Return what the report says of samples that occur twice."""
+    if found is None:
+        return {}
+    return {
+        "doubles": found.counts,
+        "num_excluded_doubles": found.num_excluded,
+        "double_pairs": [
+            DoublePair(pair["key"], pair["kind"], pair["other_key"], pair["distance"])
+            for pair in found.pairs
+        ],
+    }
 
 
 def is_reported(root: Root, outcome: Outcome) -> bool:
@@ -177,10 +200,13 @@ def _history(root: Root, fit: FitSpec) -> FitHistory:
     return FitHistory(fit.arm, fit.seed, FitStore(root).history(fit.fingerprint()))
 
 
-def _num_pseudo_labels(labels: Labels) -> int:
-    """Return how many unlabeled samples have a pseudo-label."""
-    index = labels.labels.index()
-    return sum(int((index.status(unit) == 0).sum()) for unit in index.units(Split.UNLABELED))
+def _num_pseudo_labels(labels: Labels, manifest: Manifest) -> int:
+    """Return how many unlabeled samples in use have a pseudo-label."""
+    index, marks, total = labels.labels.index(), manifest.mark_table(), 0
+    for unit in index.units(Split.UNLABELED):
+        labelled_B, marked_B = index.status(unit) == 0, marks.mask(unit)
+        total += int((labelled_B if marked_B is None else labelled_B & ~marked_B).sum())
+    return total
 
 
 def _fingerprints(outcome: Outcome) -> dict[str, str]:
@@ -224,9 +250,10 @@ def _test_points(run: Run, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     points, labels = [], []
     for ref in outcome.manifest.unit_refs([Split.TEST]):
         arrays, _ = stored_batch(outcome.labels.samples.read(ref.unit), run.decode)
-        points.append(torch.cat([arrays[name] for name in run.decode], dim=1).numpy())
         rows = outcome.manifest.read_unit(ref)
-        labels += [row.labels[0] if row.labels else 0 for row in rows]
+        shown = [number for number, row in enumerate(rows) if not row.mark]
+        points.append(torch.cat([arrays[name][shown] for name in run.decode], dim=1).numpy())
+        labels += [row.labels[0] if row.labels else 0 for row in rows if not row.mark]
     return np.concatenate(points), np.asarray(labels)
 
 

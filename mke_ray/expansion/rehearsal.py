@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from mke_ray.config import JobConfig, build
+from mke_ray.config import build
+from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
 from mke_ray.data.manifest import manifest_row
 from mke_ray.data.sources import Decoded, Source

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from mke_ray.config import FitConfig, JobConfig, build, find_class, shown
+from mke_ray.config import build, find_class, shown
+from mke_ray.config_schema import FitConfig, JobConfig
 from mke_ray.data.codec import empty_modality
 from mke_ray.data.manifest import META, Manifest, write_manifest
 from mke_ray.data.sources import Source
@@ -17,6 +18,7 @@ from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
 from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.labels.capacity import ActorPool
+from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
@@ -69,6 +71,7 @@ class Run:
     clock: StageClock = field(init=False)
     _is_connected: bool = False
     _tracker: Tracker | None = None
+    _is_refreshed: bool = False
 
     def __post_init__(self) -> None:
         """Make the clock, which keeps its sums in the root."""
@@ -118,15 +121,26 @@ class Run:
             is_error = issubclass(kind, Exception)
             self._tracker.finish("FAILED" if is_error else "KILLED")
 
-    def manifest(self) -> Manifest:
-        """Return the manifest, listing the source if that has not been done."""
+    def manifest(self, *, refresh: bool = False) -> Manifest:
+        """Return the newest manifest, listing the source if that has not been done.
+
+        Args:
+            refresh: Look for new, changed and deleted samples, unless the job says not to or this
+                run has looked before.
+        """
         folder = self.root.child("manifest")
         with self.clock.stage("source"):
             if not folder.exists(META):
                 self.clock.work_begins()
             with stage_progress("make the source", unit="files") as progress:
                 self.source.prepare(progress)
-            manifest = write_manifest(folder, self.source, unit_size=self.job.labelling.unit_size)
+            manifest = write_manifest(
+                folder,
+                self.source,
+                unit_size=self.job.labelling.unit_size,
+                refresh=refresh and self.job.refresh and not self._is_refreshed,
+            )
+        self._is_refreshed |= refresh
         self._check_splits(manifest)
         return manifest
 
@@ -289,6 +303,11 @@ def check_job(job: JobConfig) -> Run:
         raise ConfigError(
             f"labelling.runner={job.labelling.runner!r}; choose one of {list(RUNNERS)}"
         )
+    if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
+        raise ConfigError(
+            f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
+            f"{list(WITHIN_UNLABELED)}"
+        )
     run = Run(
         job=job,
         root=open_root(job.root, job.storage.options),
@@ -317,7 +336,7 @@ def num_select(run: Run, manifest: Manifest) -> int:
     """Return the number of samples in the select part of the probe."""
     fraction = run.job.gate.select_fraction
     return sum(
-        probe_part(row.group, select_fraction=fraction) == SELECT
+        not row.mark and probe_part(row.group, select_fraction=fraction) == SELECT
         for ref in manifest.unit_refs([Split.PROBE])
         for row in manifest.read_unit(ref)
     )
@@ -348,10 +367,13 @@ def _check_ranges(job: JobConfig) -> None:
         "gate.confidence": (job.gate.confidence, 0.5, 1.0),
         "gate.select_fraction": (job.gate.select_fraction, 0.0, 1.0),
         "labels.temperature": (job.labels.temperature, 0.0, float("inf")),
+        "labelling.sample_memory_gb": (job.labelling.sample_memory_gb, 0.0, float("inf")),
     }
     for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):
         if fit.ema_decay is not None:
             bounds[f"{key}.ema_decay"] = (fit.ema_decay, 0.0, 1.0)
+    if job.labelling.sample_timeout_s is not None:
+        bounds["labelling.sample_timeout_s"] = (job.labelling.sample_timeout_s, 0.0, float("inf"))
     for key, (value, low, high) in bounds.items():
         if not low < value < high:
             raise ConfigError(f"{key}={value}; give a number between {low} and {high}")

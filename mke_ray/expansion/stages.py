@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mke_ray.config import build
+from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation import (
@@ -17,8 +18,11 @@ from mke_ray.evaluation import (
     refs_with_truth,
     run_predictions,
 )
+from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import TEACHER_ENGINE, Run, num_select
 from mke_ray.gate import GateDecision, GateRules, GateScores, decide
+from mke_ray.labels.decode_process import SampleLimits
+from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan, samples_store
 from mke_ray.labels.store import UnitStore
@@ -67,18 +71,22 @@ class Labels:
 def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     """Train the teacher on the labelled split, or take the user's.
 
+    Test and probe are decoded with it, so that it learns from no copy of their samples.
+
     Raises:
         StoreError: The user's teacher needs more than is stored.
     """
     if not run.job.teacher.train:
-        return known_teacher(run)
-    spec = _teacher_fit(run)
+        return known_teacher(run, manifest)
     with run.clock.stage("teach"):
+        splits = TAUGHT_SPLITS if run.job.doubles.enabled else (Split.LABELLED,)
+        refs = list(manifest.unit_refs(splits))
+        _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
+        manifest, _ = doubles_stage(run, manifest, splits=splits)
+        spec = teacher_fit(run, manifest)
         if not FitStore(run.root).has(spec.fingerprint()):
-            refs = list(manifest.unit_refs([Split.LABELLED]))
-            _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
             _run_fits(run, [spec], "teach")
-    return known_teacher(run)
+    return known_teacher(run, manifest)
 
 
 def check_teacher(run: Run, built: Teacher) -> None:
@@ -102,7 +110,7 @@ def check_teacher(run: Run, built: Teacher) -> None:
         )
 
 
-def known_teacher(run: Run) -> TaughtTeacher:
+def known_teacher(run: Run, manifest: Manifest) -> TaughtTeacher:
     """Return the teacher for a later stage.
 
     Raises:
@@ -112,11 +120,11 @@ def known_teacher(run: Run) -> TaughtTeacher:
     if not run.job.teacher.train:
         check_teacher(run, build(run.job.teacher.network, Teacher))
         return TaughtTeacher(dict(run.job.teacher.network))
-    store, fit = FitStore(run.root), _teacher_fit(run).fingerprint()
+    store, fit = FitStore(run.root), teacher_fit(run, manifest).fingerprint()
     if not store.has(fit):
         raise StoreError(
-            f"{run.root.uri} holds no teacher of this configuration; run jobs/teach.py first, "
-            "with the same settings"
+            f"{run.root.uri} holds no teacher of this configuration and these labelled samples; "
+            "run jobs/teach.py first, with the same settings"
         )
     return TaughtTeacher(_teacher_loader(run, store.student_folder(fit)), fit)
 
@@ -159,7 +167,8 @@ def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeache
         teacher=teacher.fit,
         num_select=num_select(run, manifest),
     )
-    return settings.fits(run.arms, run.job.model_seeds)
+    fits = settings.fits(run.arms, run.job.model_seeds)
+    return [replace(one, data=manifest.digest(one.splits)) for one in fits]
 
 
 def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
@@ -243,15 +252,24 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
 
 def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
     """Return the plan of a pass over the run's source."""
-    return make_plan(
+    labelling = run.job.labelling
+    plan = make_plan(
         run.root,
         manifest=manifest,
         source=run.job.source,
         decode=run.job.decode,
         teachers=teachers,
-        max_bad_fraction=run.job.labelling.max_bad_fraction,
-        num_threads=max(1, int(run.job.labelling.num_cpus)),
+        max_bad_fraction=labelling.max_bad_fraction,
+        num_threads=max(1, int(labelling.num_cpus)),
     )
+    return replace(plan, limits=_limits(labelling))
+
+
+def _limits(labelling: LabellingConfig) -> SampleLimits | None:
+    """Return what reading one sample may take, None for reading without a process of its own."""
+    if labelling.sample_timeout_s is None:
+        return None
+    return SampleLimits(labelling.sample_timeout_s, int(labelling.sample_memory_gb * 2**30))
 
 
 def _run_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
@@ -301,9 +319,10 @@ class _LazyRunner:
         yield from self.run_context.runner().run(plan, refs)
 
 
-def _teacher_fit(run: Run) -> FitSpec:
+def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
-    return run.teacher_fit(_folder_name(samples_store(run.root, run.job.decode)))
+    spec = run.teacher_fit(_folder_name(samples_store(run.root, run.job.decode)))
+    return replace(spec, data=manifest.digest(spec.splits))
 
 
 def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from mke_ray.config import JobConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.evaluation.calibration import select_temperature
+from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.outcome import (
     Outcome,
     export_student,
@@ -45,9 +46,10 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         The content of ``report/metrics.json``.
     """
     with open_run(job) as run:
-        manifest = run.manifest()
+        manifest = run.manifest(refresh=True)
         teacher = teach_stage(run, manifest)
         labels = label_stage(run, manifest, teacher)
+        manifest, _ = doubles_stage(run, manifest)
         fits = arm_fits(run, manifest, labels, teacher)
         if not all(FitStore(run.root).has(one.fingerprint()) for one in fits):
             run.tracker()  # so that a run that fails is on record
@@ -69,13 +71,14 @@ def finish(
         known: Teacher and labels, if an earlier stage of this process has them.
     """
     manifest = run.manifest()
-    teacher = known[0] if known else known_teacher(run)
+    teacher = known[0] if known else known_teacher(run, manifest)
     labels = known[1] if known else known_labels(run, manifest, teacher)
+    manifest, doubles = doubles_stage(run, manifest)
     fits = arm_fits(run, manifest, labels, teacher)
     with run.clock.stage("evaluate"):
         plan, evaluation = evaluate_stage(run, manifest, labels, fits)
         decision = gate_stage(run, evaluation)
-        outcome = Outcome(manifest, teacher, labels, fits, evaluation, decision)
+        outcome = Outcome(manifest, teacher, labels, fits, evaluation, decision, doubles)
         is_new = not is_reported(run.root, outcome)
         if is_new:
             run.clock.work_begins()

@@ -86,11 +86,50 @@ class FrameEncoder(nn.Module):
     def forward(self, x_BT3HW: Tensor) -> Tensor:
         """Return features [B, D] of represented frames [B, T, 3, H, W]."""
         num_samples, num_frames = x_BT3HW.shape[:2]
-        frames = x_BT3HW.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        maps = self.convolutions(frames).flatten(2)
-        pooled = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)
+        pooled = _pooled_maps(self.convolutions, x_BT3HW.flatten(0, 1))
         pooled_BTK = pooled.reshape(num_samples, num_frames, -1)
         return self.project(torch.cat([pooled_BTK.mean(dim=1), pooled_BTK.amax(dim=1)], dim=1))
+
+
+class ImageEncoder(nn.Module):
+    """A picture: the small convolutional net of the frames, pooled over all positions.
+
+    Args:
+        modality: Name of the modality.
+        channels: Channels of each convolution; each halves height and width.
+        num_features: Features D.
+        normalise: Whether colour channels are standardised by statistics of the training set.
+    """
+
+    def __init__(
+        self,
+        modality: str,
+        *,
+        channels: Sequence[int] = (16, 32, 64),
+        num_features: int = 64,
+        normalise: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_sizes(modality, {"channels": channels, "num_features": [num_features]})
+        self.modality = modality
+        self.num_features = num_features
+        self.needs: dict[str, Any] = {"kind": "image"}
+        self.normaliser = Normaliser(3, axis=1, enabled=normalise)
+        self.convolutions = _frame_convolutions(channels)
+        self.project = _project(2 * channels[-1], num_features)
+
+    def raw(self, x_BHW3: Tensor) -> Tensor:
+        """Return [B, 3, H, W] in [0, 1] of uint8 pictures [B, H, W, 3]."""
+        return x_BHW3.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+
+    @torch.no_grad()
+    def represent(self, x_BX: Tensor) -> Tensor:
+        """Return the pictures standardised by channel."""
+        return self.normaliser(self.raw(x_BX))
+
+    def forward(self, x_B3HW: Tensor) -> Tensor:
+        """Return features [B, D] of represented pictures [B, 3, H, W]."""
+        return self.project(_pooled_maps(self.convolutions, x_B3HW))
 
 
 class LogMelEncoder(nn.Module):
@@ -105,6 +144,10 @@ class LogMelEncoder(nn.Module):
         num_mels: Mel bands F.
         n_fft: Window of the Fourier transform in samples; it sets the resolution in frequency.
         hop: Step of the window in samples.
+        low_hz: Where the first band begins.
+        high_hz: Where the last band ends; None is half of the sample rate.
+        mel_scale: ``htk`` or ``slaney``.
+        filter_norm: ``mean``, ``slaney`` or ``none``, see ``mel_filters``.
         channels: Channels of each convolution over time; each steps by 2.
         num_features: Features D.
         normalise: Whether bands are standardised by statistics of the training set.
@@ -118,6 +161,10 @@ class LogMelEncoder(nn.Module):
         num_mels: int = 64,
         n_fft: int = 512,
         hop: int = 256,
+        low_hz: float = 60.0,
+        high_hz: float | None = None,
+        mel_scale: str = "htk",
+        filter_norm: str = "mean",
         channels: Sequence[int] = (64, 64),
         num_features: int = 64,
         normalise: bool = True,
@@ -130,7 +177,15 @@ class LogMelEncoder(nn.Module):
         self.needs: dict[str, Any] = {"kind": "audio", "sample_rate_hz": sample_rate_hz}
         self.n_fft = n_fft
         self.hop = hop
-        filters = mel_filters(sample_rate_hz, n_fft=n_fft, num_mels=num_mels)
+        filters = mel_filters(
+            sample_rate_hz,
+            n_fft=n_fft,
+            num_mels=num_mels,
+            low_hz=low_hz,
+            high_hz=high_hz,
+            mel_scale=mel_scale,
+            filter_norm=filter_norm,
+        )
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.normaliser = Normaliser(num_mels, axis=2, enabled=normalise)
@@ -208,6 +263,13 @@ def _frame_convolutions(channels: Sequence[int]) -> nn.Sequential:
         size = 3 if layers else 5
         layers += [nn.Conv2d(width_in, width, size, stride=2, padding=size // 2), nn.ReLU()]
     return nn.Sequential(*layers)
+
+
+def _pooled_maps(convolutions: nn.Module, x_B3HW: Tensor) -> Tensor:
+    """Return mean and maximum over all positions [B, 2 K] of the maps of some pictures."""
+    pictures = x_B3HW.contiguous(memory_format=torch.channels_last)
+    maps_BKX = convolutions(pictures).flatten(2)
+    return torch.cat([maps_BKX.mean(dim=2), maps_BKX.amax(dim=2)], dim=1)
 
 
 def _sound_convolutions(num_mels: int, channels: Sequence[int]) -> nn.Sequential:

@@ -11,11 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.encoders import Encoder, FeatureEncoder, FrameEncoder, LogMelEncoder
+from mke_ray.models.encoders import (
+    Encoder,
+    FeatureEncoder,
+    FrameEncoder,
+    ImageEncoder,
+    LogMelEncoder,
+)
 from mke_ray.models.fusion import AttentionFusion, ConcatFusion, FilmFusion, Fusion, GatedFusion
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "frames": FrameEncoder,
+    "image": ImageEncoder,
     "log_mel": LogMelEncoder,
     "features": FeatureEncoder,
 }

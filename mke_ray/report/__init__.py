@@ -2,6 +2,7 @@
 
 from mke_ray.report.contact import sample_cards
 from mke_ray.report.content import (
+    DoublePair,
     FitHistory,
     ReportContent,
     SampleCard,
@@ -14,6 +15,7 @@ from mke_ray.report.style import Picture
 from mke_ray.report.terminal import terminal_report
 
 __all__ = [
+    "DoublePair",
     "FitHistory",
     "Picture",
     "ReportContent",

@@ -15,7 +15,7 @@ from mke_ray.labels.store import UnitStore
 from mke_ray.report import style
 from mke_ray.report.content import SampleCard
 from mke_ray.report.style import Picture
-from mke_ray.schema import AudioSpec, DecodeSpec, ModalitySpec, VideoSpec
+from mke_ray.schema import AudioSpec, DecodeSpec, ImageSpec, ModalitySpec, VideoSpec
 
 CARD_WIDTH = 480
 KIND_TITLES = {
@@ -48,7 +48,7 @@ def sample_cards(
         decode: Its decode specification.
         classes: Names of the classes.
     """
-    shown = {m: s for m, s in decode.items() if isinstance(s, VideoSpec | AudioSpec)}
+    shown = {m: s for m, s in decode.items() if isinstance(s, VideoSpec | ImageSpec | AudioSpec)}
     if not shown:
         return []
     cards = []
@@ -72,13 +72,19 @@ def sample_cards(
 def sample_image(
     arrays: Mapping[str, np.ndarray], decode: Mapping[str, ModalitySpec]
 ) -> Image.Image:
-    """Return the frames of a sample in a row, over the spectrograms of its sounds.
+    """Return the pictures of a sample side by side, its frames in a row, and its spectrograms.
 
     Args:
         arrays: Per modality the stored array; a missing one leaves a grey field.
         decode: Specification of the modalities to show.
     """
-    rows = [_modality_image(name, arrays.get(name), spec) for name, spec in decode.items()]
+    pictures = {name: spec for name, spec in decode.items() if isinstance(spec, ImageSpec)}
+    rows = [_pictures(arrays, pictures)] if pictures else []
+    rows += [
+        _modality_image(name, arrays.get(name), spec)
+        for name, spec in decode.items()
+        if name not in pictures
+    ]
     height = sum(row.height for row in rows) + _GAP * (len(rows) - 1)
     image = Image.new("RGB", (CARD_WIDTH, height), "white")
     top = 0
@@ -135,13 +141,29 @@ def _modality_image(name: str, array: np.ndarray | None, spec: object) -> Image.
     return Image.fromarray(pixels).resize((CARD_WIDTH, _SOUND_HEIGHT), Image.Resampling.BOX)
 
 
-def _missing(name: str, height: int) -> Image.Image:
+def _missing(name: str, height: int, width: int = CARD_WIDTH) -> Image.Image:
     """Return a grey field that says what is missing."""
-    image = Image.new("RGB", (CARD_WIDTH, height), _MISSING)
+    image = Image.new("RGB", (width, height), _MISSING)
     font = ImageFont.load_default(size=26)
-    middle = (CARD_WIDTH / 2, height / 2)
+    middle = (width / 2, height / 2)
     ImageDraw.Draw(image).text(middle, f"no {name}", fill="#3d4651", font=font, anchor="mm")
     return image
+
+
+def _pictures(arrays: Mapping[str, np.ndarray], specs: Mapping[str, ImageSpec]) -> Image.Image:
+    """Return pictures side by side, each at most half as wide as the card."""
+    num = max(len(specs), 2)
+    width = (CARD_WIDTH - _GAP * (num - 1)) // num
+    heights = [round(width * spec.height / spec.width) for spec in specs.values()]
+    row = Image.new("RGB", (CARD_WIDTH, max(heights)), "white")
+    for place, (name, height) in enumerate(zip(specs, heights, strict=True)):
+        array = arrays.get(name)
+        if array is None:
+            picture = _missing(name, height, width)
+        else:
+            picture = Image.fromarray(array).resize((width, height))
+        row.paste(picture, (place * (width + _GAP), 0))
+    return row
 
 
 def _strip(name: str, video_THWC: np.ndarray | None, spec: VideoSpec) -> Image.Image:

@@ -71,6 +71,23 @@ class UnreadableFile:
     status: str = "bad"
 
 
+@dataclass(frozen=True, slots=True)
+class DoublePair:
+    """A sample that is a copy of another.
+
+    Args:
+        key: Key in the source.
+        kind: What kind of double it is, for example ``copy_of_test``.
+        other: Key of the other one.
+        distance: Share of differing bits of their signatures, 0 for equal content.
+    """
+
+    key: str
+    kind: str
+    other: str
+    distance: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportContent:
     """Everything that a report says of one run.
@@ -84,7 +101,8 @@ class ReportContent:
         counts: How many inputs ended in each status.
         num_pseudo_labels: Pseudo-labels of the unlabeled set.
         seconds: Wall-clock seconds by stage, ``total`` among them.
-        splits: Samples of each split.
+        splits: Samples of each split that are in use.
+        marked: Samples that are not used any more, by reason.
         unreadable: Samples that are not whole; a first few hundred of each status are enough.
         histories: Logged steps of the fits.
         cards: Samples worth showing.
@@ -92,6 +110,9 @@ class ReportContent:
         config_yaml: Resolved configuration of the run.
         fingerprints: Name and fingerprint of stores and networks.
         versions: Versions of the software.
+        doubles: Per split, how many rows occur twice and how; None where nobody looked.
+        num_excluded_doubles: How many of these nothing uses.
+        double_pairs: Some of them, each with what it is a copy of.
     """
 
     experiment: str
@@ -103,6 +124,7 @@ class ReportContent:
     num_pseudo_labels: int
     seconds: Mapping[str, float]
     splits: Mapping[str, int] = field(default_factory=dict)
+    marked: Mapping[str, int] = field(default_factory=dict)
     unreadable: Sequence[UnreadableFile] = ()
     histories: Sequence[FitHistory] = ()
     cards: Sequence[SampleCard] = ()
@@ -110,6 +132,9 @@ class ReportContent:
     config_yaml: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    doubles: Mapping[str, Mapping[str, int]] | None = None
+    num_excluded_doubles: int = 0
+    double_pairs: Sequence[DoublePair] = ()
 
     @property
     def teacher(self) -> ArmResult:
@@ -147,8 +172,10 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
             "bad": content.counts.bad,
             "retry": content.counts.retry,
             "reasons": dict(content.counts.reasons),
+            "marked": dict(content.marked),
             "test_excluded": evaluation.num_excluded,
         },
+        "doubles": _doubles(content),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)
@@ -180,6 +207,13 @@ def _shipped_one(student: ArmResult) -> str:
 def metric_word(metric: str) -> str:
     """Return the name of a metric for a person."""
     return {"accuracy": "accuracy", "map": "mean average precision"}.get(metric, metric)
+
+
+def _doubles(content: ReportContent) -> dict[str, Any] | None:
+    """Return what occurs twice as plain data, None where nobody looked."""
+    if content.doubles is None:
+        return None
+    return {**content.doubles, "excluded": content.num_excluded_doubles}
 
 
 def _arms(content: ReportContent) -> dict[str, Any]:

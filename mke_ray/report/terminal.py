@@ -38,7 +38,8 @@ def terminal_report(content: ReportContent) -> Group:
         (f"{VERDICT_WORDS.get(verdict, verdict)}. ", _VERDICT_STYLES.get(verdict, "bold")),
         content.decision.reason,
     )
-    return Group(_arms_table(content), Text(headline(content)), said, Text(_counts(content)))
+    lines = [_counts(content), *_doubles(content)]
+    return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 
 
 def _arms_table(content: ReportContent) -> Table:
@@ -90,3 +91,15 @@ def _counts(content: ReportContent) -> str:
     text += f", {counts.bad:,} bad" + (f", {counts.retry:,} to retry" if counts.retry else "")
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in counts.reasons.items())
     return f"{text} ({reasons})" if reasons else text
+
+
+def _doubles(content: ReportContent) -> list[str]:
+    """Return a line on what occurs twice, none where nothing does."""
+    found = [
+        f"{split} {kind.replace('_', ' ')} {number:,}"
+        for split, kinds in (content.doubles or {}).items()
+        for kind, number in kinds.items()
+    ]
+    if not found:
+        return []
+    return [f"doubles: {', '.join(found)}; {content.num_excluded_doubles:,} left out"]

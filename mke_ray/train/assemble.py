@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.views import View
-from mke_ray.errors import ConfigError
+from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.probe import SELECT
 from mke_ray.labels.store import UnitStore
 from mke_ray.models.student import Student, build_student
@@ -69,10 +69,15 @@ def open_reader(spec: FitSpec, root: Root, *, cache_bytes: int) -> UnitReader:
     """Open the stores that a fit reads.
 
     Raises:
-        StoreError: A store is missing.
+        StoreError: A store is missing, or the manifest has changed since the fit was planned.
         ConfigError: The student reads a modality that is not stored.
     """
     manifest = Manifest.open(root.child("manifest"))
+    if spec.data and manifest.digest(spec.splits) != spec.data:
+        raise StoreError(
+            f"{manifest.root.uri} has other rows of {list(spec.splits)} than when the fit "
+            f"{spec.name} was planned; start the job again"
+        )
     samples = UnitStore.open(root.child("samples", spec.samples))
     labels = UnitStore.open(root.child("labels", spec.labels)) if spec.labels else None
     return UnitReader(

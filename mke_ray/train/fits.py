@@ -80,6 +80,7 @@ class FitSpec:
         select_fraction: Share of the probe's groups that is the select part.
         num_norm_samples: Rows from which the statistics of normalisation are computed.
         precision: Numbers that the engine computes in: float32, bfloat16 or float16.
+        data: Digest of the rows of the splits that the fit reads, from ``Manifest.digest``.
     """
 
     name: str
@@ -107,6 +108,7 @@ class FitSpec:
     select_fraction: float = 0.5
     num_norm_samples: int = 512
     precision: str = "float32"
+    data: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a store."""
@@ -126,6 +128,11 @@ class FitSpec:
     def modalities(self) -> tuple[str, ...]:
         """Modalities that the student reads."""
         return tuple(self.student["encoders"])
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits of the rows that the fit sees."""
+        return tuple(sorted({str(one.split) for one in self.rows}))
 
     def total_steps(self, batches_per_epoch: int) -> int:
         """Return the number of optimizer steps."""
@@ -212,6 +219,10 @@ class FitStore:
     def weights(self, fit: str) -> dict[str, Tensor]:
         """Return the weights of a finished fit by name, its digest checked."""
         return safetensors.torch.load(self._read_weights(fit))
+
+    def facts(self, fit: str) -> dict[str, Any]:
+        """Return what ``fit.json`` says: the specification, steps and seconds."""
+        return json.loads(self.student_folder(fit).read("fit.json"))
 
     def history(self, fit: str) -> list[dict[str, Any]]:
         """Return the logged steps of a finished fit."""

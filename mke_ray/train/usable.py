@@ -94,7 +94,20 @@ def _shown(reader: UnitReader, samples: pa.Table, selection: RowSelection) -> np
     for name in reader.decode:
         if not selection.modalities or name in selection.modalities:
             shown_N |= _codes(samples, PRESENT_PREFIX + name) == 1
-    return shown_N & (_codes(samples, "status") < NUM_USABLE_CODES)
+    return shown_N & (_codes(samples, "status") < NUM_USABLE_CODES) & ~_marked(reader, samples)
+
+
+def _marked(reader: UnitReader, samples: pa.Table) -> np.ndarray:
+    """Return which rows of some units must not be used, as the manifest says, bool [N]."""
+    ends = np.cumsum(samples.column("num_rows").to_numpy())
+    marked_N = np.zeros(int(ends[-1]) if len(ends) else 0, dtype=bool)
+    marks = reader.manifest.mark_table()
+    units = marks.units()
+    for unit, end in zip(samples.column("unit").to_pylist(), ends.tolist(), strict=True):
+        marked_R = marks.mask(unit) if unit in units else None
+        if marked_R is not None:
+            marked_N[end - len(marked_R) : end] = marked_R
+    return marked_N
 
 
 def _labelled(reader: UnitReader, samples: pa.Table, labels: pa.Table) -> np.ndarray:

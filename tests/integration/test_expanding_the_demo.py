@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from composed import composed
 
-from mke_ray.config import JobConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.data.demo import plan_clips
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.whole import run_stages

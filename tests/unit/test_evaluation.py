@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import label_ranking_average_precision_score
 
 from mke_ray.data.codec import encode_modality
-from mke_ray.data.manifest import write_manifest
+from mke_ray.data.manifest import Mark, write_manifest
 from mke_ray.data.sources import SourceRow
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation import (
@@ -25,6 +25,7 @@ from mke_ray.evaluation import (
     run_predictions,
 )
 from mke_ray.evaluation.average_precision import ResampledMAP, sample_average_precision
+from mke_ray.evaluation.calibration import select_temperature
 from mke_ray.evaluation.predictions import predict, predictions_schema
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.store import UnitStore
@@ -376,6 +377,7 @@ def samples_table(rows):
         found = [arrays_of(row).get(name) for row in rows]
         columns[name] = [None if x is None else encode_modality(x, spec) for x in found]
         columns[f"{name}_status"] = ["gone" if x is None else "ok" for x in found]
+        columns[f"{name}_signature"] = [None] * len(rows)
     return pa.table(columns, schema=samples_schema(DECODE))
 
 
@@ -454,3 +456,33 @@ def test_answers_come_back_on_the_cpu_in_single_precision():
     arrays, present = {"a": torch.ones(2, 3).double()}, {"a": torch.ones(2, dtype=torch.bool)}
     logits_BC, seen_B = predict(student, arrays, present, device=torch.device("cpu"))
     assert logits_BC.dtype == np.float32 and seen_B.all()
+
+
+def test_marked_rows_do_not_exist_for_test_gate_truth_and_temperature(root):
+    rows = [source_row("test", n, (n % 3,)) for n in range(8)]
+    rows += [source_row("probe", n, (0,), group=f"p{n}") for n in range(20)]
+    rows += [source_row("unlabeled", n, (0,)) for n in range(4)]
+    plan = plan_of(root, rows, {TEACHER: always(0), "f": truth})
+    before = evaluate(plan)
+    marks = [
+        Mark(row.sample_id, ref.unit, number, "copy_of_test")
+        for ref in plan.manifest.unit_refs()
+        for number, row in enumerate(plan.manifest.read_unit(ref))
+        if int(row.key.split("/")[1]) in (0, 3)
+    ]
+    marked = replace(plan, manifest=plan.manifest.add_marks(marks))
+    found = evaluate(marked)
+    assert (before.arms[TEACHER].num_test, found.arms[TEACHER].num_test) == (8, 6)
+    assert found.arms[TEACHER].value == pytest.approx(1 / 6)
+    assert found.num_excluded == 0
+    num_probe = found.select.num_samples + found.gate.num_samples
+    assert (before.select.num_samples + before.gate.num_samples, num_probe) == (20, 18)
+    assert found.teacher_flow is not None and found.teacher_flow.num == 2
+    everything = [
+        Mark(row.sample_id, ref.unit, number, "copy_of_test")
+        for ref in plan.manifest.unit_refs(["probe"])
+        for number, row in enumerate(plan.manifest.read_unit(ref))
+    ]
+    nothing = replace(plan, manifest=marked.manifest.add_marks(everything))
+    assert select_temperature(plan, "f") != 1.0
+    assert select_temperature(nothing, "f") == 1.0

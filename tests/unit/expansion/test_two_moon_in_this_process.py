@@ -14,7 +14,7 @@ import pytest
 import torch
 from composed import composed
 
-from mke_ray.config import JobConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import evaluate, expand, label, stages, train
 from mke_ray.expansion.run import open_run
@@ -153,6 +153,7 @@ def test_a_rehearsal_writes_nothing(job: JobConfig, capsys: pytest.CaptureFixtur
         ("fit.num_steps=0", "fit.num_steps=0"),
         ("teacher.fit.optimizer.type=guess", "guess"),
         ("+views.a={_target_: mke_ray.data.views.AudioView, num_samples: 9}", "views.a"),
+        ("labelling.sample_timeout_s=0", "labelling.sample_timeout_s=0"),
         ("engine=zero1", "engine.type=deepspeed needs scaling.launch=trainer"),
     ],
 )

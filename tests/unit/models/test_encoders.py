@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.encoders import Encoder, FeatureEncoder, FrameEncoder, LogMelEncoder
+from mke_ray.models.encoders import (
+    Encoder,
+    FeatureEncoder,
+    FrameEncoder,
+    ImageEncoder,
+    LogMelEncoder,
+)
 
 
 def _frames(num=3, *, num_frames=4, height=40, width=40):
@@ -24,10 +30,11 @@ def _encoders():
         (FrameEncoder("video", channels=[4, 8], num_features=6), _frames()),
         (LogMelEncoder("audio", sample_rate_hz=8000, channels=[4], num_features=6), _sound()),
         (FeatureEncoder("x", num_inputs=5, hidden=[7, 6]), torch.randn(3, 5)),
+        (ImageEncoder("rgb", channels=[4, 8], num_features=6), _frames()[:, 0]),
     ]
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_every_encoder_keeps_the_contract(number):
     encoder, x = _encoders()[number]
     assert isinstance(encoder, Encoder)
@@ -39,7 +46,7 @@ def test_every_encoder_keeps_the_contract(number):
     assert all(one.grad is not None for one in encoder.parameters())
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_a_sample_has_the_same_features_alone_and_in_a_batch(number):
     encoder, x = _encoders()[number]
     together = encoder(encoder.represent(x))
@@ -47,7 +54,7 @@ def test_a_sample_has_the_same_features_alone_and_in_a_batch(number):
     assert torch.allclose(together[1:2], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_observed_statistics_standardise_the_representation(number):
     encoder, x = _encoders()[number]
     encoder.normaliser.observe(encoder.raw(x))
@@ -64,6 +71,26 @@ def test_frames_become_colour_planes_between_0_and_1():
     represented = encoder.represent(x)
     assert represented.shape == (2, 4, 3, 40, 40)
     assert float(represented[1, 2, 0, 5, 6]) == pytest.approx(int(x[1, 2, 5, 6, 0]) / 255)
+
+
+def test_a_picture_becomes_colour_planes_between_0_and_1():
+    encoder = ImageEncoder("rgb", channels=[4], num_features=6)
+    x = _frames(2)[:, 0]
+    represented = encoder.represent(x)
+    assert represented.shape == (2, 3, 40, 40)
+    assert float(represented[1, 2, 5, 6]) == pytest.approx(int(x[1, 5, 6, 2]) / 255)
+
+
+@pytest.mark.parametrize("size", [(48, 40), (3, 5), (1, 1)])
+def test_pictures_of_any_size_are_read_by_the_net_of_the_frames(size):
+    torch.manual_seed(0)
+    picture = ImageEncoder("rgb", channels=[4, 8], num_features=6)
+    torch.manual_seed(0)
+    frames = FrameEncoder("video", channels=[4, 8], num_features=6)
+    x = _frames(2, num_frames=1, height=size[0], width=size[1])
+    assert picture(picture.represent(x[:, 0])).shape == (2, 6)
+    maps = picture.convolutions(picture.represent(x[:, 0]))
+    assert torch.equal(maps, frames.convolutions(frames.represent(x)[:, 0]))
 
 
 @pytest.mark.parametrize("size", [(8, 48, 48), (1, 40, 40), (4, 5, 3), (2, 1, 1)])

@@ -14,6 +14,7 @@ from mke_ray.report.contact import contact_sheet, sample_image, spectrogram
 from mke_ray.schema import (
     AudioSpec,
     FeatureSpec,
+    ImageSpec,
     VideoSpec,
     decode_spec_to_dict,
     samples_schema,
@@ -48,6 +49,8 @@ def samples(tmp_path):
             "video_status": ["ok", "ok"],
             "audio": [encode_modality(tone(500), AUDIO), None],
             "audio_status": ["ok", "no_audio"],
+            "video_signature": [None, None],
+            "audio_signature": [None, None],
         },
         schema=schema,
     )
@@ -87,6 +90,20 @@ def test_a_missing_modality_leaves_a_field_that_says_so():
     assert np.ptp(grey.astype(int)) < 20
     field = np.asarray(deaf.convert("L"))[-60:]
     assert (field < 120).any()
+
+
+def test_pictures_stand_side_by_side_and_a_missing_one_leaves_its_field():
+    spec = ImageSpec(height=30, width=30)
+    red = np.broadcast_to(RED, (30, 30, 3)).copy()
+    both = np.asarray(sample_image({"rgb": red, "depth": 255 - red}, {"rgb": spec, "depth": spec}))
+    assert both.shape[1] == 480 and both.shape[0] < 300
+    assert np.array_equal(both[100, 100], RED)
+    assert np.array_equal(both[100, 400], 255 - RED)
+    blind = np.asarray(sample_image({"rgb": red}, {"rgb": spec, "depth": spec}))
+    assert blind.shape == both.shape
+    assert np.ptp(blind[5, 400].astype(int)) < 20
+    heard = sample_image({"rgb": red, "audio": tone(500)}, {"rgb": spec, "audio": AUDIO})
+    assert heard.height > both.shape[0]
 
 
 def test_a_spectrogram_has_a_low_tone_below_a_high_one():

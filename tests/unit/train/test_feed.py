@@ -18,6 +18,7 @@ from training_stores import (
     status_of,
 )
 
+from mke_ray.data.manifest import Mark
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.store import UnitStore
@@ -306,3 +307,34 @@ def test_the_stores_are_named_by_the_fit(run):
     reader = open_reader(fit_spec(), root, cache_bytes=1)
     assert reader.samples.root.uri.endswith(SAMPLES)
     assert reader.labels.root.uri.endswith(LABELS)
+
+
+def test_a_marked_row_is_in_no_batch_and_not_in_the_statistics(tmp_path):
+    root = open_root(str(tmp_path))
+    manifest = make_run(root, COUNTS)
+    ref = list(manifest.unit_refs(["unlabeled"]))[2]
+    rows = manifest.read_unit(ref)
+    marked = {rows[1].sample_id, rows[4].sample_id}
+    manifest.add_marks(
+        [
+            Mark(rows[1].sample_id, ref.unit, 1, "copy_of_test"),
+            Mark(rows[4].sample_id, ref.unit, 4, "deleted"),
+        ]
+    )
+    whole = {n for item in make_feed(root).batches(0, 6) for n in item.batch.sample_id_B.tolist()}
+    assert marked.isdisjoint(whole)
+    assert {rows[0].sample_id, rows[2].sample_id} <= whole
+    first = make_feed(root).first_batches(64)
+    assert marked.isdisjoint(n for batch in first for n in batch.sample_id_B.tolist())
+
+
+def test_a_fit_that_was_planned_on_other_rows_is_refused(tmp_path):
+    root = open_root(str(tmp_path))
+    manifest = make_run(root, COUNTS)
+    digest = manifest.digest(["unlabeled"])
+    make_feed(root, data=digest)
+    ref = next(manifest.unit_refs(["unlabeled"]))
+    row = manifest.read_unit(ref)[0]
+    manifest.add_marks([Mark(row.sample_id, ref.unit, 0, "double")])
+    with pytest.raises(StoreError, match="start the job again"):
+        make_feed(root, data=digest)

@@ -20,7 +20,8 @@ def test_the_fingerprint_changes_with_what_is_trained_and_not_with_its_name():
     spec = fit_spec()
     assert fit_spec(name="other", arm="other").fingerprint() == spec.fingerprint()
     changes = [{"seed": 1}, {"labels": "u"}, {"temperature": 2.0}, {"window_units": 4}]
-    assert len({spec.fingerprint(), *(fit_spec(**c).fingerprint() for c in changes)}) == 5
+    changes.append({"data": "other rows"})
+    assert len({spec.fingerprint(), *(fit_spec(**c).fingerprint() for c in changes)}) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,231 @@
+"""Removes samples from every store of a run, so that nothing of them is left or comes back."""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mke_ray.config_schema import StorageConfig
+from mke_ray.data.manifest import Manifest, Mark
+from mke_ray.data.manifest.marks import FORGOTTEN
+from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows
+from mke_ray.errors import ConfigError
+from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.labels.lease import Lease
+from mke_ray.labels.probe import probe_part
+from mke_ray.labels.scrub import scrub_units, stores_below
+from mke_ray.schema import Split, sample_id
+from mke_ray.storage import Root, open_root
+from mke_ray.train.fits import DONE, FitSpec, FitStore, RowSelection
+
+STORE_FOLDERS = ("samples", "labels", PREDICTIONS_FOLDER)
+DERIVED_FOLDERS = ("report", "doubles", "mlartifacts")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ForgetConfig:
+    """What ``jobs/forget.py`` can be told.
+
+    Args:
+        root: Root of the run.
+        uri: Key of a sample as the manifest has it (a path below the source's root, or a full
+            URI), or a list of keys; all spans of it are forgotten.
+        sample_ids: Samples by their ids.
+        dry_run: Say what would be removed, and remove nothing.
+        verbose: Log more.
+        storage: How the stores are reached.
+    """
+
+    root: str = "???"
+    uri: Any = field(default_factory=list)
+    sample_ids: list[int] = field(default_factory=list)
+    dry_run: bool = False
+    verbose: bool = False
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was removed.
+
+    Args:
+        num_rows: Rows of the manifest that were scrubbed; 0 where they had been before.
+        num_units: Units of stores that were written anew.
+        deleted: Folders that were deleted, since they may show the samples.
+        fits: Trained networks that saw a sample, by fingerprint, with their names.
+    """
+
+    num_rows: int
+    num_units: int
+    deleted: tuple[str, ...]
+    fits: dict[str, str]
+
+
+def forget(jobs: Sequence[ForgetConfig]) -> None:
+    """Forget the samples that a job names, and say what is left to do."""
+    for job in jobs:
+        keys = [job.uri] if isinstance(job.uri, str) else [str(one) for one in job.uri]
+        if not keys and not job.sample_ids:
+            raise ConfigError("uri=[] and sample_ids=[]: name what is to be forgotten")
+        root = open_root(job.root, job.storage.options)
+        done = forget_samples(root, keys=keys, sample_ids=job.sample_ids, is_dry_run=job.dry_run)
+        _say(root, done, is_dry_run=job.dry_run)
+
+
+def forget_samples(
+    root: Root,
+    *,
+    keys: Iterable[str] = (),
+    sample_ids: Iterable[int] = (),
+    is_dry_run: bool = False,
+) -> Forgotten:
+    """Remove samples from every store of a run; what is removed already stays so.
+
+    The marks come first, so that nothing uses the samples from then on, and the manifest's own
+    rows last, so that a removal that was interrupted finds them again.
+
+    Args:
+        root: Root of the run.
+        keys: Keys in the source; every span of them.
+        sample_ids: Samples.
+        is_dry_run: Only look.
+
+    Raises:
+        ConfigError: A key or sample is not in the manifest and never was forgotten.
+        StoreError: There is no run at the root, or another driver works on it.
+    """
+    keys, sample_ids = sorted(set(keys)), sorted(set(sample_ids))
+    with contextlib.ExitStack() as stack:
+        lease = None if is_dry_run else stack.enter_context(Lease(root).held("forget"))
+        manifest = Manifest.open(root.child("manifest"))
+        tombstones = [sample_id(key) for key in keys]
+        found = find_rows(manifest, keys=keys, sample_ids=[*sample_ids, *tombstones])
+        fresh = [one for one in found if one.row.key]
+        _check_known(manifest, found, keys, sample_ids)
+        fits = _fits_that_saw(root, manifest, found)
+        if lease is None:
+            return Forgotten(len(fresh), 0, (), fits)
+        manifest = manifest.add_marks(_marks_of(found, keys))
+        num_units = _scrub_stores(root, found)
+        lease.check(now=True)
+        deleted = tuple(name for name in DERIVED_FOLDERS if _delete_folder(root, name))
+        scrub_rows(manifest, fresh)
+    return Forgotten(len(fresh), num_units, deleted, fits)
+
+
+def _check_known(
+    manifest: Manifest, found: list[FoundRow], keys: list[str], sample_ids: list[int]
+) -> None:
+    """Refuse keys and samples that were never there.
+
+    Raises:
+        ConfigError: One of them was not; the error shows how keys look.
+    """
+    there = {one.row.key for one in found} | {one.row.sample_id for one in found}
+    wanted = [(key, sample_id(key)) for key in keys] + [(one, one) for one in sample_ids]
+    forgotten = manifest.mark_table().forgotten
+    unknown = [name for name, one in wanted if name not in there and one not in forgotten]
+    if not unknown:
+        return
+    is_key = isinstance(unknown[0], str)
+    example = next((f", for example {one}" for one in _some_keys(manifest)), "")
+    raise ConfigError(
+        f"{'uri' if is_key else 'sample_ids'}={unknown[:3]}: {manifest.root.uri} has no such "
+        f"sample; give it as the manifest has it{example if is_key else ''}"
+    )
+
+
+def _some_keys(manifest: Manifest) -> Iterable[str]:
+    """Yield keys of the first unit."""
+    for ref in manifest.unit_refs():
+        yield from (row.key for row in manifest.read_unit(ref) if row.key)
+        return
+
+
+def _marks_of(found: list[FoundRow], keys: Iterable[str]) -> list[Mark]:
+    """Return the marks of rows, and of keys, so that no span of these is added again."""
+    marks = [Mark(one.row.sample_id, one.ref.unit, one.number, FORGOTTEN) for one in found]
+    return marks + [Mark(sample_id(key), "", -1, FORGOTTEN) for key in keys]
+
+
+def _scrub_stores(root: Root, found: list[FoundRow]) -> int:
+    """Scrub the rows in every store, and return how many units were written anew."""
+    rows: dict[str, set[int]] = {}
+    for one in found:
+        rows.setdefault(one.ref.unit, set()).add(one.number)
+    stores = (store for name in STORE_FOLDERS for store in stores_below(root.child(name)))
+    return sum(scrub_units(store, rows) for store in stores) if rows else 0
+
+
+def _delete_folder(root: Root, folder: str) -> bool:
+    """Delete the files of a folder and return whether there were any."""
+    names = list(root.names(folder))
+    for name in names:
+        root.delete(name)
+    return bool(names)
+
+
+def _fits_that_saw(root: Root, manifest: Manifest, found: list[FoundRow]) -> dict[str, str]:
+    """Return the finished fits that were trained on one of the rows, or begin with one of these."""
+    store = FitStore(root)
+    finished = [name.split("/")[1] for name in root.names("fits") if name.endswith(f"/{DONE}")]
+    specs = {fit: FitSpec.from_dict(store.facts(fit)["spec"]) for fit in finished}
+    history = [
+        Manifest.open_generation(manifest.root, one) for one in range(manifest.generation + 1)
+    ]
+    saw = {fit for fit, spec in specs.items() if any(_saw(spec, one, history) for one in found)}
+    while more := {fit for fit, spec in specs.items() if spec.init_from in saw} - saw:
+        saw |= more
+    return {fit: specs[fit].name for fit in sorted(saw)}
+
+
+def _saw(spec: FitSpec, one: FoundRow, history: Sequence[Manifest]) -> bool:
+    """Return whether a fit was trained on a row, while that was in use."""
+    if not any(_selects(selection, spec, one) for selection in spec.rows):
+        return False
+    generation_of_part = int(one.ref.part.split("-")[1])
+    in_use = [
+        manifest
+        for manifest in history[generation_of_part:]
+        if one.number not in manifest.mark_table().reasons(one.ref.unit)
+    ]
+    return not spec.data or spec.data in {manifest.digest(spec.splits) for manifest in in_use}
+
+
+def _selects(selection: RowSelection, spec: FitSpec, one: FoundRow) -> bool:
+    """Return whether a selection of rows takes a row, as far as the manifest tells."""
+    if selection.split != one.row.split:
+        return False
+    if selection.split != Split.PROBE or selection.part is None:
+        return True
+    part = probe_part(one.row.group, seed=spec.probe_seed, select_fraction=spec.select_fraction)
+    return part == selection.part
+
+
+def _say(root: Root, done: Forgotten, *, is_dry_run: bool) -> None:
+    """Log what was done and what is left to do."""
+    if is_dry_run:
+        logger.info("%d samples would be forgotten; nothing was removed", done.num_rows)
+    else:
+        logger.info(
+            "%d samples are forgotten in %s; %d units were written anew",
+            done.num_rows,
+            root.uri,
+            done.num_units,
+        )
+    for folder in done.deleted:
+        logger.info("%s was deleted, since it may show them", root.child(folder).uri)
+    if done.deleted:
+        logger.info("run jobs/evaluate.py or jobs/expand.py again for a new report")
+    for fit, name in done.fits.items():
+        logger.info("trained on them: %s (fits/%s)", name, fit)
+    if done.fits:
+        logger.info(
+            "run jobs/expand.py again to train these anew, and delete their folders then; labels "
+            "of a teacher among them, students of such labels and exported students carry its "
+            "traces too"
+        )
+    logger.info("the files in the source itself, and copies in MLflow elsewhere, are yours")

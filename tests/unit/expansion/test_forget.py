@@ -1,0 +1,190 @@
+"""Tests of forgetting: nothing of a sample is left, all else is, and it does not come back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from label_fakes import make_world
+from training_stores import fit_spec
+
+from mke_ray.data.manifest import Manifest, write_manifest
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.expansion.forget import ForgetConfig, forget, forget_samples
+from mke_ray.labels.labelling import LocalRunner, run_pass
+from mke_ray.labels.lease import Lease
+from mke_ray.labels.scrub import scrub_units
+from mke_ray.labels.verify import verify
+from mke_ray.schema import sample_id
+from mke_ray.storage import Root, open_root
+from mke_ray.train.fits import FitStore, RowSelection
+
+KEY = "00005"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    plan = make_world(open_root(str(tmp_path / "run")), 10, splits=["labelled", "unlabeled"])
+    run_pass(plan, plan.manifest.unit_refs(), LocalRunner())
+    plan.root.write("report/index.html", b"a picture of 00005")
+    plan.root.write("doubles/doubles-1.parquet", b"00005 is a copy")
+    return plan
+
+
+def manifest_of(plan) -> Manifest:
+    return Manifest.open(plan.root.child("manifest"))
+
+
+def rows_of(plan, store):
+    manifest = manifest_of(plan)
+    return [
+        (one, stored)
+        for ref in manifest.unit_refs()
+        for one, stored in zip(
+            manifest.read_unit(ref), store.read(ref.unit).to_pylist(), strict=True
+        )
+    ]
+
+
+def files_of(root):
+    names = [name for name in root.names() if not name.startswith("lease/")]
+    return {name: root.read(name) for name in names}
+
+
+def test_a_forgotten_sample_keeps_nothing_but_its_id_and_all_others_keep_everything(plan):
+    before = dict(zip(range(10), rows_of(plan, plan.samples), strict=True))
+    done = forget_samples(plan.root, keys=[KEY])
+    assert (done.num_rows, done.num_units, done.deleted) == (1, 2, ("report", "doubles"))
+    for store in (plan.samples, plan.teachers[0].labels):
+        for number, (row, stored) in enumerate(rows_of(plan, store)):
+            if row.sample_id != sample_id(KEY):
+                assert row == before[number][0]
+                assert stored["status"] == "ok"
+                continue
+            assert (row.key, row.group, row.etag, row.labels) == ("", "", "", None)
+            assert row.mark == "forgotten"
+            assert stored["status"] == "bad"
+            held = {k: v for k, v in stored.items() if k not in ("sample_id", "status")}
+            assert {v for v in held.values() if v is not None} <= {"forgotten"}
+        assert verify(store, manifest_of(plan)).ok
+    index = plan.samples.index()
+    assert index.counts().reasons == {"forgotten": 1}
+    assert not any(KEY.encode() in content for content in files_of(plan.root).values())
+
+
+def test_what_was_forgotten_is_not_listed_again(plan):
+    forget_samples(plan.root, keys=[KEY])
+    manifest = manifest_of(plan)
+    from label_fakes import FakeSource
+
+    source = FakeSource(10, ["labelled", "unlabeled"])
+    assert write_manifest(manifest.root, source, unit_size=4) == manifest
+    again = run_pass(replace(plan, manifest=manifest), manifest.unit_refs(), LocalRunner())
+    assert (again.num_units_run, again.counts.samples, again.counts.bad) == (0, 9, 0)
+
+
+def test_forgetting_twice_changes_no_file(plan):
+    forget_samples(plan.root, keys=[KEY])
+    before = files_of(plan.root)
+    assert forget_samples(plan.root, keys=[KEY]).num_rows == 0
+    assert forget_samples(plan.root, sample_ids=[sample_id(KEY)]).num_units == 0
+    assert files_of(plan.root) == before
+
+
+def test_a_sample_is_forgotten_by_its_id(plan):
+    assert forget_samples(plan.root, sample_ids=[sample_id(KEY)]).num_rows == 1
+    assert [row.key for row, _ in rows_of(plan, plan.samples)].count("") == 1
+
+
+@pytest.mark.parametrize("wrong", [{"keys": ["nothing"]}, {"sample_ids": [7]}])
+def test_what_was_never_there_is_an_error_and_nothing_happens(plan, wrong):
+    before = files_of(plan.root)
+    with pytest.raises(ConfigError, match=r"nothing.*for example 00000|sample_ids=\[7\]"):
+        forget_samples(plan.root, **wrong)
+    with pytest.raises(ConfigError):
+        forget_samples(plan.root, keys=[KEY, "nothing"])
+    assert files_of(plan.root) == before
+
+
+def test_nothing_named_is_an_error(plan):
+    with pytest.raises(ConfigError, match="name what"):
+        forget([ForgetConfig(root=plan.root.uri)])
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(plan, caplog):
+    before = files_of(plan.root)
+    with caplog.at_level("INFO"):
+        forget([ForgetConfig(root=plan.root.uri, uri=KEY, dry_run=True)])
+    assert "1 samples would be forgotten" in caplog.text
+    assert files_of(plan.root) == before
+
+
+def test_another_driver_keeps_forgetting_away(plan):
+    with Lease(plan.root).held("train"), pytest.raises(StoreError, match="'train'"):
+        forget_samples(plan.root, keys=[KEY])
+
+
+@pytest.mark.parametrize("stops_at", range(1, 12))
+def test_forgetting_that_was_cut_short_is_finished_by_the_next_try(plan, monkeypatch, stops_at):
+    """Whatever write or deletion is the last: the next try leaves nothing."""
+    calls = 0
+
+    def counted(method):
+        def call(self, name, *content):
+            nonlocal calls
+            calls += "lease" not in self.uri
+            if calls == stops_at and "lease" not in self.uri:
+                raise KeyboardInterrupt
+            return method(self, name, *content)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("write", "create", "delete"):
+            patch.setattr(Root, name, counted(getattr(Root, name)))
+        with pytest.raises(KeyboardInterrupt):
+            forget_samples(plan.root, keys=[KEY])
+    forget_samples(plan.root, keys=[KEY])
+    assert not any(KEY.encode() in content for content in files_of(plan.root).values())
+    for store in (plan.samples, plan.teachers[0].labels):
+        report = verify(store, manifest_of(plan))
+        assert report.ok and report.num_orphans == 0
+        states = {row.sample_id: stored["status"] for row, stored in rows_of(plan, store)}
+        assert states.pop(sample_id(KEY)) == "bad" and set(states.values()) == {"ok"}
+
+
+def test_files_of_killed_workers_that_hold_the_sample_go_too(plan):
+    unit = next(row.unit for row, _ in rows_of(plan, plan.samples) if row.key == KEY)
+    plan.samples.root.write(f"attempts/{unit}-dead.parquet", b"00005 in full")
+    forget_samples(plan.root, keys=[KEY])
+    assert not any(KEY.encode() in content for content in files_of(plan.root).values())
+
+
+def test_a_unit_that_is_not_decoded_yet_is_left_out(plan):
+    assert scrub_units(plan.samples, {"f" * 16: [0]}) == 0
+
+
+def save_fit(plan, name, *, when, **changes):
+    spec = fit_spec(name=name, **changes)
+    spec = replace(spec, data=when.digest(spec.splits))
+    facts = json.dumps({"spec": spec.to_dict()}).encode()
+    FitStore(plan.root).save(spec.fingerprint(), {"fit.json": facts})
+    return spec.fingerprint()
+
+
+def test_the_networks_that_saw_the_sample_are_named(plan):
+    """Number 5 is unlabeled: a student saw it, its teacher and what came after did not."""
+    labelled = (RowSelection("labelled", "true"),)
+    first = plan.manifest
+    save_fit(plan, "teacher", when=first, rows=labelled)
+    student = save_fit(plan, "student", when=first)
+    save_fit(plan, "tuned", when=first, rows=labelled, init_from=student)
+    done = forget_samples(plan.root, keys=[KEY])
+    assert sorted(done.fits.values()) == ["student", "tuned"]
+    save_fit(plan, "later", when=manifest_of(plan), seed=3)
+    unlabeled = next(r.key for r, _ in rows_of(plan, plan.samples) if r.split == "unlabeled")
+    assert sorted(forget_samples(plan.root, keys=[unlabeled]).fits.values()) == [
+        "later",
+        "student",
+        "tuned",
+    ]
+    assert forget_samples(plan.root, keys=[KEY]).fits.keys() == done.fits.keys()
