@@ -5,7 +5,7 @@
 A file of 60 s is written to the root in several containers, and spans of 2 s at several places of
 it are read: 8 frames of 112 x 112 pixels and 16 kHz mono sound. Bytes fetched are given as a share
 of the file, beside the bytes of the packets that hold the span; the time is that of the clock, of a
-whole fetch and of range reads. For a bucket AWS_ENDPOINT_URL and the usual variables name the server.
+whole fetch and of range reads. AWS_ENDPOINT_URL and the usual variables name a bucket's server.
 """
 
 import argparse
