@@ -12,7 +12,7 @@ import torch
 
 from mke_ray import __version__
 from mke_ray.config import to_yaml
-from mke_ray.data.manifest import Manifest
+from mke_ray.data.manifest import Manifest, shared_groups
 from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.run import TEACHER_ARM, Run
@@ -104,6 +104,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         config_yaml=to_yaml(run.job),
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
+        shared_groups=[str(one) for one in shared_groups(manifest)],
         **_doubles(outcome.doubles),
     )
 

@@ -11,7 +11,7 @@ import torch
 from mke_ray.config import build, find_class, shown
 from mke_ray.config_schema import FitConfig, JobConfig
 from mke_ray.data.codec import empty_modality
-from mke_ray.data.manifest import META, Manifest, write_manifest
+from mke_ray.data.manifest import META, Manifest, shared_groups, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
@@ -140,6 +140,9 @@ class Run:
                 unit_size=self.job.labelling.unit_size,
                 refresh=refresh and self.job.refresh and not self._is_refreshed,
             )
+        if refresh and not self._is_refreshed:
+            for one in shared_groups(manifest):
+                logger.warning("%s", one)
         self._is_refreshed |= refresh
         self._check_splits(manifest)
         return manifest

@@ -112,6 +112,7 @@ class ReportContent:
         versions: Versions of the software.
         doubles: Per split, how many rows occur twice and how; None where nobody looked.
         num_excluded_doubles: How many of these nothing uses.
+        shared_groups: What is wrong with the splits: groups that several of them have.
         double_pairs: Some of them, each with what it is a copy of.
     """
 
@@ -134,6 +135,7 @@ class ReportContent:
     versions: Mapping[str, str] = field(default_factory=dict)
     doubles: Mapping[str, Mapping[str, int]] | None = None
     num_excluded_doubles: int = 0
+    shared_groups: Sequence[str] = ()
     double_pairs: Sequence[DoublePair] = ()
 
     @property
@@ -176,6 +178,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
             "test_excluded": evaluation.num_excluded,
         },
         "doubles": _doubles(content),
+        "shared_groups": list(content.shared_groups),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)

@@ -38,7 +38,7 @@ def terminal_report(content: ReportContent) -> Group:
         (f"{VERDICT_WORDS.get(verdict, verdict)}. ", _VERDICT_STYLES.get(verdict, "bold")),
         content.decision.reason,
     )
-    lines = [_counts(content), *_doubles(content)]
+    lines = [_counts(content), *_doubles(content), *content.shared_groups]
     return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 
 

@@ -1,0 +1,54 @@
+from dataclasses import dataclass
+from typing import Any
+
+from mke_ray.data.manifest import Mark, shared_groups, write_manifest
+from mke_ray.data.sources import SourceRow
+from mke_ray.schema import LabelSpace
+from mke_ray.storage import open_root
+
+
+@dataclass
+class Actors:
+    """A source of one clip per split and actor."""
+
+    actors: dict[str, str]
+    label_space: LabelSpace = LabelSpace(("no", "yes"))
+
+    def identity(self) -> dict[str, Any]:
+        return {"source": "actors"}
+
+    def rows(self):
+        for split, names in self.actors.items():
+            for name in names:
+                yield SourceRow(f"{split}/{name}", -1, "", None, None, name, split, (0,))
+
+
+def manifest_of(tmp_path, **actors: str):
+    root = open_root(str(tmp_path / "manifest"))
+    return write_manifest(root, Actors(actors), unit_size=2)
+
+
+def test_splits_with_actors_of_their_own_share_nothing(tmp_path):
+    manifest = manifest_of(tmp_path, labelled="ab", unlabeled="cde", probe="fg", test="hi")
+    assert shared_groups(manifest) == []
+
+
+def test_actors_in_several_splits_are_counted_and_named(tmp_path):
+    manifest = manifest_of(tmp_path, labelled="ab", unlabeled="cdefh", probe="fg", test="ahi")
+    found = {
+        (one.first, one.second): (one.num_groups, one.example) for one in shared_groups(manifest)
+    }
+    assert found == {
+        ("test", "labelled"): (1, "a"),
+        ("test", "unlabeled"): (1, "h"),
+        ("probe", "unlabeled"): (1, "f"),
+    }
+
+
+def test_a_marked_row_shares_nothing(tmp_path):
+    manifest = manifest_of(tmp_path, labelled="a", test="a")
+    (ref,) = manifest.unit_refs(["labelled"])
+    (row,) = manifest.read_unit(ref)
+    assert len(shared_groups(manifest)) == 1
+    marked = manifest.add_marks([Mark(row.sample_id, ref.unit, 0, "deleted")])
+    assert shared_groups(marked) == []
