@@ -1,9 +1,10 @@
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from mke_ray.data.manifest import Mark, shared_groups, write_manifest
-from mke_ray.data.sources import SourceRow
-from mke_ray.schema import LabelSpace
+from mke_ray.data.sources import Progress, Reader, SourceRow
+from mke_ray.schema import DecodeSpec, LabelSpace
 from mke_ray.storage import open_root
 
 
@@ -12,12 +13,18 @@ class Actors:
     """A source of one clip per split and actor."""
 
     actors: dict[str, str]
-    label_space: LabelSpace = LabelSpace(("no", "yes"))
+    label_space = LabelSpace(("no", "yes"))
 
     def identity(self) -> dict[str, Any]:
         return {"source": "actors"}
 
-    def rows(self):
+    def prepare(self, progress: Progress | None = None) -> None:
+        pass
+
+    def reader(self, spec: DecodeSpec) -> Reader:
+        raise NotImplementedError
+
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         for split, names in self.actors.items():
             for name in names:
                 yield SourceRow(f"{split}/{name}", -1, "", None, None, name, split, (0,))
