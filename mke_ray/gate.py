@@ -227,7 +227,8 @@ def _shortage(scores: GateScores | None, rules: GateRules) -> str:
     if scores is None or scores.num_samples == 0:
         return (
             "There are no labelled multimodal samples to decide on: no sample of the probe is in "
-            f"its gate part. Give the probe at least {rules.advised_samples * 2} labelled samples."
+            "its gate part (which of its groups are is drawn by their names, so that a few may all "
+            f"be in the other part). A probe of {rules.advised_samples * 2} samples is enough."
         )
     if scores.num_samples < rules.min_samples:
         return (
