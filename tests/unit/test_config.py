@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from composed import composed
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 
 from mke_ray.config import build, check_targets, shown, to_yaml
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.forget import ForgetConfig
 from mke_ray.expansion.run import check_job
 
 ROOT = Path(__file__).parents[2]
@@ -163,20 +166,28 @@ def test_draws_of_a_source_without_a_seed_are_refused() -> None:
 
 
 def documented_commands() -> list[list[str]]:
-    """Return the arguments of every `python jobs/...` command of the README and docs."""
+    """Return job and arguments of every `python jobs/...` command of the README and docs."""
     texts = [path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]]
     commands = []
     for block in re.findall(r"```bash\n(.*?)```", "\n".join(texts), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            if match := re.search(r"python jobs/\w+\.py\s*(.*)", line):
-                commands.append(shlex.split(match[1].split(";")[0], comments=True))
+            if match := re.search(r"python jobs/(\w+)\.py\s*(.*)", line):
+                arguments = shlex.split(match[2].split(";")[0], comments=True)
+                commands.append([match[1], *arguments])
     return commands
 
 
-@pytest.mark.parametrize("arguments", documented_commands(), ids=" ".join)
-def test_every_documented_command_composes(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", documented_commands(), ids=" ".join)
+def test_every_documented_command_composes(command: list[str]) -> None:
+    job, *arguments = command
     known = [one.replace("$s", "1").replace("$PWD", "/tmp") for one in arguments]
-    assert composed(*[one for one in known if not one.startswith("--")])
+    overrides = [one for one in known if not one.startswith("--")]
+    if job == "forget":
+        ConfigStore.instance().store(name="forget_schema", node=ForgetConfig)
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            assert compose("forget", overrides=overrides)
+    else:
+        assert composed(*overrides)
 
 
 def test_a_specification_without_a_class_is_shown_without_its_secrets() -> None:
