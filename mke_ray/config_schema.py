@@ -233,6 +233,7 @@ class JobConfig:
     model_seeds: list[int] = field(default_factory=lambda: ["${seed}"])  # type: ignore[list-item]
     data_seeds: int | None = None
     refresh: bool = True
+    accept_loss: bool = False
     dry_run: bool = False
     verbose: bool = False
     allow_targets: list[str] = field(default_factory=list)

@@ -1,5 +1,7 @@
 """The errors a user of mke_ray can meet, one class per situation."""
 
+MISSING_FILE = "missing_file"  # the reason of a sample whose file the source does not have
+
 
 class MkeRayError(Exception):
     """Parent of every error that mke_ray raises on purpose."""

@@ -1,5 +1,6 @@
 """A source and teachers whose every answer is known by heart; Ray workers can import them too."""
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -112,6 +113,23 @@ class FakeTeacher:
 
     def fingerprint(self) -> str:
         return f"fake-{self.modality}-{self._scale}"
+
+
+class DeadlyTeacher(FakeTeacher):
+    """A teacher that ends its process at the unit whose first sample is 4."""
+
+    def predict(self, arrays_BX: np.ndarray) -> np.ndarray:
+        logits = super().predict(arrays_BX)
+        if np.asarray(arrays_BX).reshape(len(arrays_BX), -1)[0, 0] == 4:
+            os.abort()
+        return logits
+
+
+class UnstoredTeacher(FakeTeacher):
+    """A teacher at whose first unit the disk is full."""
+
+    def predict(self, arrays_BX: np.ndarray) -> np.ndarray:
+        raise OSError(errno.ENOSPC, "no space left on device")
 
 
 class ForgetfulTeacher(FakeTeacher):

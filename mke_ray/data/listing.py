@@ -52,7 +52,8 @@ def walk(
         OSError: The store did not answer, also after retries.
     """
     if root.is_local:
-        yield from _walk_local(root.path(folder), folder, after)
+        path = root.path(folder)
+        yield from _walk_local(path, folder, after, (os.path.realpath(path),))
     elif is_s3(root.filesystem()):
         below = len(folder.rstrip("/")) + 1 if folder else 0
         for entry in list_s3(root, folder, after, num_threads=num_threads):
@@ -89,12 +90,15 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or "/." in name or name.endswith(("/", "_$folder$")) or not name
 
 
-def _walk_local(path: str, folder: str, after: str) -> Iterator[ListedFile]:
+def _walk_local(path: str, folder: str, after: str, way: tuple[str, ...]) -> Iterator[ListedFile]:
+    """Yield the files of a folder; ``way`` has its real path and those of the folders above."""
     for name in _local_names(path):
         whole = posixpath.join(folder, name)
         if name.endswith("/"):
-            if _may_hold(whole, after):
-                yield from _walk_local(os.path.join(path, name[:-1]), whole[:-1], after)
+            below = os.path.join(path, name[:-1])
+            real = os.path.realpath(below) if _may_hold(whole, after) else way[-1]
+            if real not in way:
+                yield from _walk_local(below, whole[:-1], after, (*way, real))
         elif whole > after and (file := stat_local(os.path.join(path, name), whole)):
             yield file
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.listing import ListedFile, listed_file, stat_local, walk
 from mke_ray.data.places import Places
-from mke_ray.filesystems import is_s3
+from mke_ray.errors import ConfigError
+from mke_ray.filesystems import is_s3, without_secrets
 from mke_ray.storage import Root, retried
 
 _NUM_THREADS = 16
@@ -35,10 +36,8 @@ class Lookup:
     def find(self, keys: Sequence[str]) -> dict[str, ListedFile]:
         """Return the files that are there, by their keys.
 
-        A file that may not be looked at counts as one that is not there.
-
         Raises:
-            ConfigError: A key leads out of the root, or nothing serves it.
+            ConfigError: A key leads out of the root, nothing serves it, or it may not be looked at.
             OSError: The store did not answer, also after retries.
         """
         found: dict[str, ListedFile] = {}
@@ -68,6 +67,20 @@ class Lookup:
             yield roots[uri], names
 
 
+def place_of(root: Root, table: tuple[Root, str] | None) -> str:
+    """Return where a source lies, and the version of its table, without secrets.
+
+    Args:
+        root: Root of the source.
+        table: Root and name of its table, None where it has none.
+    """
+    if table is None:
+        return without_secrets(root.uri)
+    file = _head((table[1], *table))
+    version = "" if file is None else f"{file.size} {file.etag}"
+    return without_secrets(f"{root.uri} {table[0].uri} {table[1]} {version}")
+
+
 def _list_some(root: Root, names: Mapping[str, str]) -> dict[str, ListedFile]:
     """Return those of a folder's files that a short listing finds."""
     if root.is_local or not is_s3(root.filesystem()):
@@ -85,14 +98,22 @@ def _list_some(root: Root, names: Mapping[str, str]) -> dict[str, ListedFile]:
 
 
 def _head(asked: tuple[str, Root, str]) -> ListedFile | None:
-    """Return one file, None where it is not there or may not be looked at."""
-    _, root, name = asked
-    path = root.path(name)
-    if root.is_local:
-        return stat_local(path, name)
-    filesystem = root.filesystem()
+    """Return one file, None where it is not there."""
+    key, root, name = asked
+    try:
+        return stat_local(root.path(name), name) if root.is_local else _ask(root, name)
+    except PermissionError as error:
+        raise ConfigError(
+            f"{key} may not be looked at ({error}); let the credentials list its folder and read "
+            "it (s3:ListBucket, s3:GetObject), or take it out of source.table"
+        ) from error
+
+
+def _ask(root: Root, name: str) -> ListedFile | None:
+    """Return what a store says of one file, None where it is not there."""
+    filesystem, path = root.filesystem(), root.path(name)
     try:
         entry = retried(lambda: filesystem.info(path), f"looking at {path}")
-    except (FileNotFoundError, PermissionError):
+    except FileNotFoundError:
         return None
     return listed_file(entry, name) if entry["type"] == "file" else None

@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from mke_ray.data.listing import ListedFile, walk
-from mke_ray.data.lookup import Lookup
+from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.pairs_reader import KEY, PairsReader, file_name
-from mke_ray.data.places import Places, split_key
+from mke_ray.data.places import Places
 from mke_ray.data.reachable import is_there
 from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
 from mke_ray.data.sources import Progress, SourceRow
@@ -96,6 +96,11 @@ class PairsSource:
             "label_space": self.label_space.to_dict(),
             "table": self.table,
         }
+
+    def place(self) -> str:
+        """Return the URI of the root, and that of the table with its version."""
+        root = self._places.root
+        return place_of(root, None if self.table is None else (root, self.table))
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check that the root, and the table where one is named, are there.
@@ -228,11 +233,11 @@ class PairsSource:
 
 
 def _check_pattern(modality: str, pattern: str) -> None:
-    if pattern.count(KEY) != 1 or "://" in pattern:
+    is_below = not pattern.startswith("/") and ".." not in pattern.split("/")
+    if pattern.count(KEY) != 1 or "://" in pattern or not is_below:
         raise ConfigError(
             f"source.files.{modality}={pattern}: give a name below source.root with {{key}} once"
         )
-    split_key(pattern)
 
 
 def _key_of(name: str, pattern: str) -> str | None:

@@ -1,12 +1,21 @@
 """From the keys of samples to the stores that hold them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mke_ray.errors import ConfigError
-from mke_ray.filesystems import COMMON_OPTIONS, protocol_of
+from mke_ray.filesystems import AZURE, COMMON_OPTIONS, GOOGLE, S3, protocol_of
 from mke_ray.storage import Root, open_root
+
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_FLAT = (*S3, *GOOGLE, *AZURE)  # stores in which ".." is a name like any other
+_VERSION = "?versionId="  # which s3fs takes for the version of an object and cuts off
+
+
+class UnusableKeyError(ConfigError):
+    """A key that no file can be read by: an error in a table, one bad row in a listing."""
 
 
 @dataclass(slots=True)
@@ -38,28 +47,53 @@ class Places:
         """Return the root that holds a key, and its name below it.
 
         Raises:
-            ConfigError: The name leads out of the root, or nothing serves the URI.
+            UnusableKeyError: The name leads out of the root, or cannot be asked for.
+            ConfigError: Nothing serves the URI.
         """
         place, name = split_key(key)
-        if place is None:
-            return self.root, name
+        root = self.root if place is None else self._other(place)
+        check_name(root, name)
+        return root, name
+
+    def _other(self, place: str) -> Root:
+        """Return the root of a bucket or host."""
         if place not in self._others:
             here, there = protocol_of(self.root_uri), protocol_of(place)
             options = self.options if here in ("file", there) and there != "file" else {}
             self._others[place] = open_root(place, options, key="uri")
-        return self._others[place], name
+        return self._others[place]
+
+
+def check_name(root: Root, name: str) -> None:
+    """Refuse a name that is none below a root.
+
+    Raises:
+        UnusableKeyError: It is empty, absolute, climbs out of the root, or cannot be asked for.
+    """
+    is_flat = protocol_of(root.uri) in _FLAT
+    is_climbing = not is_flat and ".." in name.split("/")
+    if not name or name.startswith("/") or is_climbing or (is_flat and _VERSION in name):
+        raise _unusable(name)
 
 
 def split_key(key: str) -> tuple[str | None, str]:
     """Return the bucket and name of an absolute URI, or None and the name below the root.
 
+    Only a key that begins with a protocol is a URI: a listing may find ``https://`` in a name.
+
     Raises:
-        ConfigError: The name is empty, absolute, or climbs out of the root.
+        UnusableKeyError: The URI names no file.
     """
-    protocol, is_uri, rest = key.partition("://")
-    bucket, _, name = rest.partition("/") if is_uri else ("", "", key)
-    if not name or name.startswith("/") or ".." in name.split("/"):
-        raise ConfigError(
-            f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name"
-        )
-    return (f"{protocol}://{bucket or '/'}" if is_uri else None), name
+    if not _URI.match(key):
+        return None, key
+    protocol, _, rest = key.partition("://")
+    bucket, _, name = rest.partition("/")
+    if not name:
+        raise _unusable(key)
+    return f"{protocol}://{bucket or '/'}", name
+
+
+def _unusable(key: str) -> UnusableKeyError:
+    return UnusableKeyError(
+        f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name"
+    )

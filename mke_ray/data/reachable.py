@@ -1,7 +1,9 @@
 """Whether a source can be reached, found out within seconds and said in one line."""
 
+import errno
 from typing import Any
 
+import tenacity
 from botocore import exceptions as botocore_exceptions
 
 from mke_ray.errors import ConfigError
@@ -10,6 +12,8 @@ from mke_ray.storage import Root
 
 _CONNECT_S = 5
 _READ_S = 10
+_PATIENCE_S = 6.0
+_BUSY_STATUS = (429, 500, 502, 503, 504)
 
 _CODES = {
     "NoSuchBucket": "there is no such bucket; correct the name, or {endpoint}",
@@ -33,7 +37,8 @@ _NO_ANSWER = "no answer; check the network, and {endpoint}"
 def is_there(root: Root, name: str, *, key: str) -> bool:
     """Return whether a file exists, or anything below a folder.
 
-    Nothing is tried again and again, so that what is wrong for good is said within seconds.
+    Only a store that is busy is asked again, for some seconds; what is wrong for good is said at
+    once.
 
     Args:
         root: Root of the source.
@@ -44,12 +49,33 @@ def is_there(root: Root, name: str, *, key: str) -> bool:
         ConfigError: The store does not answer, has no such bucket, wants other credentials or has
             no such options; it names the key and the way out.
     """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_busy),
+        wait=tenacity.wait_exponential_jitter(initial=0.5, max=4.0, jitter=0.5),
+        stop=tenacity.stop_after_delay(_PATIENCE_S),
+        reraise=True,
+    )
     try:
-        if is_s3(root.filesystem()):
-            return _is_in_s3(root, name)
-        return bool(root.filesystem().exists(root.path(name)))
+        return retrying(_is_there, root, name)
     except (OSError, TypeError, ValueError, botocore_exceptions.BotoCoreError) as error:
         raise ConfigError(f"{key}={root.uri}: {_why(error, key)}") from error
+
+
+def _is_there(root: Root, name: str) -> bool:
+    """Ask once for a file, or for anything below a folder."""
+    if is_s3(root.filesystem()):
+        return _is_in_s3(root, name)
+    return bool(root.filesystem().exists(root.path(name)))
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Return whether a store answered that it has too much to do, or in no time."""
+    if isinstance(error, TimeoutError | botocore_exceptions.ReadTimeoutError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _BUSY_STATUS
 
 
 def _is_in_s3(root: Root, name: str) -> bool:

@@ -5,13 +5,13 @@ import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.listing import ListedFile, walk
-from mke_ray.data.lookup import Lookup
+from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.media import Decoded
-from mke_ray.data.places import Places
+from mke_ray.data.places import Places, UnusableKeyError
 from mke_ray.data.reachable import is_there
 from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
 from mke_ray.data.spans import WHOLE, ClipCutter, Span
@@ -23,6 +23,12 @@ from mke_ray.schema import AudioSpec, DecodeSpec, LabelSpace, ManifestRow, Split
 from mke_ray.storage import Root
 
 __all__ = ["Decoded", "Progress", "Reader", "Source", "SourceRow", "VideosSource"]
+
+# Files that lie beside videos and are no samples. Anything else keeps a row with a status.
+NOTES = (
+    *(".txt", ".md", ".log", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".csv", ".tsv"),
+    *(".parquet", ".html", ".pdf", ".srt", ".vtt", ".ass", ".nfo", ".md5", ".sha256"),
+)
 
 Progress = Callable[[int, int], None]
 
@@ -104,6 +110,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """A source that says where it lies, so that a listing goes on only at the same place."""
+
+    def place(self) -> str:
+        """Return where the samples lie and the version of their table, without secrets."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class VideosSource:
     """Videos in a folder or bucket, with their labels in a table or in the names of folders.
@@ -154,6 +169,11 @@ class VideosSource:
             "table": posixpath.basename(str(self.table)) if is_far else self.table,
             "clips": [self.clip_seconds, self._stride_s],
         }
+
+    def place(self) -> str:
+        """Return the URI of the root, and that of the table with its version."""
+        table = None if self.table is None else self._table_place(self.table)
+        return place_of(self._places.root, table)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check that the root, and the table where one is named, can be reached and are there.
@@ -267,7 +287,8 @@ class VideosSource:
             if begun and order.index(split) < order.index(Split(begun)):
                 continue
             for file in walk(root, split.value, after if split.value == begun else ""):
-                yield _row_of_file(file, split, label_space)
+                if not file.name.lower().endswith(NOTES):
+                    yield _row_of_file(file, split, label_space)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,6 +305,8 @@ def _row_of_table(
 ) -> SourceRow:
     """Return a row with what the table says, and where it says nothing with what was found."""
     size = row.size if row.size is not None else found.size if found else -1
+    if found is None and not row.etag:
+        size = -1
     return SourceRow(
         key=row.uri,
         size=size,
@@ -325,7 +348,10 @@ def _cut_rows(
     def cut(row: SourceRow) -> tuple[SourceRow, list[Span]]:
         if (row.start_s, row.end_s) != WHOLE:
             return row, [(row.start_s, row.end_s)]
-        return row, cutter.cut(row.key, row.size)
+        try:
+            return row, cutter.cut(row.key, row.size)
+        except UnusableKeyError:
+            return row, [WHOLE]
 
     for row, spans in map_ahead(cut, files(before), num_threads=_NUM_HEADER_THREADS):
         skipped = num_done if row.key == begun else 0
@@ -334,3 +360,4 @@ def _cut_rows(
             cursor = json.dumps([before, row.key, number])
             yield replace(row, start_s=start_s, end_s=end_s, cursor=cursor)
         before = row.cursor
+    cutter.log_whole()

@@ -1,21 +1,21 @@
 """Spans of long videos, cut by the lengths that their containers declare."""
 
-from dataclasses import dataclass
-from typing import BinaryIO, cast
+import logging
+from dataclasses import dataclass, field
 
-import av
-
-from mke_ray.data.containers import DECODE_ERRORS, LIMITS, open_container
+from mke_ray.data.header_process import HeaderReader
 from mke_ray.data.places import Places
-from mke_ray.data.ranges import RangeFile
-from mke_ray.errors import ConfigError, MediaError
+from mke_ray.errors import ConfigError
 
 Span = tuple[float | None, float | None]
 
 WHOLE: Span = (None, None)
 
-_MAX_HEADER_BYTES = 64 << 20
 _DIGITS = 3
+# No video has fewer: a header that declares more time than these bytes can hold is not believed.
+_MIN_BYTES_PER_S = 1000.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class ClipCutter:
     places: Places
     clip_seconds: float
     stride_seconds: float
+    _headers: HeaderReader = field(default_factory=HeaderReader, repr=False, compare=False)
+    _whole: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -53,10 +55,22 @@ class ClipCutter:
         Raises:
             OSError: The store did not answer, also after retries.
         """
-        duration_s = None if size <= 0 else _declared_duration_s(self.places, key, size)
-        if duration_s is None:
+        if size <= 0:
             return [WHOLE]
-        return self.spans(duration_s)
+        header = self._headers.read(self.places, key, size)
+        if header.duration_s is None:
+            self._whole.append(f"{key}: {header.why}")
+            return [WHOLE]
+        return self.spans(min(header.duration_s, size / _MIN_BYTES_PER_S))
+
+    def log_whole(self) -> None:
+        """Say how many files were not cut."""
+        if self._whole:
+            _logger.warning(
+                "%d files are not cut, their headers cannot be read; %s",
+                len(self._whole),
+                self._whole[0],
+            )
 
     def spans(self, duration_s: float) -> list[Span]:
         """Return the spans of a video of some length."""
@@ -69,30 +83,3 @@ class ClipCutter:
             found.append((start_s, end_s))
             if end_s >= round(duration_s, _DIGITS):
                 return found
-
-
-def _declared_duration_s(places: Places, key: str, size: int) -> float | None:
-    """Return the length of a video by its header, None where that cannot be read."""
-    root, name = places.find(key)
-    if root.is_local:
-        try:
-            with open(root.path(name), "rb") as local:
-                return _duration_s(local)
-        except FileNotFoundError:
-            return None
-    file = RangeFile(
-        lambda begin, end: root.read_range(name, begin, end), size, max_bytes=_MAX_HEADER_BYTES
-    )
-    duration_s = _duration_s(cast(BinaryIO, file))
-    if isinstance(file.failure, OSError) and not isinstance(file.failure, FileNotFoundError):
-        raise file.failure
-    return duration_s
-
-
-def _duration_s(file: BinaryIO) -> float | None:
-    try:
-        with open_container(file, LIMITS) as container:
-            duration_s = (container.duration or 0) / av.time_base
-    except (MediaError, OSError, *DECODE_ERRORS):
-        return None
-    return duration_s if duration_s > 0 else None

@@ -12,12 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mke_ray.errors import ConfigError
+from mke_ray.filesystems import check_uri, protocol_of
 from mke_ray.storage import Root
 
 COLUMNS = ("uri", "label", "group", "split", "start_s", "end_s", "size", "etag")
 
 _BATCH_ROWS = 8192
 _BLOCK_BYTES = 1 << 22
+_LOCAL = ("file", "local")
+_THRIFT = "thrift"  # what Arrow says in an OSError where the footer of a file is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def read_table(
 
     Raises:
         ConfigError: The table has no column of the names, a number is none, or the format is
-            another one.
+            another one, a key carries a secret, or a span ends before it begins.
     """
     if not name.endswith((".csv", ".parquet")):
         raise ConfigError(f"source.table={name} must end in .csv or .parquet")
@@ -75,7 +78,13 @@ def read_table(
                 return
             except (csv.Error, UnicodeDecodeError, pa.ArrowException) as error:
                 raise ConfigError(f"source.table={name} cannot be read: {error}") from error
-            yield _table_row(record, key_column, number=number, where=f"{name}, row {number}")
+            except OSError as error:
+                if _THRIFT not in str(error):
+                    raise
+                raise ConfigError(f"source.table={name} is no Parquet file: {error}") from error
+            row = _table_row(record, key_column, number=number, where=f"{name}, row {number}")
+            _check_key(root, row.uri, where=f"{name}, row {number}, {key_column}")
+            yield row
 
 
 def _csv_records(file: Any, after: int) -> Iterator[Mapping[str, Any]]:
@@ -105,17 +114,36 @@ def _table_row(record: Mapping[str, Any], key_column: str, *, number: int, where
         raise ConfigError(f"{where}: no value in column {key_column!r}; found columns {found}")
     text = {column: _text(record.get(column)) for column in COLUMNS[1:]}
     size = _number(text["size"], where=f"{where}, size", unit="bytes")
+    start_s = _number(text["start_s"], where=f"{where}, start_s", unit="seconds")
+    end_s = _number(text["end_s"], where=f"{where}, end_s", unit="seconds")
+    if end_s is not None and not (start_s or 0.0) < end_s:
+        raise ConfigError(f"{where}: end_s={end_s} must be more than start_s={start_s or 0.0}")
     return TableRow(
         number=number,
         uri=key,
         label=text["label"],
         group=text["group"],
         split=text["split"],
-        start_s=_number(text["start_s"], where=f"{where}, start_s", unit="seconds"),
-        end_s=_number(text["end_s"], where=f"{where}, end_s", unit="seconds"),
+        start_s=start_s,
+        end_s=end_s,
         size=None if size is None else int(size),
         etag=text["etag"],
     )
+
+
+def _check_key(table: Root, key: str, *, where: str) -> None:
+    """Refuse a key that carries a secret, or leads from a bucket to the disk of a worker.
+
+    Raises:
+        ConfigError: It does.
+    """
+    check_uri(key, key=where)
+    is_on_disk = key.startswith("/") or ("://" in key and protocol_of(key) in _LOCAL)
+    if is_on_disk and not table.is_local:
+        raise ConfigError(
+            f"{where}: a table in {table.uri} may not name {key!r} on a local disk; copy the table "
+            "to a local folder, or the files to a bucket"
+        )
 
 
 def _text(value: Any) -> str:

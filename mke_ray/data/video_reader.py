@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from mke_ray.data.decoders import load_decoder
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
-from mke_ray.data.places import Places
+from mke_ray.data.places import Places, UnusableKeyError
 from mke_ray.data.ranges import RangeFile
-from mke_ray.errors import MediaError
+from mke_ray.errors import MISSING_FILE, MediaError
 from mke_ray.schema import Backend, DecodeSpec, ManifestRow, VideoSpec
 
 # Up to this size one request for all is as quick as two for parts.
@@ -39,14 +39,16 @@ class VideoReader:
         """Return the arrays of one clip.
 
         Raises:
-            MediaError: The object is missing or cannot be decoded.
+            MediaError: The object is missing, cannot be asked for or cannot be decoded.
             OSError: The store did not answer, after retries.
         """
         try:
             return self._read_part(row) if self._needs_part(row) else self._read_whole(row)
         except FileNotFoundError:
             where = f"{row.key} is not in {self.places.root_uri}"
-            raise MediaError("missing_file", where) from None
+            raise MediaError(MISSING_FILE, where) from None
+        except UnusableKeyError as error:
+            raise MediaError("unsupported", str(error)) from None
 
     def _needs_part(self, row: ManifestRow) -> bool:
         """Return whether less than the object may do."""

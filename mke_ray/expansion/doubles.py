@@ -6,6 +6,7 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.run import Run
 from mke_ray.labels.doubles import ALL_SPLITS, DoublesReport, mark_doubles
 from mke_ray.labels.plan import samples_store
+from mke_ray.labels.probe import ProbeDivision
 
 
 def doubles_stage(
@@ -27,5 +28,10 @@ def doubles_stage(
         return newest, None
     samples = samples_store(run.root, run.job.decode)
     return mark_doubles(
-        run.root, samples, newest, splits=splits, within_unlabeled=doubles.within_unlabeled
+        run.root,
+        samples,
+        newest,
+        splits=splits,
+        within_unlabeled=doubles.within_unlabeled,
+        division=ProbeDivision(select_fraction=run.job.gate.select_fraction),
     )

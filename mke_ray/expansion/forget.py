@@ -10,6 +10,7 @@ from mke_ray.config_schema import StorageConfig
 from mke_ray.data.manifest import Manifest, Mark
 from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows
+from mke_ray.data.manifest.writing import PROGRESS
 from mke_ray.errors import ConfigError
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.labels.lease import Lease
@@ -112,6 +113,7 @@ def forget_samples(
         num_units = _scrub_stores(root, found)
         lease.check(now=True)
         deleted = tuple(name for name in DERIVED_FOLDERS if _delete_folder(root, name))
+        _delete_unfinished_listings(manifest)
         scrub_rows(manifest, fresh)
     return Forgotten(len(fresh), num_units, deleted, fits)
 
@@ -160,6 +162,14 @@ def _scrub_stores(root: Root, found: list[FoundRow]) -> int:
     return sum(scrub_units(store, rows) for store in stores) if rows else 0
 
 
+def _delete_unfinished_listings(manifest: Manifest) -> None:
+    """Delete what a killed driver left of a listing: rows of it may be of the samples."""
+    named = frozenset(manifest.parts())
+    for name in list(manifest.root.names(recursive=False)):
+        if name == PROGRESS or (name.startswith("part-") and name not in named):
+            manifest.root.delete(name)
+
+
 def _delete_folder(root: Root, folder: str) -> bool:
     """Delete the files of a folder and return whether there were any."""
     names = list(root.names(folder))
@@ -173,26 +183,41 @@ def _fits_that_saw(root: Root, manifest: Manifest, found: list[FoundRow]) -> dic
     store = FitStore(root)
     finished = [name.split("/")[1] for name in root.names("fits") if name.endswith(f"/{DONE}")]
     specs = {fit: FitSpec.from_dict(store.facts(fit)["spec"]) for fit in finished}
-    history = [
-        Manifest.open_generation(manifest.root, one) for one in range(manifest.generation + 1)
-    ]
-    saw = {fit for fit, spec in specs.items() if any(_saw(spec, one, history) for one in found)}
+    taken = {fit: [one for one in found if _takes(spec, one)] for fit, spec in specs.items()}
+    saw = {fit for fit, rows in taken.items() if rows and not specs[fit].data}
+    for generation in range(manifest.generation + 1) if any(taken.values()) else ():
+        then = Manifest.open_generation(manifest.root, generation)
+        of_then = [fit for fit, rows in taken.items() if rows and _is_of(specs[fit], then)]
+        in_use = _in_use(then, found) if of_then else frozenset()
+        saw |= {fit for fit in of_then if not in_use.isdisjoint(map(_place, taken[fit]))}
     while more := {fit for fit, spec in specs.items() if spec.init_from in saw} - saw:
         saw |= more
     return {fit: specs[fit].name for fit in sorted(saw)}
 
 
-def _saw(spec: FitSpec, one: FoundRow, history: Sequence[Manifest]) -> bool:
-    """Return whether a fit was trained on a row, while that was in use."""
-    if not any(_selects(selection, spec, one) for selection in spec.rows):
-        return False
-    generation_of_part = int(one.ref.part.split("-")[1])
-    in_use = [
-        manifest
-        for manifest in history[generation_of_part:]
-        if one.number not in manifest.mark_table().reasons(one.ref.unit)
-    ]
-    return not spec.data or spec.data in {manifest.digest(spec.splits) for manifest in in_use}
+def _takes(spec: FitSpec, one: FoundRow) -> bool:
+    """Return whether a fit was trained on a row, where that was in use."""
+    return any(_selects(selection, spec, one) for selection in spec.rows)
+
+
+def _is_of(spec: FitSpec, manifest: Manifest) -> bool:
+    """Return whether a fit was trained on a generation of the manifest, as far as one can tell."""
+    return spec.data == manifest.digest(spec.splits)
+
+
+def _place(one: FoundRow) -> tuple[str, int]:
+    """Return the unit of a row and its number in it."""
+    return one.ref.unit, one.number
+
+
+def _in_use(manifest: Manifest, found: list[FoundRow]) -> frozenset[tuple[str, int]]:
+    """Return which rows, by unit and number, a generation of the manifest has and uses."""
+    parts, marks = frozenset(manifest.parts()), manifest.mark_table()
+    return frozenset(
+        _place(one)
+        for one in found
+        if one.ref.part in parts and one.number not in marks.reasons(one.ref.unit)
+    )
 
 
 def _selects(selection: RowSelection, spec: FitSpec, one: FoundRow) -> bool:

@@ -18,7 +18,7 @@ from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.gate import GateDecision
-from mke_ray.labels.counts import counts_in_use
+from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
 from mke_ray.labels.verify import unreadable_samples
 from mke_ray.models.student import Student
@@ -203,11 +203,11 @@ def _history(root: Root, fit: FitSpec) -> FitHistory:
 
 def _num_pseudo_labels(labels: Labels, manifest: Manifest) -> int:
     """Return how many unlabeled samples in use have a pseudo-label."""
-    index, marks, total = labels.labels.index(), manifest.mark_table(), 0
-    for unit in index.units(Split.UNLABELED):
-        labelled_B, marked_B = index.status(unit) == 0, marks.mask(unit)
-        total += int((labelled_B if marked_B is None else labelled_B & ~marked_B).sum())
-    return total
+    index = labels.labels.index()
+    units = index.units(Split.UNLABELED)
+    num_labelled = sum(int((index.status(unit) == 0).sum()) for unit in units)
+    marked = marked_rows(manifest, units)
+    return num_labelled - sum(int((index.status(unit)[one_B] == 0).sum()) for unit, one_B in marked)
 
 
 def _fingerprints(outcome: Outcome) -> dict[str, str]:

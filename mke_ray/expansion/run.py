@@ -122,23 +122,27 @@ class Run:
             self._tracker.finish("FAILED" if is_error else "KILLED")
 
     def manifest(self, *, refresh: bool = False) -> Manifest:
-        """Return the newest manifest, listing the source if that has not been done.
+        """Return the newest manifest; the source is needed only where it is listed.
 
         Args:
             refresh: Look for new, changed and deleted samples, unless the job says not to or this
                 run has looked before.
         """
         folder = self.root.child("manifest")
+        is_listed = folder.exists(META)
+        looks_again = refresh and self.job.refresh and not self._is_refreshed
         with self.clock.stage("source"):
-            if not folder.exists(META):
+            if not is_listed:
                 self.clock.work_begins()
-            with stage_progress("make the source", unit="files") as progress:
-                self.source.prepare(progress)
+            if looks_again or not is_listed:
+                with stage_progress("make the source", unit="files") as progress:
+                    self.source.prepare(progress)
             manifest = write_manifest(
                 folder,
                 self.source,
                 unit_size=self.job.labelling.unit_size,
-                refresh=refresh and self.job.refresh and not self._is_refreshed,
+                refresh=looks_again,
+                accept_loss=self.job.accept_loss,
             )
         if refresh and not self._is_refreshed:
             for one in shared_groups(manifest):

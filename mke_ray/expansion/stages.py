@@ -81,7 +81,7 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     with run.clock.stage("teach"):
         splits = TAUGHT_SPLITS if run.job.doubles.enabled else (Split.LABELLED,)
         refs = list(manifest.unit_refs(splits))
-        _run_pass(run, make_label_plan(run, manifest, ()), refs, "decode labelled")
+        _run_pass(run, make_label_plan(run, manifest, ()), refs, f"decode {', '.join(splits)}")
         manifest, _ = doubles_stage(run, manifest, splits=splits)
         spec = teacher_fit(run, manifest)
         if not FitStore(run.root).has(spec.fingerprint()):

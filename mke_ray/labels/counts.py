@@ -3,16 +3,19 @@
 # B samples of a unit.
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.files import STATUS_SUFFIX
-from mke_ray.labels.index import STATUS_CODES, Index
+from mke_ray.labels.index import STATUS_CODES, Index, counts_of
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status, StatusCounts
+
+_NUM_READ_THREADS = 16
 
 
 def count_rows(samples: pa.Table, marked_B: np.ndarray | None = None) -> StatusCounts:
@@ -39,26 +42,47 @@ def reasons_of(samples: pa.Table) -> dict[str, int]:
 def counts_in_use(samples: UnitStore, manifest: Manifest, index: Index) -> StatusCounts:
     """Return how many samples in use ended in each status, with the reasons.
 
+    The index says what became of a marked row. Why it is not ok says its unit, of which the
+    columns beside the media are read; units whose marked rows are all ok are not read.
+
     Args:
-        samples: The sample store; only units with a mark are read, without their media.
+        samples: The sample store.
         manifest: The manifest with the marks.
         index: Index of the units that count.
     """
-    total, marks = index.counts(), manifest.mark_table()
-    wanted = ["status", *(n for n in samples.schema.names if n.endswith(STATUS_SUFFIX))]
-    for unit in sorted(marks.units()):
-        marked_B = marks.mask(unit) if unit in index else None
-        if marked_B is not None:
-            table = samples.read(unit, location=index.location(unit), columns=wanted)
-            total.take_away(count_rows(table, ~marked_B))
+    total, reading = index.counts(), []
+    for unit, marked_B in marked_rows(manifest, index.units()):
+        code_B = index.status(unit)[marked_B]
+        total.take_away(counts_of(code_B.tobytes(), {}))
+        if code_B.any():
+            reading.append((unit, marked_B))
+    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+        for reasons in pool.map(lambda one: _reasons_of_marked(samples, index, *one), reading):
+            total.take_away(StatusCounts(reasons=reasons))
     return total
+
+
+def _reasons_of_marked(
+    samples: UnitStore, index: Index, unit: str, marked_B: np.ndarray
+) -> dict[str, int]:
+    """Count why the marked rows of a unit lack a modality or all of them."""
+    columns = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
+    table = samples.read_small_columns(unit, index.location(unit), columns)
+    return reasons_of(table.filter(pa.array(marked_B)))
 
 
 def num_in_use(manifest: Manifest, refs: Iterable[UnitRef]) -> int:
     """Return how many rows of some units are not marked."""
-    marks, total = manifest.mark_table(), 0
-    units = marks.units()
-    for ref in refs:
-        marked_B = marks.mask(ref.unit) if ref.unit in units else None
-        total += ref.num_rows - (0 if marked_B is None else int(marked_B.sum()))
-    return total
+    num_rows = {ref.unit: ref.num_rows for ref in refs}
+    num_marked = sum(int(marked_B.sum()) for _, marked_B in marked_rows(manifest, num_rows))
+    return sum(num_rows.values()) - num_marked
+
+
+def marked_rows(manifest: Manifest, units: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield those of some units in which rows are marked, and which rows these are, bool [B]."""
+    marks = manifest.mark_table()
+    with_marks = marks.units()
+    for unit in units:
+        marked_B = marks.mask(unit) if unit in with_marks else None
+        if marked_B is not None:
+            yield unit, marked_B

@@ -2,11 +2,8 @@
 
 import contextlib
 import glob
-import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -18,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from mke_ray.errors import ConfigError, MkeRayError
+from mke_ray.data.child_process import StartError, end, launch, started
+from mke_ray.errors import MkeRayError
 from mke_ray.labels.decode_child import Outcome, Setup
 from mke_ray.schema import ManifestRow, Status
 
@@ -66,21 +64,15 @@ class DecodeProcess:
         setup: What it works with.
 
     Raises:
-        MkeRayError: The source cannot be built.
-        ConfigError: The process ended before it was ready.
+        MkeRayError: The process says so: the source cannot be built.
+        StartError: It is not ready, for a reason that may lie in the machine.
     """
 
     def __init__(self, setup: Setup) -> None:
         self._connection, theirs = Pipe()
         with theirs:
-            self._process = psutil.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                process_group=0,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        self.end = weakref.finalize(self, _end, self._process)
+            self._process = launch(_COMMAND, theirs.fileno())
+        self.end = weakref.finalize(self, end, self._process)
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(self._connection, self._inbox), daemon=True).start()
         self._has_ended = False
@@ -105,18 +97,19 @@ class DecodeProcess:
         self._mark()
         return answer
 
-    def failure(self, limits: SampleLimits, *, num_at_once: int) -> Failure | None:
+    def failure(self, limits: SampleLimits) -> Failure | None:
         """Return why the process cannot go on with what it was asked for, None if it can.
+
+        The memory is that of the whole process, however many samples it reads side by side.
 
         Args:
             limits: What one sample may take.
-            num_at_once: How many samples it reads side by side.
         """
         if self._has_ended:
             return _why_ended(self._process, limits)
         with contextlib.suppress(psutil.NoSuchProcess):
             memory_bytes = self._process.memory_info().rss
-            if memory_bytes > limits.memory_bytes * num_at_once:
+            if memory_bytes > limits.memory_bytes:
                 return _too_large(memory_bytes, limits)
             self._looks += 1
             self._busy_looks += _is_busy(self._process.pid)
@@ -144,11 +137,21 @@ class DecodeProcess:
         self.end()
         if isinstance(answer, MkeRayError):
             raise answer
-        raise ConfigError(
-            f"the process that reads samples was not ready after {_START_S:.0f} s or ended before "
-            f"(exit status {self._process.returncode}); its error is on the standard error of the "
-            "worker. labelling.sample_timeout_s=null reads in the worker itself"
+        raise StartError(
+            f"not ready after {_START_S:.0f} s, or it ended before "
+            f"(exit status {self._process.returncode})"
         )
+
+
+def start_process(setup: Setup) -> DecodeProcess:
+    """Return a process that is ready; start it again where that fails, for about a minute.
+
+    Raises:
+        MkeRayError: The source cannot be built.
+        ConfigError: This machine starts none.
+    """
+    way_out = "labelling.sample_timeout_s=null reads in the worker itself"
+    return started(lambda: DecodeProcess(setup), way_out=way_out)
 
 
 def _pump(connection: Connection, inbox: "queue.SimpleQueue[Any]") -> None:
@@ -159,13 +162,6 @@ def _pump(connection: Connection, inbox: "queue.SimpleQueue[Any]") -> None:
                 inbox.put(connection.recv())
     finally:
         inbox.put(_ENDED)
-
-
-def _end(process: psutil.Popen) -> None:
-    """End a process and those that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _is_busy(pid: int) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from mke_ray.data.manifest import Manifest, Mark
 from mke_ray.data.manifest.marks import COPY_OF_PROBE, COPY_OF_TEST, DOUBLE
 from mke_ray.labels.double_index import ReferenceIndex
 from mke_ray.labels.equals import EqualSamples
+from mke_ray.labels.probe import GATE, SELECT, ProbeDivision
 from mke_ray.labels.signature_columns import Place, SignatureReader, SignedSamples
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Split, fingerprint
@@ -37,6 +38,7 @@ ALL_SPLITS = (*TAUGHT_SPLITS, Split.UNLABELED)
 
 WITHIN_UNLABELED = KEEP, MARK = "keep", "mark"
 
+_HALVES = ProbeDivision()
 _FACTS = b"mke_ray"
 _MAX_LISTED_DOUBLES = 10_000
 _PAIRS_SCHEMA = pa.schema(
@@ -88,6 +90,7 @@ def mark_doubles(
     *,
     splits: Sequence[str] = ALL_SPLITS,
     within_unlabeled: str = KEEP,
+    division: ProbeDivision = _HALVES,
 ) -> tuple[Manifest, DoublesReport]:
     """Mark every row that is a copy of a test or probe sample, and list the pairs.
 
@@ -103,26 +106,31 @@ def mark_doubles(
         splits: Splits to look through; units that are not decoded yet are left out.
         within_unlabeled: ``keep`` counts equal samples in the unlabeled split, ``mark`` marks all
             but the first of them.
+        division: How the probe is divided; a sample of its select part that is a copy of one in
+            its gate part is marked.
 
     Returns:
         The manifest with the marks, and what was found.
     """
     reader = SignatureReader(samples, manifest)
     splits = [split for split in ALL_SPLITS if split in splits]
-    file = f"{FOLDER}/doubles-{_digest(reader, splits, within_unlabeled)}.parquet"
+    rules = [RULES, within_unlabeled, asdict(division)]
+    file = f"{FOLDER}/doubles-{_digest(reader, splits, rules)}.parquet"
     if not root.exists(file):
         with contextlib.ExitStack() as files:
-            search = _Search(reader, manifest, within_unlabeled, files)
+            search = _Search(
+                reader, manifest, within_unlabeled=within_unlabeled, division=division, files=files
+            )
             search.run(splits)
             manifest = manifest.add_marks(search.findings.marks)
             root.write(file, search.findings.to_bytes())
     return manifest, _read_report(root, file)
 
 
-def _digest(reader: SignatureReader, splits: Iterable[str], within_unlabeled: str) -> str:
+def _digest(reader: SignatureReader, splits: Iterable[str], rules: Sequence[Any]) -> str:
     """Return what changes whenever something else could be found."""
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(fingerprint([RULES, within_unlabeled]).encode())
+    digest.update(fingerprint(rules).encode())
     for split in splits:
         digest.update(f"{split}\n".encode())
         for ref in reader.refs(split):
@@ -146,10 +154,13 @@ class _Search:
         self,
         reader: SignatureReader,
         manifest: Manifest,
+        *,
         within_unlabeled: str,
+        division: ProbeDivision,
         files: contextlib.ExitStack,
     ) -> None:
         self._reader = reader
+        self._division = division
         self._equals = EqualSamples(files)
         self._is_marking_doubles = within_unlabeled == MARK
         self._references: list[tuple[str, SignedSamples, ReferenceIndex]] = []
@@ -160,17 +171,33 @@ class _Search:
         for split in splits:
             if split != Split.UNLABELED:
                 some = self._reader.all_of(split)
-                self._find_copies(some)
+                is_copy_N = self._find_copies(some, self._references)
+                if split == Split.PROBE:
+                    self._compare_parts(some.take(np.flatnonzero(~is_copy_N)))
                 self._references.append((split, some, ReferenceIndex(some.signatures)))
                 continue
             for block in self._reader.blocks_of(split):
-                self._equals.add(block, ~self._find_copies(block))
+                self._equals.add(block, ~self._find_copies(block, self._references))
             self._find_doubles()
 
-    def _find_copies(self, samples: SignedSamples) -> np.ndarray:
+    def _compare_parts(self, probe: SignedSamples) -> None:
+        """Find the samples of the probe's select part that are copies of some in its gate part."""
+        part_of = {
+            (ref.unit, number): self._division.part_of(row.group)
+            for ref in probe.refs
+            for number, row in enumerate(self.findings.manifest.read_unit(ref))
+        }
+        units, rows = probe.unit_names().astype(str).tolist(), probe.row_N.tolist()
+        parts_N = np.array([part_of[place] for place in zip(units, rows, strict=True)], dtype=str)
+        select, gate = (probe.take(np.flatnonzero(parts_N == one)) for one in (SELECT, GATE))
+        self._find_copies(select, [(Split.PROBE, gate, ReferenceIndex(gate.signatures))])
+
+    def _find_copies(
+        self, samples: SignedSamples, known: Iterable[tuple[str, SignedSamples, ReferenceIndex]]
+    ) -> np.ndarray:
         """Find the references that samples are copies of; return which are, bool [N]."""
         is_copy_N = np.zeros(len(samples), dtype=bool)
-        for split, references, index in self._references:
+        for split, references, index in known:
             matches = index.find(samples.signatures)
             is_new_P = ~is_copy_N[matches.query_P]
             is_copy_N[matches.query_P] = True

@@ -4,7 +4,7 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,11 +86,10 @@ class Index:
         splits = self._columns["split"].to_pylist()
         return [name for name, other in zip(names, splits, strict=True) if other == split]
 
-    def generations(self) -> dict[str, int]:
-        """Return which generation of every unit the index knows."""
-        columns = self._columns
-        pairs = zip(columns["unit"].to_pylist(), columns["generation"].to_pylist(), strict=True)
-        return dict(pairs)
+    def entries(self) -> Iterator[tuple[str, int, str]]:
+        """Yield every unit with the generation and the file that the index knows of it."""
+        columns = (self._columns[name].to_pylist() for name in ("unit", "generation", "file"))
+        return zip(*columns, strict=True)
 
     def select(self, units: Iterable[str]) -> "Index":
         """Return the index of some units only.
@@ -98,7 +97,8 @@ class Index:
         Raises:
             StoreError: A unit is not in the store.
         """
-        return Index(self._table.take([self._position(unit) for unit in units]))
+        positions = [self._position(unit) for unit in units]
+        return Index(self._table.take(pa.array(positions, pa.int64())))
 
     def location(self, unit: str) -> Location:
         """Return where a unit lies."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from mke_ray.errors import MkeRayError
 from mke_ray.labels.decode_child import Outcome, Setup
-from mke_ray.labels.decode_process import DecodeProcess, Failure, SampleLimits
+from mke_ray.labels.decode_process import DecodeProcess, Failure, SampleLimits, start_process
 from mke_ray.labels.rows import StoredRow, unreadable
 from mke_ray.schema import DecodeSpec, ManifestRow, Status
 
 _LOOK_EVERY_S = 0.1
+_OF_MEMORY = ("crashed", "too_large")
 # The alarm of the process itself is for the case that its worker died, so it comes later.
 _ALARM_FACTOR, _ALARM_MARGIN_S = 1.5, 5.0
 
@@ -59,12 +60,12 @@ class IsolatedDecoder:
     def _read_alone(self, row: ManifestRow) -> StoredRow:
         """Return what is stored of one sample; it is to blame for what its own process does.
 
-        In a process that read others before, their damage to its memory may show only now.
+        In a process that read others before, what they left in its memory may show only now.
         """
         done: dict[int, StoredRow] = {}
         is_first = self._process is None
         failure = self._attempt([row], done)
-        if failure is not None and failure.reason == "crashed" and not is_first:
+        if failure is not None and failure.reason in _OF_MEMORY and not is_first:
             failure = self._attempt([row], done)
         if failure is None:
             return done[0]
@@ -82,8 +83,7 @@ class IsolatedDecoder:
                     number, outcome = answer
                     done[number] = self._row_of(rows[number], outcome)
                 if len(done) < len(rows):
-                    num_at_once = min(len(rows), self.num_threads)
-                    failure = process.failure(self.limits, num_at_once=num_at_once)
+                    failure = process.failure(self.limits)
         finally:
             if len(done) < len(rows):
                 process.end()
@@ -92,7 +92,7 @@ class IsolatedDecoder:
 
     def _start(self) -> DecodeProcess:
         alarm_s = _ALARM_FACTOR * self.limits.timeout_s + _ALARM_MARGIN_S
-        return DecodeProcess(Setup(self.source, self.decode, self.num_threads, alarm_s))
+        return start_process(Setup(self.source, self.decode, self.num_threads, alarm_s))
 
     def _row_of(self, row: ManifestRow, outcome: Outcome) -> StoredRow:
         """Return what is stored of a sample that was answered."""

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,13 +16,15 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
 from mke_ray.data.manifest import UnitRef
-from mke_ray.errors import MkeRayError
+from mke_ray.errors import MkeRayError, StoreError
 from mke_ray.labels.capacity import ActorPool, fit_pool
 from mke_ray.labels.worker import UnitReport, WorkPlan
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5
+_MAX_TRIES = 4
 _NEVER = -1.0
+_LASTING = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class RayDataRunner:
 
         Raises:
             ConfigError: The cluster cannot run the actors.
+            MkeRayError: A unit ended every actor that tried it.
+            StoreError: The store of the run did not answer.
         """
         resources = ray.cluster_resources()
         min_actors, max_actors = fit_pool(
@@ -51,10 +57,13 @@ class RayDataRunner:
         )
         max_actors = max(min_actors, min(max_actors, len(refs)))
         _logger.info("%d units to do with %d to %d actors", len(refs), min_actors, max_actors)
+        tries = (
+            ray.remote(_Tries).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        )
         with DataContext.current(self._context()):
             dataset = ray.data.from_arrow(_blocks(refs, max_actors)).map_batches(
                 _UnitActor,
-                fn_constructor_kwargs={"plan": plan},
+                fn_constructor_kwargs={"plan": plan, "tries": tries},
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=min_actors, max_size=max_actors),
@@ -79,22 +88,77 @@ class RayDataRunner:
         return context
 
 
-class _UnitActor:
-    """A worker as Ray Data calls it: one row in, one report out."""
+class _Tries:
+    """Counts in a process of its own how often a unit was begun: its worker may die of it."""
 
-    def __init__(self, plan: WorkPlan) -> None:
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def begin(self, unit: str) -> int:
+        """Count a try of a unit and return the number of those before."""
+        self._counts[unit] += 1
+        return self._counts[unit] - 1
+
+    def end(self, unit: str) -> None:
+        """Forget a unit that ended no worker."""
+        self._counts.pop(unit, None)
+
+
+class _UnitActor:
+    """A worker as Ray Data calls it: one row in, one report out.
+
+    Ray starts a dead actor again, and what it worked on, without end; the tries set the end.
+    """
+
+    def __init__(self, plan: WorkPlan, tries: Any) -> None:
         torch.set_num_threads(plan.num_threads)
+        self._root_uri = plan.root.uri
         self._worker = plan.worker()
+        self._tries = tries
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Work on one unit; an error that the user can mend travels as plain text."""
         ref = UnitRef(**batch.to_pylist()[0])
         row: dict[str, Any] = {"report": "", "error": "", "message": ""}
         try:
-            row["report"] = self._worker.run(ref).to_json()
+            row["report"] = self._run(ref).to_json()
         except MkeRayError as error:
             row |= {"error": type(error).__name__, "message": str(error)}
         return pa.Table.from_pylist([row])
+
+    def _run(self, ref: UnitRef) -> UnitReport:
+        """Bring one unit to its end.
+
+        Raises:
+            MkeRayError: It ended every worker that tried it, or its worker met it.
+            StoreError: A file could not be read or written.
+        """
+        num_tried: int = ray.get(self._tries.begin.remote(ref.unit))
+        if num_tried >= _MAX_TRIES:
+            raise MkeRayError(_why_given_up(ref.unit))
+        try:
+            return self._worker.run(ref)
+        except OSError as error:
+            raise StoreError(_why_not_stored(ref.unit, self._root_uri, error)) from error
+        finally:
+            ray.get(self._tries.end.remote(ref.unit))
+
+
+def _why_given_up(unit: str) -> str:
+    return (
+        f"unit {unit} ended its worker process {_MAX_TRIES} times, by a crash of a network or "
+        f"for want of memory (now on node {socket.gethostname()}). See the worker's own error in "
+        "Ray's logs, or work in this process with labelling.runner=local; where memory was short, "
+        "lower labelling.max_actors. What is done stays"
+    )
+
+
+def _why_not_stored(unit: str, root_uri: str, error: OSError) -> str:
+    return (
+        f"unit {unit} of {root_uri} was not finished on node {socket.gethostname()}: "
+        f"{type(error).__name__}: {error}. See that every node reaches the root and that it has "
+        "room, then start the same job again; it goes on with what is left"
+    )
 
 
 def _silence_console() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mke_ray.data.codec import encode_modality
 from mke_ray.data.signatures import signature
 from mke_ray.data.sources import Reader
-from mke_ray.errors import MediaError
+from mke_ray.errors import MISSING_FILE, MediaError
 from mke_ray.schema import DecodeSpec, ManifestRow, Status
 
 GONE = "gone"
@@ -49,7 +49,7 @@ def decode_row(reader: Reader, row: ManifestRow, spec: DecodeSpec) -> StoredRow:
     except MediaError as error:
         return unreadable(Status.BAD, error.reason, str(error), spec)
     except FileNotFoundError as error:
-        return unreadable(Status.BAD, "missing_file", f"missing_file: {error}", spec)
+        return unreadable(Status.BAD, MISSING_FILE, f"{MISSING_FILE}: {error}", spec)
     except OSError as error:
         return unreadable(Status.RETRY, "io", f"io: {type(error).__name__}: {error}", spec)
     missing = {m: decoded.missing.get(m, _NO_REASON) for m in spec if m not in decoded.arrays}

@@ -1,26 +1,38 @@
 """Rows of a store lose what they hold: their unit gets another table, and the old file goes."""
 
+import posixpath
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.errors import StoreError
 from mke_ray.labels.counts import reasons_of
+from mke_ray.labels.file_names import SPEC_FILE
 from mke_ray.labels.files import STATUS_SUFFIX
-from mke_ray.labels.store import SPEC_FILE, UnitStore
+from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status
-from mke_ray.storage import Root
-
-FORGOTTEN = "forgotten"
+from mke_ray.storage import Root, retried
 
 
 def stores_below(root: Root) -> Iterator[UnitStore]:
-    """Yield the stores of units in the folders of a folder."""
-    for name in list(root.names()):
-        folder, _, file = name.rpartition("/")
-        if file == SPEC_FILE and "/" not in folder:
-            yield UnitStore.open(root.child(folder))
+    """Yield the stores of units in the folders of a folder; their files are not listed."""
+    for name in retried(lambda: _folders(root), f"listing {root.uri}"):
+        if root.exists(f"{name}/{SPEC_FILE}"):
+            yield UnitStore.open(root.child(name))
+
+
+def _folders(root: Root) -> list[str]:
+    """Return the names of the folders in a folder."""
+    filesystem = root.filesystem()
+    filesystem.invalidate_cache()
+    try:
+        found = filesystem.ls(root.path(), detail=True)
+    except FileNotFoundError:
+        return []
+    paths = [str(one["name"]).rstrip("/") for one in found if one["type"] == "directory"]
+    return sorted(map(posixpath.basename, paths))
 
 
 def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
@@ -28,7 +40,8 @@ def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
 
     Args:
         store: A store of samples, labels or predictions.
-        rows: Numbers of rows by unit; units that the store does not have are left out.
+        rows: Numbers of rows by unit; of a unit that is not committed, what killed workers left
+            of it goes.
 
     Returns:
         How many units got another table.
@@ -38,7 +51,7 @@ def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
     """
     there = [unit for unit in sorted(rows) if store.find(unit) is not None]
     num_scrubbed = sum(_scrub_unit(store, unit, sorted(rows[unit])) for unit in there)
-    store.sweep(there)
+    store.sweep(rows)
     return num_scrubbed
 
 

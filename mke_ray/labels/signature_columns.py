@@ -9,18 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mke_ray.data.likeness import Signatures
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.errors import StoreError
 from mke_ray.labels.index import Index
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import SIGNATURE_SUFFIX
 
 _NUM_READ_THREADS = 8
 _UNITS_AT_ONCE = 64
-_BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,16 @@ class SignedSamples:
     def __len__(self) -> int:
         """Return the number of samples N."""
         return len(self.row_N)
+
+    def take(self, number_P: np.ndarray) -> "SignedSamples":
+        """Return some of the samples."""
+        return SignedSamples(
+            self.refs,
+            self.unit_N[number_P],
+            self.row_N[number_P],
+            self.sample_id_N[number_P],
+            {name: one.take(number_P) for name, one in self.signatures.items()},
+        )
 
     def place(self, number: int) -> Place:
         """Return where a sample stands."""
@@ -129,19 +136,8 @@ class SignatureReader:
 
     def _read(self, ref: UnitRef) -> pa.Table:
         """Fetch the last columns of the file of one unit, and its ids."""
-        location, root = self._index.location(ref.unit), self._samples.root
-        path = root.path(location.file)
-        try:
-            with root.filesystem().open(path, "rb", block_size=_BLOCK_BYTES) as opened:
-                file = pq.ParquetFile(opened, pre_buffer=True)
-                return file.read_row_group(
-                    location.row_group, columns=self._columns(), use_threads=False
-                )
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(
-                f"{root.uri}: {location.file} of unit {ref.unit} cannot be read: {error}; if it "
-                "is lost, delete the commit record of the unit and label again"
-            ) from error
+        location = self._index.location(ref.unit)
+        return self._samples.read_small_columns(ref.unit, location, self._columns())
 
     def _current_rows(self, ref: UnitRef) -> np.ndarray:
         """Return the rows of a unit that the source still has."""

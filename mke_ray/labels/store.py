@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import posixpath
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mke_ray.errors import StoreError
+from mke_ray.labels.file_names import (
+    ATTEMPTS,
+    COMMITS,
+    SPEC_FILE,
+    commit_folder,
+    commit_name,
+    index_name,
+    parse_commit_name,
+    unit_of_attempt,
+)
 from mke_ray.labels.files import (
     explain_difference,
     row_facts,
@@ -27,12 +36,9 @@ from mke_ray.labels.index import Index, Location
 from mke_ray.schema import FORMAT_VERSION
 from mke_ray.storage import Root
 
-SPEC_FILE = "spec.json"
-COMMITS = "commits"
-ATTEMPTS = "attempts"
-
 _NUM_READ_THREADS = 16
 _RECORDS_PER_ROUND = 1024
+_BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +144,15 @@ class UnitStore:
     def sweep(self, units: Collection[str]) -> int:
         """Delete what killed workers left of some units: files that no commit record names.
 
+        Args:
+            units: The units; of one that is not committed every file goes.
+
         Returns:
             How many files were deleted.
         """
-        of_units = [n for n in self.root.names(ATTEMPTS) if _unit_of_attempt(n) in units]
-        named = {self.record(unit)["file"] for unit in set(map(_unit_of_attempt, of_units))}
+        of_units = [n for n in self.root.names(ATTEMPTS) if unit_of_attempt(n) in units]
+        places = map(self.find, set(map(unit_of_attempt, of_units)))
+        named = {place.file for place in places if place is not None}
         orphans = [name for name in of_units if name not in named]
         for name in orphans:
             self.root.delete(name)
@@ -194,6 +204,27 @@ class UnitStore:
             self._check_digest(record, content)
         return self._parse(unit, place, content, columns)
 
+    def read_small_columns(self, unit: str, location: Location, columns: list[str]) -> pa.Table:
+        """Return columns beside the media of a unit, without fetching these.
+
+        Args:
+            unit: Id of the unit.
+            location: Where it lies, from the index.
+            columns: Columns wanted.
+
+        Raises:
+            StoreError: The file is missing or damaged.
+            OSError: The store did not answer.
+        """
+        path = self.root.path(location.file)
+        try:
+            with self.root.filesystem().open(path, "rb", block_size=_BLOCK_BYTES) as opened:
+                file = pq.ParquetFile(opened, pre_buffer=True)
+                return file.read_row_group(location.row_group, columns=columns, use_threads=False)
+        except (pa.ArrowException, OSError):
+            # The whole file, with its retries, tells a lost file from a store that is busy.
+            return self.read(unit, location=location, columns=columns)
+
     def index(self, units: Collection[str] | None = None) -> Index:
         """Return the index of all committed units, or of some.
 
@@ -218,7 +249,7 @@ class UnitStore:
         known = self._index_file(generation)
         while known is None or not known.table.equals(index.table):
             generation += 1
-            if self.root.create(_index_name(generation), index.to_bytes()):
+            if self.root.create(index_name(generation), index.to_bytes()):
                 break
             known = self._index_file(generation)
         return wanted
@@ -239,27 +270,40 @@ class UnitStore:
         """Return the generation of the newest index file (-1: none) and the index of all units."""
         generation = self._newest_generation()
         known = self._index_file(generation) or Index.from_records([])
-        known_as = known.generations()
-        new = {
-            unit: newest
-            for unit, newest in sorted(self._generations().items())
-            if newest > known_as.get(unit, -1)
-        }
-        if not new:
+        committed = self._generations()
+        is_current = self._current_entries(known, committed)
+        new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
+        if not new and len(is_current) == len(known):
             return generation, known
-        return generation, known.merged(Index.from_records(self._records(new)))
+        kept = known.select(unit for unit in known.units() if unit in is_current)
+        return generation, kept.merged(Index.from_records(self._records(new)))
+
+    def _current_entries(self, known: Index, committed: Mapping[str, int]) -> set[str]:
+        """Return the units that an index knows as they are committed, by listing alone.
+
+        A unit was committed anew in the same generation where its record was deleted: then the
+        known file is not the only one of the unit, or is not there.
+        """
+        lying: dict[str, list[str]] = {}
+        for name in self.root.names(ATTEMPTS) if len(known) else ():
+            lying.setdefault(unit_of_attempt(name), []).append(name)
+        return {
+            unit
+            for unit, generation, file in known.entries()
+            if committed.get(unit) == generation and lying.get(unit) == [file]
+        }
 
     def _generations(self) -> dict[str, int]:
         """Return the newest generation of every committed unit, by listing alone."""
         newest: dict[str, int] = {}
         for name in self.root.names(COMMITS):
-            unit, generation = _parse_commit_name(name)
+            unit, generation = parse_commit_name(name)
             newest[unit] = max(newest.get(unit, 0), generation)
         return newest
 
     def _records(self, generations: Mapping[str, int]) -> Iterator[dict[str, Any]]:
         """Yield the commit records of some generations of units, read by several threads."""
-        names = itertools.starmap(_commit_name, generations.items())
+        names = itertools.starmap(commit_name, generations.items())
         with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
             while some := list(itertools.islice(names, _RECORDS_PER_ROUND)):
                 yield from map(json.loads, pool.map(self.root.read, some))
@@ -269,7 +313,7 @@ class UnitStore:
         newest = None
         for generation in itertools.count():
             try:
-                newest = json.loads(self.root.read(_commit_name(unit, generation)))
+                newest = json.loads(self.root.read(commit_name(unit, generation)))
             except FileNotFoundError:
                 break
         return newest
@@ -284,7 +328,7 @@ class UnitStore:
         """Return an index file as it is, None where there is none yet."""
         if generation < 0:
             return None
-        return Index.from_bytes(self.root.read(_index_name(generation)))
+        return Index.from_bytes(self.root.read(index_name(generation)))
 
     def _put(self, unit: str, table: pa.Table, facts: Mapping[str, Any]) -> bool:
         """Write a table to an attempt file and claim a generation of its unit with it."""
@@ -306,7 +350,7 @@ class UnitStore:
 
     def _claim(self, unit: str, record: Mapping[str, Any]) -> bool:
         """Create the commit record; delete the attempt if somebody else's is there."""
-        name = _commit_name(unit, record["generation"])
+        name = commit_name(unit, record["generation"])
         if self.root.create(name, json.dumps(record).encode()):
             return True
         # A request that was repeated after a lost answer finds its own record: that is a win.
@@ -322,16 +366,22 @@ class UnitStore:
             return self.root.read(location.file)
         except FileNotFoundError:
             raise StoreError(
-                f"{self.root.uri}: {location.file} of unit {unit} is missing; delete its commit "
-                f"record {_commit_name(unit)} and start the pass again"
+                f"{self.root.uri}: {location.file} of unit {unit} is missing; {self._remedy(unit)}"
             ) from None
+
+    def _remedy(self, unit: str) -> str:
+        """Say how a unit whose file is lost is made anew."""
+        below = self.root.names(commit_folder(unit))
+        records = [name for name in below if parse_commit_name(name)[0] == unit]
+        named = f"delete {' and '.join(records)} and " if records else ""
+        return f"{named}start the pass again, which writes it anew"
 
     def _check_digest(self, record: Mapping[str, Any], content: bytes) -> None:
         """Compare a file with its commit record."""
         if hashlib.sha256(content).hexdigest() != record["digest"]:
             raise StoreError(
                 f"{self.root.uri}: {record['file']} is not the file that was committed for unit "
-                f"{record['unit']}: its SHA-256 differs"
+                f"{record['unit']}: its SHA-256 differs; {self._remedy(record['unit'])}"
             )
 
     def _parse(
@@ -343,12 +393,13 @@ class UnitStore:
             table = file.read_row_group(location.row_group, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(
-                f"{self.root.uri}: {location.file} of unit {unit} is damaged: {error}"
+                f"{self.root.uri}: {location.file} of unit {unit} is damaged: {error}; "
+                f"{self._remedy(unit)}"
             ) from error
         if table.num_rows != location.num_rows:
             raise StoreError(
                 f"{self.root.uri}: {location.file} has {table.num_rows} rows for unit {unit}, "
-                f"its commit record says {location.num_rows}"
+                f"its commit record says {location.num_rows}; {self._remedy(unit)}"
             )
         return table
 
@@ -364,25 +415,3 @@ class UnitStore:
 def _location(record: Mapping[str, Any]) -> Location:
     """Return where the unit of a commit record lies."""
     return Location(record["file"], record["row_group"], record["num_rows"])
-
-
-def _commit_name(unit: str, generation: int = 0) -> str:
-    """Return the name of the commit record of a generation of a unit."""
-    name = f"{unit}.{generation}" if generation else unit
-    return f"{COMMITS}/{unit[:2]}/{name}.json"
-
-
-def _parse_commit_name(name: str) -> tuple[str, int]:
-    """Return the unit and the generation that a commit record is of."""
-    unit, _, generation = posixpath.basename(name).removesuffix(".json").partition(".")
-    return unit, int(generation or 0)
-
-
-def _unit_of_attempt(name: str) -> str:
-    """Return the unit that an attempt file is of."""
-    return posixpath.basename(name).split("-", 1)[0]
-
-
-def _index_name(generation: int) -> str:
-    """Return the name of an index file."""
-    return f"index-{generation:06d}.parquet"

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
+from mke_ray.labels.file_names import ATTEMPTS
 from mke_ray.labels.files import STATUS_SUFFIX, row_facts
 from mke_ray.labels.index import Index, digits_to_bytes
-from mke_ray.labels.store import ATTEMPTS, UnitStore
+from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status
 
 _NUM_THREADS = 8
@@ -113,7 +114,7 @@ def unreadable_samples(
     for ref in manifest.unit_refs():
         if ref.unit not in index or not index.status(ref.unit).any():
             continue
-        table = samples.read(ref.unit, location=index.location(ref.unit), columns=columns)
+        table = samples.read_small_columns(ref.unit, index.location(ref.unit), columns)
         for row, found in zip(manifest.read_unit(ref), table.to_pylist(), strict=True):
             if found["status"] != Status.OK and not row.mark:
                 missing = sorted({found[name] for name in states} - {"ok"})

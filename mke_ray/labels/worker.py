@@ -33,6 +33,7 @@ from mke_ray.schema import (
     Status,
     StatusCounts,
 )
+from mke_ray.storage import Root
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
@@ -79,6 +80,11 @@ class Worker(Protocol):
 
 class WorkPlan(Protocol):
     """Plain data from which every process makes its worker."""
+
+    @property
+    def root(self) -> Root:
+        """Root of the run."""
+        ...
 
     @property
     def num_threads(self) -> int:

@@ -12,7 +12,7 @@ from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.labels.probe import SELECT
+from mke_ray.labels.probe import SELECT, ProbeDivision
 from mke_ray.labels.store import UnitStore
 from mke_ray.models.student import Student, build_student
 from mke_ray.objectives import Objective
@@ -25,7 +25,7 @@ from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec, FitStore, RowSelection
 from mke_ray.train.loop import FitParts
 from mke_ray.train.plan import RowPlan
-from mke_ray.train.usable import ProbeDivision, usable_entries
+from mke_ray.train.usable import usable_entries
 from mke_ray.train.validation import Validation
 from mke_ray.train.zero import DeepSpeedEngine
 

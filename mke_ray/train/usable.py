@@ -3,33 +3,20 @@
 # R rows of a unit, N rows of some units.
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mke_ray.errors import StoreError
+from mke_ray.labels.counts import marked_rows
 from mke_ray.labels.index import NUM_USABLE_CODES, PRESENT_PREFIX, Index
-from mke_ray.labels.probe import probe_part
+from mke_ray.labels.probe import ProbeDivision
 from mke_ray.train.blocks import UnitReader
 from mke_ray.train.fits import RowSelection
 from mke_ray.train.plan import PlanEntry
 
 _UNITS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeDivision:
-    """How the probe is divided.
-
-    Args:
-        seed: Seed of the division.
-        select_fraction: Share of the groups that is the select part.
-    """
-
-    seed: int = 0
-    select_fraction: float = 0.5
 
 
 def usable_entries(
@@ -101,12 +88,9 @@ def _marked(reader: UnitReader, samples: pa.Table) -> np.ndarray:
     """Return which rows of some units must not be used, as the manifest says, bool [N]."""
     ends = np.cumsum(samples.column("num_rows").to_numpy())
     marked_N = np.zeros(int(ends[-1]) if len(ends) else 0, dtype=bool)
-    marks = reader.manifest.mark_table()
-    units = marks.units()
-    for unit, end in zip(samples.column("unit").to_pylist(), ends.tolist(), strict=True):
-        marked_R = marks.mask(unit) if unit in units else None
-        if marked_R is not None:
-            marked_N[end - len(marked_R) : end] = marked_R
+    end_of = dict(zip(samples.column("unit").to_pylist(), ends.tolist(), strict=True))
+    for unit, marked_R in marked_rows(reader.manifest, end_of):
+        marked_N[end_of[unit] - len(marked_R) : end_of[unit]] = marked_R
     return marked_N
 
 
@@ -148,8 +132,6 @@ def _known(
     known = []
     for row in reader.manifest_rows(unit):
         has_label = selection.targets != "true" or reader.targets.is_known(row)
-        part = selection.part and probe_part(
-            row.group, seed=division.seed, select_fraction=division.select_fraction
-        )
+        part = selection.part and division.part_of(row.group)
         known.append(has_label and part == selection.part)
     return np.asarray(known, dtype=bool)

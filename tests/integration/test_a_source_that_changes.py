@@ -1,11 +1,10 @@
 """A folder of real videos changes: only what is new is decoded, and what is gone is not used."""
 
-import io
 import os
 
-import pyarrow.parquet as pq
 import pytest
 from label_fakes import teacher_spec
+from left_behind import traces
 from media_files import write_clip
 from training_stores import fit_spec
 
@@ -14,12 +13,13 @@ from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.expansion.forget import forget_samples
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
+from mke_ray.labels.probe import ProbeDivision
 from mke_ray.labels.verify import verify
 from mke_ray.storage import Root, open_root
 from mke_ray.train.assemble import open_reader
 from mke_ray.train.feed import Feed
 from mke_ray.train.plan import RowPlan
-from mke_ray.train.usable import ProbeDivision, usable_entries
+from mke_ray.train.usable import usable_entries
 
 DECODE = {
     "video": {"kind": "video", "num_frames": 2, "height": 24, "width": 32},
@@ -106,25 +106,6 @@ def unlabeled_in_use(plan: LabelPlan) -> dict[str, int]:
         for row in plan.manifest.read_unit(ref)
         if not row.mark
     }
-
-
-def traces(root: Root, needles: list[bytes]) -> set[str]:
-    """Return the files that hold one of some bytes, as they lie or below their compression."""
-    found = set()
-    for name in root.names():
-        content = root.read(name)
-        if name.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(content))
-            content += b"".join(
-                buffer.to_pybytes()
-                for column in table.columns
-                for chunk in column.chunks
-                for buffer in chunk.buffers()
-                if buffer is not None
-            )
-        if any(needle in content for needle in needles):
-            found.add(name.split("/")[0])
-    return found
 
 
 def check_a_changing_source(root: Root, videos: Root) -> None:

@@ -15,10 +15,11 @@ from mke_ray.data.demo import DemoSource
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.sources import VideosSource
 from mke_ray.expansion.whole import run_stages
+from mke_ray.labels.probe import ProbeDivision
 from mke_ray.storage import open_root
 from mke_ray.train.assemble import open_reader
 from mke_ray.train.fits import FitSpec, FitStore
-from mke_ray.train.usable import ProbeDivision, usable_entries
+from mke_ray.train.usable import usable_entries
 
 SMALLER = Again(size=(80, 80), crf=32, rate_hz=12, gain=0.5, layout="stereo", sound_rate_hz=22050)
 LATER = Again(crf=30, trim_s=0.2, sound_bits=48_000)

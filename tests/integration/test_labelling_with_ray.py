@@ -1,6 +1,7 @@
 """The labelling pass on a real local Ray."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from label_fakes import make_world, teacher_spec
 
-from mke_ray.errors import ConfigError, MediaError, StoreError
+from mke_ray.errors import ConfigError, MediaError, MkeRayError, StoreError
 from mke_ray.labels.capacity import ActorPool
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.ray_runner import RayDataRunner
@@ -116,6 +117,24 @@ def test_an_error_of_a_worker_arrives_as_itself(root, tmp_path):
     broken = dict.fromkeys(range(8), "bad")
     plan = make_world(open_root(str(tmp_path / "bad")), 8, broken=broken)
     with pytest.raises(MediaError, match=r"labelling\.max_bad_fraction"):
+        run_pass(plan, refs_of(plan), RUNNER)
+
+
+def test_a_teacher_that_kills_its_worker_ends_the_pass_and_names_the_unit(root, tmp_path):
+    log = tmp_path / "batches"
+    deadly = {"_target_": "label_fakes.DeadlyTeacher", "log": str(log)}
+    plan = make_world(root, 8, teachers=[deadly])
+    one_actor = RayDataRunner(ActorPool(min_actors=1, max_actors=1))
+    unit = refs_of(plan)[1].unit
+    with pytest.raises(MkeRayError, match=rf"unit {unit} ended its worker process 4 times"):
+        run_pass(plan, refs_of(plan)[1:], one_actor)
+    assert len(log.read_text().splitlines()) == 4
+
+
+def test_a_store_that_fails_a_worker_is_named_with_the_way_out(root):
+    plan = make_world(root, 8, teachers=[{"_target_": "label_fakes.UnstoredTeacher"}])
+    wanted = rf"of {re.escape(root.uri)} was not finished.*no space left.*start the same job again"
+    with pytest.raises(StoreError, match=wanted):
         run_pass(plan, refs_of(plan), RUNNER)
 
 

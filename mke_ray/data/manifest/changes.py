@@ -23,7 +23,6 @@ from mke_ray.data.manifest.parts import (
     PartWriter,
     UnitCutter,
     digest_of,
-    remove_parts,
     row_digest,
 )
 from mke_ray.data.manifest.reading import Added, Manifest, next_generation
@@ -34,25 +33,39 @@ from mke_ray.schema import sample_id
 
 _ROWS_AT_ONCE = 8192
 _COMPARED = ["sample_id", "size", "etag", "split", "labels", "group"]
-_KNOWN = np.dtype([("sample_id", "<i8"), ("digest", "<u8"), ("unit", "S16"), ("row", "<i4")])
-_SEEN = np.dtype([("sample_id", "<i8"), ("digest", "<u8"), ("ordinal", "<i8")])
+_KNOWN = np.dtype(
+    [
+        ("sample_id", "<i8"),
+        ("digest", "<u8"),
+        ("unit", "S16"),
+        ("row", "<i4"),
+        ("has_object", "?"),
+    ]
+)
+_SEEN = np.dtype([("sample_id", "<i8"), ("digest", "<u8"), ("ordinal", "<i8"), ("has_object", "?")])
+_MOST_LOST = 0.5
 
 _logger = logging.getLogger(__name__)
 
 
-def refreshed(manifest: Manifest, source: Source, units_per_part: int) -> Manifest:
+def refreshed(
+    manifest: Manifest, source: Source, units_per_part: int, *, accept_loss: bool = False
+) -> Manifest:
     """Return the manifest as its source is now, in a new generation where anything changed.
 
     Rows that are not known get new units; rows that changed too, and their old row is marked; rows
-    that are gone are marked. A forgotten sample is never added again.
+    that are gone are marked. A row that is still named but whose object is not there stays as
+    it is. A forgotten sample is never added again.
 
     Args:
         manifest: The newest generation.
         source: Its source.
         units_per_part: Units per file.
+        accept_loss: Go on with a source that lost more than half of the known samples.
 
     Raises:
-        StoreError: The source has none of the known samples any more, or has one twice.
+        StoreError: The source has none of the known samples any more, lost most of them, or has
+            one twice.
     """
     with contextlib.ExitStack() as files:
         known, seen = DiskBuckets(_KNOWN, files), DiskBuckets(_SEEN, files)
@@ -62,7 +75,7 @@ def refreshed(manifest: Manifest, source: Source, units_per_part: int) -> Manife
         for some in _seen_rows(source, spool, manifest.mark_table().forgotten):
             seen.add(some)
         changes = _compare(known, seen, spool)
-        changes.check(manifest)
+        changes.check(manifest, accept_loss=accept_loss)
         if not changes.is_any:
             return manifest
         added = _write_new(manifest, spool.rows(changes.is_new), units_per_part)
@@ -80,6 +93,7 @@ class _Changes:
         deleted: Known rows that are gone.
         num_new: Rows that need a new row, new versions among them.
         num_known: Known rows, those that are not in the source any more left out.
+        num_absent: Known rows that the source still names, but whose object is not there.
     """
 
     is_new: np.ndarray
@@ -87,6 +101,7 @@ class _Changes:
     deleted: list[np.ndarray] = field(default_factory=list)
     num_new: int = 0
     num_known: int = 0
+    num_absent: int = 0
 
     @property
     def is_any(self) -> bool:
@@ -103,17 +118,31 @@ class _Changes:
         """Number of known rows that are gone."""
         return sum(map(len, self.deleted))
 
-    def check(self, manifest: Manifest) -> None:
-        """Refuse a source that lost everything: more likely it is not the one that was meant.
+    def check(self, manifest: Manifest, *, accept_loss: bool) -> None:
+        """Refuse a source that lost most samples: more likely it is not the one that was meant.
+
+        Args:
+            manifest: The manifest it is compared with.
+            accept_loss: Refuse only one that lost everything.
 
         Raises:
             StoreError: It did.
         """
-        if self.num_known and self.num_deleted == self.num_known:
+        num_lost = self.num_deleted + self.num_absent
+        if not num_lost or (num_lost < self.num_known and accept_loss):
+            return
+        look = "look at source.root (is it mounted, is it the right bucket?), set refresh=false"
+        if num_lost == self.num_known:
             raise StoreError(
                 f"the source has none of the {self.num_known} samples of {manifest.root.uri} any "
-                "more; look at source.root (is it mounted, is it the right bucket?), set "
-                "refresh=false to work with what is stored, or use another root"
+                f"more; {look} to work with what is stored, or use another root"
+            )
+        if num_lost > _MOST_LOST * self.num_known:
+            raise StoreError(
+                f"the source lost {num_lost} of the {self.num_known} samples of "
+                f"{manifest.root.uri}: {self.num_deleted} are not listed any more, the files of "
+                f"{self.num_absent} are not there; {look} to work with what is stored, or "
+                "accept_loss=true if they are gone for good"
             )
 
     def marks(self) -> pa.Table:
@@ -141,6 +170,7 @@ def _known_rows(manifest: Manifest) -> Iterator[np.ndarray]:
             record_N["sample_id"] = batch.column("sample_id").to_numpy()
             record_N["digest"] = _digests(batch)
             record_N["unit"], record_N["row"] = unit_N[some], row_N[some]
+            record_N["has_object"] = batch.column("size").to_numpy() >= 0
             yield record_N[is_current_N[some]]
             start = some.stop
 
@@ -168,12 +198,12 @@ def _digests(batch: pa.RecordBatch) -> np.ndarray:
 
 def _seen_rows(source: Source, spool: RowSpool, forgotten: frozenset[int]) -> Iterator[np.ndarray]:
     """Yield a record per row of the source, in batches, and keep the rows in a spool."""
-    held: list[tuple[int, int, int]] = []
+    held: list[tuple[int, int, int, bool]] = []
     for row in source.rows():
         one = sample_id(row.key, row.start_s, row.end_s)
         if forgotten and (one in forgotten or sample_id(row.key) in forgotten):
             continue
-        held.append((one, digest_of(row), spool.add(row)))
+        held.append((one, digest_of(row), spool.add(row), row.size >= 0))
         if len(held) == _ROWS_AT_ONCE:
             yield np.array(held, _SEEN)
             held.clear()
@@ -192,13 +222,15 @@ def _compare(known: DiskBuckets, seen: DiskBuckets, spool: RowSpool) -> _Changes
         at_M = np.searchsorted(known_M["sample_id"], seen_M["sample_id"])
         is_known = _at(known_M, at_M)["sample_id"] == seen_M["sample_id"]
         is_known &= at_M < len(known_M)
-        is_same = is_known & (_at(known_M, at_M)["digest"] == seen_M["digest"])
+        is_absent = is_known & _at(known_M, at_M)["has_object"] & ~seen_M["has_object"]
+        is_same = is_known & (_at(known_M, at_M)["digest"] == seen_M["digest"]) | is_absent
         new = seen_M["ordinal"][~is_same]
         np.bitwise_or.at(changes.is_new, new >> 3, (128 >> (new & 7)).astype(np.uint8))
         is_left = np.ones(len(known_M), dtype=bool)
         is_left[at_M[is_known]] = False
         changes.num_new += len(new)
         changes.num_known += len(known_M)
+        changes.num_absent += int(is_absent.sum())
         changes.changed.append(known_M[at_M[is_known & ~is_same]])
         changes.deleted.append(known_M[is_left])
     return changes
@@ -233,9 +265,12 @@ def repeated_error(repeated: int, keys: list[str]) -> StoreError:
 def _write_new(manifest: Manifest, rows: Iterator[SourceRow], units_per_part: int) -> Added | None:
     """Write the parts of the next generation; None where there is no row for them."""
     meta, generation = manifest.meta, manifest.generation + 1
-    remove_parts(manifest.root, generation)
     writer = PartWriter(
-        manifest.root, generation, units_per_part, 0, meta["num_units"], dict(meta["counts"])
+        manifest.root,
+        generation,
+        units_per_part,
+        num_units=meta["num_units"],
+        counts=dict(meta["counts"]),
     )
     writer.digests |= meta["digests"]
     cutter = UnitCutter(meta["unit_size"], generation)
@@ -246,6 +281,6 @@ def _write_new(manifest: Manifest, rows: Iterator[SourceRow], units_per_part: in
     for unit in cutter.close():
         writer.add(unit)
     writer.flush()
-    if not writer.num_parts:
+    if not writer.parts:
         return None
-    return Added(writer.num_parts, writer.num_units, writer.counts, writer.digests)
+    return Added(writer.parts, writer.num_units, writer.counts, writer.digests)

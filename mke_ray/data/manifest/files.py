@@ -1,20 +1,27 @@
 """The files of a manifest: their names, and what a process holds of them."""
 
 import json
-from collections.abc import Iterator
+import logging
+import re
+import uuid
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from mke_ray.data.manifest.marks import MarkTable, table_from_bytes
 from mke_ray.schema import MANIFEST_SCHEMA
-from mke_ray.storage import Root
+from mke_ray.storage import Root, retried
 
 META = "meta.json"
 
 _NUM_READ_THREADS = 8
+_NUMBERED = re.compile(r"(?:part|marks)-(\d{5,})[-.]")
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,36 @@ def meta_name(generation: int) -> str:
     return f"meta-{generation:05d}.json" if generation else META
 
 
-def marks_name(generation: int) -> str:
-    """Return the name of the file with the marks of a generation."""
-    return f"marks-{generation:05d}.parquet"
+def new_attempt() -> str:
+    """Return what tells the files of one driver from those of any other."""
+    return uuid.uuid4().hex[:12]
 
 
-def part_name(generation: int, number: int) -> str:
-    """Return the name of a part of a generation."""
-    return f"part-{generation:05d}-{number:05d}.parquet"
+def marks_name(generation: int, attempt: str) -> str:
+    """Return the name of the file with the marks of a generation, as one driver writes it."""
+    return f"marks-{generation:05d}-{attempt}.parquet"
+
+
+def part_name(generation: int, number: int, attempt: str) -> str:
+    """Return the name of a part of a generation, as one driver writes it."""
+    return f"part-{generation:05d}-{number:05d}-{attempt}.parquet"
+
+
+def remove_unnamed(root: Root, meta: Mapping[str, Any]) -> None:
+    """Remove what other drivers left of a generation that is finished, and of those before it.
+
+    Args:
+        root: Folder of the manifest.
+        meta: Meta of the generation, which names all files that stay.
+    """
+    stays = {*meta["parts"], *meta["marks"]}
+    try:
+        for name in list(root.names(recursive=False)):
+            found = _NUMBERED.match(name)
+            if found and int(found[1]) <= meta["generation"] and name not in stays:
+                root.delete(name)
+    except OSError as error:
+        _logger.warning("%s: files that nothing names are left: %s", root.uri, error)
 
 
 def held_footer(root: Root, part: str, *, version: str) -> pq.FileMetaData:
@@ -66,9 +95,9 @@ def held_footer(root: Root, part: str, *, version: str) -> pq.FileMetaData:
     return _read_footer(root.uri, _options(root), version, part)
 
 
-def held_marks(root: Root, generations: tuple[int, ...], *, version: str) -> MarkTable:
-    """Return the marks of some generations, read once per process and version of the manifest."""
-    return _read_marks(root.uri, _options(root), version, generations)
+def held_marks(root: Root, names: tuple[str, ...]) -> MarkTable:
+    """Return the marks of some files, read once per process."""
+    return _read_marks(root.uri, _options(root), names)
 
 
 def drop_held() -> None:
@@ -100,16 +129,20 @@ def _options(root: Root) -> str:
 def _read_footer(uri: str, options: str, _version: str, part: str) -> pq.FileMetaData:
     """Read the footer of a part once per process and generation of the manifest."""
     root = Root(uri, json.loads(options))
-    with root.filesystem().open(root.path(part), "rb") as file:
-        return pq.ParquetFile(file).metadata
+
+    def read() -> pq.FileMetaData:
+        with root.filesystem().open(root.path(part), "rb") as file:
+            return pq.ParquetFile(file).metadata
+
+    return retried(read, f"reading the footer of {part}")
 
 
 @lru_cache(maxsize=4)
-def _read_marks(uri: str, options: str, _version: str, generations: tuple[int, ...]) -> MarkTable:
-    """Read the marks of some generations once per process and generation of the manifest."""
+def _read_marks(uri: str, options: str, names: tuple[str, ...]) -> MarkTable:
+    """Read the marks of some files once per process."""
     root = Root(uri, json.loads(options))
-    if not generations:
+    if not names:
         return MarkTable([])
     with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-        contents = pool.map(lambda one: root.read(marks_name(one)), generations)
+        contents = pool.map(root.read, names)
         return MarkTable(table_from_bytes(content) for content in contents)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mke_ray.data.manifest.files import part_name
+from mke_ray.data.manifest.files import new_attempt, part_name
 from mke_ray.data.sources import SourceRow
 from mke_ray.schema import (
     MANIFEST_SCHEMA,
@@ -60,19 +60,21 @@ class PartWriter:
         root: Folder of the manifest.
         generation: Generation of the manifest that the parts belong to.
         units_per_part: Units per file.
-        num_parts: Parts of the generation that are written.
+        parts: Names of the parts of the generation that are written.
         num_units: Units in them, and in those of earlier generations.
         counts: Rows of each split in them, and those in use of earlier generations.
         digests: Digest of each split over them, and over earlier generations.
+        attempt: What tells the parts from those that another driver writes at the same time.
     """
 
     root: Root
     generation: int
     units_per_part: int
-    num_parts: int = 0
+    parts: list[str] = field(default_factory=list)
     num_units: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Split), 0))
     digests: dict[str, str] = field(default_factory=lambda: dict.fromkeys(map(str, Split), ""))
+    attempt: str = field(default_factory=new_attempt)
     _sink: pa.BufferOutputStream | None = None
     _writer: pq.ParquetWriter | None = None
     _num_open: int = 0
@@ -102,8 +104,9 @@ class PartWriter:
             return
         self._writer.close()
         content = self._sink.getvalue()
-        self.root.write(part_name(self.generation, self.num_parts), content.to_pybytes())
-        self.num_parts += 1
+        name = part_name(self.generation, len(self.parts), self.attempt)
+        self.root.write(name, content.to_pybytes())
+        self.parts.append(name)
         self._writer, self._sink, self._num_open = None, None, 0
 
     def _open(self) -> pq.ParquetWriter:
@@ -144,21 +147,6 @@ def row_digest(*fields: object) -> int:
     """Return 64 bits over size, etag, split, labels and group of a row, in this order."""
     text = json.dumps(fields)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def remove_parts(root: Root, generation: int, *, after: int = 0) -> None:
-    """Remove the parts of a generation that is not finished.
-
-    Args:
-        root: Folder of the manifest.
-        generation: The generation.
-        after: Parts of it that stay.
-    """
-    stays = {part_name(generation, number) for number in range(after)}
-    prefix = part_name(generation, 0).removesuffix("00000.parquet")
-    for name in list(root.names(recursive=False)):
-        if name.startswith(prefix) and name not in stays:
-            root.delete(name)
 
 
 def _unit_of(rows: list[SourceRow], generation: int) -> list[ManifestRow]:

@@ -4,7 +4,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,18 @@ from mke_ray.data.manifest.files import (
     held_marks,
     marks_name,
     meta_name,
+    new_attempt,
     newest_generation,
-    part_name,
     refs_of_part,
+    remove_unnamed,
 )
 from mke_ray.data.manifest.fresh import fresh_marks
 from mke_ray.data.manifest.marks import Mark, MarkTable, marks_table, table_to_bytes
 from mke_ray.errors import StoreError
 from mke_ray.schema import LabelSpace, ManifestRow, fingerprint
-from mke_ray.storage import Root
+from mke_ray.storage import Root, retried
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +37,13 @@ class Added:
     """What the parts of one generation hold, all parts before them included where they count.
 
     Args:
-        num_parts: Parts of this generation alone.
+        parts: Names of the parts of this generation alone.
         num_units: Units of all generations.
         counts: Rows of all generations per split, marked ones taken away but for those marked now.
         digests: Digest per split over the rows of all generations.
     """
 
-    num_parts: int
+    parts: Sequence[str]
     num_units: int
     counts: Mapping[str, int]
     digests: Mapping[str, str]
@@ -57,9 +58,10 @@ class Manifest:
 
     Args:
         root: Folder of the manifest itself.
-        meta: Format version, identity, label space, unit size, generation, number of parts of each
-            generation, generations with marks, counts of unmarked rows per split, counts of marked
-            rows per reason, number of units, digest of each split.
+        meta: Format version, identity, label space, unit size, generation, the attempt that
+            finished it, names of the parts and of the files of marks of all generations, counts of
+            unmarked rows per split, counts of marked rows per reason, number of units, digest of
+            each split.
     """
 
     root: Root
@@ -108,9 +110,7 @@ class Manifest:
 
     def parts(self) -> Iterator[str]:
         """Yield the names of the parts in order."""
-        for generation, num_parts in enumerate(self.meta["parts"]):
-            for number in range(num_parts):
-                yield part_name(generation, number)
+        yield from self.meta["parts"]
 
     def unit_refs(self, splits: Iterable[str] | None = None) -> Iterator[UnitRef]:
         """Yield the units in order, from the footers of the parts alone.
@@ -130,9 +130,7 @@ class Manifest:
         Raises:
             StoreError: The file holds another unit there.
         """
-        footer = self._footer(ref.part)
-        with self.root.filesystem().open(self.root.path(ref.part), "rb") as file:
-            table = pq.ParquetFile(file, metadata=footer).read_row_group(ref.row_group)
+        table = retried(lambda: self._read_row_group(ref), f"reading unit {ref.unit}")
         reasons = self.mark_table().reasons(ref.unit)
         rows = [
             _manifest_row(row, reasons.get(number, ""))
@@ -155,7 +153,7 @@ class Manifest:
 
     def mark_table(self) -> MarkTable:
         """Return the marks of all generations, read once per process."""
-        return held_marks(self.root, tuple(self.meta["marks"]), version=self._version)
+        return held_marks(self.root, tuple(self.meta["marks"]))
 
     def add_marks(self, marks: Iterable[Mark]) -> "Manifest":
         """Mark rows in a new generation.
@@ -174,7 +172,12 @@ class Manifest:
     @property
     def _version(self) -> str:
         """What tells this generation of this manifest from all others at its place."""
-        return fingerprint(self.meta)
+        return self.meta["attempt"]
+
+    def _read_row_group(self, ref: UnitRef) -> pa.Table:
+        with self.root.filesystem().open(self.root.path(ref.part), "rb") as file:
+            opened = pq.ParquetFile(file, metadata=self._footer(ref.part))
+            return opened.read_row_group(ref.row_group)
 
     def _footer(self, part: str) -> pq.FileMetaData:
         return held_footer(self.root, part, version=self._version)
@@ -200,11 +203,12 @@ def next_generation(manifest: Manifest, marks: pa.Table, added: Added | None = N
     if newest_generation(manifest.root) != manifest.generation:
         raise _other_driver(manifest.root, manifest.generation + 1)
     old, generation = manifest.meta, manifest.generation + 1
-    base = added or Added(0, old["num_units"], old["counts"], old["digests"])
+    marks_file = marks_name(generation, new_attempt())
+    base = added or Added((), old["num_units"], old["counts"], old["digests"])
     meta = old | {
         "generation": generation,
-        "parts": [*old["parts"], base.num_parts],
-        "marks": [*old["marks"], *([generation] if fresh.table.num_rows else [])],
+        "parts": [*old["parts"], *base.parts],
+        "marks": [*old["marks"], *([marks_file] if fresh.table.num_rows else [])],
         "num_units": base.num_units,
         "counts": {split: base.counts[split] - fresh.taken[split] for split in base.counts},
         "marked": dict(sorted((Counter(old["marked"]) + fresh.reasons - fresh.replaced).items())),
@@ -214,7 +218,7 @@ def next_generation(manifest: Manifest, marks: pa.Table, added: Added | None = N
         },
     }
     if fresh.table.num_rows:
-        manifest.root.write(marks_name(generation), table_to_bytes(fresh.table))
+        manifest.root.write(marks_file, table_to_bytes(fresh.table))
     return finish_generation(manifest.root, meta)
 
 
@@ -222,16 +226,20 @@ def finish_generation(root: Root, meta: Mapping[str, Any]) -> Manifest:
     """Create the file that makes a generation the newest one.
 
     Raises:
-        StoreError: Another driver finished the same generation with something else.
+        StoreError: Another driver finished the same generation.
     """
-    name, content = meta_name(meta["generation"]), json.dumps(meta, indent=1, sort_keys=True)
+    mine = {**meta, "attempt": new_attempt()}
+    name, content = meta_name(meta["generation"]), json.dumps(mine, indent=1, sort_keys=True)
     if not root.create(name, content.encode()) and root.read(name) != content.encode():
         raise _other_driver(root, meta["generation"])
-    return Manifest.open_generation(root, meta["generation"])
+    manifest = Manifest.open_generation(root, meta["generation"])
+    remove_unnamed(root, manifest.meta)
+    return manifest
 
 
 def _other_driver(root: Root, generation: int) -> StoreError:
-    """Return the error for a generation that somebody else finished first."""
+    """Return the error for a generation that somebody else finished first, with ours removed."""
+    remove_unnamed(root, Manifest.open_generation(root, generation).meta)
     return StoreError(
         f"{root.uri}: another driver wrote {meta_name(generation)} in the meantime; start the job "
         "again"

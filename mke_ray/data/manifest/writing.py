@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from mke_ray.data.manifest.buckets import DiskBuckets, first_repeated
 from mke_ray.data.manifest.changes import refreshed, repeated_error
-from mke_ray.data.manifest.files import newest_generation, part_name
-from mke_ray.data.manifest.parts import PartWriter, UnitCutter, remove_parts
+from mke_ray.data.manifest.files import newest_generation
+from mke_ray.data.manifest.parts import PartWriter, UnitCutter
 from mke_ray.data.manifest.reading import MANIFEST_VERSION, Manifest, finish_generation
-from mke_ray.data.sources import Source, SourceRow
+from mke_ray.data.sources import Placed, Source, SourceRow
 from mke_ray.errors import StoreError
 from mke_ray.schema import ManifestRow
 from mke_ray.storage import Root
@@ -34,6 +34,7 @@ def write_manifest(
     *,
     unit_size: int,
     refresh: bool = True,
+    accept_loss: bool = False,
     units_per_part: int = 1024,
 ) -> Manifest:
     """Write the manifest of a source, or bring the one that is there up to date.
@@ -45,16 +46,20 @@ def write_manifest(
         source: Where the rows come from; its rows are streamed.
         unit_size: Rows per unit; the last unit of a split may have fewer.
         refresh: Look for new, changed and deleted rows; without it what is there is opened.
+        accept_loss: Go on with a source that lost more than half of the known samples.
         units_per_part: Units per file.
 
     Raises:
-        StoreError: The folder holds a manifest of something else, or a sample occurs twice.
+        StoreError: The folder holds a manifest of something else, a sample occurs twice, or the
+            source lost most of its samples.
     """
     expected = _description(source, unit_size)
     if newest_generation(root) is None:
         return _write_first(root, source, expected, units_per_part)
     manifest = _same(Manifest.open(root), expected)
-    return refreshed(manifest, source, units_per_part) if refresh else manifest
+    if not refresh:
+        return manifest
+    return refreshed(manifest, source, units_per_part, accept_loss=accept_loss)
 
 
 def _description(source: Source, unit_size: int) -> dict[str, Any]:
@@ -83,8 +88,8 @@ def _write_first(
     root: Root, source: Source, expected: Mapping[str, Any], units_per_part: int
 ) -> Manifest:
     """List a source from its start, or from where an earlier listing was interrupted."""
-    progress = _Progress.read(root, expected)
-    remove_parts(root, 0, after=progress.num_parts)
+    place = source.place() if isinstance(source, Placed) else ""
+    progress = _Progress.read(root, expected, place)
     cutter = UnitCutter(expected["unit_size"], 0, progress.rows())
     writer = progress.writer(root, units_per_part)
     with contextlib.ExitStack() as files:
@@ -96,12 +101,12 @@ def _write_first(
                 continue
             ids.add_unit(unit)
             if writer.add(unit):
-                _Progress.of(writer, cutter, row.cursor, expected).write(root)
+                progress.after(writer, cutter, row.cursor).write(root)
         for unit in cutter.close():
             ids.add_unit(unit)
             writer.add(unit)
         writer.flush()
-        _refuse_repeated(root, writer.num_parts, ids.repeated())
+        _refuse_repeated(root, writer.parts, ids.repeated())
     manifest = finish_generation(root, _first_meta(writer, expected))
     root.delete(PROGRESS)
     return manifest
@@ -111,7 +116,7 @@ def _first_meta(writer: PartWriter, expected: Mapping[str, Any]) -> dict[str, An
     """Return the meta of generation 0."""
     return dict(expected) | {
         "generation": 0,
-        "parts": [writer.num_parts],
+        "parts": writer.parts,
         "marks": [],
         "num_units": writer.num_units,
         "counts": writer.counts,
@@ -131,45 +136,46 @@ class _Progress:
 
     Args:
         expected: What the manifest is of.
+        place: Where the source lies, and the version of its table; "" where it does not say so.
         cursor: Cursor of the last row that was taken; "" before the first part.
         open_rows: Rows that are in no part yet, by split.
-        num_parts: Parts that are written.
+        parts: Names of the parts that are written; each driver goes on in names of its own.
         num_units: Units in them.
         counts: Rows in them per split.
         digests: Digest of each split over them.
     """
 
     expected: dict[str, Any]
+    place: str
     cursor: str = ""
     open_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    num_parts: int = 0
+    parts: list[str] = field(default_factory=list)
     num_units: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, root: Root, expected: Mapping[str, Any]) -> "_Progress":
-        """Return how far an earlier listing of the same source came."""
+    def read(cls, root: Root, expected: Mapping[str, Any], place: str) -> "_Progress":
+        """Return how far an earlier listing of the same source at the same place came."""
         try:
-            found = cls(**json.loads(root.read(PROGRESS)))
+            plain = json.loads(root.read(PROGRESS))
         except FileNotFoundError:
-            return cls(dict(expected))
-        if found.expected != expected:
+            return cls(dict(expected), place)
+        if plain["expected"] != expected or plain["place"] != place:
             root.delete(PROGRESS)
-            return cls(dict(expected))
+            return cls(dict(expected), place)
+        found = cls(**plain)
         _logger.info("listing goes on after %d samples", sum(found.counts.values()))
         return found
 
-    @classmethod
-    def of(
-        cls, writer: PartWriter, cutter: UnitCutter, cursor: str, expected: Mapping[str, Any]
-    ) -> "_Progress":
-        """Return how far a listing is that has just written a part."""
-        return cls(
-            dict(expected),
+    def after(self, writer: PartWriter, cutter: UnitCutter, cursor: str) -> "_Progress":
+        """Return how far the listing is that has just written a part."""
+        return _Progress(
+            self.expected,
+            self.place,
             cursor,
             {split: [asdict(row) for row in rows] for split, rows in cutter.open_rows.items()},
-            writer.num_parts,
+            writer.parts,
             writer.num_units,
             writer.counts,
             writer.digests,
@@ -188,7 +194,7 @@ class _Progress:
 
     def writer(self, root: Root, units_per_part: int) -> PartWriter:
         """Return a writer that goes on after the parts that are written."""
-        writer = PartWriter(root, 0, units_per_part, self.num_parts, self.num_units)
+        writer = PartWriter(root, 0, units_per_part, list(self.parts), self.num_units)
         writer.counts |= self.counts
         writer.digests |= self.digests
         return writer
@@ -208,8 +214,8 @@ class _SampleIds:
 
     def add_known(self, root: Root, progress: _Progress) -> None:
         """Add the ids of the parts that an earlier listing wrote."""
-        for number in range(progress.num_parts):
-            content = pa.BufferReader(root.read(part_name(0, number)))
+        for part in progress.parts:
+            content = pa.BufferReader(root.read(part))
             table = pq.read_table(content, columns=["sample_id"])
             self._buckets.add(table.column("sample_id").to_numpy().view(_ID))
 
@@ -222,13 +228,13 @@ class _SampleIds:
         return next((one for one in map(first_repeated, self._buckets) if one is not None), None)
 
 
-def _refuse_repeated(root: Root, num_parts: int, repeated: int | None) -> None:
+def _refuse_repeated(root: Root, parts: list[str], repeated: int | None) -> None:
     """Refuse a source that names a sample twice; the next listing begins anew."""
     if repeated is None:
         return
     keys = []
-    for number in range(num_parts):
-        table = pq.read_table(pa.BufferReader(root.read(part_name(0, number))))
+    for part in parts:
+        table = pq.read_table(pa.BufferReader(root.read(part)))
         keys += [row["key"] for row in table.to_pylist() if row["sample_id"] == repeated]
     root.delete(PROGRESS)
     raise repeated_error(repeated, keys)

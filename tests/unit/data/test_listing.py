@@ -8,7 +8,8 @@ import pytest
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.listing import walk
 from mke_ray.data.lookup import Lookup
-from mke_ray.data.places import Places
+from mke_ray.data.places import Places, UnusableKeyError, split_key
+from mke_ray.errors import ConfigError
 from mke_ray.storage import open_root
 
 NAMES = [
@@ -118,3 +119,39 @@ def test_an_error_is_raised_where_its_result_would_have_come():
     assert [next(results) for _ in range(3)] == [-1, -1, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_a_file_that_may_not_be_looked_at_is_an_error_and_not_absent(root, monkeypatch):
+    def denied(*_args, **_keys):
+        raise PermissionError("Forbidden")
+
+    monkeypatch.setattr(os, "stat", denied)
+    monkeypatch.setattr(type(root.filesystem()), "info", denied)
+    with pytest.raises(ConfigError, match=r"v/a\.mp4 may not be looked at.*s3:ListBucket"):
+        Lookup(Places(root.uri)).find(["v/a.mp4"])
+
+
+def test_links_that_lead_to_each_other_end(tmp_path):
+    for name in "ab":
+        (tmp_path / "v" / name).mkdir(parents=True)
+        (tmp_path / "v" / name / "1.mp4").write_bytes(b"1")
+    os.symlink("../b", tmp_path / "v/a/x")
+    os.symlink("../a", tmp_path / "v/b/y")
+    expected = ["v/a/1.mp4", "v/a/x/1.mp4", "v/b/1.mp4", "v/b/y/1.mp4"]
+    assert names(walk(open_root(str(tmp_path)), "v")) == expected
+    assert names(walk(open_root(str(tmp_path)), "v", after=expected[0])) == expected[1:]
+
+
+def test_a_key_is_a_uri_only_if_it_begins_with_a_protocol(tmp_path):
+    assert split_key("unlabeled/https://site/x.mp4") == (None, "unlabeled/https://site/x.mp4")
+    assert split_key("s3://bucket/a/x.mp4") == ("s3://bucket", "a/x.mp4")
+    bucket = Places("s3://bucket", {"anonymous": True})
+    assert bucket.find("unlabeled/a/../x.mp4")[1] == "unlabeled/a/../x.mp4"
+    for places, key in [
+        (Places(str(tmp_path)), "a/../../x.mp4"),
+        (Places(str(tmp_path)), "/x.mp4"),
+        (bucket, "s3://other"),
+        (bucket, "unlabeled/x.mp4?versionId=1"),
+    ]:
+        with pytest.raises(UnusableKeyError, match="must be a path below"):
+            places.find(key)

@@ -124,7 +124,7 @@ def test_an_interrupted_manifest_is_written_anew(root):
     source = ListedSource(tuple(row(number) for number in range(9)))
     write_manifest(root, source, unit_size=2, units_per_part=2)
     root.delete(META)
-    root.write("part-00000-00001.parquet", b"half a file")
+    root.write("part-00000-00001-0123456789ab.parquet", b"half a file")
     again = write_manifest(root, source, unit_size=2, units_per_part=2)
     assert [one.size for one in rows_of(again)] == list(range(9))
 
@@ -146,7 +146,7 @@ def test_a_reference_to_another_unit_is_refused(root):
 
 def test_a_manifest_of_another_format_is_refused(root):
     write_manifest(root, ListedSource((row(1),)), unit_size=1)
-    meta = root.read(META).replace(b'"format_version": 2', b'"format_version": 99')
+    meta = root.read(META).replace(b'"format_version": 3', b'"format_version": 99')
     root.write(META, meta)
     with pytest.raises(StoreError, match="format version 99"):
         Manifest.open(root)

@@ -1,5 +1,6 @@
 """Tests of the manifest of a source that changes, and of a listing that was interrupted."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +82,11 @@ def files_of(root):
     return {name: root.read(name) for name in root.names()}
 
 
+def kinds(names):
+    """Return names without what tells one driver from another."""
+    return sorted(re.sub(r"-[0-9a-f]{12}\.parquet$", "", name) for name in names)
+
+
 def test_a_source_that_did_not_change_writes_nothing(root):
     rows = [row(number, SPLITS[number % 3], labels=(number % 2,)) for number in range(20)]
     first = write(root, rows)
@@ -98,11 +104,11 @@ def test_only_new_changed_and_deleted_rows_make_a_new_generation(root):
     second = write(root, now)
     assert second.generation == 1
     assert {name: root.read(name) for name in before} == before
-    assert set(root.names()) - set(before) == {
+    assert kinds(set(root.names()) - set(before)) == [
+        "marks-00001",
         "meta-00001.json",
-        "marks-00001.parquet",
-        "part-00001-00000.parquet",
-    }
+        "part-00001-00000",
+    ]
     assert usable(second) == sorted((one.key, one.etag, one.split) for one in now)
     assert marks_of(second) == {("clip-4.mp4", "e"): "changed", ("clip-7.mp4", "e"): "deleted"}
     new = [ref for ref in second.unit_refs() if ref.unit not in units]
@@ -163,7 +169,7 @@ def test_after_any_changes_the_unmarked_rows_are_those_of_the_source(tmp_path_fa
     kept = row(99)  # a source that lost everything is refused
     for state in states:
         rows = [kept, *(row(n, split, etag=str(etag)) for n, (etag, split) in state.items())]
-        manifest = write(root, rows, units_per_part=2)
+        manifest = write(root, rows, units_per_part=2, accept_loss=True)
         assert usable(manifest) == sorted((one.key, one.etag, one.split) for one in rows)
         for split in SPLITS:
             assert manifest.meta["counts"][split] == sum(one.split == split for one in rows)
@@ -199,7 +205,7 @@ def test_a_refresh_that_was_cut_short_leaves_the_old_generation_and_no_rest(root
     manifest = write(root, [row(number) for number in range(5)])
     assert len(all_rows(manifest)) == 5
     parts = [name for name in root.names() if name.startswith("part-00001")]
-    assert parts == ["part-00001-00000.parquet"]
+    assert kinds(parts) == ["part-00001-00000"]
 
 
 def test_marks_from_elsewhere_make_a_generation_and_are_kept_once(root):
@@ -307,7 +313,10 @@ def test_an_interrupted_listing_goes_on_after_its_last_part(root, tmp_path):
     assert start is None and int(after) >= 20
     whole = open_root(str(tmp_path / "whole"))
     write_manifest(whole, ChangingSource(rows), **keys)
-    assert files_of(root) == files_of(whole)
+    assert kinds(root.names()) == kinds(whole.names())
+    assert [root.read(part) for part in manifest.parts()] == [
+        whole.read(part) for part in Manifest.open(whole).parts()
+    ]
     assert manifest.meta["counts"]["test"] == 16
 
 
@@ -331,7 +340,7 @@ def test_a_listing_that_was_interrupted_with_other_settings_begins_anew(root):
     manifest = write_manifest(root, source, unit_size=5, units_per_part=3)
     assert source.asked == [None, None]
     assert [ref.num_rows for ref in manifest.unit_refs()] == [5, 5, 5, 5]
-    assert {*root.names()} == {META, "part-00000-00000.parquet", "part-00000-00001.parquet"}
+    assert kinds(root.names()) == [META, "part-00000-00000", "part-00000-00001"]
 
 
 def test_a_sample_that_occurs_twice_on_both_sides_of_an_interruption_is_found(root):
@@ -344,3 +353,117 @@ def test_a_sample_that_occurs_twice_on_both_sides_of_an_interruption_is_found(ro
         write_manifest(root, source, unit_size=2, units_per_part=2)
     source.given = rows[:-1]
     assert len(all_rows(write_manifest(root, source, unit_size=2))) == 20
+
+
+def test_rows_whose_files_are_away_stay_as_they_are(root):
+    """A folder that is unmounted for one start must not rewrite the manifest twice."""
+    rows = [row(number) for number in range(6)]
+    first = write(root, rows)
+    away = [row(n, size=-1, etag="") if n < 3 else row(n) for n in range(6)]
+    assert write(root, away) == first
+    assert write(root, rows) == first
+
+
+def test_a_row_that_never_had_a_file_gets_a_new_version_when_it_comes(root):
+    write(root, [row(1), row(2, size=-1, etag="")])
+    assert ("clip-2.mp4", "e", "unlabeled") in usable(write(root, [row(1), row(2)]))
+
+
+def test_a_loss_of_most_samples_is_refused_unless_it_is_accepted(root):
+    rows = [row(number) for number in range(6)]
+    first = write(root, rows)
+    away = [row(n, size=-1, etag="") for n in range(6)]
+    for none in (away, away[:3]):
+        with pytest.raises(StoreError, match=r"none of the 6 samples.*refresh=false"):
+            write(root, none, accept_loss=True)
+    for most in (rows[:2], [*away[:4], *rows[4:]], [*away[:2], *rows[4:]]):
+        with pytest.raises(StoreError, match=r"lost 4 of the 6.*refresh=false.*accept_loss=true"):
+            write(root, most)
+    assert Manifest.open(root) == first
+    assert len(usable(write(root, rows[:2], accept_loss=True))) == 2
+
+
+def meanwhile(monkeypatch, method, step):
+    """Let a step happen once, right before a method of the root is next called."""
+    original, waiting = getattr(Root, method), [step]
+
+    def interleaved(self, *args):
+        if waiting:
+            waiting.pop()()
+        return original(self, *args)
+
+    monkeypatch.setattr(Root, method, interleaved)
+
+
+@pytest.mark.parametrize("method", ["write", "create"])
+def test_a_driver_that_wakes_late_takes_nothing_from_the_one_that_was_faster(
+    root, monkeypatch, method
+):
+    """Late before it writes its part, and late between its marks and its meta."""
+    rows = [row(number) for number in range(6)]
+    write(root, rows)
+    theirs = [row(n, etag="b") if n == 1 else row(n) for n in range(6)] + [row(7)]
+    mine = [row(n, etag="c") if n in (3, 4) else row(n) for n in range(6)]
+    after = {}
+
+    def other_driver():
+        write(root, theirs)
+        after.update(files_of(root))
+
+    meanwhile(monkeypatch, method, other_driver)
+    with pytest.raises(StoreError, match="another driver"):
+        write(root, mine)
+    now = files_of(root)
+    assert {name: now.get(name) for name in after} == after
+    winner = Manifest.open(root)
+    assert usable(winner) == sorted((one.key, one.etag, one.split) for one in theirs)
+    assert marks_of(winner) == {("clip-1.mp4", "e"): "changed"}
+    assert kinds(now) == kinds(
+        [META, "meta-00001.json", *winner.meta["parts"], *winner.meta["marks"]]
+    )
+
+
+@pytest.mark.parametrize("method", ["write", "create"])
+def test_of_two_drivers_that_list_for_the_first_time_one_wins_whole(root, monkeypatch, method):
+    mine = ChangingSource([row(number) for number in range(20)])
+    theirs = ChangingSource([row(number, etag="b") for number in range(20)])
+    keys = {"unit_size": 2, "units_per_part": 2}
+    meanwhile(monkeypatch, method, lambda: write_manifest(root, theirs, **keys))
+    with pytest.raises(StoreError, match="another driver"):
+        write_manifest(root, mine, **keys)
+    etags = {etag for _, etag, _ in usable(Manifest.open(root))}
+    assert etags == ({"b"} if method == "write" else {"e"})  # the second one goes on from progress
+    assert len(all_rows(Manifest.open(root))) == 20
+
+
+def test_a_listing_gone_on_with_by_two_drivers_is_never_mixed(root, monkeypatch):
+    rows = [row(number) for number in range(30)]
+    keys = {"unit_size": 2, "units_per_part": 2}
+    with pytest.raises(ConnectionError):
+        write_manifest(root, ChangingSource(rows, breaks_at=14), **keys)
+    changed = [*rows[:20], *(row(number, etag="b") for number in range(20, 30))]
+    other = ChangingSource(changed)
+    meanwhile(monkeypatch, "write", lambda: write_manifest(root, other, **keys))
+    with pytest.raises(StoreError, match="another driver"):
+        write_manifest(root, ChangingSource(rows), **keys)
+    assert usable(Manifest.open(root)) == sorted((o.key, o.etag, o.split) for o in changed)
+
+
+def test_a_listing_that_was_interrupted_at_another_place_begins_anew(root):
+    @dataclass
+    class Somewhere(ChangingSource):
+        where: str = ""
+
+        def place(self):
+            return self.where
+
+    rows = [row(number) for number in range(20)]
+    keys = {"unit_size": 2, "units_per_part": 2}
+    for number, (where, asked) in enumerate([("s3://a", [None]), ("s3://b", [None])]):
+        source = Somewhere(rows, breaks_at=15 if number == 0 else 17, where=where)
+        with pytest.raises(ConnectionError):
+            write_manifest(root, source, **keys)
+        assert source.asked == asked
+    again = Somewhere(rows, where="s3://b")
+    assert len(all_rows(write_manifest(root, again, **keys))) == 20
+    assert again.asked != [None]

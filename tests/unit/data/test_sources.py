@@ -10,8 +10,10 @@ import pytest
 from media_files import write_clip
 
 from mke_ray.data.sources import VideosSource
+from mke_ray.data.table_rows import read_table
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, FeatureSpec, ManifestRow, VideoSpec
+from mke_ray.storage import open_root
 
 CLASSES = ["cat", "dog"]
 
@@ -194,6 +196,13 @@ def test_a_table_goes_on_behind_any_row_in_both_formats(tmp_path):
             assert list(source.rows(after=row.cursor)) == rows[done:]
 
 
+def test_notes_beside_the_videos_are_no_samples_and_everything_else_is(tmp_path):
+    for name in ("a.mp4", "a.json", "NOTES.TXT", ".DS_Store", "without-ending", "a.bin"):
+        put(tmp_path, f"unlabeled/{name}")
+    keys = [row.key for row in VideosSource(str(tmp_path), ["cat", "dog"]).rows()]
+    assert keys == ["unlabeled/a.bin", "unlabeled/a.mp4", "unlabeled/without-ending"]
+
+
 def test_folders_go_on_behind_any_file(tmp_path):
     for name in ("labelled/cat/1.mp4", "labelled/dog/2.mp4", "unlabeled/a.mp4", "probe/cat/3.mp4"):
         put(tmp_path, name)
@@ -228,3 +237,55 @@ def test_a_table_may_lie_apart_from_its_videos(tmp_path):
     write_csv(tmp_path, ["uri"], ["videos/1.mp4"])
     source = VideosSource(None, CLASSES, table=f"{tmp_path}/clips.csv")
     assert [(row.key, row.size) for row in source.rows()] == [("videos/1.mp4", 3)]
+
+
+def test_a_file_that_is_away_has_no_size_also_where_the_table_gives_one(tmp_path):
+    write_csv(tmp_path, ["uri", "size", "etag"], ["1.mp4", "9", ""], ["2.mp4", "9", "v"])
+    assert [(row.size, row.etag) for row in table_rows(tmp_path)] == [(-1, ""), (9, "v")]
+
+
+def test_a_key_that_cannot_be_asked_for_is_one_bad_row(tmp_path):
+    reader = VideosSource(str(tmp_path), ["cat"]).reader({"video": VideoSpec(1, 8, 8)})
+    with pytest.raises(MediaError, match=r"unsupported.*a/\.\./x\.mp4"):
+        reader.read(manifest_row("unlabeled/a/../x.mp4", size=1))
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s"), [("2", "1"), ("1", "1"), ("", "0"), ("-1", "1"), ("0", "inf")]
+)
+def test_a_span_that_is_none_is_refused_by_its_row(tmp_path, start_s, end_s):
+    write_csv(tmp_path, ["uri", "start_s", "end_s"], ["1.mp4", "0", "1"], ["2.mp4", start_s, end_s])
+    with pytest.raises(ConfigError, match=r"row 2"):
+        table_rows(tmp_path)
+
+
+def test_a_signed_uri_in_a_table_is_refused_and_its_secret_hidden(tmp_path):
+    write_csv(tmp_path, ["uri"], ["https://site/x.mp4?X-Amz-Signature=abcdef"])
+    with pytest.raises(ConfigError, match=r"row 1.*secret") as refused:
+        table_rows(tmp_path)
+    assert "abcdef" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["file:///etc/passwd", "/etc/passwd"])
+def test_a_table_in_a_bucket_names_no_local_file(tmp_path, uri):
+    root = open_root(f"memory://{tmp_path.name}")
+    root.write("clips.csv", f"uri\n{uri}\n".encode())
+    with pytest.raises(ConfigError, match=r"row 1, uri.*local disk"):
+        list(read_table(root, "clips.csv"))
+
+
+@pytest.mark.parametrize("content", [b"PAR1" + bytes(60) + b"PAR1", b"PAR1\xff\xff\x08\0\0\0PAR1"])
+def test_a_parquet_table_that_is_none_is_named(tmp_path, content):
+    root = open_root(str(tmp_path))
+    root.write("clips.parquet", content)
+    with pytest.raises(ConfigError, match=r"clips\.parquet"):
+        list(read_table(root, "clips.parquet"))
+
+
+def test_the_place_of_a_source_changes_with_its_root_and_its_table(tmp_path):
+    write_csv(tmp_path, ["uri"], ["1.mp4"])
+    source = VideosSource(str(tmp_path), ["cat"], "clips.csv")
+    before = source.place()
+    assert before == source.place() != VideosSource(str(tmp_path), ["cat"]).place()
+    write_csv(tmp_path, ["uri"], ["1.mp4"], ["2.mp4"])
+    assert source.place() != before

@@ -1,14 +1,20 @@
 """Tests of cutting long videos into clips by what their headers say."""
 
+import errno
+import os
+import signal
+
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 from media_files import write_clip
 
+from mke_ray.data import header_process, headers
 from mke_ray.data.places import Places
 from mke_ray.data.sources import VideosSource
 from mke_ray.data.spans import ClipCutter
-from mke_ray.errors import ConfigError
+from mke_ray.errors import ConfigError, MediaError
 
 
 def cutter(clip_s, stride_s=None):
@@ -41,6 +47,11 @@ def test_every_span_lies_in_the_video_and_none_but_the_only_one_is_short(
     for start_s, end_s in spans:
         assert start_s <= end_s <= duration_s + 1e-3
         assert len(spans) == 1 or end_s - start_s >= clip_s / 2 - 1e-3
+
+
+@pytest.fixture(autouse=True)
+def few_processes(monkeypatch):
+    monkeypatch.setattr("mke_ray.data.sources._NUM_HEADER_THREADS", 1)
 
 
 def folder_of_videos(tmp_path):
@@ -92,3 +103,81 @@ def test_numbers_that_make_no_sense_are_named(tmp_path):
     ):
         with pytest.raises(ConfigError, match=name):
             VideosSource(str(tmp_path), ["x", "y"], **keys).prepare()
+
+
+def hostile_open(file, limits):
+    """Stand for a library that a header brings to its end; it lives in the header process."""
+    content = file.read(8)
+    if content == b"crash---":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    while content == b"spin----":
+        pass
+    raise MediaError("unsupported", "no video")
+
+
+def serve_hostile():
+    """Serve as the header process whose library is hostile; its patience is short."""
+    headers._MAX_BUSY_S = 0.5
+    headers.open_container = hostile_open
+    headers.main()
+
+
+@pytest.mark.parametrize("content", [b"crash---", b"spin----"])
+def test_a_header_that_ends_its_reader_leaves_that_file_whole(
+    tmp_path, monkeypatch, caplog, content
+):
+    folder = tmp_path / "unlabeled"
+    folder.mkdir()
+    for name, one in (("a", content), ("b", b"no video")):
+        (folder / f"{name}.mp4").write_bytes(one)
+    command = "from test_spans import serve_hostile; serve_hostile()"
+    monkeypatch.setattr(header_process, "_COMMAND", command)
+    rows = list(VideosSource(str(tmp_path), ["x", "y"], clip_seconds=2.0).rows())
+    assert [(row.key[-5], row.start_s, row.end_s) for row in rows] == [
+        ("a", None, None),
+        ("b", None, None),
+    ]
+    assert "2 files are not cut" in caplog.text and "unlabeled/a.mp4: it ended" in caplog.text
+
+
+class Answers:
+    """Reads headers that say one thing."""
+
+    def __init__(self, header):
+        self._header = header
+
+    def read(self, places, key, size):
+        return self._header
+
+
+def test_a_header_declares_no_more_time_than_its_bytes_can_hold():
+    long = ClipCutter(Places("/nowhere"), 10, 10, Answers(headers.Header(1e6)))
+    assert long.cut("a.mp4", 25_000) == [(0, 10), (10, 20), (20, 25)]
+
+
+def client_error(status):
+    error = OSError(errno.EIO, "the store says no")
+    error.__cause__ = ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_store"),
+    [
+        (PermissionError("archived"), False),
+        (client_error(403), False),
+        (client_error(429), True),
+        (client_error(503), True),
+        (TimeoutError("silent"), True),
+    ],
+)
+def test_an_error_of_one_object_leaves_it_whole_and_one_of_the_store_stops(
+    monkeypatch, error, is_of_store
+):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(headers, "_declared_duration_s", refuse)
+    header = headers.read_header(Places("/nowhere"), "a.mp4", 9)
+    assert header.duration_s is None and (header.failure is not None) == is_of_store
+    assert "Error" in header.why

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from label_fakes import make_world
+from left_behind import traces
 from training_stores import fit_spec
 
 from mke_ray.data.manifest import Manifest, write_manifest
@@ -45,6 +46,12 @@ def rows_of(plan, store):
     ]
 
 
+def needles_of(plan):
+    """Return bytes by which the sample is known: its key and its features as they are stored."""
+    pieces = [stored["x"] for row, stored in rows_of(plan, plan.samples) if row.key == KEY]
+    return [KEY.encode(), *pieces[0]]
+
+
 def files_of(root):
     names = [name for name in root.names() if not name.startswith("lease/")]
     return {name: root.read(name) for name in names}
@@ -52,6 +59,8 @@ def files_of(root):
 
 def test_a_forgotten_sample_keeps_nothing_but_its_id_and_all_others_keep_everything(plan):
     before = dict(zip(range(10), rows_of(plan, plan.samples), strict=True))
+    needles = needles_of(plan)
+    assert traces(plan.root, needles) == {"manifest", "samples", "report", "doubles"}
     done = forget_samples(plan.root, keys=[KEY])
     assert (done.num_rows, done.num_units, done.deleted) == (1, 2, ("report", "doubles"))
     for store in (plan.samples, plan.teachers[0].labels):
@@ -68,7 +77,7 @@ def test_a_forgotten_sample_keeps_nothing_but_its_id_and_all_others_keep_everyth
         assert verify(store, manifest_of(plan)).ok
     index = plan.samples.index()
     assert index.counts().reasons == {"forgotten": 1}
-    assert not any(KEY.encode() in content for content in files_of(plan.root).values())
+    assert traces(plan.root, needles) == set()
 
 
 def test_what_was_forgotten_is_not_listed_again(plan):
@@ -126,7 +135,8 @@ def test_another_driver_keeps_forgetting_away(plan):
 @pytest.mark.parametrize("stops_at", range(1, 12))
 def test_forgetting_that_was_cut_short_is_finished_by_the_next_try(plan, monkeypatch, stops_at):
     """Whatever write or deletion is the last: the next try leaves nothing."""
-    calls = 0
+    needles, calls = needles_of(plan), 0
+    assert "samples" in traces(plan.root, needles)
 
     def counted(method):
         def call(self, name, *content):
@@ -144,7 +154,7 @@ def test_forgetting_that_was_cut_short_is_finished_by_the_next_try(plan, monkeyp
         with pytest.raises(KeyboardInterrupt):
             forget_samples(plan.root, keys=[KEY])
     forget_samples(plan.root, keys=[KEY])
-    assert not any(KEY.encode() in content for content in files_of(plan.root).values())
+    assert traces(plan.root, needles) == set()
     for store in (plan.samples, plan.teachers[0].labels):
         report = verify(store, manifest_of(plan))
         assert report.ok and report.num_orphans == 0
@@ -154,9 +164,50 @@ def test_forgetting_that_was_cut_short_is_finished_by_the_next_try(plan, monkeyp
 
 def test_files_of_killed_workers_that_hold_the_sample_go_too(plan):
     unit = next(row.unit for row, _ in rows_of(plan, plan.samples) if row.key == KEY)
-    plan.samples.root.write(f"attempts/{unit}-dead.parquet", b"00005 in full")
+    content = plan.samples.root.read(plan.samples.record(unit)["file"])
+    plan.samples.root.write(f"attempts/{unit}-dead.parquet", content)
+    needles = needles_of(plan)
     forget_samples(plan.root, keys=[KEY])
-    assert not any(KEY.encode() in content for content in files_of(plan.root).values())
+    assert traces(plan.root, needles) == set()
+
+
+def test_what_a_killed_worker_left_of_a_unit_that_is_not_committed_goes_too(plan):
+    """Deleting the record leaves what a worker leaves that is killed before it commits."""
+    unit = next(row.unit for row, _ in rows_of(plan, plan.samples) if row.key == KEY)
+    needles = needles_of(plan)
+    for name in list(plan.samples.root.names("commits")):
+        if unit in name:
+            plan.samples.root.delete(name)
+    assert plan.samples.find(unit) is None and "samples" in traces(plan.root, needles)
+    forget_samples(plan.root, keys=[KEY])
+    assert traces(plan.root, needles) == set()
+
+
+def test_what_a_killed_listing_left_in_the_manifest_goes_too(plan):
+    manifest = plan.manifest.root
+    part = next(plan.manifest.parts())
+    manifest.write("progress.json", b'{"open_rows": {"unlabeled": ["00005"]}}')
+    manifest.write("part-00001-00000-dead.parquet", manifest.read(part))
+    forget_samples(plan.root, keys=[KEY])
+    assert traces(plan.root, [KEY.encode()]) == set()
+    assert "part-00001-00000-dead.parquet" not in set(manifest.names())
+    assert set(plan.manifest.parts()) <= set(manifest.names())
+
+
+def test_each_generation_of_the_manifest_is_opened_once_to_find_the_networks(plan, monkeypatch):
+    for seed in range(3):
+        save_fit(plan, f"student {seed}", when=plan.manifest, seed=seed)
+    for key in ("00001", "00002"):
+        forget_samples(plan.root, keys=[key])
+    opened, open_generation = [], Manifest.open_generation
+    monkeypatch.setattr(
+        Manifest,
+        "open_generation",
+        lambda root, one: (opened.append(one), open_generation(root, one))[1],
+    )
+    done = forget_samples(plan.root, keys=[KEY], is_dry_run=True)
+    assert sorted(done.fits.values()) == ["student 0", "student 1", "student 2"]
+    assert opened == [2, 0, 1, 2]
 
 
 def test_a_unit_that_is_not_decoded_yet_is_left_out(plan):

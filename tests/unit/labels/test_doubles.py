@@ -12,6 +12,7 @@ from mke_ray.data.manifest import Manifest, Mark, write_manifest
 from mke_ray.data.sources import SourceRow
 from mke_ray.labels.double_index import ReferenceIndex
 from mke_ray.labels.doubles import TAUGHT_SPLITS, mark_doubles
+from mke_ray.labels.probe import ProbeDivision
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import LabelSpace, samples_schema
 from mke_ray.storage import open_root
@@ -125,6 +126,23 @@ def test_copies_are_marked_and_test_wins_over_probe_and_probe_over_labelled(root
     }
     assert found.num_excluded == 7
     assert Manifest.open(root.child("manifest")).meta["marked"] == manifest.meta["marked"]
+
+
+def test_a_copy_across_the_parts_of_the_probe_leaves_the_select_part(root):
+    """The labelled-only student learns from the select part and is scored on the gate part."""
+    division = ProbeDivision()
+    keys = [f"probe/{number}" for number in range(20)]
+    select = [key for key in keys if division.part_of(key) == "select"]
+    gate = [key for key in keys if division.part_of(key) == "gate"]
+    contents = {key: key for key in keys} | {"test/t": "t"}
+    contents |= {select[0]: "a", gate[0]: "a~", select[1]: "b", select[2]: "b~"}
+    samples, manifest = run_of(root, contents)
+    manifest, found = mark_doubles(root, samples, manifest)
+    assert marks_of(manifest) == {select[0]: "copy_of_probe"}
+    assert found.pairs[0]["other_key"] == gate[0]
+    everything = ProbeDivision(select_fraction=1.0)
+    _, other = mark_doubles(root, samples, manifest, division=everything)
+    assert other.file != found.file and other.num_found == 0
 
 
 def test_the_pairs_are_listed_with_both_keys_and_their_distance(root):

@@ -1,14 +1,19 @@
 """What reading in a process of its own keeps, contains and gives back."""
 
 import os
+import re
+import socket
 from dataclasses import replace
 
+import psutil
 import pytest
 from killers import killer_spec
 from label_fakes import DECODE, make_world
 
 from mke_ray.config import build
+from mke_ray.data import child_process
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels import decode_process
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.isolation import IsolatedDecoder
 from mke_ray.labels.rows import decode_row
@@ -82,10 +87,61 @@ def test_a_mistake_of_the_user_is_no_sample_to_be_blamed(rows):
         IsolatedDecoder(killer_spec(4), other).read(rows)
 
 
-def test_a_reader_that_cannot_start_is_named_with_the_way_out(rows, monkeypatch):
-    monkeypatch.setattr("mke_ray.labels.decode_process._COMMAND", "raise SystemExit(7)")
-    with pytest.raises(ConfigError, match=r"exit status 7.*labelling\.sample_timeout_s=null"):
+@pytest.fixture
+def quick_start(monkeypatch):
+    monkeypatch.setattr(child_process, "_AGAIN_S", 0.01)
+
+
+@pytest.mark.usefixtures("quick_start")
+def test_a_reader_that_cannot_start_is_named_with_its_node_and_the_way_out(rows, monkeypatch):
+    monkeypatch.setattr(decode_process, "_COMMAND", "raise SystemExit(7)")
+    node = re.escape(socket.gethostname())
+    wanted = rf"node {node} .*exit status 7.*labelling\.sample_timeout_s=null"
+    with pytest.raises(ConfigError, match=wanted):
         decoder().read(rows)
+
+
+@pytest.mark.usefixtures("quick_start")
+def test_a_reader_that_cannot_start_at_first_is_started_again(rows, monkeypatch):
+    launch, calls = decode_process.launch, []
+
+    def fail_twice(command, descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise BlockingIOError("no process left")
+        return launch("raise SystemExit(9)" if len(calls) == 2 else command, descriptor)
+
+    monkeypatch.setattr(decode_process, "launch", fail_twice)
+    assert decoder().read(rows) == read_in_this_process(rows)
+    assert len(calls) == 3
+
+
+def test_a_mistake_of_the_user_is_not_tried_again(rows, monkeypatch):
+    monkeypatch.setattr(child_process, "_AGAIN_S", 3600.0)
+    with pytest.raises(ConfigError, match="NoSuchSource"):
+        IsolatedDecoder({"_target_": "killers.NoSuchSource"}, SPEC).read(rows)
+
+
+def test_a_process_that_the_kernel_holds_is_left_behind(monkeypatch, caplog):
+    class Held:
+        pid = 2**22 + 1
+
+        def wait(self, timeout=None):
+            assert timeout is not None
+            raise psutil.TimeoutExpired(timeout, self.pid)
+
+    child_process.end(Held())
+    assert f"process {Held.pid} does not die" in caplog.text
+
+
+def test_samples_read_side_by_side_share_one_limit_of_memory(rows, caplog):
+    caplog.set_level("INFO")
+    limits = SampleLimits(timeout_s=30.0, memory_bytes=500 << 20)
+    spec = killer_spec(4, broken={1: "eat_memory"})
+    found = IsolatedDecoder(spec, SPEC, 4, limits).read(rows)
+    assert [str(row.status) for row in found] == ["ok", "bad", "ok", "ok"]
+    taken = [int(mib) for mib in re.findall(r"reading took (\d+) MiB", caplog.text)]
+    assert taken and max(taken) < 1000
 
 
 def test_the_worker_of_a_plan_with_limits_survives_its_samples(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import threading
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 from mke_ray.errors import StoreError
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import LABELS_SCHEMA, samples_schema
-from mke_ray.storage import open_root
+from mke_ray.storage import Root, open_root
 
 SCHEMA = samples_schema(["video"])
 UNITS = [f"{number:016x}" for number in (7, 3, 11, 5)]
@@ -75,8 +76,6 @@ def test_of_many_writers_of_a_unit_exactly_one_wins(store):
 
 
 def test_a_commit_that_was_repeated_after_a_lost_answer_is_a_win(store, monkeypatch):
-    from mke_ray.storage import Root
-
     create = Root.create
     monkeypatch.setattr(Root, "create", lambda *args: create(*args) and False)
     assert store.commit(UNITS[0], table_of(1))
@@ -257,3 +256,68 @@ def test_what_killed_workers_left_of_a_unit_is_swept_and_nothing_else(store):
     assert store.sweep([UNITS[0], UNITS[3]]) == 1
     left = set(store.root.names("attempts"))
     assert left == {store.record(u)["file"] for u in UNITS} | {f"attempts/{UNITS[1]}-dead.parquet"}
+
+
+def damaged(store, unit):
+    """Damage the file of a unit and return the records that the error tells to delete."""
+    store.root.write(store.record(unit)["file"], b"not parquet")
+    with pytest.raises(StoreError, match="damaged") as error:
+        store.read(unit, location=store.index().location(unit))
+    return re.findall(r"commits/\S+\.json", str(error.value))
+
+
+def lost(store, unit):
+    """Delete the file of a unit and return the records that the error tells to delete."""
+    location = store.index().location(unit)
+    store.root.delete(location.file)
+    with pytest.raises(StoreError, match="is missing; delete") as error:
+        store.read_small_columns(unit, location, ["sample_id"])
+    return re.findall(r"commits/\S+\.json", str(error.value))
+
+
+@pytest.mark.parametrize("break_file", [lost, damaged])
+@pytest.mark.parametrize("is_superseded", [False, True])
+def test_a_unit_is_made_anew_once_the_records_are_deleted_that_the_error_names(
+    store, break_file, is_superseded
+):
+    fill(store)
+    if is_superseded:
+        store.supersede(UNITS[1], table_of(10, status=("bad", "bad")))
+    store.write_index(UNITS)
+    records = break_file(store, UNITS[1])
+    assert len(records) == 1 + is_superseded
+    for name in records:
+        assert store.root.exists(name)
+        store.root.delete(name)
+    assert UNITS[1] not in store.index() and len(store.index()) == 3
+    assert store.commit(UNITS[1], table_of(10, status=("ok", "partial")), {"split": "test"})
+    for index in (store.index(), store.write_index(UNITS), store.index()):
+        assert index.status(UNITS[1]).tolist() == [0, 1]
+        assert store.read(UNITS[1], location=index.location(UNITS[1])).num_rows == 2
+        assert len(index) == 4
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_a_lost_file(store, monkeypatch):
+    def no_answer(*_args, **_more):
+        raise TimeoutError("no answer")
+
+    fill(store)
+    location = store.index().location(UNITS[0])
+    monkeypatch.setattr(Root, "read", no_answer)
+    monkeypatch.setattr(Root, "filesystem", no_answer)
+    with pytest.raises(TimeoutError):
+        store.read_small_columns(UNITS[0], location, ["sample_id"])
+
+
+def test_columns_beside_the_media_are_read_without_the_file_as_a_whole(store, monkeypatch):
+    fill(store)
+    location = store.index().location(UNITS[0])
+    monkeypatch.setattr(Root, "read", lambda *_: pytest.fail("read a whole file"))
+    table = store.read_small_columns(UNITS[0], location, ["sample_id", "video_status"])
+    assert table.to_pydict() == {"sample_id": [0, 1], "video_status": ["ok", "truncated"]}
+
+
+def test_of_a_unit_that_is_not_committed_everything_is_swept(store):
+    store.root.write(f"attempts/{UNITS[0]}-dead.parquet", b"half a file")
+    assert store.sweep([UNITS[0]]) == 1
+    assert list(store.root.names("attempts")) == []

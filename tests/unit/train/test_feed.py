@@ -20,7 +20,7 @@ from training_stores import (
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.labels.probe import probe_part
+from mke_ray.labels.probe import ProbeDivision, probe_part
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import LABELS_SCHEMA, LabelKind, LabelSpace, Status
 from mke_ray.storage import open_root
@@ -29,7 +29,7 @@ from mke_ray.train.blocks import TargetSpec
 from mke_ray.train.feed import Feed
 from mke_ray.train.fits import RowSelection
 from mke_ray.train.plan import RowPlan
-from mke_ray.train.usable import ProbeDivision, usable_entries
+from mke_ray.train.usable import usable_entries
 
 COUNTS = {"labelled": 20, "unlabeled": 90, "probe": 30, "test": 9}
 PSEUDO = (RowSelection("unlabeled", "pseudo"),)

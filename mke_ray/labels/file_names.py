@@ -1,0 +1,34 @@
+"""The names of the files of a store of units."""
+
+import posixpath
+
+SPEC_FILE = "spec.json"
+COMMITS = "commits"
+ATTEMPTS = "attempts"
+
+
+def commit_name(unit: str, generation: int = 0) -> str:
+    """Return the name of the commit record of a generation of a unit."""
+    name = f"{unit}.{generation}" if generation else unit
+    return f"{commit_folder(unit)}/{name}.json"
+
+
+def commit_folder(unit: str) -> str:
+    """Return the folder of the commit records of a unit."""
+    return f"{COMMITS}/{unit[:2]}"
+
+
+def parse_commit_name(name: str) -> tuple[str, int]:
+    """Return the unit and the generation that a commit record is of."""
+    unit, _, generation = posixpath.basename(name).removesuffix(".json").partition(".")
+    return unit, int(generation or 0)
+
+
+def unit_of_attempt(name: str) -> str:
+    """Return the unit that an attempt file is of."""
+    return posixpath.basename(name).split("-", 1)[0]
+
+
+def index_name(generation: int) -> str:
+    """Return the name of an index file."""
+    return f"index-{generation:06d}.parquet"
