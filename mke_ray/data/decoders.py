@@ -12,7 +12,7 @@ from mke_ray.data.decoder import PYAV, Decoder, NotExactError, VideoClip
 from mke_ray.data.frame_choice import choose_frames
 from mke_ray.data.packets import WHOLE, read_packets
 from mke_ray.errors import ConfigError, MediaError
-from mke_ray.schema import Backend, VideoSpec
+from mke_ray.schema import Backend, DecodeSpec, VideoSpec
 
 _INSTALL = {
     Backend.DECORD: "pip install 'decord>=0.6,<0.7' (Linux on x86-64)",
@@ -29,6 +29,17 @@ _CLASSES = {
 
 _PROOF_SIZE = 64
 _PROOF_LEVELS = (40, 90, 140, 190)
+
+
+def prove_decoders(spec: DecodeSpec) -> None:
+    """Prove that the libraries decode that a specification names.
+
+    Raises:
+        ConfigError: One does not.
+    """
+    for one in spec.values():
+        if isinstance(one, VideoSpec):
+            load_decoder(one.backend)
 
 
 def decode_frames(clip: VideoClip, spec: VideoSpec) -> tuple[np.ndarray, str]:

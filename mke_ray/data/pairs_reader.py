@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mke_ray.data.decoders import load_decoder
+from mke_ray.data.decoders import prove_decoders
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.pictures import PILLOW, read_picture
 from mke_ray.data.places import UnusableKeyError, check_name
 from mke_ray.errors import MISSING_FILE, MediaError
-from mke_ray.schema import DecodeSpec, ImageSpec, ManifestRow, VideoSpec
+from mke_ray.schema import DecodeSpec, ImageSpec, ManifestRow
 from mke_ray.storage import Root
 
 KEY = "{key}"
@@ -34,9 +34,7 @@ class PairsReader:
         Raises:
             ConfigError: It does not.
         """
-        for one in self.spec.values():
-            if isinstance(one, VideoSpec):
-                load_decoder(one.backend)
+        prove_decoders(self.spec)
 
     def read(self, row: ManifestRow) -> Decoded:
         """Return the arrays of one sample; a file that fails takes no other with it.

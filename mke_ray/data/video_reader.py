@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mke_ray.data.decoders import load_decoder
+from mke_ray.data.decoders import prove_decoders
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.places import Places, UnusableKeyError
 from mke_ray.data.ranges import RangeFile
@@ -31,9 +31,7 @@ class VideoReader:
         Raises:
             ConfigError: It does not.
         """
-        for one in self.spec.values():
-            if isinstance(one, VideoSpec):
-                load_decoder(one.backend)
+        prove_decoders(self.spec)
 
     def read(self, row: ManifestRow) -> Decoded:
         """Return the arrays of one clip.
