@@ -1,7 +1,6 @@
 """Decode every sample once and write the teacher's pseudo-labels."""
 
 from mke_ray.config import run_job
-from mke_ray.expansion import label
 
 if __name__ == "__main__":
-    run_job(label, __file__)
+    run_job("mke_ray.expansion.label", __file__)

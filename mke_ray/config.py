@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_class, get_object, instantiate
+from hydra.utils import get_class, get_method, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mke_ray.config_help import dotted_keys, explanation, nearest
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, MkeRayError
 
@@ -24,8 +25,15 @@ TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
 HIDDEN = "***"
 _SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
+_OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
 _PASSWORD = re.compile(r"//[^/@\s]*@")
-_UNHELPFUL = ("object_type", "reference_type", "Config search path", "provider=", "To append")
+_UNHELPFUL = (
+    "object_type",
+    "reference_type",
+    "Config search path",
+    "provider=",
+    "To append",
+)
 
 _Built = TypeVar("_Built")
 
@@ -164,7 +172,7 @@ def to_yaml(job: JobConfig) -> str:
 
 
 def run_job(
-    stages: Callable[[list[Any]], None],
+    stages: str,
     job_file: str,
     *,
     schema: type = JobConfig,
@@ -175,7 +183,8 @@ def run_job(
     Errors that a user can mend end the process with one line and exit status 2.
 
     Args:
-        stages: What the job does with one configuration per draw of the data.
+        stages: Dotted name of the function that the job calls with one configuration per draw of
+            the data; it is imported when the configuration is right.
         job_file: ``__file__`` of the job; ``conf/`` lies beside its folder.
         schema: Dataclass of the configuration; one other than ``JobConfig`` has no draws.
         config_name: Its file below ``conf/``.
@@ -184,6 +193,7 @@ def run_job(
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register_schema()
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
+    OmegaConf.register_new_resolver("explained_keys", lambda: _explained(schema), replace=True)
 
     @hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)
     def main(cfg: DictConfig) -> None:
@@ -191,7 +201,7 @@ def run_job(
             is_job = schema is JobConfig
             drawn: list[Any] = jobs_from(cfg) if is_job else [OmegaConf.to_object(cfg)]
             _set_up_logging(verbose=drawn[0].verbose)
-            stages(drawn)
+            get_method(stages)(drawn)
         except MkeRayError as error:
             _leave(f"{type(error).__name__}: {error}", job_file)
         except OmegaConfBaseException as error:
@@ -200,7 +210,29 @@ def run_job(
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        _leave(f"ConfigError: {_one_line(error)}", job_file)
+        hint = _hint(str(error), config_dir, config_name)
+        _leave(f"ConfigError: {_one_line(error)}{hint}", job_file)
+
+
+def _explained(schema: type) -> str:
+    """Return what the keys of a schema mean, for the template of ``--help``."""
+    return explanation(schema).replace("$", "$$")
+
+
+def _hint(message: str, config_dir: str, config_name: str) -> str:
+    """Return the key that a misspelt one of the command line was probably meant to be."""
+    if (found := _OVERRIDDEN.search(message)) is None:
+        return ""
+    key = found[1]
+    groups = os.listdir(config_dir)
+    chosen = [one for one in sys.argv[1:] if one.partition("=")[0] in groups]
+    try:
+        with hydra.initialize_config_dir(config_dir, version_base="1.3"):
+            known = OmegaConf.to_container(hydra.compose(config_name, chosen))
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    near = nearest(key, dotted_keys(known))
+    return f"; did you mean {near}?" if near else ""
 
 
 def register_schema() -> None:
@@ -247,8 +279,15 @@ def _one_line(error: BaseException) -> str:
     """Return the parts of an error message that help, on one line."""
     whole = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     lines = [line.strip().rstrip(".") for text in whole for line in text.splitlines()]
-    useful = [line for line in lines if line and not line.startswith(_UNHELPFUL)]
-    return "; ".join(dict.fromkeys(useful))
+    said = [line for line in lines if line and not line.startswith(_UNHELPFUL)]
+    useful = [line for line in said if not _repeats_key(line, said)]
+    return "; ".join(dict.fromkeys(useful)).replace(":; ", ": ")
+
+
+def _repeats_key(line: str, said: list[str]) -> bool:
+    """Tell whether a line only names a key that another line names."""
+    key = line.removeprefix("full_key: ")
+    return key != line and any(f"'{key}'" in one for one in said)
 
 
 def _leave(message: str, job_file: str) -> None:

@@ -223,7 +223,40 @@ class TrackingConfig:
 
 @dataclass
 class JobConfig:
-    """Everything a job can be told; see the README for the groups behind the nested keys."""
+    """Everything a job can be told; ``docs/`` explains the groups behind the nested keys.
+
+    Args:
+        name: Name of the run, in the report and in MLflow.
+        root: Folder or object-store URI that holds all that the run writes.
+        seed: Seed of everything that is drawn.
+        data_seed: Seed of a source that makes its own data.
+        arms: ``default``, ``all``, or a list of arms, see the README.
+        model_seeds: Seeds of the student networks; each is trained, the report shows the spread.
+        data_seeds: Number of draws of the data, each a whole run below ``root``; null is one run.
+        refresh: Look at the source again for new, changed and deleted files.
+        accept_loss: Go on although much of what an earlier run listed is gone from the source.
+        dry_run: Check everything, print what would be done, write nothing.
+        verbose: Show the log lines of Ray, DeepSpeed and MLflow too.
+        allow_targets: Packages outside ``mke_ray`` whose classes ``_target_`` may name.
+        source: The videos or tables, and how they are listed.
+        decode: What is stored of every modality: frames, size, sample rate, seconds.
+        views: What a network sees of every stored modality, with its augmentation.
+        teacher: Where the teacher comes from.
+        labels: How logits become targets.
+        student: The student network.
+        fusion: How the student joins its modalities.
+        objective: The loss of the students that learn from pseudo-labels.
+        supervised: The loss of networks that learn from true labels.
+        fit: How a student is trained.
+        engine: DeepSpeed or torch, with the configuration of the engine.
+        labelling: The pass that decodes samples and writes pseudo-labels.
+        doubles: What happens to samples that occur twice.
+        scaling: What training runs on.
+        gate: The promotion gate.
+        tracking: Where MLflow records.
+        storage: How stores are reached and guarded.
+        ray: Where Ray runs.
+    """
 
     name: str = "demo"
     root: str = "outputs/${name}/seed-${data_seed}"
@@ -255,3 +288,25 @@ class JobConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     ray: RayConfig = field(default_factory=RayConfig)
+
+
+@dataclass
+class ForgetConfig:
+    """What ``jobs/forget.py`` can be told.
+
+    Args:
+        root: Root of the run.
+        uri: Key of a sample as the manifest has it (a path below the source's root, or a full
+            URI), or a list of keys; all spans of it are forgotten.
+        sample_ids: Samples by their ids.
+        dry_run: Say what would be removed, and remove nothing.
+        verbose: Log more.
+        storage: How the stores are reached.
+    """
+
+    root: str = "???"
+    uri: Any = field(default_factory=list)
+    sample_ids: list[int] = field(default_factory=list)
+    dry_run: bool = False
+    verbose: bool = False
+    storage: StorageConfig = field(default_factory=StorageConfig)

@@ -7,11 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-_GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed 64-bit integer
-_MULTIPLY_1 = -49064778989728563
-_MULTIPLY_2 = -4265267296055464877
+from mke_ray.seeds import GOLDEN, MULTIPLY_1, MULTIPLY_2, mix_integers
+
 _LOW_32 = (1 << 32) - 1
-_LOW_64 = (1 << 64) - 1
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
@@ -21,20 +19,9 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 def _mix_(x: Tensor) -> Tensor:
     """Scramble 64-bit integers in place (the finalizer of MurmurHash3)."""
-    x.bitwise_xor_(_shift_right(x, 33)).mul_(_MULTIPLY_1)
-    x.bitwise_xor_(_shift_right(x, 33)).mul_(_MULTIPLY_2)
+    x.bitwise_xor_(_shift_right(x, 33)).mul_(MULTIPLY_1)
+    x.bitwise_xor_(_shift_right(x, 33)).mul_(MULTIPLY_2)
     return x.bitwise_xor_(_shift_right(x, 33))
-
-
-def mix_integers(*numbers: int) -> int:
-    """Return a non-negative 63-bit seed that depends on every number and on their order."""
-    state = 0
-    for number in numbers:
-        state = (state * _GOLDEN + number + 1) & _LOW_64
-        state = ((state ^ (state >> 33)) * _MULTIPLY_1) & _LOW_64
-        state = ((state ^ (state >> 33)) * _MULTIPLY_2) & _LOW_64
-        state ^= state >> 33
-    return state >> 1
 
 
 def keys_for(sample_id_B: Tensor, *, seed: int, epoch: int, stream: int) -> Tensor:
@@ -62,7 +49,7 @@ def uniform(key_B: Tensor, num: int) -> Tensor:
     Returns:
         float32 [B, N].
     """
-    counter_N = torch.arange(1, num + 1, device=key_B.device, dtype=torch.int64) * _GOLDEN
+    counter_N = torch.arange(1, num + 1, device=key_B.device, dtype=torch.int64) * GOLDEN
     bits_BN = _mix_(key_B[:, None] + counter_N)
     return _shift_right(bits_BN, 40).to(torch.float32).mul_(1.0 / (1 << 24))
 
@@ -78,7 +65,7 @@ def gaussian(key_B: Tensor, num: int) -> Tensor:
         float32 [B, N].
     """
     half = (num + 1) // 2
-    counter_N = torch.arange(1, half + 1, device=key_B.device, dtype=torch.int64) * _GOLDEN
+    counter_N = torch.arange(1, half + 1, device=key_B.device, dtype=torch.int64) * GOLDEN
     bits_BN = _mix_(key_B[:, None] + counter_N)
     radius_BN = _shift_right(bits_BN, 33).to(torch.float32).add_(1.0).mul_(1.0 / (1 << 31))
     radius_BN.log_().mul_(-2.0).clamp_(min=0.0).sqrt_()

@@ -8,8 +8,8 @@ import numpy as np
 
 from mke_ray.data.packets import Span, StreamPackets
 from mke_ray.errors import MediaError
-from mke_ray.randomness import mix_integers
 from mke_ray.schema import Sampling, VideoSpec
+from mke_ray.seeds import mix_integers
 
 # Tells these random numbers from others of the same seed and sample.
 _STREAM = 0x6672616D

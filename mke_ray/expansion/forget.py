@@ -3,10 +3,9 @@
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from mke_ray.config_schema import StorageConfig
+from mke_ray.config_schema import ForgetConfig
 from mke_ray.data.manifest import Manifest, Mark
 from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows
@@ -24,28 +23,6 @@ STORE_FOLDERS = ("samples", "labels", PREDICTIONS_FOLDER)
 DERIVED_FOLDERS = ("report", "doubles", "mlartifacts")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class ForgetConfig:
-    """What ``jobs/forget.py`` can be told.
-
-    Args:
-        root: Root of the run.
-        uri: Key of a sample as the manifest has it (a path below the source's root, or a full
-            URI), or a list of keys; all spans of it are forgotten.
-        sample_ids: Samples by their ids.
-        dry_run: Say what would be removed, and remove nothing.
-        verbose: Log more.
-        storage: How the stores are reached.
-    """
-
-    root: str = "???"
-    uri: Any = field(default_factory=list)
-    sample_ids: list[int] = field(default_factory=list)
-    dry_run: bool = False
-    verbose: bool = False
-    storage: StorageConfig = field(default_factory=StorageConfig)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from mke_ray.data.views import View
 from mke_ray.objectives import Objective
-from mke_ray.randomness import keys_for, mix_integers
+from mke_ray.randomness import keys_for
 from mke_ray.schema import Batch
+from mke_ray.seeds import mix_integers
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.engine import Engine, learning_rate, raise_non_finite, rank, world_size
 from mke_ray.train.feed import Feed, FeedItem

@@ -13,9 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
 from mke_ray.config import build, check_targets, shown, to_yaml
-from mke_ray.config_schema import JobConfig
+from mke_ray.config_schema import ForgetConfig, JobConfig
 from mke_ray.errors import ConfigError
-from mke_ray.expansion.forget import ForgetConfig
 from mke_ray.expansion.run import check_job
 
 ROOT = Path(__file__).parents[2]
@@ -103,9 +102,10 @@ def test_extra_arguments_win_and_the_type_is_checked() -> None:
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("sede=3", "sede"),
+        ("sede=3", "did you mean seed?"),
         ("seed=abc", "seed"),
-        ("scaling.num_worker=3", "scaling.num_worker"),
+        ("scaling.num_worker=3", "did you mean scaling.num_workers?"),
+        ("source.data_sed=3", "did you mean source.data_seed?"),
         ("source=nope", "source/nope"),
         ("source=videos", "source.root"),
     ],
@@ -123,7 +123,13 @@ def test_a_mistake_on_the_command_line_is_one_line_that_names_the_key(
 def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
     ended = run_expand("--help", folder=tmp_path)
     assert ended.returncode == 0
-    for word in ("experiment: demo", "num_workers: 2", "dry_run: false", "experiment=videos"):
+    for word in (
+        "experiment: demo",
+        "num_workers: 2",
+        "dry_run: false",
+        "experiment=videos",
+        "scaling.num_workers: W",
+    ):
         assert word in ended.stdout
 
 

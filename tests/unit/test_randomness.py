@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mke_ray.randomness import gaussian, gaussian_like, keys_for, mix_integers, uniform
+from mke_ray.randomness import gaussian, gaussian_like, keys_for, uniform
+from mke_ray.seeds import mix_integers
 
 NUM = 50_000
 KEY = 4883643645316020624

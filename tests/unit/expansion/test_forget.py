@@ -8,9 +8,10 @@ from label_fakes import make_world
 from left_behind import traces
 from training_stores import fit_spec
 
+from mke_ray.config_schema import ForgetConfig
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.expansion.forget import ForgetConfig, forget, forget_samples
+from mke_ray.expansion.forget import forget, forget_samples
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.scrub import scrub_units
