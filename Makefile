@@ -14,7 +14,8 @@ expand: $(VENV)/.installed
 test: lint types layers
 	$(BIN)/python -m pytest tests $(ARGS)
 
-check: lint types layers unit
+check: $(VENV)/.installed
+	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers unit
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

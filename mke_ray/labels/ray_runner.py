@@ -26,6 +26,8 @@ _MAX_TRIES = 4
 _NEVER = -1.0
 _LASTING = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 
+_CONSOLE = "console"  # as Ray Data names its handler
+
 _logger = logging.getLogger(__name__)
 
 
@@ -164,7 +166,7 @@ def _why_not_stored(unit: str, root_uri: str, error: OSError) -> str:
 def _silence_console() -> None:
     """Let Ray Data say on the console only what went wrong; its log files keep everything."""
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        if handler.get_name() == _CONSOLE:  # not those of an application
             handler.setLevel(logging.ERROR)
 
 

@@ -1,5 +1,6 @@
 """The labelling pass on a real local Ray."""
 
+import logging
 import os
 import re
 import signal
@@ -52,7 +53,7 @@ def num_actors():
     return len(list_actors(address=ray.get_runtime_context().gcs_address, limit=10_000))
 
 
-def test_all_rows_are_labelled_once_and_a_second_pass_starts_no_actor(root, tmp_path):
+def test_all_rows_are_labelled_once_and_a_second_pass_starts_no_actor(root, tmp_path, caplog):
     plan = make_world(root, 50, broken={3: "bad", 11: "no_y"})
     calls = []
     report = run_pass(plan, refs_of(plan), RUNNER, progress=lambda *call: calls.append(call))
@@ -65,6 +66,8 @@ def test_all_rows_are_labelled_once_and_a_second_pass_starts_no_actor(root, tmp_
     again = run_pass(plan, refs_of(plan), RUNNER)
     assert again.num_units_run == 0 and again.counts == report.counts
     assert num_actors() == before > 0
+    logging.getLogger("application").warning("heard after a pass")
+    assert "heard after a pass" in caplog.text
 
     other = make_world(open_root(str(tmp_path / "local")), 50, broken={3: "bad", 11: "no_y"})
     run_pass(other, refs_of(other), LocalRunner())
