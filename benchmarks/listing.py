@@ -12,27 +12,23 @@ the environment).
 
 import argparse
 import asyncio
-import importlib
 import json
 import os
 import secrets
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import s3fs
+from local_s3 import BUCKET, local_s3
 
 from mke_ray.data.listing import walk
 from mke_ray.storage import open_root
 
-ROOT = Path(__file__).parents[1]
-BUCKET = "mke-ray-tests"
 WAYS = ("ours", "fs.find")
 PUTS_AT_ONCE = 64
 
@@ -137,28 +133,8 @@ def server(endpoint: str | None) -> Iterator[None]:
         os.environ["AWS_ENDPOINT_URL"] = endpoint
         yield
         return
-    sys.path.insert(0, str(ROOT / "tests"))
-    conftest = importlib.import_module("conftest")
-
-    folder, port = tempfile.mkdtemp(prefix="mke-listing-"), conftest.free_ports(1)[0]
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    log = Path(folder, "weed.log")
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            conftest.weed_command(folder, port), stdout=file, stderr=subprocess.STDOUT, cwd=folder
-        )
-    try:
-        conftest.wait_for_s3(os.environ["AWS_ENDPOINT_URL"], process, log)
+    with local_s3():
         yield
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,15 @@ def ray_session(s3_environment: dict[str, str]) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def weed_command(folder: str, s3_port: int) -> list[str]:
-    """Return the command of a whole SeaweedFS in one process, on loopback only."""
-    master, volume, filer, admin = free_ports(4)
+def weed_command(folder: str, s3_port: int, ports: Sequence[int] = ()) -> list[str]:
+    """Return the command of a whole SeaweedFS in one process, on loopback only.
+
+    Args:
+        folder: What it may write to.
+        s3_port: Where S3 listens.
+        ports: Of master, filer, volume and admin; free ones where none are given.
+    """
+    master, filer, volume, admin = ports or free_ports(4)
     return [
         str(_WEED),
         "mini",
