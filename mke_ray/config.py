@@ -124,8 +124,7 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
     Each draw has its own ``data_seed`` (0 to N - 1) and its own folder below ``root``.
     """
     cfg = copy.deepcopy(cfg)
-    if "://" not in cfg.root:  # workers have another working folder
-        cfg.root = os.path.abspath(os.path.expanduser(cfg.root))
+    cfg.root = _absolute(cfg.root)  # workers may have another working folder
     if cfg.data_seeds is None:
         return [job_from(cfg)]
     if cfg.data_seeds < 1:
@@ -154,7 +153,16 @@ def job_from(cfg: DictConfig) -> JobConfig:
     if not isinstance(job, JobConfig):
         raise ConfigError("the configuration lost its schema; keep job_schema in conf/config.yaml")
     check_targets(plain(cfg), job.allow_targets)
+    # The table of a source lies below its root, or alone anywhere.
+    folder = "root" if job.source.get("root") else "table"
+    if isinstance(job.source.get(folder), str):
+        job.source[folder] = _absolute(job.source[folder])
     return job
+
+
+def _absolute(uri: str) -> str:
+    """Return a URI as it is, and a local path so that every process finds it."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
 def shown(job: JobConfig) -> dict[str, Any]:

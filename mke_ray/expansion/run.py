@@ -28,6 +28,7 @@ from mke_ray.models.teachers import AT_LEAST
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import DecodeSpec, Split, decode_spec_from_dict
 from mke_ray.session import Session
+from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root, open_root
 from mke_ray.tracking import Tracker, start_tracking, tracking_server
 from mke_ray.train.arms import (
@@ -92,6 +93,17 @@ class Run:
             session = Session(**asdict(self.job.ray), verbose=self.job.verbose)
             self.stack.enter_context(session.connected())
             self._is_connected = True
+            if is_spread():
+                check_shared(*self._local_folders())
+
+    def _local_folders(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the folders on this machine that a run writes, and those it reads, by key."""
+        read = {}
+        source = str(self.job.source.get("root") or "")
+        below_root = self.root.is_local and source.startswith(self.root.path())
+        if source and "://" not in source and not below_root:
+            read["source.root"] = source
+        return {"root": self.root.path()} if self.root.is_local else {}, read
 
     def tracker(self) -> Tracker | None:
         """Return the MLflow run, opened when first asked for; None where tracking is off."""

@@ -1,10 +1,14 @@
 """How many actors a cluster can run without starving the tasks that feed them."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mke_ray.errors import ConfigError
 
 FREE_CPUS = 1.0
+
+_EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +28,50 @@ class ActorPool:
     num_gpus: float = 0.0
 
 
-def fit_pool(pool: ActorPool, *, cluster_cpus: float, cluster_gpus: float) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class NodeRoom:
+    """What one node of the cluster offers.
+
+    Args:
+        cpus: Its CPUs.
+        gpus: Its GPUs.
+    """
+
+    cpus: float
+    gpus: float = 0.0
+
+
+def fit_pool(pool: ActorPool, nodes: Sequence[NodeRoom]) -> tuple[int, int]:
     """Return the least and the most actors to run.
 
-    One CPU stays free for the tasks that Ray Data runs beside the actors: without it they wait for
-    each other for ever, silently.
+    An actor lies on one node with all that it asks for. One CPU stays free for the tasks that Ray
+    Data runs beside the actors: without it they wait for each other for ever, silently.
+
+    Args:
+        pool: The actors asked for.
+        nodes: The nodes of the cluster.
 
     Raises:
         ConfigError: The cluster cannot run the pool; the error names the number to change.
     """
     _check_numbers(pool)
-    room = _room(pool, cluster_cpus, cluster_gpus)
+    room = _room(pool, nodes)
+    cluster_cpus, cluster_gpus = sum(one.cpus for one in nodes), sum(one.gpus for one in nodes)
     wanted = pool.min_actors if pool.max_actors is None else pool.max_actors
     key = "min_actors" if pool.max_actors is None else "max_actors"
     if room < 1:
         raise ConfigError(
             f"labelling.num_cpus={pool.num_cpus:g}, labelling.num_gpus={pool.num_gpus:g}: not one "
-            f"actor fits the cluster ({cluster_cpus:g} CPUs of which {FREE_CPUS:g} stays free, "
-            f"{cluster_gpus:g} GPUs); lower them, or give Ray more (ray.num_cpus)"
+            f"actor fits a node of the cluster ({cluster_cpus:g} CPUs of which {FREE_CPUS:g} stays "
+            f"free and {cluster_gpus:g} GPUs on {len(nodes)} nodes, {_largest(nodes)}); lower "
+            "them, or give Ray more (ray.num_cpus)"
         )
     if wanted > room:
         raise ConfigError(
             f"labelling.{key}={wanted} actors of {pool.num_cpus:g} CPUs and {pool.num_gpus:g} GPUs "
-            f"would starve a cluster of {cluster_cpus:g} CPUs and {cluster_gpus:g} GPUs, of which "
-            f"{FREE_CPUS:g} CPU must stay free; set labelling.{key}={room} or less"
+            f"would starve a cluster of {cluster_cpus:g} CPUs and {cluster_gpus:g} GPUs on "
+            f"{len(nodes)} nodes, of which {FREE_CPUS:g} CPU must stay free; set "
+            f"labelling.{key}={room} or less"
         )
     return pool.min_actors, room if pool.max_actors is None else pool.max_actors
 
@@ -65,9 +89,29 @@ def _check_numbers(pool: ActorPool) -> None:
         )
 
 
-def _room(pool: ActorPool, cluster_cpus: float, cluster_gpus: float) -> int:
-    """Return how many actors fit beside the CPU that stays free."""
-    by_cpu = int((cluster_cpus - FREE_CPUS) / pool.num_cpus + 1e-9)
+def _room(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int:
+    """Return how many actors fit, each on one node, beside the CPU that stays free on some node."""
+    fits = [_fits(pool, one) for one in nodes]
+    left = [one.cpus - number * pool.num_cpus for one, number in zip(nodes, fits, strict=True)]
+    if max(left, default=0.0) + _EPSILON >= FREE_CPUS:
+        return sum(fits)
+    given_up = [
+        math.ceil((FREE_CPUS - rest) / pool.num_cpus - _EPSILON)
+        for one, rest in zip(nodes, left, strict=True)
+        if one.cpus + _EPSILON >= FREE_CPUS
+    ]
+    return sum(fits) - min(given_up, default=sum(fits))
+
+
+def _fits(pool: ActorPool, node: NodeRoom) -> int:
+    """Return how many actors fit a node."""
+    by_cpu = int(node.cpus / pool.num_cpus + _EPSILON)
     if pool.num_gpus <= 0:
         return by_cpu
-    return min(by_cpu, int(cluster_gpus / pool.num_gpus + 1e-9))
+    return min(by_cpu, int(node.gpus / pool.num_gpus + _EPSILON))
+
+
+def _largest(nodes: Sequence[NodeRoom]) -> str:
+    """Say what the largest node offers."""
+    largest = max(nodes, key=lambda one: (one.gpus, one.cpus), default=NodeRoom(0.0))
+    return f"the largest with {largest.cpus:g} CPUs and {largest.gpus:g} GPUs"

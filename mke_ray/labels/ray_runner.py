@@ -17,7 +17,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from mke_ray import errors
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MkeRayError, StoreError
-from mke_ray.labels.capacity import ActorPool, fit_pool
+from mke_ray.labels.capacity import ActorPool, NodeRoom, fit_pool
 from mke_ray.labels.worker import UnitReport, WorkPlan
 
 _MAX_BLOCKS = 4096
@@ -51,12 +51,7 @@ class RayDataRunner:
             MkeRayError: A unit ended every actor that tried it.
             StoreError: The store of the run did not answer.
         """
-        resources = ray.cluster_resources()
-        min_actors, max_actors = fit_pool(
-            self.pool,
-            cluster_cpus=resources.get("CPU", 0.0),
-            cluster_gpus=resources.get("GPU", 0.0),
-        )
+        min_actors, max_actors = fit_pool(self.pool, _nodes())
         max_actors = max(min_actors, min(max_actors, len(refs)))
         _logger.info("%d units to do with %d to %d actors", len(refs), min_actors, max_actors)
         tries = (
@@ -161,6 +156,12 @@ def _why_not_stored(unit: str, root_uri: str, error: OSError) -> str:
         f"{type(error).__name__}: {error}. See that every node reaches the root and that it has "
         "room, then start the same job again; it goes on with what is left"
     )
+
+
+def _nodes() -> list[NodeRoom]:
+    """Return what the living nodes of the cluster offer."""
+    offered = [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    return [NodeRoom(one.get("CPU", 0.0), one.get("GPU", 0.0)) for one in offered]
 
 
 def _silence_console() -> None:

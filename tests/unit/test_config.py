@@ -71,6 +71,16 @@ def test_draws_of_the_data_have_their_own_seed_and_folder() -> None:
     assert second.source["root"].startswith(second.root)
 
 
+def test_folders_of_a_source_are_those_of_the_job_wherever_they_are_read() -> None:
+    own = ["experiment=videos", "source.classes=[a,b]"]
+    (job,) = composed(*own, "source.root=clips")
+    assert job.source["root"] == os.path.abspath("clips")
+    (job,) = composed(*own, "source.root=s3://bucket/clips", "source.table=t.csv")
+    assert (job.source["root"], job.source["table"]) == ("s3://bucket/clips", "t.csv")
+    (job,) = composed(*own, "source=manifest", "source.table='~/t.csv'")
+    assert job.source["table"] == os.path.expanduser("~/t.csv")
+
+
 def test_a_target_outside_the_trusted_packages_is_refused_with_its_key() -> None:
     with pytest.raises(ConfigError, match=r"source\._target_=os\.system.*allow_targets=\[os\]"):
         composed("source._target_=os.system")
