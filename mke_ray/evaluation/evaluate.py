@@ -184,8 +184,8 @@ class _UnitReader:
         self._plan = plan
         self._space = plan.manifest.label_space
         self._fits = sorted({one.fit for one in plan.columns})
-        self._labels = plan.labels.index()
-        self._predictions = plan.predictions.index()
+        self._labels = plan.labels.read_index()
+        self._predictions = plan.predictions.read_index()
 
     def units(self) -> Iterator[tuple[UnitRef, UnitAnswers, int]]:
         """Yield, in order, units with their usable rows and the number of unusable ones."""

@@ -203,7 +203,7 @@ def _history(root: Root, fit: FitSpec) -> FitHistory:
 
 def _num_pseudo_labels(labels: Labels, manifest: Manifest) -> int:
     """Return how many unlabeled samples in use have a pseudo-label."""
-    index = labels.labels.index()
+    index = labels.labels.read_index()
     units = index.units(Split.UNLABELED)
     num_labelled = sum(int((index.status(unit) == 0).sum()) for unit in units)
     marked = marked_rows(manifest, units)

@@ -91,7 +91,7 @@ class SignatureReader:
     def __init__(self, samples: UnitStore, manifest: Manifest) -> None:
         self._samples = samples
         self._manifest = manifest
-        self._index: Index = samples.index()
+        self._index: Index = samples.read_index()
         self._kinds = {name: str(one["kind"]) for name, one in samples.spec["decode"].items()}
 
     def refs(self, split: str) -> Iterator[UnitRef]:

@@ -5,8 +5,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,9 @@ import pyarrow.parquet as pq
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import (
     ATTEMPTS,
-    COMMITS,
     SPEC_FILE,
     commit_folder,
     commit_name,
-    index_name,
     parse_commit_name,
     unit_of_attempt,
 )
@@ -33,11 +30,15 @@ from mke_ray.labels.files import (
     table_to_bytes,
 )
 from mke_ray.labels.index import Index, Location
+from mke_ray.labels.indexing import (
+    committed_generations,
+    current_index,
+    read_index,
+    write_index,
+)
 from mke_ray.schema import FORMAT_VERSION
 from mke_ray.storage import Root
 
-_NUM_READ_THREADS = 16
-_RECORDS_PER_ROUND = 1024
 _BLOCK_BYTES = 1 << 16
 
 
@@ -160,7 +161,7 @@ class UnitStore:
 
     def committed(self) -> set[str]:
         """Return the ids of all committed units, by listing alone."""
-        return set(self._generations())
+        return set(committed_generations(self.root))
 
     def find(self, unit: str) -> Location | None:
         """Return where a unit lies, None where it is not committed."""
@@ -226,9 +227,10 @@ class UnitStore:
             return self.read(unit, location=location, columns=columns)
 
     def index(self, units: Collection[str] | None = None) -> Index:
-        """Return the index of all committed units, or of some.
+        """Return the index of all committed units, or of some; for whoever writes to the store.
 
-        The index file is used as far as it goes; only units committed since are looked up.
+        The index file is used as far as it goes; every file is listed, and units committed since
+        are looked up.
 
         Args:
             units: Ids of the units wanted; all that are committed by default.
@@ -236,7 +238,16 @@ class UnitStore:
         Raises:
             StoreError: A wanted unit is not committed.
         """
-        return self._restrict(self._latest_index()[1], units)
+        _, index = current_index(self.root)
+        return index if units is None else self._restrict(index, units)
+
+    def read_index(self) -> Index:
+        """Return the index as a finished pass wrote it; for whoever only reads.
+
+        Raises:
+            StoreError: No pass is finished.
+        """
+        return read_index(self.root)
 
     def write_index(self, units: Collection[str]) -> Index:
         """Write the index once all of some units are committed, and return the index of these.
@@ -244,20 +255,13 @@ class UnitStore:
         Raises:
             StoreError: A unit is not committed.
         """
-        generation, index = self._latest_index()
+        number, index = current_index(self.root)
         wanted = self._restrict(index, units)
-        known = self._index_file(generation)
-        while known is None or not known.table.equals(index.table):
-            generation += 1
-            if self.root.create(index_name(generation), index.to_bytes()):
-                break
-            known = self._index_file(generation)
+        write_index(self.root, index, after=number)
         return wanted
 
-    def _restrict(self, index: Index, units: Collection[str] | None) -> Index:
+    def _restrict(self, index: Index, units: Collection[str]) -> Index:
         """Return the index of some units."""
-        if units is None:
-            return index
         missing = [unit for unit in units if unit not in index]
         if missing:
             raise StoreError(
@@ -265,48 +269,6 @@ class UnitStore:
                 f"example {missing[0]}; start the pass again, it goes on where it stopped"
             )
         return index if len(units) == len(index) else index.select(units)
-
-    def _latest_index(self) -> tuple[int, Index]:
-        """Return the generation of the newest index file (-1: none) and the index of all units."""
-        generation = self._newest_generation()
-        known = self._index_file(generation) or Index.from_records([])
-        committed = self._generations()
-        is_current = self._current_entries(known, committed)
-        new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
-        if not new and len(is_current) == len(known):
-            return generation, known
-        kept = known.select(unit for unit in known.units() if unit in is_current)
-        return generation, kept.merged(Index.from_records(self._records(new)))
-
-    def _current_entries(self, known: Index, committed: Mapping[str, int]) -> set[str]:
-        """Return the units that an index knows as they are committed, by listing alone.
-
-        A unit was committed anew in the same generation where its record was deleted: then the
-        known file is not the only one of the unit, or is not there.
-        """
-        lying: dict[str, list[str]] = {}
-        for name in self.root.names(ATTEMPTS) if len(known) else ():
-            lying.setdefault(unit_of_attempt(name), []).append(name)
-        return {
-            unit
-            for unit, generation, file in known.entries()
-            if committed.get(unit) == generation and lying.get(unit) == [file]
-        }
-
-    def _generations(self) -> dict[str, int]:
-        """Return the newest generation of every committed unit, by listing alone."""
-        newest: dict[str, int] = {}
-        for name in self.root.names(COMMITS):
-            unit, generation = parse_commit_name(name)
-            newest[unit] = max(newest.get(unit, 0), generation)
-        return newest
-
-    def _records(self, generations: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-        """Yield the commit records of some generations of units, read by several threads."""
-        names = itertools.starmap(commit_name, generations.items())
-        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            while some := list(itertools.islice(names, _RECORDS_PER_ROUND)):
-                yield from map(json.loads, pool.map(self.root.read, some))
 
     def _newest_record(self, unit: str) -> dict[str, Any] | None:
         """Return the newest commit record of a unit, None where it is not committed."""
@@ -317,18 +279,6 @@ class UnitStore:
             except FileNotFoundError:
                 break
         return newest
-
-    def _newest_generation(self) -> int:
-        """Return the number of the newest index file, -1 where there is none."""
-        names = self.root.names(recursive=False)
-        numbers = [n[6:-8] for n in names if n.startswith("index-") and n.endswith(".parquet")]
-        return max((int(number) for number in numbers), default=-1)
-
-    def _index_file(self, generation: int) -> Index | None:
-        """Return an index file as it is, None where there is none yet."""
-        if generation < 0:
-            return None
-        return Index.from_bytes(self.root.read(index_name(generation)))
 
     def _put(self, unit: str, table: pa.Table, facts: Mapping[str, Any]) -> bool:
         """Write a table to an attempt file and claim a generation of its unit with it."""

@@ -104,6 +104,8 @@ def stores_of(root, rows, answers, *, space=SPACE):
         predictions.commit(
             ref.unit, pa.table({**ids, **status, **students}, schema=predictions.schema)
         )
+    for store in (labels, predictions):
+        store.write_index(store.committed())
     return manifest, labels, predictions
 
 
@@ -260,6 +262,7 @@ def test_predictions_of_other_samples_are_refused(root):
         root.child("predictions", "q"), spec={}, schema=plan.predictions.schema
     )
     other.commit(ref.unit, table.take([1, 0, 2, 3]))
+    other.write_index([ref.unit])
     with pytest.raises(StoreError, match="other samples"):
         evaluate(replace(plan, predictions=other))
 
