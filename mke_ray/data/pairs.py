@@ -3,11 +3,11 @@
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
+from mke_ray.batching import batched
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.pairs_reader import KEY, PairsReader, file_name
@@ -28,8 +28,6 @@ from mke_ray.schema import (
 )
 
 _ROWS_AT_ONCE = 1024
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +166,7 @@ class PairsSource:
     def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
         label_space, lookup = self.label_space, Lookup(self._places)
         rows = read_table(self._places.root, table, key_column="key", after=after)
-        for some in _batches(rows):
+        for some in batched(rows, _ROWS_AT_ONCE):
             found = lookup.find([name for row in some for name in self._names(row.uri)])
             for row in some:
                 where = f"{table}: {row.uri}"
@@ -210,7 +208,8 @@ class PairsSource:
             (file, _key_of(file.name, self._listed))
             for file in walk(self._places.root, folder, after)
         )
-        for some in _batches((file, key) for file, key in keyed if key is not None):
+        named = ((file, key) for file, key in keyed if key is not None)
+        for some in batched(named, _ROWS_AT_ONCE):
             found = lookup.find([name for _, key in some for name in self._names(key)[1:]])
             for file, key in some:
                 others = [found.get(name) for name in self._names(key)[1:]]
@@ -246,13 +245,6 @@ def _key_of(name: str, pattern: str) -> str | None:
     is_one = name.startswith(before) and name.endswith(after)
     key = name[len(before) : len(name) - len(after)] if is_one else ""
     return key or None
-
-
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Yield items some at a time."""
-    remaining = iter(items)
-    while some := list(islice(remaining, _ROWS_AT_ONCE)):
-        yield some
 
 
 def _version(files: Sequence[ListedFile | None]) -> tuple[int, str]:
