@@ -21,12 +21,12 @@ from mke_ray.evaluation import (
     PredictionPlan,
     evaluate,
     refs_with_truth,
-    run_locally,
     run_predictions,
 )
 from mke_ray.evaluation.average_precision import ResampledMAP, sample_average_precision
 from mke_ray.evaluation.calibration import select_temperature
 from mke_ray.evaluation.predictions import predict, predictions_schema
+from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import mean_average_precision
@@ -411,7 +411,7 @@ def test_predictions_that_are_there_are_not_made_again(root):
 
     def runner(plan, refs):
         asked.append(len(refs))
-        yield from run_locally(plan, refs)
+        yield from LocalRunner().run(plan, refs)
 
     refs = list(refs_with_truth(manifest))
     run_predictions(plan, refs[:1], runner=runner)
