@@ -1,20 +1,21 @@
 """What a source of samples is, and the source that reads videos from a folder or a bucket."""
 
-import itertools
 import json
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
+from mke_ray.batching import batched
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.media import Decoded
+from mke_ray.data.packets import WHOLE, Span
 from mke_ray.data.places import Places, UnusableKeyError
 from mke_ray.data.reachable import is_there
 from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
-from mke_ray.data.spans import WHOLE, ClipCutter, Span
+from mke_ray.data.spans import ClipCutter
 from mke_ray.data.table_rows import TableRow, read_table
 from mke_ray.data.video_reader import VideoReader
 from mke_ray.errors import ConfigError
@@ -267,7 +268,7 @@ class VideosSource:
     def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
         label_space, lookup = self.label_space, Lookup(self._places)
         rows = read_table(*self._table_place(table), after=after)
-        while batch := list(itertools.islice(rows, _LOOKUP_ROWS)):
+        for batch in batched(rows, _LOOKUP_ROWS):
             found = lookup.find([row.uri for row in batch if row.size is None or not row.etag])
             for row in batch:
                 labels = parse_labels(row.label, label_space, where=f"{table}: {row.uri}")
@@ -346,8 +347,9 @@ def _cut_rows(
     before, begun, num_done = json.loads(after) if after else (None, None, 0)
 
     def cut(row: SourceRow) -> tuple[SourceRow, list[Span]]:
-        if (row.start_s, row.end_s) != WHOLE:
-            return row, [(row.start_s, row.end_s)]
+        own = Span(row.start_s, row.end_s)
+        if own != WHOLE:
+            return row, [own]
         try:
             return row, cutter.cut(row.key, row.size)
         except UnusableKeyError:
@@ -356,8 +358,8 @@ def _cut_rows(
     for row, spans in map_ahead(cut, files(before), num_threads=_NUM_HEADER_THREADS):
         skipped = num_done if row.key == begun else 0
         begun = None
-        for number, (start_s, end_s) in enumerate(spans[skipped:], start=skipped + 1):
+        for number, span in enumerate(spans[skipped:], start=skipped + 1):
             cursor = json.dumps([before, row.key, number])
-            yield replace(row, start_s=start_s, end_s=end_s, cursor=cursor)
+            yield replace(row, start_s=span.start_s, end_s=span.end_s, cursor=cursor)
         before = row.cursor
     cutter.log_whole()
