@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mke_ray.batching import batched
+from mke_ray.data.file_tables import rows_of_table
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.pairs_reader import KEY, PairsReader, file_name
-from mke_ray.data.places import Places
-from mke_ray.data.reachable import is_there
-from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
+from mke_ray.data.places import Places, places_of
+from mke_ray.data.reachable import check_root, check_table
+from mke_ray.data.roles import label_space_of, labels_of_path
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import read_table
 from mke_ray.errors import ConfigError
-from mke_ray.filesystems import COMMON_OPTIONS
 from mke_ray.schema import (
     AudioSpec,
     DecodeSpec,
@@ -107,16 +107,9 @@ class PairsSource:
             ConfigError: One of them is not.
         """
         root = self._places.root
-        if not is_there(root, "", key="source.root"):
-            raise ConfigError(
-                f"source.root={self.root} does not exist or is empty; "
-                "set it to the folder or bucket that holds the files"
-            )
-        if self.table is not None and not is_there(root, self.table, key="source.root"):
-            raise ConfigError(
-                f"source.table={self.table} is not in {self.root}; name a CSV or Parquet file "
-                "relative to source.root, or set it to null to take the classes from the folders"
-            )
+        check_root(root, given=self.root, holds="files")
+        if self.table is not None:
+            check_table(root, self.table, given=self.table)
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the rows of the table in its order, or the samples of the folders by name.
@@ -154,9 +147,7 @@ class PairsSource:
 
     @property
     def _places(self) -> Places:
-        common = {name: getattr(self, name) for name in COMMON_OPTIONS}
-        given = {name: value for name, value in common.items() if value}
-        return Places(self.root, {**(self.storage_options or {}), **given})
+        return places_of(self, self.root)
 
     @property
     def _listed(self) -> str:
@@ -164,25 +155,14 @@ class PairsSource:
         return next(iter(self.files.values()))
 
     def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
-        label_space, lookup = self.label_space, Lookup(self._places)
-        rows = read_table(self._places.root, table, key_column="key", after=after)
-        for some in batched(rows, _ROWS_AT_ONCE):
-            found = lookup.find([name for row in some for name in self._names(row.uri)])
-            for row in some:
-                where = f"{table}: {row.uri}"
-                labels = parse_labels(row.label, label_space, where=where)
-                size, etag = _version([found.get(name) for name in self._names(row.uri)])
-                yield SourceRow(
-                    key=row.uri,
-                    size=size,
-                    etag=etag,
-                    start_s=row.start_s,
-                    end_s=row.end_s,
-                    group=row.group or row.uri,
-                    split=parse_split(row.split, labels, where=where),
-                    labels=labels,
-                    cursor=str(row.number),
-                )
+        return rows_of_table(
+            read_table(self._places.root, table, key_column="key", after=after),
+            Lookup(self._places),
+            label_space=self.label_space,
+            table=table,
+            names=lambda row: self._names(row.uri),
+            version=lambda _, files: _version(files),
+        )
 
     def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
         top, num_rows = self._listed.split(KEY)[0].rstrip("/"), 0

@@ -13,8 +13,8 @@ from media_files import write_clip
 from mke_ray.data import header_process, headers
 from mke_ray.data.packets import Span
 from mke_ray.data.places import Places
-from mke_ray.data.sources import VideosSource
 from mke_ray.data.spans import ClipCutter
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
 
 
@@ -52,7 +52,7 @@ def test_every_span_lies_in_the_video_and_none_but_the_only_one_is_short(
 
 @pytest.fixture(autouse=True)
 def few_processes(monkeypatch):
-    monkeypatch.setattr("mke_ray.data.sources._NUM_HEADER_THREADS", 1)
+    monkeypatch.setattr("mke_ray.data.videos._NUM_HEADER_THREADS", 1)
 
 
 def folder_of_videos(tmp_path):
