@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import (
     ATTEMPTS,
     SPEC_FILE,
-    commit_folder,
     commit_name,
-    parse_commit_name,
     unit_of_attempt,
 )
 from mke_ray.labels.files import (
@@ -36,10 +33,14 @@ from mke_ray.labels.indexing import (
     read_index,
     write_index,
 )
+from mke_ray.labels.unit_files import (
+    check_unit_digest,
+    parse_unit,
+    read_columns,
+    read_unit_file,
+)
 from mke_ray.schema import FORMAT_VERSION
 from mke_ray.storage import Root
-
-_BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +201,10 @@ class UnitStore:
         """
         record = self.record(unit) if location is None or check_digest else {}
         place = location or _location(record)
-        content = self._read_file(unit, place)
+        content = read_unit_file(self.root, unit, place)
         if check_digest:
-            self._check_digest(record, content)
-        return self._parse(unit, place, content, columns)
+            check_unit_digest(self.root, record, content)
+        return parse_unit(self.root, unit, place, content, columns=columns)
 
     def read_small_columns(self, unit: str, location: Location, columns: list[str]) -> pa.Table:
         """Return columns beside the media of a unit, without fetching these.
@@ -217,11 +218,8 @@ class UnitStore:
             StoreError: The file is missing or damaged.
             OSError: The store did not answer.
         """
-        path = self.root.path(location.file)
         try:
-            with self.root.filesystem().open(path, "rb", block_size=_BLOCK_BYTES) as opened:
-                file = pq.ParquetFile(opened, pre_buffer=True)
-                return file.read_row_group(location.row_group, columns=columns, use_threads=False)
+            return read_columns(self.root, location, columns)
         except (pa.ArrowException, OSError):
             # The whole file, with its retries, tells a lost file from a store that is busy.
             return self.read(unit, location=location, columns=columns)
@@ -309,49 +307,6 @@ class UnitStore:
         with contextlib.suppress(OSError):
             self.root.delete(record["file"])
         return False
-
-    def _read_file(self, unit: str, location: Location) -> bytes:
-        """Return the bytes of the file of a unit."""
-        try:
-            return self.root.read(location.file)
-        except FileNotFoundError:
-            raise StoreError(
-                f"{self.root.uri}: {location.file} of unit {unit} is missing; {self._remedy(unit)}"
-            ) from None
-
-    def _remedy(self, unit: str) -> str:
-        """Say how a unit whose file is lost is made anew."""
-        below = self.root.names(commit_folder(unit))
-        records = [name for name in below if parse_commit_name(name)[0] == unit]
-        named = f"delete {' and '.join(records)} and " if records else ""
-        return f"{named}start the pass again, which writes it anew"
-
-    def _check_digest(self, record: Mapping[str, Any], content: bytes) -> None:
-        """Compare a file with its commit record."""
-        if hashlib.sha256(content).hexdigest() != record["digest"]:
-            raise StoreError(
-                f"{self.root.uri}: {record['file']} is not the file that was committed for unit "
-                f"{record['unit']}: its SHA-256 differs; {self._remedy(record['unit'])}"
-            )
-
-    def _parse(
-        self, unit: str, location: Location, content: bytes, columns: list[str] | None
-    ) -> pa.Table:
-        """Return the row group of a unit."""
-        try:
-            file = pq.ParquetFile(pa.BufferReader(content))
-            table = file.read_row_group(location.row_group, columns=columns, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(
-                f"{self.root.uri}: {location.file} of unit {unit} is damaged: {error}; "
-                f"{self._remedy(unit)}"
-            ) from error
-        if table.num_rows != location.num_rows:
-            raise StoreError(
-                f"{self.root.uri}: {location.file} has {table.num_rows} rows for unit {unit}, "
-                f"its commit record says {location.num_rows}; {self._remedy(unit)}"
-            )
-        return table
 
     def _check_schema(self, unit: str, table: pa.Table) -> None:
         """Refuse a table of other columns."""
