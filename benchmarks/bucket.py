@@ -23,7 +23,8 @@ from typing import Any
 from local_s3 import BUCKET, local_s3
 
 from mke_ray.data.manifest import Manifest, write_manifest
-from mke_ray.data.sources import Progress, Reader, SourceRow, VideosSource
+from mke_ray.data.sources import Progress, Reader, SourceRow
+from mke_ray.data.videos import VideosSource
 from mke_ray.schema import DecodeSpec, LabelSpace
 from mke_ray.storage import Root, open_root
 

@@ -238,6 +238,7 @@ def fill(folder: str, num_unlabeled: int) -> None:
                 np.random.default_rng(seed).bytes(num_bytes) for seed in seeds
             ]
         samples.commit(ref.unit, pa.table(columns, schema=schema), {"split": ref.split})
+    samples.write_index(samples.committed())
 
 
 if __name__ == "__main__":

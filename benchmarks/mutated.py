@@ -29,7 +29,8 @@ import psutil
 from mutations import write_files
 
 from mke_ray.data.manifest import write_manifest
-from mke_ray.data.sources import Decoded, Reader, SourceRow, VideosSource
+from mke_ray.data.sources import Decoded, Reader, SourceRow
+from mke_ray.data.videos import VideosSource
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import LocalRunner, PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan

@@ -1,7 +1,6 @@
 """Runs, curves and files in MLflow; a tracking server that fails never stops a run."""
 
 import functools
-import itertools
 import json
 import logging
 import math
@@ -10,6 +9,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
+
+from mke_ray.batching import batched
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,7 +131,7 @@ class Tracker:
 
         known = self._client().get_run(str(self.run_id)).data.params
         new = [Param(k, v) for k, v in flatten_params(params).items() if k not in known]
-        for batch in _batches(new, MAX_PARAMS_PER_BATCH):
+        for batch in batched(new, MAX_PARAMS_PER_BATCH):
             self._client().log_batch(str(self.run_id), params=batch)
 
     @_never_fails
@@ -186,7 +187,7 @@ class Tracker:
     def _log_history(self, records: Iterable[Mapping[str, Any]]) -> None:
         run = self._client().get_run(str(self.run_id))
         metrics = _metrics_of(records, start_ms=run.info.start_time or int(time.time() * 1000))
-        for batch in _batches(metrics, MAX_METRICS_PER_BATCH):
+        for batch in batched(metrics, MAX_METRICS_PER_BATCH):
             self._client().log_batch(str(self.run_id), metrics=batch)
 
 
@@ -366,13 +367,6 @@ def _metrics_of(records: Iterable[Mapping[str, Any]], *, start_ms: int) -> Itera
         numbers = {k: v for k, v in record.items() if k not in ("step", "time_s")}
         for key, value in finite_numbers(numbers).items():
             yield Metric(key, value, time_ms, step)
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of at most ``size`` items."""
-    rest = iter(items)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch
 
 
 def _key(name: str) -> str:

@@ -79,6 +79,8 @@ def make_run(
         rows = manifest.read_unit(ref)
         samples.commit(ref.unit, _samples_table(rows, seed), {"split": ref.split})
         labels.commit(ref.unit, _labels_table(rows, seed), {"split": ref.split})
+    for store in (samples, labels):
+        store.write_index(store.committed())
     return manifest
 
 

@@ -70,6 +70,38 @@ class PyavDecoder:
 PYAV = PyavDecoder()
 
 
+def plain_content(clip: VideoClip) -> bytes:
+    """Return the file of a clip for a library that reads packets of its own.
+
+    Raises:
+        NotExactError: Other libraries than ours show the clip differently.
+    """
+    check_plain(clip)
+    clip.file.seek(0)
+    return clip.file.read()
+
+
+def wanted_times(clip: VideoClip) -> np.ndarray:
+    """Return when the wanted frames are shown, in seconds from the beginning of the clip [T]."""
+    return np.array([clip.packets.time_s(stamp) for stamp in clip.choice.stamps])
+
+
+def check_times(clip: VideoClip, found_T: np.ndarray) -> None:
+    """Refuse frames that are not shown when the wanted ones are.
+
+    Args:
+        clip: The clip.
+        found_T: When the frames that were found are shown, in seconds [T].
+
+    Raises:
+        NotExactError: Some wanted frame was not found, so these are other frames.
+    """
+    times_T = wanted_times(clip)
+    far_T = np.abs(found_T - times_T) > 2 * clip.packets.time_base + 1e-3
+    if far_T.any():
+        raise NotExactError(f"no frame at {times_T[far_T][0]:.3f} s")
+
+
 def check_plain(clip: VideoClip) -> None:
     """Refuse clips that other libraries than ours show differently.
 

@@ -7,7 +7,13 @@ import io
 import decord
 import numpy as np
 
-from mke_ray.data.decoder import NotExactError, VideoClip, check_plain
+from mke_ray.data.decoder import (
+    NotExactError,
+    VideoClip,
+    check_times,
+    plain_content,
+    wanted_times,
+)
 from mke_ray.schema import VideoSpec
 
 
@@ -27,9 +33,7 @@ class DecordDecoder:
         Raises:
             NotExactError: It cannot decode this file, or not exactly.
         """
-        check_plain(clip)
-        clip.file.seek(0)
-        content = io.BytesIO(clip.file.read())
+        content = io.BytesIO(plain_content(clip))
         try:
             reader = decord.VideoReader(
                 content, ctx=decord.cpu(0), width=spec.width, height=spec.height, num_threads=1
@@ -47,9 +51,6 @@ def _find_times(begins_F: np.ndarray, clip: VideoClip) -> list[int]:
     Raises:
         NotExactError: Some wanted frame has no place, so the list is of other frames.
     """
-    times_T = np.array([clip.packets.time_s(stamp) for stamp in clip.choice.stamps])
-    places_T = np.abs(begins_F[None, :] - times_T[:, None]).argmin(axis=1)
-    far_T = np.abs(begins_F[places_T] - times_T) > 2 * clip.packets.time_base + 1e-3
-    if far_T.any():
-        raise NotExactError(f"no frame at {times_T[far_T][0]:.3f} s")
+    places_T = np.abs(begins_F[None, :] - wanted_times(clip)[:, None]).argmin(axis=1)
+    check_times(clip, begins_F[places_T])
     return [int(place) for place in places_T]

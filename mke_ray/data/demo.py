@@ -12,7 +12,8 @@ import numpy as np
 
 from mke_ray.data import demo_audio, demo_video
 from mke_ray.data.demo_writer import BROKEN_KINDS, ClipPlan, ClipWriter, write_clips
-from mke_ray.data.sources import Progress, Reader, SourceRow, VideosSource
+from mke_ray.data.sources import Progress, Reader, SourceRow
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelSpace, Split
 from mke_ray.storage import Root, open_root

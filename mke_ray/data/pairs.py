@@ -3,21 +3,21 @@
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
+from mke_ray.batching import batched
+from mke_ray.data.file_tables import rows_of_table
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.pairs_reader import KEY, PairsReader, file_name
-from mke_ray.data.places import Places
-from mke_ray.data.reachable import is_there
-from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
+from mke_ray.data.places import Places, places_of
+from mke_ray.data.reachable import check_root, check_table
+from mke_ray.data.roles import label_space_of, labels_of_path
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import read_table
 from mke_ray.errors import ConfigError
-from mke_ray.filesystems import COMMON_OPTIONS
 from mke_ray.schema import (
     AudioSpec,
     DecodeSpec,
@@ -28,8 +28,6 @@ from mke_ray.schema import (
 )
 
 _ROWS_AT_ONCE = 1024
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +107,9 @@ class PairsSource:
             ConfigError: One of them is not.
         """
         root = self._places.root
-        if not is_there(root, "", key="source.root"):
-            raise ConfigError(
-                f"source.root={self.root} does not exist or is empty; "
-                "set it to the folder or bucket that holds the files"
-            )
-        if self.table is not None and not is_there(root, self.table, key="source.root"):
-            raise ConfigError(
-                f"source.table={self.table} is not in {self.root}; name a CSV or Parquet file "
-                "relative to source.root, or set it to null to take the classes from the folders"
-            )
+        check_root(root, given=self.root, holds="files")
+        if self.table is not None:
+            check_table(root, self.table, given=self.table)
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the rows of the table in its order, or the samples of the folders by name.
@@ -156,9 +147,7 @@ class PairsSource:
 
     @property
     def _places(self) -> Places:
-        common = {name: getattr(self, name) for name in COMMON_OPTIONS}
-        given = {name: value for name, value in common.items() if value}
-        return Places(self.root, {**(self.storage_options or {}), **given})
+        return places_of(self, self.root)
 
     @property
     def _listed(self) -> str:
@@ -166,25 +155,14 @@ class PairsSource:
         return next(iter(self.files.values()))
 
     def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
-        label_space, lookup = self.label_space, Lookup(self._places)
-        rows = read_table(self._places.root, table, key_column="key", after=after)
-        for some in _batches(rows):
-            found = lookup.find([name for row in some for name in self._names(row.uri)])
-            for row in some:
-                where = f"{table}: {row.uri}"
-                labels = parse_labels(row.label, label_space, where=where)
-                size, etag = _version([found.get(name) for name in self._names(row.uri)])
-                yield SourceRow(
-                    key=row.uri,
-                    size=size,
-                    etag=etag,
-                    start_s=row.start_s,
-                    end_s=row.end_s,
-                    group=row.group or row.uri,
-                    split=parse_split(row.split, labels, where=where),
-                    labels=labels,
-                    cursor=str(row.number),
-                )
+        return rows_of_table(
+            read_table(self._places.root, table, key_column="key", after=after),
+            Lookup(self._places),
+            label_space=self.label_space,
+            table=table,
+            names=lambda row: self._names(row.uri),
+            version=lambda _, files: _version(files),
+        )
 
     def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
         top, num_rows = self._listed.split(KEY)[0].rstrip("/"), 0
@@ -210,7 +188,8 @@ class PairsSource:
             (file, _key_of(file.name, self._listed))
             for file in walk(self._places.root, folder, after)
         )
-        for some in _batches((file, key) for file, key in keyed if key is not None):
+        named = ((file, key) for file, key in keyed if key is not None)
+        for some in batched(named, _ROWS_AT_ONCE):
             found = lookup.find([name for _, key in some for name in self._names(key)[1:]])
             for file, key in some:
                 others = [found.get(name) for name in self._names(key)[1:]]
@@ -246,13 +225,6 @@ def _key_of(name: str, pattern: str) -> str | None:
     is_one = name.startswith(before) and name.endswith(after)
     key = name[len(before) : len(name) - len(after)] if is_one else ""
     return key or None
-
-
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Yield items some at a time."""
-    remaining = iter(items)
-    while some := list(islice(remaining, _ROWS_AT_ONCE)):
-        yield some
 
 
 def _version(files: Sequence[ListedFile | None]) -> tuple[int, str]:

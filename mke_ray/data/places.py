@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from mke_ray.errors import ConfigError
 from mke_ray.filesystems import AZURE, COMMON_OPTIONS, GOOGLE, S3, protocol_of
@@ -16,6 +16,30 @@ _VERSION = "?versionId="  # which s3fs takes for the version of an object and cu
 
 class UnusableKeyError(ConfigError):
     """A key that no file can be read by: an error in a table, one bad row in a listing."""
+
+
+class ReachedBy(Protocol):
+    """How the stores of a source are reached, as its configuration says."""
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """Address of a store other than the provider's own."""
+        ...
+
+    @property
+    def region(self) -> str | None:
+        """Region of the bucket."""
+        ...
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the bucket is reached without credentials."""
+        ...
+
+    @property
+    def storage_options(self) -> Mapping[str, Any] | None:
+        """Further options of the file system."""
+        ...
 
 
 @dataclass(slots=True)
@@ -62,6 +86,18 @@ class Places:
             options = self.options if here in ("file", there) and there != "file" else {}
             self._others[place] = open_root(place, options, key="uri")
         return self._others[place]
+
+
+def places_of(source: ReachedBy, root_uri: str) -> Places:
+    """Return the places of a source's keys.
+
+    Args:
+        source: The source.
+        root_uri: Its root.
+    """
+    common = {name: getattr(source, name) for name in COMMON_OPTIONS}
+    given = {name: value for name, value in common.items() if value}
+    return Places(root_uri, {**(source.storage_options or {}), **given})
 
 
 def check_name(root: Root, name: str) -> None:

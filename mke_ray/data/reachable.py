@@ -34,6 +34,42 @@ _NO_CREDENTIALS = "there are no credentials; {credentials}, or set {section}.ano
 _NO_ANSWER = "no answer; check the network, and {endpoint}"
 
 
+def check_root(root: Root, *, given: str | None, holds: str) -> None:
+    """Refuse the root of a source that is not there.
+
+    Args:
+        root: The root.
+        given: ``source.root`` as it was given.
+        holds: What it should hold, for a person.
+
+    Raises:
+        ConfigError: It does not exist, is empty or cannot be reached.
+    """
+    if not is_there(root, "", key="source.root"):
+        raise ConfigError(
+            f"source.root={given} does not exist or is empty; "
+            f"set it to the folder or bucket that holds the {holds}"
+        )
+
+
+def check_table(root: Root, name: str, *, given: str) -> None:
+    """Refuse the table of a source that is not there.
+
+    Args:
+        root: Root of the table.
+        name: Name of the table below it.
+        given: ``source.table`` as it was given.
+
+    Raises:
+        ConfigError: It does not exist or cannot be reached.
+    """
+    if not is_there(root, name, key="source.root"):
+        raise ConfigError(
+            f"source.table={given} is not in {root.uri}; name a CSV or Parquet file relative to "
+            "source.root, or set it to null to take the classes from the folders"
+        )
+
+
 def is_there(root: Root, name: str, *, key: str) -> bool:
     """Return whether a file exists, or anything below a folder.
 

@@ -4,12 +4,9 @@ import logging
 from dataclasses import dataclass, field
 
 from mke_ray.data.header_process import HeaderReader
+from mke_ray.data.packets import WHOLE, Span
 from mke_ray.data.places import Places
 from mke_ray.errors import ConfigError
-
-Span = tuple[float | None, float | None]
-
-WHOLE: Span = (None, None)
 
 _DIGITS = 3
 # No video has fewer: a header that declares more time than these bytes can hold is not believed.
@@ -80,6 +77,6 @@ class ClipCutter:
             end_s = round(min(start_s + self.clip_seconds, duration_s), _DIGITS)
             if found and end_s - start_s < self.clip_seconds / 2:
                 return found
-            found.append((start_s, end_s))
+            found.append(Span(start_s, end_s))
             if end_s >= round(duration_s, _DIGITS):
                 return found

@@ -6,7 +6,6 @@ from mke_ray.evaluation.predictions import (
     FitColumn,
     PredictionPlan,
     refs_with_truth,
-    run_locally,
     run_predictions,
 )
 from mke_ray.evaluation.results import TEACHER, ArmResult, Evaluation, Example, Flow, PartScores
@@ -24,6 +23,5 @@ __all__ = [
     "PredictionPlan",
     "evaluate",
     "refs_with_truth",
-    "run_locally",
     "run_predictions",
 ]

@@ -2,7 +2,6 @@
 
 # B samples of a unit, N samples of a part, C classes.
 
-import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation.answers import Part, UnitAnswers
@@ -184,14 +184,14 @@ class _UnitReader:
         self._plan = plan
         self._space = plan.manifest.label_space
         self._fits = sorted({one.fit for one in plan.columns})
-        self._labels = plan.labels.index()
-        self._predictions = plan.predictions.index()
+        self._labels = plan.labels.read_index()
+        self._predictions = plan.predictions.read_index()
 
     def units(self) -> Iterator[tuple[UnitRef, UnitAnswers, int]]:
         """Yield, in order, units with their usable rows and the number of unusable ones."""
         refs = refs_with_truth(self._plan.manifest)
         with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            while some := list(itertools.islice(refs, _UNITS_PER_ROUND)):
+            for some in batched(refs, _UNITS_PER_ROUND):
                 yield from pool.map(self._read, some)
 
     def _read(self, ref: UnitRef) -> tuple[UnitRef, UnitAnswers, int]:

@@ -4,7 +4,6 @@
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.labels.counts import count_rows
 from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitReport
@@ -28,14 +28,14 @@ from mke_ray.schema import (
     DecodeSpec,
     ModalitySpec,
     Split,
-    Status,
-    StatusCounts,
     decode_spec_from_dict,
     fingerprint,
 )
 from mke_ray.storage import Root
 
 PREDICTIONS_FOLDER = "predictions"
+
+_IN_THIS_PROCESS = LocalRunner().run
 
 RunUnits = Callable[["PredictionPlan", Sequence[UnitRef]], Iterator[UnitReport]]
 
@@ -128,7 +128,7 @@ class EvaluateWorker:
         kept = [table.column(name).combine_chunks() for name in ("sample_id", "status")]
         made = pa.Table.from_arrays([*kept, *columns], schema=self._store.schema)
         self._store.commit(ref.unit, made, {"split": ref.split})
-        report = UnitReport(ref.unit, _count(table))
+        report = UnitReport(ref.unit, count_rows(table))
         report.seconds = {
             "read": read - started,
             "predict": predicted - read,
@@ -163,16 +163,11 @@ class EvaluateWorker:
         return [one.student.to(self._device) for one in loaded]
 
 
-def run_locally(plan: "PredictionPlan", refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
-    """Work on one unit after the other in this process."""
-    return LocalRunner().run(plan, refs)
-
-
 def run_predictions(
     plan: PredictionPlan,
     refs: Iterable[UnitRef],
     *,
-    runner: RunUnits = run_locally,
+    runner: RunUnits = _IN_THIS_PROCESS,
     progress: Callable[[int, int], None] | None = None,
 ) -> UnitStore:
     """Bring the predictions of some units to their end; what is there is not done again.
@@ -292,10 +287,3 @@ def _has_truth(parquet: pq.ParquetFile, row_group: int) -> bool:
     """Return whether any row of a unit has a true label."""
     labels = parquet.read_row_group(row_group, columns=["labels"]).column("labels")
     return labels.null_count < len(labels)
-
-
-def _count(samples: pa.Table) -> StatusCounts:
-    """Count the statuses of a unit."""
-    status = Counter(samples.column("status").to_pylist())
-    ok, partial, bad, retry = (status[str(one)] for one in Status)
-    return StatusCounts(ok, partial, bad, retry)

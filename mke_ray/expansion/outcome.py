@@ -12,9 +12,10 @@ import torch
 
 from mke_ray import __version__
 from mke_ray.config import to_yaml
-from mke_ray.data.manifest import Manifest, shared_groups
+from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.evaluation.predictions import stored_batch
+from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.gate import GateDecision
@@ -104,7 +105,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         config_yaml=to_yaml(run.job),
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
-        shared_groups=[str(one) for one in shared_groups(manifest)],
+        shared_groups=known_shared_groups(run.root, manifest),
         **_doubles(outcome.doubles),
     )
 
@@ -203,7 +204,7 @@ def _history(root: Root, fit: FitSpec) -> FitHistory:
 
 def _num_pseudo_labels(labels: Labels, manifest: Manifest) -> int:
     """Return how many unlabeled samples in use have a pseudo-label."""
-    index = labels.labels.index()
+    index = labels.labels.read_index()
     units = index.units(Split.UNLABELED)
     num_labelled = sum(int((index.status(unit) == 0).sum()) for unit in units)
     marked = marked_rows(manifest, units)

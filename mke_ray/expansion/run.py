@@ -11,11 +11,12 @@ import torch
 from mke_ray.config import build, find_class, shown
 from mke_ray.config_schema import FitConfig, JobConfig
 from mke_ray.data.codec import empty_modality
-from mke_ray.data.manifest import META, Manifest, shared_groups, write_manifest
+from mke_ray.data.manifest import META, Manifest, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
+from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.labels.capacity import ActorPool
 from mke_ray.labels.doubles import WITHIN_UNLABELED
@@ -157,7 +158,7 @@ class Run:
                 accept_loss=self.job.accept_loss,
             )
         if refresh and not self._is_refreshed:
-            for one in shared_groups(manifest):
+            for one in known_shared_groups(self.root, manifest):
                 logger.warning("%s", one)
         self._is_refreshed |= refresh
         self._check_splits(manifest)

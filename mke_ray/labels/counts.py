@@ -81,8 +81,7 @@ def num_in_use(manifest: Manifest, refs: Iterable[UnitRef]) -> int:
 def marked_rows(manifest: Manifest, units: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield those of some units in which rows are marked, and which rows these are, bool [B]."""
     marks = manifest.mark_table()
-    with_marks = marks.units()
     for unit in units:
-        marked_B = marks.mask(unit) if unit in with_marks else None
+        marked_B = marks.mask(unit)
         if marked_B is not None:
             yield unit, marked_B

@@ -1,10 +1,13 @@
 """The names of the files of a store of units."""
 
 import posixpath
+import re
 
 SPEC_FILE = "spec.json"
 COMMITS = "commits"
 ATTEMPTS = "attempts"
+
+_INDEX = re.compile(r"index-(\d+)\.parquet")
 
 
 def commit_name(unit: str, generation: int = 0) -> str:
@@ -29,6 +32,12 @@ def unit_of_attempt(name: str) -> str:
     return posixpath.basename(name).split("-", 1)[0]
 
 
-def index_name(generation: int) -> str:
+def index_name(number: int) -> str:
     """Return the name of an index file."""
-    return f"index-{generation:06d}.parquet"
+    return f"index-{number:06d}.parquet"
+
+
+def index_number(name: str) -> int | None:
+    """Return the number of an index file, None for another file."""
+    found = _INDEX.fullmatch(name)
+    return None if found is None else int(found[1])

@@ -54,9 +54,7 @@ class RayDataRunner:
         min_actors, max_actors = fit_pool(self.pool, _nodes())
         max_actors = max(min_actors, min(max_actors, len(refs)))
         _logger.info("%d units to do with %d to %d actors", len(refs), min_actors, max_actors)
-        tries = (
-            ray.remote(_Tries).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        )
+        tries = ray.remote(_Tries).options(**_LASTING).remote()
         with DataContext.current(self._context()):
             dataset = ray.data.from_arrow(_blocks(refs, max_actors)).map_batches(
                 _UnitActor,

@@ -2,7 +2,6 @@
 
 # N samples.
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from mke_ray.batching import batched
 from mke_ray.data.likeness import Signatures
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.index import Index
@@ -91,7 +91,7 @@ class SignatureReader:
     def __init__(self, samples: UnitStore, manifest: Manifest) -> None:
         self._samples = samples
         self._manifest = manifest
-        self._index: Index = samples.index()
+        self._index: Index = samples.read_index()
         self._kinds = {name: str(one["kind"]) for name, one in samples.spec["decode"].items()}
 
     def refs(self, split: str) -> Iterator[UnitRef]:
@@ -110,8 +110,7 @@ class SignatureReader:
 
     def blocks_of(self, split: str) -> Iterator[SignedSamples]:
         """Yield the signatures of a split, some units at a time."""
-        refs = self.refs(split)
-        while some := list(itertools.islice(refs, _UNITS_AT_ONCE)):
+        for some in batched(self.refs(split), _UNITS_AT_ONCE):
             yield self._gather(some)
 
     def _gather(self, refs: Sequence[UnitRef]) -> SignedSamples:

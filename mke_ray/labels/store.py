@@ -5,23 +5,17 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import (
     ATTEMPTS,
-    COMMITS,
     SPEC_FILE,
-    commit_folder,
     commit_name,
-    index_name,
-    parse_commit_name,
     unit_of_attempt,
 )
 from mke_ray.labels.files import (
@@ -33,12 +27,20 @@ from mke_ray.labels.files import (
     table_to_bytes,
 )
 from mke_ray.labels.index import Index, Location
+from mke_ray.labels.indexing import (
+    committed_generations,
+    current_index,
+    read_index,
+    write_index,
+)
+from mke_ray.labels.unit_files import (
+    check_unit_digest,
+    parse_unit,
+    read_columns,
+    read_unit_file,
+)
 from mke_ray.schema import FORMAT_VERSION
 from mke_ray.storage import Root
-
-_NUM_READ_THREADS = 16
-_RECORDS_PER_ROUND = 1024
-_BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class UnitStore:
 
     def committed(self) -> set[str]:
         """Return the ids of all committed units, by listing alone."""
-        return set(self._generations())
+        return set(committed_generations(self.root))
 
     def find(self, unit: str) -> Location | None:
         """Return where a unit lies, None where it is not committed."""
@@ -199,10 +201,10 @@ class UnitStore:
         """
         record = self.record(unit) if location is None or check_digest else {}
         place = location or _location(record)
-        content = self._read_file(unit, place)
+        content = read_unit_file(self.root, unit, place)
         if check_digest:
-            self._check_digest(record, content)
-        return self._parse(unit, place, content, columns)
+            check_unit_digest(self.root, record, content)
+        return parse_unit(self.root, unit, place, content, columns=columns)
 
     def read_small_columns(self, unit: str, location: Location, columns: list[str]) -> pa.Table:
         """Return columns beside the media of a unit, without fetching these.
@@ -216,19 +218,17 @@ class UnitStore:
             StoreError: The file is missing or damaged.
             OSError: The store did not answer.
         """
-        path = self.root.path(location.file)
         try:
-            with self.root.filesystem().open(path, "rb", block_size=_BLOCK_BYTES) as opened:
-                file = pq.ParquetFile(opened, pre_buffer=True)
-                return file.read_row_group(location.row_group, columns=columns, use_threads=False)
+            return read_columns(self.root, location, columns)
         except (pa.ArrowException, OSError):
             # The whole file, with its retries, tells a lost file from a store that is busy.
             return self.read(unit, location=location, columns=columns)
 
     def index(self, units: Collection[str] | None = None) -> Index:
-        """Return the index of all committed units, or of some.
+        """Return the index of all committed units, or of some; for whoever writes to the store.
 
-        The index file is used as far as it goes; only units committed since are looked up.
+        The index file is used as far as it goes; every file is listed, and units committed since
+        are looked up.
 
         Args:
             units: Ids of the units wanted; all that are committed by default.
@@ -236,7 +236,16 @@ class UnitStore:
         Raises:
             StoreError: A wanted unit is not committed.
         """
-        return self._restrict(self._latest_index()[1], units)
+        _, index = current_index(self.root)
+        return index if units is None else self._restrict(index, units)
+
+    def read_index(self) -> Index:
+        """Return the index as a finished pass wrote it; for whoever only reads.
+
+        Raises:
+            StoreError: No pass is finished.
+        """
+        return read_index(self.root)
 
     def write_index(self, units: Collection[str]) -> Index:
         """Write the index once all of some units are committed, and return the index of these.
@@ -244,20 +253,13 @@ class UnitStore:
         Raises:
             StoreError: A unit is not committed.
         """
-        generation, index = self._latest_index()
+        number, index = current_index(self.root)
         wanted = self._restrict(index, units)
-        known = self._index_file(generation)
-        while known is None or not known.table.equals(index.table):
-            generation += 1
-            if self.root.create(index_name(generation), index.to_bytes()):
-                break
-            known = self._index_file(generation)
+        write_index(self.root, index, after=number)
         return wanted
 
-    def _restrict(self, index: Index, units: Collection[str] | None) -> Index:
+    def _restrict(self, index: Index, units: Collection[str]) -> Index:
         """Return the index of some units."""
-        if units is None:
-            return index
         missing = [unit for unit in units if unit not in index]
         if missing:
             raise StoreError(
@@ -265,48 +267,6 @@ class UnitStore:
                 f"example {missing[0]}; start the pass again, it goes on where it stopped"
             )
         return index if len(units) == len(index) else index.select(units)
-
-    def _latest_index(self) -> tuple[int, Index]:
-        """Return the generation of the newest index file (-1: none) and the index of all units."""
-        generation = self._newest_generation()
-        known = self._index_file(generation) or Index.from_records([])
-        committed = self._generations()
-        is_current = self._current_entries(known, committed)
-        new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
-        if not new and len(is_current) == len(known):
-            return generation, known
-        kept = known.select(unit for unit in known.units() if unit in is_current)
-        return generation, kept.merged(Index.from_records(self._records(new)))
-
-    def _current_entries(self, known: Index, committed: Mapping[str, int]) -> set[str]:
-        """Return the units that an index knows as they are committed, by listing alone.
-
-        A unit was committed anew in the same generation where its record was deleted: then the
-        known file is not the only one of the unit, or is not there.
-        """
-        lying: dict[str, list[str]] = {}
-        for name in self.root.names(ATTEMPTS) if len(known) else ():
-            lying.setdefault(unit_of_attempt(name), []).append(name)
-        return {
-            unit
-            for unit, generation, file in known.entries()
-            if committed.get(unit) == generation and lying.get(unit) == [file]
-        }
-
-    def _generations(self) -> dict[str, int]:
-        """Return the newest generation of every committed unit, by listing alone."""
-        newest: dict[str, int] = {}
-        for name in self.root.names(COMMITS):
-            unit, generation = parse_commit_name(name)
-            newest[unit] = max(newest.get(unit, 0), generation)
-        return newest
-
-    def _records(self, generations: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-        """Yield the commit records of some generations of units, read by several threads."""
-        names = itertools.starmap(commit_name, generations.items())
-        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            while some := list(itertools.islice(names, _RECORDS_PER_ROUND)):
-                yield from map(json.loads, pool.map(self.root.read, some))
 
     def _newest_record(self, unit: str) -> dict[str, Any] | None:
         """Return the newest commit record of a unit, None where it is not committed."""
@@ -317,18 +277,6 @@ class UnitStore:
             except FileNotFoundError:
                 break
         return newest
-
-    def _newest_generation(self) -> int:
-        """Return the number of the newest index file, -1 where there is none."""
-        names = self.root.names(recursive=False)
-        numbers = [n[6:-8] for n in names if n.startswith("index-") and n.endswith(".parquet")]
-        return max((int(number) for number in numbers), default=-1)
-
-    def _index_file(self, generation: int) -> Index | None:
-        """Return an index file as it is, None where there is none yet."""
-        if generation < 0:
-            return None
-        return Index.from_bytes(self.root.read(index_name(generation)))
 
     def _put(self, unit: str, table: pa.Table, facts: Mapping[str, Any]) -> bool:
         """Write a table to an attempt file and claim a generation of its unit with it."""
@@ -359,49 +307,6 @@ class UnitStore:
         with contextlib.suppress(OSError):
             self.root.delete(record["file"])
         return False
-
-    def _read_file(self, unit: str, location: Location) -> bytes:
-        """Return the bytes of the file of a unit."""
-        try:
-            return self.root.read(location.file)
-        except FileNotFoundError:
-            raise StoreError(
-                f"{self.root.uri}: {location.file} of unit {unit} is missing; {self._remedy(unit)}"
-            ) from None
-
-    def _remedy(self, unit: str) -> str:
-        """Say how a unit whose file is lost is made anew."""
-        below = self.root.names(commit_folder(unit))
-        records = [name for name in below if parse_commit_name(name)[0] == unit]
-        named = f"delete {' and '.join(records)} and " if records else ""
-        return f"{named}start the pass again, which writes it anew"
-
-    def _check_digest(self, record: Mapping[str, Any], content: bytes) -> None:
-        """Compare a file with its commit record."""
-        if hashlib.sha256(content).hexdigest() != record["digest"]:
-            raise StoreError(
-                f"{self.root.uri}: {record['file']} is not the file that was committed for unit "
-                f"{record['unit']}: its SHA-256 differs; {self._remedy(record['unit'])}"
-            )
-
-    def _parse(
-        self, unit: str, location: Location, content: bytes, columns: list[str] | None
-    ) -> pa.Table:
-        """Return the row group of a unit."""
-        try:
-            file = pq.ParquetFile(pa.BufferReader(content))
-            table = file.read_row_group(location.row_group, columns=columns, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(
-                f"{self.root.uri}: {location.file} of unit {unit} is damaged: {error}; "
-                f"{self._remedy(unit)}"
-            ) from error
-        if table.num_rows != location.num_rows:
-            raise StoreError(
-                f"{self.root.uri}: {location.file} has {table.num_rows} rows for unit {unit}, "
-                f"its commit record says {location.num_rows}; {self._remedy(unit)}"
-            )
-        return table
 
     def _check_schema(self, unit: str, table: pa.Table) -> None:
         """Refuse a table of other columns."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import ATTEMPTS
@@ -91,7 +92,7 @@ def verify(
     committed = store.committed()
     index = store.index()
     seen: set[str] = set()
-    for refs in _rounds(manifest.unit_refs(splits)):
+    for refs in batched(manifest.unit_refs(splits), _UNITS_PER_ROUND):
         seen.update(ref.unit for ref in refs)
         report.num_units += len(refs)
         report.num_rows += sum(ref.num_rows for ref in refs)
@@ -183,9 +184,3 @@ def _count_orphans(store: UnitStore, index: Index) -> int:
     """Count the attempt files that nothing refers to."""
     named = {index.location(unit).file for unit in index.units()}
     return sum(name not in named for name in store.root.names(ATTEMPTS))
-
-
-def _rounds(refs: Iterator[UnitRef]) -> Iterator[list[UnitRef]]:
-    """Yield units in lists, so that memory stays bounded."""
-    while some := list(itertools.islice(refs, _UNITS_PER_ROUND)):
-        yield some

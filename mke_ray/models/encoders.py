@@ -66,13 +66,13 @@ class FrameEncoder(nn.Module):
         normalise: bool = True,
     ) -> None:
         super().__init__()
-        _check_sizes(modality, {"channels": channels, "num_features": [num_features]})
         self.modality = modality
         self.num_features = num_features
         self.needs: dict[str, Any] = {"kind": "video"}
         self.normaliser = Normaliser(3, axis=2, enabled=normalise)
-        self.convolutions = _frame_convolutions(channels)
-        self.project = _project(4 * channels[-1], num_features)
+        self.convolutions, self.project = _picture_layers(
+            modality, channels, num_features, num_pools=4
+        )
 
     def raw(self, x_BTHW3: Tensor) -> Tensor:
         """Return [B, T, 3, H, W] in [0, 1] of uint8 frames [B, T, H, W, 3]."""
@@ -110,13 +110,13 @@ class ImageEncoder(nn.Module):
         normalise: bool = True,
     ) -> None:
         super().__init__()
-        _check_sizes(modality, {"channels": channels, "num_features": [num_features]})
         self.modality = modality
         self.num_features = num_features
         self.needs: dict[str, Any] = {"kind": "image"}
         self.normaliser = Normaliser(3, axis=1, enabled=normalise)
-        self.convolutions = _frame_convolutions(channels)
-        self.project = _project(2 * channels[-1], num_features)
+        self.convolutions, self.project = _picture_layers(
+            modality, channels, num_features, num_pools=2
+        )
 
     def raw(self, x_BHW3: Tensor) -> Tensor:
         """Return [B, 3, H, W] in [0, 1] of uint8 pictures [B, H, W, 3]."""
@@ -256,13 +256,23 @@ class FeatureEncoder(nn.Module):
         return self.layers(x_BD)
 
 
-def _frame_convolutions(channels: Sequence[int]) -> nn.Sequential:
-    """Return the convolutions over one frame, the first over 5 pixels, the others over 3."""
+def _picture_layers(
+    modality: str, channels: Sequence[int], num_features: int, *, num_pools: int
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the convolutions over one picture, the first over 5 pixels, and the layer after them.
+
+    Args:
+        modality: Name of the modality.
+        channels: Channels of each convolution.
+        num_features: Features D.
+        num_pools: How many pooled values of each of the last channels the last layer sees.
+    """
+    _check_sizes(modality, {"channels": channels, "num_features": [num_features]})
     layers: list[nn.Module] = []
     for width_in, width in pairwise([3, *channels]):
         size = 3 if layers else 5
         layers += [nn.Conv2d(width_in, width, size, stride=2, padding=size // 2), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers), _project(num_pools * channels[-1], num_features)
 
 
 def _pooled_maps(convolutions: nn.Module, x_B3HW: Tensor) -> Tensor:

@@ -133,8 +133,8 @@ class UnitReader:
         self.decode = decode
         self.targets = targets
         self.cache_bytes = cache_bytes
-        self.sample_index: Index = samples.index()
-        self.label_index: Index | None = labels.index() if labels is not None else None
+        self.sample_index: Index = samples.read_index()
+        self.label_index: Index | None = labels.read_index() if labels is not None else None
         self.teacher_modality: str | None = labels.spec.get("modality") if labels else None
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
         self._refs: dict[str, dict[str, UnitRef]] = {}

@@ -53,7 +53,7 @@ def change(videos: Root) -> None:
 def run_again(root: Root, videos: Root, reads: list[str]) -> LabelPlan:
     """Bring manifest, samples and labels up to date; every file that is read is noted."""
     spec = {
-        "_target_": "mke_ray.data.sources.VideosSource",
+        "_target_": "mke_ray.data.videos.VideosSource",
         "root": videos.uri,
         "classes": ["a", "b", "c"],
     }

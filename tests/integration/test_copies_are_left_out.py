@@ -13,7 +13,7 @@ from encoded_again import Again, encode_again
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.demo import DemoSource
 from mke_ray.data.manifest import Manifest
-from mke_ray.data.sources import VideosSource
+from mke_ray.data.videos import VideosSource
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.probe import ProbeDivision
 from mke_ray.storage import open_root

@@ -7,13 +7,13 @@ import pytest
 from media_files import write_clip
 
 from mke_ray.data import header_process, headers
-from mke_ray.data.sources import VideosSource
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import MediaError
 
 
 @pytest.fixture(autouse=True)
 def few_processes(monkeypatch):
-    monkeypatch.setattr("mke_ray.data.sources._NUM_HEADER_THREADS", 1)
+    monkeypatch.setattr("mke_ray.data.videos._NUM_HEADER_THREADS", 1)
 
 
 def folder_of_videos(tmp_path):

@@ -15,7 +15,7 @@ from mke_ray.data.listing import walk
 from mke_ray.data.lookup import Lookup
 from mke_ray.data.places import Places
 from mke_ray.data.reachable import is_there
-from mke_ray.data.sources import VideosSource
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError
 from mke_ray.storage import Root, open_root
 

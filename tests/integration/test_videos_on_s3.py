@@ -6,7 +6,7 @@ import pytest
 
 from mke_ray.data.demo import DemoSource
 from mke_ray.data.manifest import write_manifest
-from mke_ray.data.sources import VideosSource
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import MediaError
 from mke_ray.schema import AudioSpec, VideoSpec
 from mke_ray.storage import Root, open_root

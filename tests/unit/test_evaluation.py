@@ -21,12 +21,12 @@ from mke_ray.evaluation import (
     PredictionPlan,
     evaluate,
     refs_with_truth,
-    run_locally,
     run_predictions,
 )
 from mke_ray.evaluation.average_precision import ResampledMAP, sample_average_precision
 from mke_ray.evaluation.calibration import select_temperature
 from mke_ray.evaluation.predictions import predict, predictions_schema
+from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import mean_average_precision
@@ -104,6 +104,8 @@ def stores_of(root, rows, answers, *, space=SPACE):
         predictions.commit(
             ref.unit, pa.table({**ids, **status, **students}, schema=predictions.schema)
         )
+    for store in (labels, predictions):
+        store.write_index(store.committed())
     return manifest, labels, predictions
 
 
@@ -260,6 +262,7 @@ def test_predictions_of_other_samples_are_refused(root):
         root.child("predictions", "q"), spec={}, schema=plan.predictions.schema
     )
     other.commit(ref.unit, table.take([1, 0, 2, 3]))
+    other.write_index([ref.unit])
     with pytest.raises(StoreError, match="other samples"):
         evaluate(replace(plan, predictions=other))
 
@@ -408,7 +411,7 @@ def test_predictions_that_are_there_are_not_made_again(root):
 
     def runner(plan, refs):
         asked.append(len(refs))
-        yield from run_locally(plan, refs)
+        yield from LocalRunner().run(plan, refs)
 
     refs = list(refs_with_truth(manifest))
     run_predictions(plan, refs[:1], runner=runner)

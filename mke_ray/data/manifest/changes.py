@@ -182,9 +182,8 @@ def _places(refs: list, marks: MarkTable) -> tuple[np.ndarray, np.ndarray, np.nd
     unit_N = np.repeat(np.array([ref.unit for ref in refs], dtype="S16"), num_U)
     row_N = np.arange(num_U.sum()) - np.repeat(first_U, num_U)
     is_current_N = np.ones(len(unit_N), dtype=bool)
-    marked = marks.units()
     for ref, first in zip(refs, first_U, strict=True):
-        is_gone = marks.not_current(ref.unit) if ref.unit in marked else None
+        is_gone = marks.not_current(ref.unit)
         if is_gone is not None:
             is_current_N[first : first + ref.num_rows] = ~is_gone
     return is_current_N, unit_N, row_N

@@ -81,10 +81,6 @@ class MarkTable:
         """Return the number of marked rows and of samples that shall never get one."""
         return len(self._unit_M)
 
-    def units(self) -> frozenset[str]:
-        """Return the units in which a row is marked."""
-        return frozenset(unit.decode() for unit in np.unique(self._unit_M).tolist()) - {""}
-
     def reasons(self, unit: str) -> dict[int, str]:
         """Return the reason of every marked row of a unit."""
         some = self._slice(unit)

@@ -5,25 +5,17 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 
 from mke_ray.data.sources import SourceRow
+from mke_ray.schema import MANIFEST_SCHEMA
 
 _BATCH = 8192  # a multiple of 8, since rows are chosen by packed bits
-_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("etag", pa.string()),
-        pa.field("start_s", pa.float64()),
-        pa.field("end_s", pa.float64()),
-        pa.field("group", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("labels", pa.list_(pa.int32())),
-    ]
-)
+_OF_A_ROW = {one.name for one in fields(SourceRow)}
+_SCHEMA = pa.schema([column for column in MANIFEST_SCHEMA if column.name in _OF_A_ROW])
 
 
 class RowSpool:

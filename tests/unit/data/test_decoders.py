@@ -11,7 +11,7 @@ from mke_ray.data import decoders
 from mke_ray.data.decoder import PYAV
 from mke_ray.data.decoders import load_decoder
 from mke_ray.data.media import decode_clip
-from mke_ray.data.sources import VideosSource
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, VideoSpec
 

@@ -13,7 +13,7 @@ from media_files import frame_numbers, sine, write_clip
 from PIL import Image
 
 from mke_ray.data.pairs import PairsSource
-from mke_ray.data.sources import VideosSource
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, ManifestRow, VideoSpec
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from media_files import write_clip
 
-from mke_ray.data.sources import VideosSource
 from mke_ray.data.table_rows import read_table
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, FeatureSpec, ManifestRow, VideoSpec
 from mke_ray.storage import open_root

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mke_ray.data import headers
+from mke_ray.data.packets import Span
 from mke_ray.data.places import Places
-from mke_ray.data.sources import VideosSource
 from mke_ray.data.spans import ClipCutter
+from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError
 
 
@@ -32,7 +33,7 @@ def cutter(clip_s, stride_s=None):
     ],
 )
 def test_spans_follow_the_stride_and_a_short_rest_is_dropped(clip_s, stride_s, duration_s, spans):
-    assert cutter(clip_s, stride_s).spans(duration_s) == spans
+    assert cutter(clip_s, stride_s).spans(duration_s) == [Span(*one) for one in spans]
 
 
 @given(clip_s=st.floats(0.1, 50), stride_s=st.floats(0.1, 50), duration_s=st.floats(0.001, 500))
@@ -40,10 +41,10 @@ def test_every_span_lies_in_the_video_and_none_but_the_only_one_is_short(
     clip_s, stride_s, duration_s
 ):
     spans = cutter(clip_s, stride_s).spans(duration_s)
-    assert spans and spans[0][0] == 0
-    for start_s, end_s in spans:
-        assert start_s <= end_s <= duration_s + 1e-3
-        assert len(spans) == 1 or end_s - start_s >= clip_s / 2 - 1e-3
+    assert spans and spans[0].start_s == 0
+    for span in spans:
+        assert span.start_s <= span.end_s <= duration_s + 1e-3
+        assert len(spans) == 1 or span.length_s >= clip_s / 2 - 1e-3
 
 
 def test_numbers_that_make_no_sense_are_named(tmp_path):
@@ -68,7 +69,7 @@ class Answers:
 
 def test_a_header_declares_no_more_time_than_its_bytes_can_hold():
     long = ClipCutter(Places("/nowhere"), 10, 10, Answers(headers.Header(1e6)))
-    assert long.cut("a.mp4", 25_000) == [(0, 10), (10, 20), (20, 25)]
+    assert long.cut("a.mp4", 25_000) == [Span(0, 10), Span(10, 20), Span(20, 25)]
 
 
 def client_error(status):

@@ -70,6 +70,7 @@ def run_of(root, contents, *, unit_size=3):
         if ref.unit not in committed:
             rows = manifest.read_unit(ref)
             samples.commit(ref.unit, table_of(rows, contents), {"split": ref.split})
+    samples.write_index(samples.committed())
     return samples, manifest
 
 

@@ -184,6 +184,28 @@ def test_a_finished_index_is_read_without_any_commit_record(store, monkeypatch):
     assert store.read(UNITS[0], location=index.location(UNITS[0])).equals(table_of(0))
 
 
+def test_a_reader_lists_neither_the_records_nor_the_attempts(store, monkeypatch):
+    fill(store)
+    written = store.write_index(UNITS)
+    store.commit("f" * 16, table_of(50))
+    listed = []
+    names = Root.names
+
+    def noted(root, below="", **more):
+        listed.append((below, more))
+        return names(root, below, **more)
+
+    monkeypatch.setattr(Root, "names", noted)
+    assert store.read_index().table.equals(written.table)
+    assert listed == [("", {"recursive": False})]
+
+
+def test_a_store_without_a_finished_pass_has_no_index_to_read(store):
+    fill(store)
+    with pytest.raises(StoreError, match=r"no index.* start the pass again"):
+        store.read_index()
+
+
 def test_units_committed_after_the_index_are_in_the_next_generation(store):
     fill(store, UNITS[:2])
     store.write_index(UNITS[:2])

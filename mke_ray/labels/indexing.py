@@ -1,0 +1,119 @@
+"""The index of a store of units: made of the commit records by the driver, read by the others."""
+
+import itertools
+import json
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mke_ray.batching import batched
+from mke_ray.errors import StoreError
+from mke_ray.labels.file_names import (
+    ATTEMPTS,
+    COMMITS,
+    commit_name,
+    index_name,
+    index_number,
+    parse_commit_name,
+    unit_of_attempt,
+)
+from mke_ray.labels.index import Index
+from mke_ray.storage import Root
+
+_NUM_READ_THREADS = 16
+_RECORDS_PER_ROUND = 1024
+
+
+def read_index(root: Root) -> Index:
+    """Return the index that was written last, and look at nothing else.
+
+    Raises:
+        StoreError: None was written yet.
+    """
+    index = _index_file(root, _newest_number(root))
+    if index is None:
+        raise StoreError(
+            f"{root.uri} has no index, since no pass over it is finished; start the pass again, "
+            "it goes on where it stopped"
+        )
+    return index
+
+
+def current_index(root: Root) -> tuple[int, Index]:
+    """Return the number of the newest index file (-1: none) and the index of all committed units.
+
+    The file is used as far as it goes; units committed since are looked up.
+    """
+    number = _newest_number(root)
+    known = _index_file(root, number) or Index.from_records([])
+    committed = committed_generations(root)
+    is_current = _current_units(root, known, committed)
+    new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
+    if not new and len(is_current) == len(known):
+        return number, known
+    kept = known.select(unit for unit in known.units() if unit in is_current)
+    return number, kept.merged(Index.from_records(_records(root, new)))
+
+
+def write_index(root: Root, index: Index, *, after: int) -> None:
+    """Write an index unless the newest index file says the same.
+
+    Args:
+        root: The folder of the store.
+        index: Index of all committed units.
+        after: Number of the newest index file, -1 where there is none.
+    """
+    number, known = after, _index_file(root, after)
+    while known is None or not known.table.equals(index.table):
+        number += 1
+        if root.create(index_name(number), index.to_bytes()):
+            return
+        known = _index_file(root, number)
+
+
+def committed_generations(root: Root) -> dict[str, int]:
+    """Return the newest generation of every committed unit, by listing alone."""
+    newest: dict[str, int] = {}
+    for name in root.names(COMMITS):
+        unit, generation = parse_commit_name(name)
+        newest[unit] = max(newest.get(unit, 0), generation)
+    return newest
+
+
+def _current_units(root: Root, known: Index, committed: Mapping[str, int]) -> Collection[str]:
+    """Return the units that an index knows as they are committed, by listing alone.
+
+    A unit was committed anew in the same generation where its record was deleted: then the
+    known file is not the only one of the unit, or is not there.
+    """
+    files = {
+        unit: file
+        for unit, generation, file in known.entries()
+        if committed.get(unit) == generation
+    }
+    there: set[str] = set()
+    doubtful: set[str] = set()
+    for name in root.names(ATTEMPTS) if files else ():
+        unit = unit_of_attempt(name)
+        if unit in files:
+            (there if files[unit] == name else doubtful).add(unit)
+    return there - doubtful
+
+
+def _records(root: Root, generations: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield the commit records of some generations of units, read by several threads."""
+    names = itertools.starmap(commit_name, generations.items())
+    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+        for some in batched(names, _RECORDS_PER_ROUND):
+            yield from map(json.loads, pool.map(root.read, some))
+
+
+def _newest_number(root: Root) -> int:
+    """Return the number of the newest index file, -1 where there is none."""
+    numbers = (index_number(name) for name in root.names(recursive=False))
+    return max((one for one in numbers if one is not None), default=-1)
+
+
+def _index_file(root: Root, number: int) -> Index | None:
+    """Return an index file as it is, None where there is none yet."""
+    return None if number < 0 else Index.from_bytes(root.read(index_name(number)))
