@@ -17,7 +17,7 @@ from composed import composed
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import evaluate, expand, label, stages, train
-from mke_ray.expansion.run import open_run
+from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.stages import teach_stage, train_stage
 from mke_ray.expansion.whole import run_stages
 from mke_ray.train.fits import FitSpec, FitStore
