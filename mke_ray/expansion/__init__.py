@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.draws import expand_draws
 from mke_ray.expansion.rehearsal import rehearse
-from mke_ray.expansion.run import open_run
 from mke_ray.expansion.stages import (
     known_labels,
     known_teacher,

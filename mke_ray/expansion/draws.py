@@ -12,7 +12,8 @@ from rich.table import Table
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import MkeRayError
-from mke_ray.expansion.run import Run, check_job
+from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.run import Run
 from mke_ray.expansion.whole import run_stages
 from mke_ray.report.progress import stage_progress
 from mke_ray.report.style import arm_title

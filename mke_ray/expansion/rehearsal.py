@@ -16,7 +16,8 @@ from mke_ray.data.manifest import manifest_row
 from mke_ray.data.sources import Decoded, Source
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, MediaError
-from mke_ray.expansion.run import Run, check_job
+from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import check_teacher
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher

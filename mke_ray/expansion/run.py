@@ -2,49 +2,39 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
-from mke_ray.config import build, find_class, shown
+from mke_ray.config import find_class, shown
 from mke_ray.config_schema import FitConfig, JobConfig
-from mke_ray.data.codec import empty_modality
 from mke_ray.data.manifest import META, Manifest, write_manifest
 from mke_ray.data.sources import Source
-from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.labels.capacity import ActorPool
-from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.ray_runner import RayDataRunner
-from mke_ray.models.student import Student, build_student
-from mke_ray.models.teachers import AT_LEAST
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import DecodeSpec, Split, decode_spec_from_dict
+from mke_ray.schema import DecodeSpec, Split
 from mke_ray.session import Session
 from mke_ray.shared_folders import check_shared, is_spread
-from mke_ray.storage import Root, open_root
+from mke_ray.storage import Root
 from mke_ray.tracking import Tracker, start_tracking, tracking_server
 from mke_ray.train.arms import (
     PLAIN_OBJECTIVE,
     TRAINED_ON_SELECT,
     ArmSettings,
-    choose_arms,
 )
 from mke_ray.train.engine import precision_of
 from mke_ray.train.fits import FitSpec, RowSelection
-from mke_ray.train.launch import Scaling, check_fits
 
 logger = logging.getLogger(__name__)
 
-RUNNERS = ("ray", "local")
 TEACHER_ENGINE: Mapping[str, Any] = {"type": "torch"}
 TEACHER_ARM = "teacher"
 
@@ -297,61 +287,6 @@ class Run:
         }
 
 
-@contextlib.contextmanager
-def open_run(job: JobConfig) -> Iterator[Run]:
-    """Check a configuration as far as that goes without data, and hold its root for a block.
-
-    Raises:
-        ConfigError: Something in the configuration cannot work.
-        StoreError: Another driver works on the root, or it ignores conditional writes.
-    """
-    run = check_job(job)
-    with run.stack:
-        if not job.storage.single_driver:
-            run.root.check_create_only()
-        run.lease = run.stack.enter_context(Lease(run.root).held(job.name))
-        yield run
-
-
-def check_job(job: JobConfig) -> Run:
-    """Build everything that a run will use, on the driver, before anything starts.
-
-    Raises:
-        ConfigError: It names the key and the way out.
-    """
-    if job.labelling.runner not in RUNNERS:
-        raise ConfigError(
-            f"labelling.runner={job.labelling.runner!r}; choose one of {list(RUNNERS)}"
-        )
-    if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
-        raise ConfigError(
-            f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
-            f"{list(WITHIN_UNLABELED)}"
-        )
-    run = Run(
-        job=job,
-        root=open_root(job.root, job.storage.options),
-        source=build(job.source),
-        decode=decode_spec_from_dict(job.decode),
-        arms=choose_arms(job.arms),
-    )
-    _check_modalities(run)
-    num_classes = run.source.label_space.num_classes
-    settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
-    fits = settings.fits(run.arms, job.model_seeds)
-    _check_ranges(job)
-    teacher = [run.teacher_fit("samples")] if job.teacher.train else []
-    for fit in [*teacher, *fits]:
-        _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
-        build(fit.objective)
-    _check_views(run)
-    scaling = Scaling.from_dict(asdict(job.scaling))
-    check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
-    for one in teacher:
-        check_fits([one], launch="local", scaling=scaling, engine=TEACHER_ENGINE)
-    return run
-
-
 def num_select(run: Run, manifest: Manifest) -> int:
     """Return the number of samples in the select part of the probe."""
     fraction = run.job.gate.select_fraction
@@ -360,94 +295,6 @@ def num_select(run: Run, manifest: Manifest) -> int:
         for ref in manifest.unit_refs([Split.PROBE])
         for row in manifest.read_unit(ref)
     )
-
-
-def _check_views(run: Run) -> None:
-    """Try every view on an empty sample, before anything is decoded.
-
-    Raises:
-        ConfigError: A view is larger than what is stored.
-    """
-    for modality, spec in run.job.views.items():
-        view: View = build(spec)
-        empty = torch.from_numpy(empty_modality(run.decode[modality]))
-        try:
-            view(empty[None], torch.zeros(1, dtype=torch.int64))
-        except ConfigError as error:
-            raise ConfigError(f"views.{modality}: {error}") from None
-
-
-def _check_ranges(job: JobConfig) -> None:
-    """Refuse numbers that make no sense.
-
-    Raises:
-        ConfigError: It names the key.
-    """
-    bounds = {
-        "gate.confidence": (job.gate.confidence, 0.5, 1.0),
-        "gate.select_fraction": (job.gate.select_fraction, 0.0, 1.0),
-        "labels.temperature": (job.labels.temperature, 0.0, float("inf")),
-        "labelling.sample_memory_gb": (job.labelling.sample_memory_gb, 0.0, float("inf")),
-    }
-    for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):
-        if fit.ema_decay is not None:
-            bounds[f"{key}.ema_decay"] = (fit.ema_decay, 0.0, 1.0)
-    if job.labelling.sample_timeout_s is not None:
-        bounds["labelling.sample_timeout_s"] = (job.labelling.sample_timeout_s, 0.0, float("inf"))
-    for key, (value, low, high) in bounds.items():
-        if not low < value < high:
-            raise ConfigError(f"{key}={value}; give a number between {low} and {high}")
-    at_least_one = {
-        "labelling.unit_size": job.labelling.unit_size,
-        "scaling.window_units": job.scaling.window_units,
-        "scaling.num_workers": job.scaling.num_workers,
-        "fit.num_steps": job.fit.num_steps,
-        "fit.num_epochs": job.fit.num_epochs,
-        "teacher.fit.num_steps": job.teacher.fit.num_steps,
-        "teacher.fit.num_epochs": job.teacher.fit.num_epochs,
-    }
-    for key, number in at_least_one.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{key}={number}; give a number of at least 1")
-
-
-def _check_encoders(student: Student, decode: DecodeSpec) -> None:
-    """Refuse encoders that expect other arrays than are stored.
-
-    Raises:
-        ConfigError: It names the keys.
-    """
-    for modality in student.modalities:
-        stored = asdict(decode[modality])
-        for key, needed in student.encoder(modality).needs.items():
-            if stored.get(key) != needed and not (key in AT_LEAST and stored.get(key, 0) >= needed):
-                raise ConfigError(
-                    f"student.encoders.{modality} expects {key}={needed}, "
-                    f"decode.{modality}.{key} is {stored.get(key)}; set both alike"
-                )
-
-
-def _check_modalities(run: Run) -> None:
-    """Refuse networks that read what is not stored.
-
-    Raises:
-        ConfigError: It names the modality.
-    """
-    wanted = {"teacher.modality": [run.job.teacher.modality]}
-    wanted["student.encoders"] = list(run.job.student.encoders)
-    wanted["views"] = list(run.job.views)
-    for key, modalities in wanted.items():
-        for modality in modalities:
-            if modality not in run.decode:
-                raise ConfigError(
-                    f"{key}: {modality!r} is not among the stored modalities "
-                    f"{sorted(run.decode)}; add decode.{modality} or leave it out"
-                )
-    if run.job.teacher.modality not in run.job.student.encoders:
-        raise ConfigError(
-            f"teacher.modality={run.job.teacher.modality} has no encoder in student.encoders, "
-            f"which has {sorted(run.job.student.encoders)}"
-        )
 
 
 def _fit_keys(fit: FitConfig) -> dict[str, Any]:

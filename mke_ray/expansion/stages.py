@@ -1,13 +1,12 @@
 """The stages of an expansion; each does nothing where its result is there already."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mke_ray.config import build
-from mke_ray.config_schema import LabellingConfig
-from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.data.manifest import Manifest
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation import (
     Evaluation,
@@ -19,21 +18,25 @@ from mke_ray.evaluation import (
     run_predictions,
 )
 from mke_ray.expansion.doubles import doubles_stage
-from mke_ray.expansion.run import TEACHER_ENGINE, Run, num_select
+from mke_ray.expansion.run import Run, num_select
+from mke_ray.expansion.work import (
+    LazyRunner,
+    folder_name,
+    make_label_plan,
+    run_label_pass,
+    train_fits,
+)
 from mke_ray.gate import GateDecision, GateRules, GateScores, decide
-from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
-from mke_ray.labels.plan import LabelPlan, make_plan, samples_store
+from mke_ray.labels.plan import samples_store
 from mke_ray.labels.store import UnitStore
-from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
 from mke_ray.train.fits import FitSpec, FitStore
-from mke_ray.train.launch import run_fits
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +84,11 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     with run.clock.stage("teach"):
         splits = TAUGHT_SPLITS if run.job.doubles.enabled else (Split.LABELLED,)
         refs = list(manifest.unit_refs(splits))
-        _run_pass(run, make_label_plan(run, manifest, ()), refs, f"decode {', '.join(splits)}")
+        run_label_pass(run, make_label_plan(run, manifest, ()), refs, f"decode {', '.join(splits)}")
         manifest, _ = doubles_stage(run, manifest, splits=splits)
         spec = teacher_fit(run, manifest)
         if not FitStore(run.root).has(spec.fingerprint()):
-            _run_fits(run, [spec], "teach")
+            train_fits(run, [spec], "teach")
     return known_teacher(run, manifest)
 
 
@@ -137,7 +140,7 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
     """
     with run.clock.stage("label"):
         plan = make_label_plan(run, manifest, (teacher.spec,))
-        report = _run_pass(run, plan, list(manifest.unit_refs()), "label")
+        report = run_label_pass(run, plan, list(manifest.unit_refs()), "label")
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
 
@@ -155,15 +158,15 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
             f"{run.root.uri}: {missing} of {len(units)} units are not labelled yet; "
             "run jobs/label.py first, with the same settings"
         )
-    report = run_pass(plan, manifest.unit_refs(), _LazyRunner(run), lease=run.lease)
+    report = run_pass(plan, manifest.unit_refs(), LazyRunner(run), lease=run.lease)
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
 
 def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher) -> list[FitSpec]:
     """Return the fits of the arms asked for."""
     settings = run.arm_settings(
-        _folder_name(labels.samples),
-        _folder_name(labels.labels),
+        folder_name(labels.samples),
+        folder_name(labels.labels),
         teacher=teacher.fit,
         num_select=num_select(run, manifest),
     )
@@ -179,7 +182,7 @@ def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
     """
     run.check_lease()
     with run.clock.stage("train"):
-        _run_fits(run, fits, "train")
+        train_fits(run, fits, "train")
 
 
 def evaluate_stage(
@@ -200,7 +203,7 @@ def evaluate_stage(
     columns = [FitColumn(one.arm, one.seed, one.fingerprint()) for one in fits]
     plan = PredictionPlan(
         root=run.root,
-        samples=_folder_name(labels.samples),
+        samples=folder_name(labels.samples),
         decode=run.job.decode,
         students={one.fit: store.student_folder(one.fit) for one in columns},
         classes=run.classes(),
@@ -210,7 +213,7 @@ def evaluate_stage(
         predictions = run_predictions(
             plan,
             refs_with_truth(manifest),
-            runner=_LazyRunner(run).run,
+            runner=LazyRunner(run).run,
             progress=progress,
         )
     compared = EvaluationPlan(
@@ -250,78 +253,9 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
     return decide(run.root, scores, student=student, rules=rules)
 
 
-def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
-    """Return the plan of a pass over the run's source."""
-    labelling = run.job.labelling
-    plan = make_plan(
-        run.root,
-        manifest=manifest,
-        source=run.job.source,
-        decode=run.job.decode,
-        teachers=teachers,
-        max_bad_fraction=labelling.max_bad_fraction,
-        num_threads=max(1, int(labelling.num_cpus)),
-    )
-    return replace(plan, limits=_limits(labelling))
-
-
-def _limits(labelling: LabellingConfig) -> SampleLimits | None:
-    """Return what reading one sample may take, None for reading without a process of its own."""
-    if labelling.sample_timeout_s is None:
-        return None
-    return SampleLimits(labelling.sample_timeout_s, int(labelling.sample_memory_gb * 2**30))
-
-
-def _run_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
-    """Run a pass with its progress."""
-    with stage_progress(title, unit="samples") as progress:
-        return run_pass(
-            plan,
-            refs,
-            _LazyRunner(run),
-            progress=lambda done, total, _: progress(done, total),
-            lease=run.lease,
-        )
-
-
-def _run_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
-    """Train fits with their progress; a teacher needs no worker group."""
-    store = FitStore(run.root)
-    if all(store.has(one.fingerprint()) for one in fits):
-        return
-    run.clock.work_begins()
-    is_teacher = title == "teach"
-    launch = run.job.scaling.launch
-    if is_teacher and launch == "trainer":
-        launch = "tasks"
-    if launch != "local":
-        run.connect()
-    with stage_progress(title, unit="steps") as progress:
-        run_fits(
-            fits,
-            root=run.root,
-            launch=launch,
-            scaling={**asdict(run.job.scaling), "verbose": run.job.verbose},
-            engine=TEACHER_ENGINE if is_teacher else run.job.engine,
-            progress=progress,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _LazyRunner:
-    """Connects to Ray only when there is work."""
-
-    run_context: Run
-
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
-        """Work on the units with the runner of the run; called only if there are any."""
-        self.run_context.clock.work_begins()
-        yield from self.run_context.runner().run(plan, refs)
-
-
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
-    spec = run.teacher_fit(_folder_name(samples_store(run.root, run.job.decode)))
+    spec = run.teacher_fit(folder_name(samples_store(run.root, run.job.decode)))
     return replace(spec, data=manifest.digest(spec.splits))
 
 
@@ -337,8 +271,3 @@ def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:
             for target in run.classes()
         },
     }
-
-
-def _folder_name(store: UnitStore) -> str:
-    """Return the name of a store, which is the fingerprint of what it was made from."""
-    return store.root.uri.rstrip("/").rsplit("/", 1)[-1]

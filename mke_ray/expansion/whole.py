@@ -7,6 +7,7 @@ from rich.console import Console
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.evaluation.calibration import select_temperature
+from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.outcome import (
     Outcome,
@@ -15,7 +16,7 @@ from mke_ray.expansion.outcome import (
     mark_reported,
     report_content,
 )
-from mke_ray.expansion.run import Run, open_run
+from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import (
     Labels,
     TaughtTeacher,

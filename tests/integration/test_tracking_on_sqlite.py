@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from composed import composed
 
-from mke_ray.expansion.run import open_run
+from mke_ray.expansion.checks import open_run
 from mke_ray.storage import open_root
 from mke_ray.tracking import start_tracking
 

@@ -16,8 +16,8 @@ from composed import composed
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.expansion import evaluate, expand, label, stages, train
-from mke_ray.expansion.run import open_run
+from mke_ray.expansion import evaluate, expand, label, train, work
+from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.stages import teach_stage, train_stage
 from mke_ray.expansion.whole import run_stages
 from mke_ray.train.fits import FitSpec, FitStore
@@ -72,7 +72,7 @@ def test_a_finished_run_started_again_changes_no_file(job: JobConfig) -> None:
 def test_the_seconds_of_an_interrupted_start_count_however_few_they_are(
     job: JobConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = stages.run_fits
+    trained = work.run_fits
 
     def interrupted(fits: Sequence[FitSpec], **arguments: Any) -> None:
         if len(fits) == 1:  # the teacher
@@ -82,7 +82,7 @@ def test_the_seconds_of_an_interrupted_start_count_however_few_they_are(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "run_fits", interrupted)
+        patch.setattr(work, "run_fits", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_stages(job)
     first = json.loads((Path(job.root) / "seconds.json").read_text())

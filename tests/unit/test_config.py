@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from mke_ray.config import build, check_targets, shown, to_yaml
 from mke_ray.config_schema import ForgetConfig, JobConfig
 from mke_ray.errors import ConfigError
-from mke_ray.expansion.run import check_job
+from mke_ray.expansion.checks import check_job
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))

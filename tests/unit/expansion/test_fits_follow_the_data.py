@@ -8,7 +8,8 @@ from composed import composed
 
 from mke_ray.data.manifest import write_manifest
 from mke_ray.data.sources import SourceRow
-from mke_ray.expansion.run import Run, check_job
+from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import (
     Labels,
     TaughtTeacher,

@@ -7,7 +7,8 @@ import pytest
 from composed import composed
 
 from mke_ray.data.sources import SourceRow
-from mke_ray.expansion.run import Run, check_job
+from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.run import Run
 
 
 @dataclass
