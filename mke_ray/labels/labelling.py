@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 
 from mke_ray.data.manifest import UnitRef
-from mke_ray.errors import MediaError
 from mke_ray.labels.counts import counts_in_use, num_in_use
 from mke_ray.labels.index import Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.too_many import LIST_NAME, too_many_unreadable
 from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.schema import StatusCounts
 
@@ -107,6 +107,7 @@ def run_pass(
     indexes = [store.write_index([ref.unit for ref in wanted]) for store in plan.stores]
     report = tally.finish(indexes)
     tally.check_bad(report.counts)
+    plan.root.delete(LIST_NAME)
     return report
 
 
@@ -150,19 +151,10 @@ class _Tally:
         """Stop when more samples are unreadable than the plan allows.
 
         Raises:
-            MediaError: They are; the error counts the reasons.
+            MediaError: They are; the error names some of them and counts the reasons.
         """
-        num_unreadable = counts.bad + counts.retry
-        if num_unreadable <= self._plan.max_bad_fraction * self._num_wanted:
-            return
-        ranked = sorted(counts.reasons.items(), key=lambda one: (-one[1], one[0]))
-        reasons = ", ".join(f"{reason} {number}" for reason, number in ranked)
-        raise MediaError(
-            "too_many_unreadable",
-            f"{num_unreadable} of {self._num_wanted} samples cannot be read, more than "
-            f"labelling.max_bad_fraction={self._plan.max_bad_fraction:g} allows ({reasons}); "
-            "look at the source, or raise labelling.max_bad_fraction",
-        )
+        if counts.bad + counts.retry > self._plan.max_bad_fraction * self._num_wanted:
+            raise too_many_unreadable(self._plan, counts, num_wanted=self._num_wanted)
 
     def finish(self, indexes: list[Index]) -> PassReport:
         """Return what the pass left behind."""

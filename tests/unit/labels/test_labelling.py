@@ -1,3 +1,6 @@
+import csv
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from label_fakes import make_world, teacher_spec
@@ -7,6 +10,7 @@ from mke_ray.errors import MediaError, StoreError
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.too_many import LIST_NAME
 from mke_ray.labels.verify import unreadable_samples, verify
 from mke_ray.labels.worker import UnitWorker
 from mke_ray.storage import Root, open_root
@@ -50,7 +54,8 @@ def test_every_input_has_a_row_with_its_status(root):
     assert samples[2]["y_status"] == "no_sound" and samples[2]["x_status"] == "ok"
     counts = report.counts
     assert (counts.ok, counts.partial, counts.bad, counts.retry) == (6, 1, 2, 1)
-    assert counts.reasons == {"truncated": 1, "no_sound": 1, "io": 1, "missing_file": 1}
+    assert counts.reasons == {"truncated": 1, "io": 1, "missing_file": 1}
+    assert counts.partial_reasons == {"no_sound": 1}
 
 
 def test_labels_are_the_teachers_logits_where_its_modality_is_there(root):
@@ -205,6 +210,20 @@ def test_too_many_unreadable_samples_stop_the_pass_at_once_with_their_reasons(ro
         assert len(log.read_text().splitlines()) == 12
 
 
+def test_the_stop_names_five_unreadable_samples_and_lists_all_of_them_in_a_file(root):
+    plan = make_world(root, 20, broken={0: "no_y", **dict.fromkeys(range(1, 12), "bad")})
+    with pytest.raises(MediaError) as stop:
+        run_pass(plan, refs_of(plan), LocalRunner())
+    listed = list(csv.reader(root.read(LIST_NAME).decode().splitlines()))
+    assert listed[0] == ["key", "split", "status", "reason"]
+    assert [row[0] for row in listed[1:]] == [f"{number:05}" for number in range(1, 12)]
+    named = [f"{number:05} (truncated: sample {number})" for number in range(1, 12)]
+    assert [name in str(stop.value) for name in named] == [True] * 5 + [False] * 6
+    assert root.child(LIST_NAME).uri in str(stop.value)
+    run_pass(replace(plan, max_bad_fraction=1.0), refs_of(plan), LocalRunner())
+    assert not root.exists(LIST_NAME)
+
+
 def test_progress_counts_what_was_there_before(root):
     plan = make_world(root, 12)
     run_pass(plan, refs_of(plan)[:1], LocalRunner())
@@ -326,6 +345,6 @@ def test_a_broken_sample_that_is_marked_later_counts_no_more(root):
     report = run_pass(marked, refs_of(marked), LocalRunner())
     assert report.num_units_run == 0
     assert (report.counts.ok, report.counts.partial, report.counts.bad) == (5, 0, 1)
-    assert "no_sound" not in report.counts.reasons
+    assert "no_sound" not in report.counts.partial_reasons
     keys = [s.key for s in unreadable_samples(plan.samples, marked.manifest, report.samples)]
     assert keys == ["00003", "00006"]
