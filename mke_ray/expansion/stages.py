@@ -1,7 +1,7 @@
 """The stages of an expansion; each does nothing where its result is there already."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan, samples_store
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitReport, WorkPlan
-from mke_ray.report.progress import stage_progress
+from mke_ray.report.progress import Report, stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
@@ -182,7 +182,7 @@ def evaluate_stage(
         predictions = run_predictions(
             plan,
             refs_with_truth(manifest),
-            runner=_LazyRunner(run).run,
+            runner=_LazyRunner(run, _PassShown(progress).say).run,
             progress=progress,
         )
     compared = EvaluationPlan(
@@ -247,13 +247,28 @@ def _limits(labelling: LabellingConfig) -> SampleLimits | None:
 def _run_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
     """Run a pass with its progress."""
     with stage_progress(title, unit="samples") as progress:
+        shown = _PassShown(progress)
         return run_pass(
-            plan,
-            refs,
-            _LazyRunner(run),
-            progress=lambda done, total, _: progress(done, total),
-            lease=run.lease,
+            plan, refs, _LazyRunner(run, shown.say), progress=shown.tell, lease=run.lease
         )
+
+
+@dataclass(slots=True)
+class _PassShown:
+    """Shows how far a pass is, and what it waits for before anything is done."""
+
+    report: Report
+    num_done: int = 0
+    num_wanted: int = 0
+
+    def tell(self, done: int, total: int, eta_s: float | None) -> None:
+        """Show samples done, samples wanted and the seconds left."""
+        self.num_done, self.num_wanted = done, total
+        self.report(done, total, eta_s=eta_s)
+
+    def say(self, text: str) -> None:
+        """Show what is waited for."""
+        self.report(self.num_done, self.num_wanted, text, eta_s=None)
 
 
 def _run_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
@@ -281,14 +296,20 @@ def _run_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _LazyRunner:
-    """Connects to Ray only when there is work."""
+    """Connects to Ray only when there is work.
+
+    Args:
+        run_context: The run.
+        say: Called with what the work waits for.
+    """
 
     run_context: Run
+    say: Callable[[str], None] | None = None
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units with the runner of the run; called only if there are any."""
         self.run_context.clock.work_begins()
-        yield from self.run_context.runner().run(plan, refs)
+        yield from self.run_context.runner(self.say).run(plan, refs)
 
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:

@@ -1,6 +1,7 @@
 """The labelling pass: every unit of the manifest to the stores, exactly once, with its progress."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -126,14 +127,15 @@ class _Tally:
         self._num_bytes_read = 0
         self._duration_s = 0.0
         self._start_s = time.perf_counter()
-        self._first_s: float | None = None
-        self._num_at_first = 0
+        self._began_s = math.inf
+        self._num_before = 0
 
     def begin_with(self, units: list[str]) -> None:
         """Count the units that an earlier pass finished."""
         if units:
             self._counts.add(self._in_use(self._plan.samples.index(units)))
             self.check_bad(self._counts)
+        self._num_before = self._counts.samples
         self._tell(None)
 
     def add(self, report: UnitReport) -> None:
@@ -144,6 +146,7 @@ class _Tally:
         self._duration_s += report.duration_s
         for stage, spent_s in report.seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent_s
+        self._began_s = min(self._began_s, time.perf_counter() - sum(report.seconds.values()))
         self.check_bad(self._counts)
         self._tell(self._eta_s())
 
@@ -174,16 +177,18 @@ class _Tally:
         return counts_in_use(self._plan.samples, self._plan.manifest, index)
 
     def _eta_s(self) -> float | None:
-        """Return the seconds left at the rate since the first unit: start-up does not count."""
-        now_s = time.perf_counter()
-        if self._first_s is None:
-            self._first_s, self._num_at_first = now_s, self._counts.samples
-            return None
-        num_since = self._counts.samples - self._num_at_first
-        if num_since <= 0:
-            return None
+        """Return the seconds left at the rate since work began: the start of workers is no work.
+
+        Units of workers side by side end in bursts, so the rate means nothing before as much time
+        has gone by as a worker needs for two of them.
+        """
         num_left = max(self._num_wanted - self._counts.samples, 0)
-        return num_left * (now_s - self._first_s) / num_since
+        num_since = self._counts.samples - self._num_before
+        spent_s = time.perf_counter() - self._began_s
+        unit_s = sum(self._seconds.values()) / self._num_units
+        if num_left == 0:
+            return 0.0
+        return spent_s * num_left / num_since if num_since and spent_s >= 2 * unit_s else None
 
     def _tell(self, eta_s: float | None) -> None:
         """Report the progress."""

@@ -4,7 +4,7 @@ import logging
 import math
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,8 +26,6 @@ _MAX_TRIES = 4
 _NEVER = -1.0
 _LASTING = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class RayDataRunner:
@@ -36,10 +34,12 @@ class RayDataRunner:
     Args:
         pool: The actors to ask for.
         verbose: Whether Ray Data shows its own progress.
+        say: Called with what the pass waits for, until the first report comes.
     """
 
     pool: ActorPool = field(default_factory=ActorPool)
     verbose: bool = False
+    say: Callable[[str], None] | None = None
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units and yield their reports as they come.
@@ -56,7 +56,8 @@ class RayDataRunner:
             cluster_gpus=resources.get("GPU", 0.0),
         )
         max_actors = max(min_actors, min(max_actors, len(refs)))
-        _logger.info("%d units to do with %d to %d actors", len(refs), min_actors, max_actors)
+        if self.say is not None:
+            self.say(_starting(min_actors, max_actors))
         tries = (
             ray.remote(_Tries).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         )
@@ -142,6 +143,11 @@ class _UnitActor:
             raise StoreError(_why_not_stored(ref.unit, self._root_uri, error)) from error
         finally:
             ray.get(self._tries.end.remote(ref.unit))
+
+
+def _starting(min_actors: int, max_actors: int) -> str:
+    number = f"{min_actors} to {max_actors}" if min_actors < max_actors else f"{max_actors}"
+    return f"starting {number} {'worker' if max_actors == 1 else 'workers'}"
 
 
 def _why_given_up(unit: str) -> str:

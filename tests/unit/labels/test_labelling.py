@@ -1,5 +1,6 @@
 import csv
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from label_fakes import make_world, teacher_spec
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import MediaError, StoreError
+from mke_ray.labels import labelling
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
@@ -231,6 +233,29 @@ def test_progress_counts_what_was_there_before(root):
     run_pass(plan, refs_of(plan), LocalRunner(), progress=lambda *call: calls.append(call))
     assert [call[:2] for call in calls] == [(4, 12), (8, 12), (12, 12)]
     assert calls[0][2] is None and calls[-1][2] == 0.0
+
+
+class Reporting:
+    """A runner whose units end at given times of a clock, each after 10 s of work."""
+
+    def __init__(self, monkeypatch, ends_s):
+        self._now_s, self._ends_s = 0.0, ends_s
+        monkeypatch.setattr(labelling, "time", SimpleNamespace(perf_counter=lambda: self._now_s))
+
+    def run(self, plan, refs):
+        done = LocalRunner().run(plan, refs)
+        for end_s, report in zip(self._ends_s, done, strict=True):
+            self._now_s = end_s
+            report.seconds = {"decode": 10.0}
+            yield report
+
+
+def test_the_time_left_follows_the_rate_since_work_began_on_all_workers(root, monkeypatch):
+    """Two workers that take 300 s to start: units end in pairs, the first of them says nothing."""
+    plan, calls = make_world(root, 24), []
+    runner = Reporting(monkeypatch, [310.0, 310.0, 320.0, 320.0, 330.0, 330.0])
+    run_pass(plan, refs_of(plan), runner, progress=lambda *call: calls.append(call))
+    assert [eta_s for *_, eta_s in calls] == [None, None, None, 20.0, 10.0, 6.0, 0.0]
 
 
 def test_a_second_driver_is_kept_away_while_the_first_works(root):
