@@ -321,13 +321,23 @@ class Batch:
 
 @dataclass(slots=True)
 class StatusCounts:
-    """How many inputs ended in each status."""
+    """How many inputs ended in each status.
+
+    Args:
+        ok: Whole.
+        partial: Without some modality.
+        bad: Unreadable.
+        retry: Unreadable now, perhaps not later.
+        reasons: Why those are unreadable that are ``bad`` or ``retry``.
+        partial_reasons: Why those lack a modality that are ``partial``.
+    """
 
     ok: int = 0
     partial: int = 0
     bad: int = 0
     retry: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    partial_reasons: dict[str, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -340,8 +350,8 @@ class StatusCounts:
         self.partial += other.partial
         self.bad += other.bad
         self.retry += other.retry
-        for reason, number in other.reasons.items():
-            self.reasons[reason] = self.reasons.get(reason, 0) + number
+        self.reasons = _sum_of(self.reasons, other.reasons, sign=1)
+        self.partial_reasons = _sum_of(self.partial_reasons, other.partial_reasons, sign=1)
 
     def take_away(self, other: "StatusCounts") -> None:
         """Take the count of some of these inputs away from this one."""
@@ -349,8 +359,8 @@ class StatusCounts:
         self.partial -= other.partial
         self.bad -= other.bad
         self.retry -= other.retry
-        left = {name: num - other.reasons.get(name, 0) for name, num in self.reasons.items()}
-        self.reasons = {name: num for name, num in left.items() if num > 0}
+        self.reasons = _sum_of(self.reasons, other.reasons, sign=-1)
+        self.partial_reasons = _sum_of(self.partial_reasons, other.partial_reasons, sign=-1)
 
 
 MANIFEST_SCHEMA = pa.schema(
@@ -375,6 +385,12 @@ LABELS_SCHEMA = pa.schema(
         pa.field("logits", pa.list_(pa.float32())),
     ]
 )
+
+
+def _sum_of(one: Mapping[str, int], other: Mapping[str, int], *, sign: int) -> dict[str, int]:
+    """Return the sum or difference of two counts, without what is not there any more."""
+    total = {name: one.get(name, 0) + sign * other.get(name, 0) for name in {**one, **other}}
+    return {name: number for name, number in total.items() if number > 0}
 
 
 def samples_schema(modalities: Iterable[str]) -> pa.Schema:

@@ -4,11 +4,14 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+import ray.exceptions
 
 from mke_ray.errors import ConfigError
 
@@ -19,6 +22,10 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_LISTEN_S = 10.0
+_PAUSE_S = 1.0
+_MAX_LETTERS = 300
+_START_ERRORS = (OSError, RuntimeError, ValueError, ray.exceptions.RayError)
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
 
 
@@ -46,7 +53,7 @@ class Session:
         """Connect to Ray for a block; a connection that was there already is left alone.
 
         Raises:
-            ConfigError: There is no cluster at the address.
+            ConfigError: There is no cluster at the address, or a local Ray does not start.
         """
         if ray.is_initialized():
             yield
@@ -63,6 +70,8 @@ class Session:
             os.environ.setdefault(name, value)
         address = self.address or os.environ.get("RAY_ADDRESS")
         is_local = address in (None, "", "local")
+        if not is_local:
+            _check_somebody_listens(address)
         try:
             ray.init(
                 address="local" if is_local else address,
@@ -71,11 +80,21 @@ class Session:
                 logging_level=logging.INFO if self.verbose else logging.ERROR,
                 **(self._local_options() if is_local else {}),
             )
-        except ConnectionError as error:
-            raise ConfigError(
-                f"ray.address={address}: no cluster answers there ({error}); start one, or leave "
-                "ray.address null and RAY_ADDRESS unset for a local Ray"
-            ) from error
+        except Exception as error:  # Ray has no class for a node that does not start in time
+            if type(error) is not Exception and not isinstance(error, _START_ERRORS):
+                raise
+            said = " ".join(str(error).split())
+            why = self._why_not_started(said) if is_local else _why_not_joined(address, said)
+            raise ConfigError(why) from error
+
+    def _why_not_started(self, said: str) -> str:
+        """Return what to do about a local Ray that did not start."""
+        return (
+            f"Ray did not start on this machine ({said[:_MAX_LETTERS]}); ray.num_cpus="
+            f"{self._num_cpus()} processes may be too many for it, or it is busy: set a smaller "
+            "ray.num_cpus, start again when there is memory and time, or join a running cluster "
+            "with ray.address"
+        )
 
     def _local_options(self) -> dict[str, Any]:
         """Return the options of a local Ray, which only this process may talk to.
@@ -86,5 +105,39 @@ class Session:
         if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-        num_cpus = self.num_cpus or max(4, 2 * (os.cpu_count() or 1))
-        return {"num_cpus": num_cpus, "include_dashboard": self.include_dashboard}
+        return {"num_cpus": self._num_cpus(), "include_dashboard": self.include_dashboard}
+
+    def _num_cpus(self) -> int:
+        """Return the logical CPUs of a local Ray."""
+        return self.num_cpus or max(4, 2 * (os.cpu_count() or 1))
+
+
+def _check_somebody_listens(address: str) -> None:
+    """Look whether an address answers at all: Ray itself tries one that does not for minutes.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    scheme, _, place = address.rpartition("://")
+    host, _, port = place.rpartition(":")
+    if scheme not in ("", "ray") or not port.isdecimal():
+        return  # Ray knows what it means, or says that it does not
+    deadline_s = time.monotonic() + _LISTEN_S
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_LISTEN_S).close()
+        except (OSError, OverflowError) as error:
+            if time.monotonic() + _PAUSE_S > deadline_s:
+                raise ConfigError(_why_not_joined(address, str(error))) from error
+            time.sleep(_PAUSE_S)
+        else:
+            return
+
+
+def _why_not_joined(address: str, said: str) -> str:
+    """Return what to do about a cluster that does not answer."""
+    return (
+        f"ray.address={address}: no cluster answers there ({said[:_MAX_LETTERS]}); start one, "
+        "correct ray.address or RAY_ADDRESS, or leave ray.address null and RAY_ADDRESS unset for "
+        "a local Ray"
+    )

@@ -140,6 +140,13 @@ class Root:
         with contextlib.suppress(FileNotFoundError):
             retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
 
+    def delete_empty_folders(self, below: str) -> None:
+        """Remove the folders from one on in which no file is, itself too; buckets have none."""
+        if self.is_local:
+            for folder, _, _ in os.walk(self.path(below), topdown=False):
+                with contextlib.suppress(OSError):  # it holds something
+                    os.rmdir(folder)
+
     def names(self, below: str = "", *, recursive: bool = True) -> Iterator[str]:
         """Yield the names of all files below a folder, relative to this root, in sorted order.
 

@@ -80,7 +80,7 @@ def content(**changes: Any) -> ReportContent:
         evaluation=evaluation(),
         decision=PROMOTED,
         shipped="mke",
-        counts=StatusCounts(1980, 12, 7, 1, {"truncated": 4, "no_audio": 12, "empty": 3}),
+        counts=StatusCounts(1980, 12, 7, 1, {"truncated": 4, "empty": 4}, {"no_audio": 12}),
         num_pseudo_labels=1000,
         seconds={"label": 61.0, "train": 200.0, "total": 300.0},
         splits={"unlabeled": 1400, "test": 602},

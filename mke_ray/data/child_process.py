@@ -2,12 +2,15 @@
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import psutil
@@ -73,6 +76,15 @@ def started(make: Callable[[], _Child], *, way_out: str) -> _Child:
         ) from error
 
 
+def end_with_parent() -> None:
+    """Let this process of ``multiprocessing`` end when its parent does, however that ends.
+
+    A pool's worker holds both ends of the queues on which it waits, so it would wait for ever.
+    """
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
 def end(process: psutil.Popen) -> None:
     """End a process and those that it started; one that the kernel holds is left behind."""
     with contextlib.suppress(ProcessLookupError):
@@ -81,3 +93,9 @@ def end(process: psutil.Popen) -> None:
         process.wait(_END_S)
     except psutil.TimeoutExpired:
         _logger.warning("process %d does not die of SIGKILL, going on without it", process.pid)
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """End this process once its parent is gone."""
+    parent.join()
+    os._exit(1)  # nobody is left to report to; threads and libraries may be in any state

@@ -31,6 +31,11 @@ CODECS = (
 # What PyAV raises for damaged input, apart from its own family of errors.
 DECODE_ERRORS = (FFmpegError, UnicodeDecodeError, ValueError, IndexError, OverflowError)
 
+_MEANING = {
+    "truncated": "the file was cut off, its end is missing",
+    "damaged": "the content of the file is damaged",
+    "unsupported": "not a media file of a format that is read",
+}
 _CODECS = frozenset(CODECS.split(","))
 _MAX_BOXES = 10_000
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
@@ -141,6 +146,17 @@ def _prepare(stream: VideoStream | AudioStream, limits: Limits) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.num_pixels:
         raise MediaError("too_large", f"{width}x{height} pixels, at most {limits.num_pixels}")
+
+
+def in_plain_words(reason: str, error: BaseException) -> str:
+    """Return what a reason of ``why_damaged`` means, with the words of FFmpeg where it has any.
+
+    Args:
+        reason: The reason.
+        error: What FFmpeg or PyAV raised.
+    """
+    said = error.strerror if isinstance(error, FFmpegError) else None
+    return f"{_MEANING[reason]} (FFmpeg: {said})" if said else _MEANING[reason]
 
 
 def why_damaged(file: MediaFile) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
+from mke_ray.data.child_process import end_with_parent
 from mke_ray.data.demo_audio import Sound, render_sound
 from mke_ray.data.demo_video import Frames, render_frames
 from mke_ray.storage import Root
@@ -115,7 +116,7 @@ def write_clips(
     num_processes: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Write clips in parallel processes.
+    """Write clips in parallel processes, which end when this one does.
 
     Args:
         writer: What writes them.
@@ -129,7 +130,9 @@ def write_clips(
             progress(writer.write(chunk))
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        num_processes, mp_context=context, initializer=end_with_parent
+    ) as pool:
         for num_written in pool.map(writer.write, chunks):
             progress(num_written)
 

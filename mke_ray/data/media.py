@@ -12,6 +12,7 @@ from mke_ray.data.containers import (
     LIMITS,
     Limits,
     MediaFile,
+    in_plain_words,
     open_container,
     wanted_streams,
     why_damaged,
@@ -99,9 +100,11 @@ def decode_clip(
     try:
         decoded = _decode(wanted)
     except DECODE_ERRORS as error:
-        raise MediaError(why_damaged(file), str(error)) from error
+        reason = why_damaged(file)
+        raise MediaError(reason, in_plain_words(reason, error)) from error
     if not decoded.arrays:
-        raise MediaError(_reason_of_all(decoded.missing), f"nothing usable: {decoded.missing}")
+        said = ", ".join(f"{modality} {why}" for modality, why in decoded.missing.items())
+        raise MediaError(_reason_of_all(decoded.missing), f"nothing is usable: {said}")
     return decoded
 
 

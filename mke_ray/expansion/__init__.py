@@ -16,7 +16,7 @@ from mke_ray.expansion.stages import (
     train_stage,
 )
 from mke_ray.expansion.whole import arm_fits, finish, run_stages
-from mke_ray.report.terminal import terminal
+from mke_ray.report.terminal import counts_line, terminal
 from mke_ray.train.fits import FitStore
 
 __all__ = ["evaluate", "expand", "label", "teach", "train"]
@@ -53,16 +53,8 @@ def label(jobs: Sequence[JobConfig]) -> None:
             manifest = run.manifest(refresh=True)
             labels = label_stage(run, manifest, known_teacher(run, manifest))
             _, doubles = doubles_stage(run, manifest)
-            counts = labels.report.counts
-            logger.info(
-                "%d samples: %d ok, %d partial, %d bad, %d to retry; labels in %s",
-                counts.samples,
-                counts.ok,
-                counts.partial,
-                counts.bad,
-                counts.retry,
-                labels.labels.root.uri,
-            )
+            found = counts_line(labels.report.counts)
+            logger.info("%s; labels in %s", found, labels.labels.root.uri)
             if doubles is not None and doubles.num_found:
                 logger.info("%d samples occur twice: %s", doubles.num_found, doubles.to_dict())
 

@@ -11,6 +11,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import empty_modality
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.own_teacher import check_own_teacher
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
@@ -67,6 +68,8 @@ def check_job(job: JobConfig) -> Run:
     settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
     fits = settings.fits(run.arms, job.model_seeds)
     _check_ranges(job)
+    if not job.teacher.train:
+        check_own_teacher(job.teacher, run.decode, run.source.label_space)
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
     for fit in [*teacher, *fits]:
         _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)

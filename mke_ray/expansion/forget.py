@@ -91,6 +91,8 @@ def forget_samples(
         lease.check(now=True)
         deleted = tuple(name for name in DERIVED_FOLDERS if _delete_folder(root, name))
         _delete_unfinished_listings(manifest)
+        for name in (*DERIVED_FOLDERS, *STORE_FOLDERS):
+            root.delete_empty_folders(name)
         scrub_rows(manifest, fresh)
     return Forgotten(len(fresh), num_units, deleted, fits)
 
@@ -207,17 +209,19 @@ def _selects(selection: RowSelection, spec: FitSpec, one: FoundRow) -> bool:
     return part == selection.part
 
 
+def _counted(number: int, word: str) -> str:
+    """Return a number with its word."""
+    return f"{number:,} {word if number == 1 else f'{word}s'}"
+
+
 def _say(root: Root, done: Forgotten, *, is_dry_run: bool) -> None:
     """Log what was done and what is left to do."""
     if is_dry_run:
-        logger.info("%d samples would be forgotten; nothing was removed", done.num_rows)
+        rows = _counted(done.num_rows, "sample")
+        logger.info("%s would be forgotten; nothing was removed", rows)
     else:
-        logger.info(
-            "%d samples are forgotten in %s; %d units were written anew",
-            done.num_rows,
-            root.uri,
-            done.num_units,
-        )
+        rows, units = _counted(done.num_rows, "sample"), _counted(done.num_units, "unit")
+        logger.info("forgot %s in %s and wrote %s anew", rows, root.uri, units)
     for folder in done.deleted:
         logger.info("%s was deleted, since it may show them", root.child(folder).uri)
     if done.deleted:

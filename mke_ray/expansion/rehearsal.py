@@ -18,7 +18,6 @@ from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.run import Run
-from mke_ray.expansion.stages import check_teacher
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher
 from mke_ray.objectives import Objective
@@ -138,7 +137,6 @@ def _try_teacher(run: Run, batch: Batch, console: Console) -> None:
         said = "will be trained on the labelled split"
     else:
         teacher: Teacher = build(run.job.teacher.network, Teacher)
-        check_teacher(run, teacher)
         logits = teacher.predict(batch.arrays[modality])
         said = "yours"
     if tuple(logits.shape) != (batch.num_samples, num_classes):

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -191,16 +191,22 @@ class Run:
             )
         self.arm_settings("", "", teacher=None, num_select=num_pairs).fits(self.arms, [0])
 
-    def runner(self) -> Runner:
-        """Return what carries out units, connected to Ray where it needs it."""
+    def runner(self, say: Callable[[str], None] | None = None) -> Runner:
+        """Return what carries out units, connected to Ray where it needs it.
+
+        Args:
+            say: Called with what the units wait for.
+        """
         labelling = self.job.labelling
         if labelling.runner == "local":
             return LocalRunner()
+        if say is not None and not self._is_connected:
+            say("starting Ray")
         self.connect()
         pool = ActorPool(
             labelling.min_actors, labelling.max_actors, labelling.num_cpus, labelling.num_gpus
         )
-        return RayDataRunner(pool, verbose=self.job.verbose)
+        return RayDataRunner(pool, verbose=self.job.verbose, say=say)
 
     def classes(self) -> dict[str, type]:
         """Return the user's own encoders and fusion by their ``_target_``."""

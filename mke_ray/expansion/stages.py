@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
-from mke_ray.errors import ConfigError, StoreError
+from mke_ray.errors import StoreError
 from mke_ray.evaluation import (
     Evaluation,
     EvaluationPlan,
@@ -21,6 +20,7 @@ from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run, num_select
 from mke_ray.expansion.work import (
     LazyRunner,
+    PassShown,
     folder_name,
     make_label_plan,
     run_label_pass,
@@ -31,7 +31,6 @@ from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import samples_store
 from mke_ray.labels.store import UnitStore
-from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
@@ -75,9 +74,6 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     """Train the teacher on the labelled split, or take the user's.
 
     Test and probe are decoded with it, so that it learns from no copy of their samples.
-
-    Raises:
-        StoreError: The user's teacher needs more than is stored.
     """
     if not run.job.teacher.train:
         return known_teacher(run, manifest)
@@ -92,36 +88,13 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     return known_teacher(run, manifest)
 
 
-def check_teacher(run: Run, built: Teacher) -> None:
-    """Refuse a teacher of the user's that does not fit the run.
-
-    Raises:
-        ConfigError: It reads another modality than the configuration says.
-        StoreError: It needs more than is stored, or has other classes than the source.
-    """
-    if built.modality != run.job.teacher.modality:
-        raise ConfigError(
-            f"teacher.modality={run.job.teacher.modality}, but teacher.network reads "
-            f"{built.modality!r}; set teacher.modality={built.modality}"
-        )
-    check_needs(built, run.decode)
-    space = getattr(built, "label_space", run.source.label_space)
-    if space.classes != run.source.label_space.classes:
-        raise StoreError(
-            f"the teacher has the classes {list(space.classes)}, the source "
-            f"{list(run.source.label_space.classes)}; they have to be the same, in the same order"
-        )
-
-
 def known_teacher(run: Run, manifest: Manifest) -> TaughtTeacher:
     """Return the teacher for a later stage.
 
     Raises:
-        ConfigError: The user's teacher reads another modality than the configuration says.
-        StoreError: It has not been trained yet, or the user's does not fit what is stored.
+        StoreError: It has not been trained yet.
     """
     if not run.job.teacher.train:
-        check_teacher(run, build(run.job.teacher.network, Teacher))
         return TaughtTeacher(dict(run.job.teacher.network))
     store, fit = FitStore(run.root), teacher_fit(run, manifest).fingerprint()
     if not store.has(fit):
@@ -213,7 +186,7 @@ def evaluate_stage(
         predictions = run_predictions(
             plan,
             refs_with_truth(manifest),
-            runner=LazyRunner(run).run,
+            runner=LazyRunner(run, PassShown(progress).say).run,
             progress=progress,
         )
     compared = EvaluationPlan(

@@ -1,6 +1,6 @@
 """The work of the stages: units and fits, with their progress, on Ray only where there is any."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitReport, WorkPlan
-from mke_ray.report.progress import stage_progress
+from mke_ray.report.progress import Report, stage_progress
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
 
@@ -42,13 +42,34 @@ def _limits(labelling: LabellingConfig) -> SampleLimits | None:
 def run_label_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
     """Run a pass with its progress."""
     with stage_progress(title, unit="samples") as progress:
+        shown = PassShown(progress)
         return run_pass(
-            plan,
-            refs,
-            LazyRunner(run),
-            progress=lambda done, total, _: progress(done, total),
-            lease=run.lease,
+            plan, refs, LazyRunner(run, shown.say), progress=shown.tell, lease=run.lease
         )
+
+
+@dataclass(slots=True)
+class PassShown:
+    """Shows how far a pass is, and what it waits for before anything is done.
+
+    Args:
+        report: What shows it.
+        num_done: Samples done so far.
+        num_wanted: Samples wanted.
+    """
+
+    report: Report
+    num_done: int = 0
+    num_wanted: int = 0
+
+    def tell(self, done: int, total: int, eta_s: float | None) -> None:
+        """Show samples done, samples wanted and the seconds left."""
+        self.num_done, self.num_wanted = done, total
+        self.report(done, total, eta_s=eta_s)
+
+    def say(self, text: str) -> None:
+        """Show what is waited for."""
+        self.report(self.num_done, self.num_wanted, text, eta_s=None)
 
 
 def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
@@ -76,14 +97,20 @@ def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LazyRunner:
-    """Connects to Ray only when there is work."""
+    """Connects to Ray only when there is work.
+
+    Args:
+        run_context: The run.
+        say: Called with what the work waits for.
+    """
 
     run_context: Run
+    say: Callable[[str], None] | None = None
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units with the runner of the run; called only if there are any."""
         self.run_context.clock.work_begins()
-        yield from self.run_context.runner().run(plan, refs)
+        yield from self.run_context.runner(self.say).run(plan, refs)
 
 
 def folder_name(store: UnitStore) -> str:

@@ -28,15 +28,23 @@ def count_rows(samples: pa.Table, marked_B: np.ndarray | None = None) -> StatusC
     table = samples if marked_B is None else samples.filter(pa.array(~marked_B))
     status = Counter(table.column("status").to_pylist())
     ok, partial, bad, retry = (status[str(one)] for one in STATUS_CODES)
-    return StatusCounts(ok, partial, bad, retry, reasons_of(table))
+    return StatusCounts(ok, partial, bad, retry, **reasons_of(table))
 
 
-def reasons_of(samples: pa.Table) -> dict[str, int]:
-    """Count why samples lack a modality or all of them."""
+def reasons_of(samples: pa.Table) -> dict[str, dict[str, int]]:
+    """Count why samples are not whole, as the fields of ``StatusCounts``.
+
+    Returns:
+        ``reasons`` of those that cannot be read, ``partial_reasons`` of those that lack a
+        modality.
+    """
     columns = [name for name in samples.column_names if name.endswith(STATUS_SUFFIX)]
     by_row = zip(*(samples.column(name).to_pylist() for name in columns), strict=True)
-    reasons = (", ".join(dict.fromkeys(one for one in row if one != Status.OK)) for row in by_row)
-    return dict(Counter(reason for reason in reasons if reason))
+    counted: dict[str, Counter[str]] = {"reasons": Counter(), "partial_reasons": Counter()}
+    for status, row in zip(samples.column("status").to_pylist(), by_row, strict=True):
+        if reason := ", ".join(dict.fromkeys(one for one in row if one != Status.OK)):
+            counted["partial_reasons" if status == Status.PARTIAL else "reasons"][reason] += 1
+    return {name: dict(number) for name, number in counted.items()}
 
 
 def counts_in_use(samples: UnitStore, manifest: Manifest, index: Index) -> StatusCounts:
@@ -58,16 +66,16 @@ def counts_in_use(samples: UnitStore, manifest: Manifest, index: Index) -> Statu
             reading.append((unit, marked_B))
     with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
         for reasons in pool.map(lambda one: _reasons_of_marked(samples, index, *one), reading):
-            total.take_away(StatusCounts(reasons=reasons))
+            total.take_away(StatusCounts(0, 0, 0, 0, **reasons))
     return total
 
 
 def _reasons_of_marked(
     samples: UnitStore, index: Index, unit: str, marked_B: np.ndarray
-) -> dict[str, int]:
-    """Count why the marked rows of a unit lack a modality or all of them."""
+) -> dict[str, dict[str, int]]:
+    """Count why the marked rows of a unit are not whole."""
     columns = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
-    table = samples.read_small_columns(unit, index.location(unit), columns)
+    table = samples.read_small_columns(unit, index.location(unit), ["status", *columns])
     return reasons_of(table.filter(pa.array(marked_B)))
 
 

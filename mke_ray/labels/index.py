@@ -19,6 +19,8 @@ STATUS_CODES: tuple[Status, ...] = (Status.OK, Status.PARTIAL, Status.BAD, Statu
 NUM_USABLE_CODES = 2  # ok and partial come first
 PRESENT_PREFIX = "present_"
 
+_REASONS = ("reasons", "partial_reasons")
+
 _DIGIT_TO_BYTE = bytes((code - ord("0")) % 256 for code in range(256))
 _CODE_OF_STATUS = {str(status): str(code) for code, status in enumerate(STATUS_CODES)}
 
@@ -42,9 +44,9 @@ class Index:
     """One entry per unit, sorted by unit id, so that it does not depend on who wrote when.
 
     Args:
-        table: Columns ``unit, generation, split, file, row_group, num_rows, status, reasons`` and
-            one ``present_<modality>`` per modality; ``status`` and ``present_*`` hold one byte per
-            row.
+        table: Columns ``unit, generation, split, file, row_group, num_rows, status, reasons,
+            partial_reasons`` and one ``present_<modality>`` per modality; ``status`` and
+            ``present_*`` hold one byte per row.
     """
 
     __slots__ = ("_columns", "_table", "_units")
@@ -142,8 +144,10 @@ class Index:
     def counts(self) -> StatusCounts:
         """Return how many rows ended in each status, with the reasons."""
         total = StatusCounts()
-        for code, reasons in zip(self._columns["status"], self._columns["reasons"], strict=True):
-            total.add(counts_of(code.as_py(), json.loads(reasons.as_py() or "{}")))
+        names = [name for name in _REASONS if name in self._columns]
+        for row in self._table.select(["status", *names]).to_pylist():
+            reasons = {name: json.loads(row[name] or "{}") for name in names}
+            total.add(counts_of(row["status"], reasons))
         return total
 
     def to_bytes(self) -> bytes:
@@ -192,10 +196,10 @@ def digits_to_bytes(digits: str) -> bytes:
     return digits.encode().translate(_DIGIT_TO_BYTE)
 
 
-def counts_of(codes: bytes, reasons: Mapping[str, int]) -> StatusCounts:
-    """Count the status codes of some rows."""
+def counts_of(codes: bytes, reasons: Mapping[str, dict[str, int]]) -> StatusCounts:
+    """Count the status codes of some rows, with the reasons as the fields of ``StatusCounts``."""
     ok, partial, bad, retry = (codes.count(code) for code in range(len(STATUS_CODES)))
-    return StatusCounts(ok, partial, bad, retry, dict(reasons))
+    return StatusCounts(ok, partial, bad, retry, **reasons)
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "row_group": record["row_group"],
         "num_rows": record["num_rows"],
         "status": digits_to_bytes(record.get("status", "0" * record["num_rows"])),
-        "reasons": json.dumps(record["reasons"]) if record.get("reasons") else "",
+        **{name: json.dumps(record[name]) if record.get(name) else "" for name in _REASONS},
         **{PRESENT_PREFIX + name: digits_to_bytes(digits) for name, digits in present.items()},
     }
 
@@ -224,7 +228,7 @@ def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
         pa.field("row_group", pa.int32()),
         pa.field("num_rows", pa.int32()),
         pa.field("status", pa.binary()),
-        pa.field("reasons", pa.string()),
+        *(pa.field(name, pa.string()) for name in _REASONS),
     ]
     present = sorted({name for row in rows for name in row if name.startswith(PRESENT_PREFIX)})
     return pa.schema(fields + [pa.field(name, pa.binary()) for name in present])

@@ -1,6 +1,7 @@
 """The labelling pass: every unit of the manifest to the stores, exactly once, with its progress."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,11 @@ from typing import Protocol
 import torch
 
 from mke_ray.data.manifest import UnitRef
-from mke_ray.errors import MediaError
 from mke_ray.labels.counts import counts_in_use, num_in_use
 from mke_ray.labels.index import Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.too_many import LIST_NAME, too_many_unreadable
 from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.schema import StatusCounts
 
@@ -107,6 +108,7 @@ def run_pass(
     indexes = [store.write_index([ref.unit for ref in wanted]) for store in plan.stores]
     report = tally.finish(indexes)
     tally.check_bad(report.counts)
+    plan.root.delete(LIST_NAME)
     return report
 
 
@@ -125,14 +127,15 @@ class _Tally:
         self._num_bytes_read = 0
         self._duration_s = 0.0
         self._start_s = time.perf_counter()
-        self._first_s: float | None = None
-        self._num_at_first = 0
+        self._began_s = math.inf
+        self._num_before = 0
 
     def begin_with(self, units: list[str]) -> None:
         """Count the units that an earlier pass finished."""
         if units:
             self._counts.add(self._in_use(self._plan.samples.index(units)))
             self.check_bad(self._counts)
+        self._num_before = self._counts.samples
         self._tell(None)
 
     def add(self, report: UnitReport) -> None:
@@ -143,6 +146,7 @@ class _Tally:
         self._duration_s += report.duration_s
         for stage, spent_s in report.seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent_s
+        self._began_s = min(self._began_s, time.perf_counter() - sum(report.seconds.values()))
         self.check_bad(self._counts)
         self._tell(self._eta_s())
 
@@ -150,19 +154,10 @@ class _Tally:
         """Stop when more samples are unreadable than the plan allows.
 
         Raises:
-            MediaError: They are; the error counts the reasons.
+            MediaError: They are; the error names some of them and counts the reasons.
         """
-        num_unreadable = counts.bad + counts.retry
-        if num_unreadable <= self._plan.max_bad_fraction * self._num_wanted:
-            return
-        ranked = sorted(counts.reasons.items(), key=lambda one: (-one[1], one[0]))
-        reasons = ", ".join(f"{reason} {number}" for reason, number in ranked)
-        raise MediaError(
-            "too_many_unreadable",
-            f"{num_unreadable} of {self._num_wanted} samples cannot be read, more than "
-            f"labelling.max_bad_fraction={self._plan.max_bad_fraction:g} allows ({reasons}); "
-            "look at the source, or raise labelling.max_bad_fraction",
-        )
+        if counts.bad + counts.retry > self._plan.max_bad_fraction * self._num_wanted:
+            raise too_many_unreadable(self._plan, counts, num_wanted=self._num_wanted)
 
     def finish(self, indexes: list[Index]) -> PassReport:
         """Return what the pass left behind."""
@@ -182,16 +177,18 @@ class _Tally:
         return counts_in_use(self._plan.samples, self._plan.manifest, index)
 
     def _eta_s(self) -> float | None:
-        """Return the seconds left at the rate since the first unit: start-up does not count."""
-        now_s = time.perf_counter()
-        if self._first_s is None:
-            self._first_s, self._num_at_first = now_s, self._counts.samples
-            return None
-        num_since = self._counts.samples - self._num_at_first
-        if num_since <= 0:
-            return None
+        """Return the seconds left at the rate since work began: the start of workers is no work.
+
+        Units of workers side by side end in bursts, so the rate means nothing before as much time
+        has gone by as a worker needs for two of them.
+        """
         num_left = max(self._num_wanted - self._counts.samples, 0)
-        return num_left * (now_s - self._first_s) / num_since
+        num_since = self._counts.samples - self._num_before
+        spent_s = time.perf_counter() - self._began_s
+        unit_s = sum(self._seconds.values()) / self._num_units
+        if num_left == 0:
+            return 0.0
+        return spent_s * num_left / num_since if num_since and spent_s >= 2 * unit_s else None
 
     def _tell(self, eta_s: float | None) -> None:
         """Report the progress."""

@@ -4,7 +4,7 @@ import logging
 import math
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,8 +28,6 @@ _LASTING = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 
 _CONSOLE = "console"  # as Ray Data names its handler
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class RayDataRunner:
@@ -38,10 +36,12 @@ class RayDataRunner:
     Args:
         pool: The actors to ask for.
         verbose: Whether Ray Data shows its own progress.
+        say: Called with what the pass waits for, until the first report comes.
     """
 
     pool: ActorPool = field(default_factory=ActorPool)
     verbose: bool = False
+    say: Callable[[str], None] | None = None
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units and yield their reports as they come.
@@ -53,7 +53,8 @@ class RayDataRunner:
         """
         min_actors, max_actors = fit_pool(self.pool, _nodes())
         max_actors = max(min_actors, min(max_actors, len(refs)))
-        _logger.info("%d units to do with %d to %d actors", len(refs), min_actors, max_actors)
+        if self.say is not None:
+            self.say(_starting(min_actors, max_actors))
         tries = ray.remote(_Tries).options(**_LASTING).remote()
         with DataContext.current(self._context()):
             dataset = ray.data.from_arrow(_blocks(refs, max_actors)).map_batches(
@@ -137,6 +138,11 @@ class _UnitActor:
             raise StoreError(_why_not_stored(ref.unit, self._root_uri, error)) from error
         finally:
             ray.get(self._tries.end.remote(ref.unit))
+
+
+def _starting(min_actors: int, max_actors: int) -> str:
+    number = f"{min_actors} to {max_actors}" if min_actors < max_actors else f"{max_actors}"
+    return f"starting {number} {'worker' if max_actors == 1 else 'workers'}"
 
 
 def _why_given_up(unit: str) -> str:

@@ -61,7 +61,7 @@ def _scrub_unit(store: UnitStore, unit: str, rows: list[int]) -> bool:
     scrubbed = _scrubbed(table, rows)
     if scrubbed.equals(table):
         return False
-    facts = {"reasons": reasons_of(scrubbed)} if "error" in table.column_names else {}
+    facts = reasons_of(scrubbed) if "error" in table.column_names else {}
     if not store.supersede(unit, scrubbed, facts):
         raise StoreError(
             f"{store.root.uri}: another driver changed unit {unit} at the same time; wait for it "

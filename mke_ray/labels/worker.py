@@ -149,7 +149,7 @@ class UnitWorker:
         table = self._samples_table(manifest_rows, rows)
         facts = {
             "split": ref.split,
-            "reasons": reasons_of(table),
+            **reasons_of(table),
             "seconds": round(report.seconds["decode"], 4),
             "num_bytes_read": report.num_bytes_read,
             "num_bytes_needed": sum(row.num_bytes_needed for row in rows),

@@ -174,6 +174,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
             "bad": content.counts.bad,
             "retry": content.counts.retry,
             "reasons": dict(content.counts.reasons),
+            "partial_reasons": dict(content.counts.partial_reasons),
             "marked": dict(content.marked),
             "test_excluded": evaluation.num_excluded,
         },

@@ -4,17 +4,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
+from types import EllipsisType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as EtaColumn
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[..., None]
 
 SECONDS_BETWEEN_LINES = 10.0
+
+# An ETA is believed once this share of the work is done, or work has gone on for so long.
+_ENOUGH_SHARE = 0.05
+_ENOUGH_S = 60.0
 
 
 @contextlib.contextmanager
@@ -27,12 +32,14 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         console: Where to show it; stderr by default.
 
     Yields:
-        ``report(done, total, text="")``, which may be called from any thread; extra arguments
-        after the text are ignored.
+        ``report(done, total, text="", eta_s=...)``, which may be called from any thread. The
+        seconds left are None where the caller cannot tell yet; without them they follow from the
+        rate since something was first done, so that the start of workers does not count.
     """
     console = console or Console(stderr=True)
+    clock = _Clock()
     if not console.is_terminal:
-        yield _LineProgress(title, unit)
+        yield _LineProgress(title, unit, clock)
         return
     columns = (
         TextColumn("[bold]{task.description:<22}"),
@@ -40,41 +47,75 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         MofNCompleteColumn(),
         TextColumn(f"{unit}  "),
         TimeElapsedColumn(),
-        TextColumn("ETA"),
-        EtaColumn(),
+        TextColumn("{task.fields[eta]}"),
         TextColumn("[dim]{task.fields[text]}"),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=None, text="")
+        task = bar.add_task(title, total=None, text="", eta="")
 
-        def report(done: int, total: int, text: object = "", *_: object) -> None:
-            bar.update(task, completed=done, total=total, text=text if text else "")
+        def report(
+            done: int, total: int, text: str = "", eta_s: float | EllipsisType | None = ...
+        ) -> None:
+            left_s = clock.left_s(done, total) if eta_s is ... else eta_s
+            bar.update(task, completed=done, total=total or None, text=text, eta=_eta(left_s))
 
         yield report
 
 
 @dataclass(slots=True)
+class _Clock:
+    """Tells the seconds left from the rate since something was first done."""
+
+    began_s: float | None = None
+    first_done: int | None = None
+
+    def left_s(self, done: int, total: int) -> float | None:
+        """Return the seconds left, None where too little is done to tell."""
+        now_s = time.monotonic()
+        if self.first_done is None:
+            self.first_done = done
+        if self.began_s is None:
+            if done > self.first_done:
+                self.began_s, self.first_done = now_s, done
+            return None
+        num_since, spent_s = done - self.first_done, now_s - self.began_s
+        is_enough = num_since >= _ENOUGH_SHARE * (total - self.first_done) or spent_s >= _ENOUGH_S
+        return spent_s * (total - done) / num_since if num_since > 0 and is_enough else None
+
+
+@dataclass(slots=True)
 class _LineProgress:
-    """Writes a log line at most every few seconds, and one at the end."""
+    """Writes a log line at most every few seconds, one at the end, and what it waits for."""
 
     title: str
     unit: str
-    started_s: float = field(default_factory=time.monotonic)
+    clock: _Clock
+    last_line_s: float = -SECONDS_BETWEEN_LINES
+    awaited: str = ""
     first_done: int | None = None
-    last_line_s: float = 0.0
     is_finished: bool = False
 
-    def __call__(self, done: int, total: int, text: object = "", *_: object) -> None:
+    def __call__(
+        self, done: int, total: int, text: str = "", eta_s: float | EllipsisType | None = ...
+    ) -> None:
         """Report that some of the total is done."""
-        now_s = time.monotonic()
+        left_s = self.clock.left_s(done, total) if eta_s is ... else eta_s
+        is_waiting = done in (0, self.first_done)
         self.first_done = done if self.first_done is None else self.first_done
+        if text and is_waiting and text != self.awaited:
+            self.awaited = text
+            logger.info("%s: %s", self.title, text)
+        now_s = time.monotonic()
         is_due = now_s - self.last_line_s >= SECONDS_BETWEEN_LINES
         if not total or self.is_finished or not (is_due or done >= total):
             return
         self.is_finished = done >= total
         self.last_line_s = now_s
-        rate = (done - self.first_done) / max(now_s - self.started_s, 1e-9)
-        eta = f"ETA {(total - done) / rate:,.0f} s" if rate > 0 and done < total else ""
         share = f"{100 * done / total:.0f}%"
-        said = " ".join(part for part in (eta, str(text) if text else "") if part)
+        said = " ".join(part for part in ("" if self.is_finished else _eta(left_s), text) if part)
         logger.info("%s: %s, %d of %d %s %s", self.title, share, done, total, self.unit, said)
+
+
+def _eta(left_s: float | None) -> str:
+    """Return the time left as it is shown, nothing where it is not known."""
+    return "" if left_s is None else f"ETA {timedelta(seconds=round(left_s))}"

@@ -1,6 +1,7 @@
 """The report in a few lines for the terminal."""
 
 import sys
+from collections.abc import Mapping
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.text import Text
 from mke_ray.evaluation import ArmResult
 from mke_ray.report.content import ReportContent, headline, metric_word
 from mke_ray.report.style import arm_title
+from mke_ray.schema import StatusCounts
 
 LOG_WIDTH = 120
 VERDICT_WORDS = {
@@ -38,7 +40,7 @@ def terminal_report(content: ReportContent) -> Group:
         (f"{VERDICT_WORDS.get(verdict, verdict)}. ", _VERDICT_STYLES.get(verdict, "bold")),
         content.decision.reason,
     )
-    lines = [_counts(content), *_doubles(content), *content.shared_groups]
+    lines = [counts_line(content.counts), *_doubles(content), *content.shared_groups]
     return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 
 
@@ -84,13 +86,20 @@ def points_range(ends: tuple[float, float] | None) -> str:
     return "-" if ends is None else f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
 
 
-def _counts(content: ReportContent) -> str:
-    """Return what became of the inputs."""
-    counts = content.counts
-    text = f"{counts.samples:,} samples: {counts.ok:,} ok, {counts.partial:,} partial"
-    text += f", {counts.bad:,} bad" + (f", {counts.retry:,} to retry" if counts.retry else "")
-    reasons = ", ".join(f"{reason} {number:,}" for reason, number in counts.reasons.items())
-    return f"{text} ({reasons})" if reasons else text
+def counts_line(counts: StatusCounts) -> str:
+    """Return what became of the inputs, with the reasons beside what they explain."""
+    retry = f", {counts.retry:,} to retry" if counts.retry else ""
+    return (
+        f"{counts.samples:,} {'sample' if counts.samples == 1 else 'samples'}: {counts.ok:,} ok, "
+        f"{counts.partial:,} partial{_reasons(counts.partial_reasons)}, "
+        f"{counts.bad:,} bad{retry}{_reasons(counts.reasons)}"
+    )
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    """Return reasons in brackets, the most frequent first; nothing where there are none."""
+    ranked = sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
+    return f" ({', '.join(f'{reason} {number:,}' for reason, number in ranked)})" if ranked else ""
 
 
 def _doubles(content: ReportContent) -> list[str]:

@@ -23,7 +23,7 @@ class StepCounts:
     def __init__(self, num_steps: Mapping[str, int | None]) -> None:
         self._num_steps = dict(num_steps)
         self._done = dict.fromkeys(num_steps, 0)
-        self._text = ""
+        self._text = "starting workers"
 
     def update(self, fit: str, done_steps: int, num_steps: int, text: str) -> None:
         """Take note of how far a fit is."""

@@ -41,7 +41,8 @@ def test_every_file_has_a_status_and_the_broken_ones_are_listed(finished: JobCon
     assert counts["ok"] + counts["partial"] + counts["bad"] + counts["retry"] == NUM_CLIPS
     assert counts["partial"] + counts["bad"] == 4
     page = Path(finished.root, "report", "index.html").read_text()
-    for reason in counts["reasons"]:
+    assert counts["reasons"] and counts["partial_reasons"]
+    for reason in [*counts["reasons"], *counts["partial_reasons"]]:
         assert reason in page
     splits = {"labelled": 40, "unlabeled": 64, "probe": 40, "test": 60}
     plans = plan_clips(splits, num_broken=4, data_seed=finished.data_seed)

@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,10 @@ def num_actors():
 
 def test_all_rows_are_labelled_once_and_a_second_pass_starts_no_actor(root, tmp_path, caplog):
     plan = make_world(root, 50, broken={3: "bad", 11: "no_y"})
-    calls = []
-    report = run_pass(plan, refs_of(plan), RUNNER, progress=lambda *call: calls.append(call))
+    calls, said = [], []
+    runner = replace(RUNNER, say=said.append)
+    report = run_pass(plan, refs_of(plan), runner, progress=lambda *call: calls.append(call))
+    assert said == ["starting 2 workers"]
     assert report.num_units_run == 13
     assert (report.counts.ok, report.counts.partial, report.counts.bad) == (48, 1, 1)
     assert calls[0][:2] == (0, 50) and calls[-1][:2] == (50, 50)

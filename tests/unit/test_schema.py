@@ -1,6 +1,7 @@
 """The words of the system as types: ids are stable, plain data comes back."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,10 +138,14 @@ def test_an_unknown_class_is_named_with_the_known_ones():
 
 
 def test_counts_add_up_with_their_reasons():
-    total = StatusCounts(ok=2, bad=1, reasons={"empty": 1})
-    total.add(StatusCounts(ok=1, partial=1, bad=2, retry=1, reasons={"empty": 1, "truncated": 1}))
-    assert total == StatusCounts(3, 1, 3, 1, {"empty": 2, "truncated": 1})
+    first = StatusCounts(ok=2, bad=1, reasons={"empty": 1})
+    second = StatusCounts(1, 1, 2, 1, {"empty": 1, "truncated": 1}, {"no_audio": 1})
+    total = replace(first)
+    total.add(second)
+    assert total == StatusCounts(3, 1, 3, 1, {"empty": 2, "truncated": 1}, {"no_audio": 1})
     assert total.samples == 8
+    total.take_away(second)
+    assert total == first
 
 
 def test_a_batch_moves_whole_and_keeps_its_seed_and_epoch():

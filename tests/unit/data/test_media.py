@@ -154,6 +154,21 @@ def test_what_is_no_clip_says_why(content, reason):
     assert reason_of(content) == reason
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html>404</html>" * 20, "not a media file"),
+        (b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "its end is missing"),
+        (b"\x1aE\xdf\xa3" + b"\x00" * 200, "is damaged"),
+    ],
+)
+def test_a_person_reads_plain_words_and_no_number_of_an_error(content, said):
+    with pytest.raises(MediaError) as caught:
+        decode_clip(content, BOTH)
+    assert said in caught.value.detail
+    assert caught.value.detail.endswith("(FFmpeg: Invalid data found when processing input)")
+
+
 def test_a_scrambled_index_is_an_error_of_the_sample_alone(clip):
     rng = np.random.default_rng(0)
     begin = clip.index(b"moov")

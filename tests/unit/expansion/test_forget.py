@@ -124,8 +124,23 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(plan, caplog):
     before = files_of(plan.root)
     with caplog.at_level("INFO"):
         forget([ForgetConfig(root=plan.root.uri, uri=KEY, dry_run=True)])
-    assert "1 samples would be forgotten" in caplog.text
+    assert "1 sample would be forgotten" in caplog.text
     assert files_of(plan.root) == before
+
+
+def test_what_was_done_is_said_with_its_numbers(plan, caplog):
+    with caplog.at_level("INFO"):
+        forget([ForgetConfig(root=plan.root.uri, uri=KEY)])
+        forget([ForgetConfig(root=plan.root.uri, uri=["00006", "00007"])])
+    assert f"forgot 1 sample in {plan.root.uri} and wrote 2 units anew" in caplog.text
+    assert "forgot 2 samples in" in caplog.text
+
+
+def test_no_empty_folder_is_left_of_what_was_deleted(plan, tmp_path):
+    plan.root.write("report/figures/arms.png", b"a picture of 00005")
+    forget_samples(plan.root, keys=[KEY])
+    folders = [one for one in (tmp_path / "run").rglob("*") if one.is_dir()]
+    assert folders and [one for one in folders if not list(one.iterdir())] == []
 
 
 def test_another_driver_keeps_forgetting_away(plan):

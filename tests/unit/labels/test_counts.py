@@ -30,7 +30,7 @@ def test_marked_rows_count_neither_by_their_status_nor_by_their_reason(plan):
     manifest = marked(plan, {0, 1, 5})
     counts = counts_in_use(plan.samples, manifest, plan.samples.index())
     assert (counts.ok, counts.partial, counts.bad) == (8, 0, 1)
-    assert counts.reasons == {"truncated": 1}
+    assert (counts.reasons, counts.partial_reasons) == ({"truncated": 1}, {})
     assert num_in_use(manifest, plan.manifest.unit_refs()) == 9
 
 
@@ -45,4 +45,5 @@ def test_no_file_is_read_for_marked_rows_that_are_whole(plan, monkeypatch):
 def test_no_whole_file_is_read_for_the_reasons(plan, monkeypatch):
     manifest, index = marked(plan, {1, 6}), plan.samples.index()
     monkeypatch.setattr(UnitStore, "read", lambda *_args, **_more: pytest.fail("read a file"))
-    assert counts_in_use(plan.samples, manifest, index).reasons == {"no_sound": 1}
+    counts = counts_in_use(plan.samples, manifest, index)
+    assert (counts.reasons, counts.partial_reasons) == ({}, {"no_sound": 1})

@@ -1,12 +1,18 @@
+import csv
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from label_fakes import make_world, teacher_spec
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import MediaError, StoreError
+from mke_ray.labels import labelling
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.too_many import LIST_NAME
 from mke_ray.labels.verify import unreadable_samples, verify
 from mke_ray.labels.worker import UnitWorker
 from mke_ray.storage import Root, open_root
@@ -50,7 +56,8 @@ def test_every_input_has_a_row_with_its_status(root):
     assert samples[2]["y_status"] == "no_sound" and samples[2]["x_status"] == "ok"
     counts = report.counts
     assert (counts.ok, counts.partial, counts.bad, counts.retry) == (6, 1, 2, 1)
-    assert counts.reasons == {"truncated": 1, "no_sound": 1, "io": 1, "missing_file": 1}
+    assert counts.reasons == {"truncated": 1, "io": 1, "missing_file": 1}
+    assert counts.partial_reasons == {"no_sound": 1}
 
 
 def test_labels_are_the_teachers_logits_where_its_modality_is_there(root):
@@ -205,6 +212,20 @@ def test_too_many_unreadable_samples_stop_the_pass_at_once_with_their_reasons(ro
         assert len(log.read_text().splitlines()) == 12
 
 
+def test_the_stop_names_five_unreadable_samples_and_lists_all_of_them_in_a_file(root):
+    plan = make_world(root, 20, broken={0: "no_y", **dict.fromkeys(range(1, 12), "bad")})
+    with pytest.raises(MediaError) as stop:
+        run_pass(plan, refs_of(plan), LocalRunner())
+    listed = list(csv.reader(root.read(LIST_NAME).decode().splitlines()))
+    assert listed[0] == ["key", "split", "status", "reason"]
+    assert [row[0] for row in listed[1:]] == [f"{number:05}" for number in range(1, 12)]
+    named = [f"{number:05} (truncated: sample {number})" for number in range(1, 12)]
+    assert [name in str(stop.value) for name in named] == [True] * 5 + [False] * 6
+    assert root.child(LIST_NAME).uri in str(stop.value)
+    run_pass(replace(plan, max_bad_fraction=1.0), refs_of(plan), LocalRunner())
+    assert not root.exists(LIST_NAME)
+
+
 def test_progress_counts_what_was_there_before(root):
     plan = make_world(root, 12)
     run_pass(plan, refs_of(plan)[:1], LocalRunner())
@@ -212,6 +233,29 @@ def test_progress_counts_what_was_there_before(root):
     run_pass(plan, refs_of(plan), LocalRunner(), progress=lambda *call: calls.append(call))
     assert [call[:2] for call in calls] == [(4, 12), (8, 12), (12, 12)]
     assert calls[0][2] is None and calls[-1][2] == 0.0
+
+
+class Reporting:
+    """A runner whose units end at given times of a clock, each after 10 s of work."""
+
+    def __init__(self, monkeypatch, ends_s):
+        self._now_s, self._ends_s = 0.0, ends_s
+        monkeypatch.setattr(labelling, "time", SimpleNamespace(perf_counter=lambda: self._now_s))
+
+    def run(self, plan, refs):
+        done = LocalRunner().run(plan, refs)
+        for end_s, report in zip(self._ends_s, done, strict=True):
+            self._now_s = end_s
+            report.seconds = {"decode": 10.0}
+            yield report
+
+
+def test_the_time_left_follows_the_rate_since_work_began_on_all_workers(root, monkeypatch):
+    """Two workers that take 300 s to start: units end in pairs, the first of them says nothing."""
+    plan, calls = make_world(root, 24), []
+    runner = Reporting(monkeypatch, [310.0, 310.0, 320.0, 320.0, 330.0, 330.0])
+    run_pass(plan, refs_of(plan), runner, progress=lambda *call: calls.append(call))
+    assert [eta_s for *_, eta_s in calls] == [None, None, None, 20.0, 10.0, 6.0, 0.0]
 
 
 def test_a_second_driver_is_kept_away_while_the_first_works(root):
@@ -326,6 +370,6 @@ def test_a_broken_sample_that_is_marked_later_counts_no_more(root):
     report = run_pass(marked, refs_of(marked), LocalRunner())
     assert report.num_units_run == 0
     assert (report.counts.ok, report.counts.partial, report.counts.bad) == (5, 0, 1)
-    assert "no_sound" not in report.counts.reasons
+    assert "no_sound" not in report.counts.partial_reasons
     keys = [s.key for s in unreadable_samples(plan.samples, marked.manifest, report.samples)]
     assert keys == ["00003", "00006"]

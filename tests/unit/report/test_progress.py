@@ -2,9 +2,12 @@
 
 import io
 import logging
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
+from mke_ray.report import progress
 from mke_ray.report.progress import stage_progress
 
 
@@ -25,6 +28,45 @@ def test_a_terminal_gets_a_bar_with_an_eta() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     with stage_progress("label", unit="samples", console=console) as report:
-        report(50, 100, "clip.mp4")
+        report(50, 100, "clip.mp4", eta_s=75.0)
     assert "50/100" in screen.getvalue()
-    assert "ETA" in screen.getvalue()
+    assert "ETA 0:01:15" in screen.getvalue()
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that stands until it is set."""
+    clock = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.s))
+    return clock
+
+
+def lines_of(caplog, now, calls):
+    """Return the log lines of reports, each at a time of its own in seconds."""
+    console = Console(file=io.StringIO())
+    with (
+        caplog.at_level(logging.INFO),
+        stage_progress("label", unit="samples", console=console) as report,
+    ):
+        for at_s, *call in calls:
+            now.s = 1000.0 + at_s
+            report(*call)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_what_is_waited_for_is_said_at_once_and_once(caplog, now):
+    waiting = "starting 3 workers"
+    lines = lines_of(caplog, now, [(0, 0, 100), (1, 0, 100, waiting), (2, 0, 100, waiting)])
+    assert lines[1:] == [f"label: {waiting}"]
+
+
+def test_the_start_of_workers_does_not_count_for_the_eta(caplog, now):
+    lines = lines_of(caplog, now, [(0, 0, 100), (300, 10, 100), (320, 30, 100)])
+    assert "ETA" not in lines[1] and lines[2].endswith("30 of 100 samples ETA 0:01:10")
+
+
+def test_no_eta_is_shown_before_a_sensible_part_is_done_or_a_minute_is_over(caplog, now):
+    lines = lines_of(
+        caplog, now, [(0, 0, 1000), (20, 10, 1000), (40, 20, 1000), (85, 30, 1000), (100, 9, 9)]
+    )
+    assert ["ETA" in line for line in lines] == [False, False, False, True, False]

@@ -19,7 +19,7 @@ def test_the_terminal_shows_the_arms_the_verdict_and_the_broken_files():
         *("87.0%", "84.0", "to", "90.0", "+22.0", "+19.0", "to", "+25.0", "60.0%", "2.0%")
     ]
     assert "Promoted. The student is better" in text
-    assert "7 bad, 1 to retry (truncated 4, no_audio 12, empty 3)" in text
+    assert "12 partial (no_audio 12), 7 bad, 1 to retry (empty 4, truncated 4)" in text
 
 
 def test_no_arm_is_cut_off_on_a_narrow_terminal():

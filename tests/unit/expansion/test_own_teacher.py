@@ -1,0 +1,85 @@
+"""A teacher of the user's that cannot work stops the job before anything is made or started."""
+
+from pathlib import Path
+
+import pytest
+import ray
+from composed import composed
+from label_fakes import FakeTeacher
+
+from mke_ray.data.demo import DemoSource
+from mke_ray.errors import ConfigError, MkeRayError, StoreError
+from mke_ray.expansion import expand
+from mke_ray.expansion.run import check_job
+
+FAKES = "label_fakes.FakeTeacher"
+
+
+class FiledTeacher(FakeTeacher):
+    """A teacher whose weights are in a file that it opens at once, or when asked for the hash."""
+
+    def __init__(self, weights: str, *, is_late: bool = False) -> None:
+        super().__init__("video", num_classes=10, kind="video")
+        self._weights = weights
+        if not is_late:
+            self.fingerprint()
+
+    def fingerprint(self) -> str:
+        content = Path(self._weights).read_text()
+        if not content:
+            raise RuntimeError("size mismatch for head.weight:\n\tcopying [3, 4]")
+        return content
+
+
+FILED = f"{__name__}.{FiledTeacher.__name__}"
+
+
+def job_with(tmp_path, network, modality="video"):
+    (job,) = composed(
+        "teacher=custom",
+        f"teacher.modality={modality}",
+        f"+teacher.network={network}",
+        f"allow_targets=[label_fakes,{__name__},nowhere]",
+        f"root={tmp_path / 'run'}",
+    )
+    return job
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "said"),
+    [
+        ("{_target_: nowhere.Teacher}", ConfigError, "nowhere"),
+        ("{_target_: label_fakes.Nobody}", ConfigError, "Nobody"),
+        ("{}", ConfigError, "_target_ is missing"),
+        (f"{{_target_: {FAKES}, colour: red}}", ConfigError, "colour"),
+        ("{_target_: label_fakes.FakeReader, source: null}", ConfigError, "not a Teacher"),
+        (f"{{_target_: {FILED}, weights: /nowhere/a.pt}}", ConfigError, "/nowhere/a.pt"),
+        (f"{{_target_: {FILED}, weights: /nowhere/a.pt, is_late: true}}", ConfigError, "a.pt"),
+        (f"{{_target_: {FILED}, weights: /dev/null}}", ConfigError, "size mismatch"),
+        (f"{{_target_: {FAKES}, modality: audio}}", ConfigError, "set teacher.modality=audio"),
+        (f"{{_target_: {FAKES}, modality: video}}", StoreError, "kind=features"),
+        (
+            "{_target_: mke_ray.models.teachers.StudentTeacher, path: /nowhere/student}",
+            MkeRayError,
+            "/nowhere/student",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_work_is_named_before_anything_is_written(
+    tmp_path, monkeypatch, network, error, said
+):
+    def never(*_args, **_more):
+        pytest.fail("something was started")
+
+    monkeypatch.setattr(ray, "init", never)
+    monkeypatch.setattr(DemoSource, "prepare", never)
+    with pytest.raises(error) as caught:
+        expand([job_with(tmp_path, network)])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_teacher_that_fits_is_taken(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_text("good")
+    check_job(job_with(tmp_path, f"{{_target_: {FILED}, weights: {weights}}}"))
