@@ -10,7 +10,7 @@ from label_fakes import FakeTeacher
 from mke_ray.data.demo import DemoSource
 from mke_ray.errors import ConfigError, MkeRayError, StoreError
 from mke_ray.expansion import expand
-from mke_ray.expansion.run import check_job
+from mke_ray.expansion.checks import check_job
 
 FAKES = "label_fakes.FakeTeacher"
 
