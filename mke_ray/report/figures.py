@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mke_ray.report import style
-from mke_ray.report.style import Picture, arm_colour, arm_title, house_style, new_figure
+from mke_ray.report.style import Picture, arm_colour, arm_line, arm_title, house_style, new_figure
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
@@ -123,7 +123,7 @@ def curves_picture(losses: Sequence[Curve], accuracies: Sequence[Curve]) -> Pict
     panels = [(losses, "Training loss"), (accuracies, "Accuracy on the select part of the probe")]
     panels = [(curves, title) for curves, title in panels if curves]
     with house_style():
-        figure = new_figure(2.75 * len(panels))
+        figure = new_figure(2.95 * len(panels))
         for axes, (curves, title) in zip(
             figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
         ):
@@ -131,7 +131,7 @@ def curves_picture(losses: Sequence[Curve], accuracies: Sequence[Curve]) -> Pict
             axes.set_title(title)
             axes.grid(axis="y")
             axes.tick_params(length=0)
-            axes.set_xlabel("step" if curves is panels[-1][0] else "")
+            axes.set_xlabel("training step")
             if curves is accuracies:
                 style.percent_axis(axes, "y")
     arms = list(dict.fromkeys(curve.arm for curve in [*losses, *accuracies]))
@@ -141,7 +141,8 @@ def curves_picture(losses: Sequence[Curve], accuracies: Sequence[Curve]) -> Pict
         title="How did training go?",
         alt=f"Training curves of {', '.join(arm_title(arm) for arm in arms)}; the final values "
         "are in the table of curves.",
-        note="Smoothed; thin lines are single seeds. The arms fit different targets, so compare "
+        note="Smoothed; thin lines are single seeds, dashed ones read one modality, dotted ones "
+        "learn from true labels alone. The arms fit different targets, so compare "
         "the shape of the losses, not their height.",
     )
 
@@ -281,7 +282,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
         for steps, values in seeds if len(seeds) > 1 else []:
             axes.plot(steps, values, color=arm_colour(arm), lw=0.7, alpha=0.35)
         steps, values = _mean_curve(seeds)
-        axes.plot(steps, values, color=arm_colour(arm), lw=1.8)
+        axes.plot(steps, values, color=arm_colour(arm), lw=1.8, ls=arm_line(arm))
         ends.append((arm, float(steps[-1]), float(values[-1])))
     _name_ends(axes, ends)
 

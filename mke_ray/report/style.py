@@ -22,12 +22,13 @@ GRID = "#dfe3e8"
 PAPER = "#ffffff"
 BLUE = "#0b6bb0"
 ORANGE = "#b85200"
-GREEN = "#00805e"
-PURPLE = "#a8478a"
+GREEN = "#258b5d"
+PURPLE = "#542368"
+INDIGO = "#341286"
 AMBER = "#8f6400"
-SLATE = "#66707c"
-BROWN = "#8a5a3c"
-PINK = "#b83d66"
+SLATE = "#605e74"
+BROWN = "#470201"
+RED = "#ae132c"
 
 # Inline SVG takes its colours from the page, so that one drawing serves light and dark.
 CSS_NAMES = {
@@ -39,10 +40,11 @@ CSS_NAMES = {
     ORANGE: "--orange",
     GREEN: "--green",
     PURPLE: "--purple",
+    INDIGO: "--indigo",
     AMBER: "--amber",
     SLATE: "--slate",
     BROWN: "--brown",
-    PINK: "--pink",
+    RED: "--red",
 }
 
 ARM_TITLES = {
@@ -66,15 +68,21 @@ _ARM_SHORT_TITLES = {
     "mm_supervised": "All true labels",
 }
 ARM_COLOURS = {
-    "teacher": MUTED,
+    "teacher": INK,
     "um_student": SLATE,
-    "noisy_student": PURPLE,
-    "mm_student_no_reg": AMBER,
+    "noisy_student": RED,
+    "mm_student_no_reg": GREEN,
     "mke": ORANGE,
-    "relabel_only": PINK,
+    "relabel_only": PURPLE,
     "mm_student": BLUE,
-    "mm_labelled_only": GREEN,
+    "mm_labelled_only": INDIGO,
     "mm_supervised": BROWN,
+}
+
+# A second sign beside the colour: one modality is dashed, what learns from true labels is dotted.
+_ARM_LINES: dict[str, Any] = {
+    **dict.fromkeys(("teacher", "um_student", "noisy_student"), (0, (4, 1.6))),
+    **dict.fromkeys(("mm_labelled_only", "mm_supervised"), (0, (1.2, 1.2))),
 }
 
 _RC: dict[Any, Any] = {
@@ -154,6 +162,11 @@ def arm_short(arm: str) -> str:
 def arm_colour(arm: str) -> str:
     """Return the colour of an arm, the same in all figures."""
     return ARM_COLOURS.get(arm, SLATE)
+
+
+def arm_line(arm: str) -> Any:
+    """Return how the line of an arm is drawn, as matplotlib wants it."""
+    return _ARM_LINES.get(arm, "-")
 
 
 def to_picture(figure: Figure, *, name: str, title: str, alt: str, note: str = "") -> Picture:

@@ -1,11 +1,14 @@
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mke_ray.report import figures as figures_module
 from mke_ray.report import style
 from mke_ray.report.figures import (
     ArmBar,
@@ -84,6 +87,85 @@ def test_curves_of_several_seeds_and_lengths_are_drawn_in_one_figure():
     both = Image.open(io.BytesIO(curves_picture(losses, accuracies).png))
     one = Image.open(io.BytesIO(curves_picture(losses, []).png))
     assert both.height > 1.8 * one.height
+
+
+# How colours look with no red-sensitive and with no green-sensitive cones, in linear RGB.
+# Source: Machado, Oliveira and Fernandes, A physiologically-based model for simulation of color
+# vision deficiency, IEEE TVCG 2009.
+EYES = {
+    "all cones": np.eye(3),
+    "no red cones": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "no green cones": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+}
+TO_XYZ = np.array(
+    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+) / np.array([[0.9505], [1.0], [1.089]])
+
+
+def linear(colour):
+    share_3 = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    return np.where(share_3 <= 0.04045, share_3 / 12.92, ((share_3 + 0.055) / 1.055) ** 2.4)
+
+
+def seen(colour, eye):
+    """Return a colour in CIELAB, in which distances are about as they are seen."""
+    xyz = TO_XYZ @ np.clip(EYES[eye] @ linear(colour), 0, 1)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def contrast(one, other):
+    light = sorted((TO_XYZ @ linear(colour))[1] + 0.05 for colour in (one, other))
+    return light[1] / light[0]
+
+
+def page_colours():
+    """Return the colours of the page by name, in the light and in the dark."""
+    css = (Path(style.__file__).parent / "page.css").read_text()
+    light, dark = css.split("@media (prefers-color-scheme: dark)", 1)
+    return [dict(re.findall(r"(--\w+): (#\w{6});", part)) for part in (light, dark)]
+
+
+@pytest.mark.parametrize("eye", EYES)
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_every_arm_has_a_colour_that_everybody_can_tell_from_the_others(eye, is_dark):
+    css = page_colours()[is_dark]
+    colours = [css[style.CSS_NAMES[style.arm_colour(arm)]] for arm in style.ARM_TITLES]
+    pairs = itertools.combinations([seen(one, eye) for one in colours], 2)
+    assert min(np.linalg.norm(one - other) for one, other in pairs) > 15
+    assert min(contrast(one, css["--card"]) for one in colours) > 4
+
+
+def test_figures_are_drawn_in_the_light_colours_of_the_page():
+    light, dark = page_colours()
+    assert {css: light[css] for css in style.CSS_NAMES.values()} == {
+        css: colour for colour, css in style.CSS_NAMES.items()
+    }
+    assert light.keys() == dark.keys()
+
+
+def test_every_panel_of_the_curves_says_what_its_axis_counts(monkeypatch):
+    figures, new_figure = [], figures_module.new_figure
+    monkeypatch.setattr(
+        figures_module,
+        "new_figure",
+        lambda *one: (figures.append(new_figure(*one)), figures[-1])[1],
+    )
+    curve = Curve("mke", 0, [1, 2], [0.5, 0.6])
+    curves_picture([curve], [curve])
+    assert [axes.get_xlabel() for axes in figures[0].axes] == ["training step"] * 2
 
 
 def test_smoothing_keeps_a_line_and_flattens_noise():
