@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+BENCHMARKS ?= train label decode ranges listing bucket manifest doubles mutated demo_difficulty
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: expand test check lint format types layers unit bench install
@@ -36,7 +37,7 @@ unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit --numprocesses 2 $(ARGS)
 
 bench: $(VENV)/.installed
-	for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 install: $(VENV)/.installed
 

@@ -23,6 +23,7 @@ from typing import Any
 from local_s3 import BUCKET, local_s3
 
 from mke_ray.data.manifest import Manifest, write_manifest
+from mke_ray.data.manifest.writing import PROGRESS
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.videos import VideosSource
 from mke_ray.schema import DecodeSpec, LabelSpace
@@ -40,7 +41,7 @@ class MachineLostError(Exception):
 def main() -> None:
     """Fill the bucket, measure every stage at both sizes, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--stage", choices=list(STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -109,6 +110,10 @@ class Interrupted:
         """Return that of the source."""
         return self.source.identity()
 
+    def place(self) -> str:
+        """Return that of the source."""
+        return self.source.place()
+
     def prepare(self, progress: Progress | None = None) -> None:
         """Prepare the source."""
         self.source.prepare(progress)
@@ -141,6 +146,8 @@ def _half(root: Root, source: VideosSource, num_keys: int) -> None:
 
 def _rest(root: Root, source: VideosSource, num_keys: int) -> None:
     """Go on with the listing."""
+    if not root.exists(PROGRESS):
+        raise RuntimeError("there is no listing to go on with")
     manifest = write_manifest(root, source, unit_size=UNIT_SIZE)
     num_rows = sum(ref.num_rows for ref in manifest.unit_refs())
     if num_rows != num_keys:

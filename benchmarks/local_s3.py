@@ -46,9 +46,12 @@ class LocalServer:
         """Carry out one line of the server's own shell."""
         weed = str(Path(sys.executable).parent / "weed")
         where = [f"-master=127.0.0.1:{self.master}", f"-filer=127.0.0.1:{self.filer}"]
-        subprocess.run(
+        ended = subprocess.run(
             [weed, "shell", *where], input=line + "\n", text=True, check=True, capture_output=True
         )
+        said = ended.stdout + ended.stderr
+        if "error" in said.lower():  # the shell ends with 0 whatever happened
+            raise RuntimeError(f"{line}: {said[-2000:]}")
 
     def fill(self, prefix: str, num_keys: int) -> None:
         """Put objects of one byte below ``prefix/unlabeled``, in folders of equal size."""

@@ -92,8 +92,8 @@ class Session:
         return (
             f"Ray did not start on this machine ({said[:_MAX_LETTERS]}); ray.num_cpus="
             f"{self._num_cpus()} processes may be too many for it, or it is busy: set a smaller "
-            "ray.num_cpus, start again when there is memory and time, or join a running cluster "
-            "with ray.address"
+            "ray.num_cpus, see that ray.env_vars fits, start again when there is memory and time, "
+            "or join a running cluster with ray.address"
         )
 
     def _local_options(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _check_somebody_listens(address: str) -> None:
 def _why_not_joined(address: str, said: str) -> str:
     """Return what to do about a cluster that does not answer."""
     return (
-        f"ray.address={address}: no cluster answers there ({said[:_MAX_LETTERS]}); start one, "
-        "correct ray.address or RAY_ADDRESS, or leave ray.address null and RAY_ADDRESS unset for "
-        "a local Ray"
+        f"ray.address={address}: no cluster could be joined there ({said[:_MAX_LETTERS]}); start "
+        "one, correct ray.address or RAY_ADDRESS, see that versions, token and ray.env_vars fit, "
+        "or leave ray.address null and RAY_ADDRESS unset for a local Ray"
     )

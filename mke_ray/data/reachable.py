@@ -63,7 +63,8 @@ def check_table(root: Root, name: str, *, given: str) -> None:
     Raises:
         ConfigError: It does not exist or cannot be reached.
     """
-    if not is_there(root, name, key="source.root"):
+    key = "source.table" if given.startswith("/") or "://" in given else "source.root"
+    if not is_there(root, name, key=key):
         raise ConfigError(
             f"source.table={given} is not in {root.uri}; name a CSV or Parquet file relative to "
             "source.root, or set it to null to take the classes from the folders"

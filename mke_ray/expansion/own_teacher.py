@@ -2,6 +2,8 @@
 
 import pickle
 
+from safetensors import SafetensorError
+
 from mke_ray.config import build
 from mke_ray.config_schema import TeacherConfig
 from mke_ray.errors import ConfigError, StoreError
@@ -11,7 +13,15 @@ from mke_ray.schema import DecodeSpec, LabelSpace
 _WAY_OUT = "teacher.train=true with a network of ours"
 _MAX_LETTERS = 300
 # What loading weights raises that are not there, damaged or of another network.
-_LOAD_ERRORS = (OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+_LOAD_ERRORS = (
+    OSError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 
 
 def check_own_teacher(config: TeacherConfig, decode: DecodeSpec, label_space: LabelSpace) -> None:

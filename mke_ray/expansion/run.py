@@ -88,13 +88,16 @@ class Run:
                 check_shared(*self._local_folders())
 
     def _local_folders(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the folders on this machine that a run writes, and those it reads, by key."""
-        read = {}
-        source = str(self.job.source.get("root") or "")
-        below_root = self.root.is_local and source.startswith(self.root.path())
-        if source and "://" not in source and not below_root:
-            read["source.root"] = source
-        return {"root": self.root.path()} if self.root.is_local else {}, read
+        """Return the folders on this machine that a run writes, and those it reads, by key.
+
+        A source with a table may have its files anywhere else, so only folders of files count.
+        """
+        written = {"root": self.root.path()} if self.root.is_local else {}
+        source = str(self.job.source.get("root") or "").removeprefix("file://")
+        if not source or "://" in source or self.job.source.get("table"):
+            return written, {}
+        is_below = bool(written) and f"{source}/".startswith(f"{self.root.path().rstrip('/')}/")
+        return written, {} if is_below else {"source.root": source}
 
     def tracker(self) -> Tracker | None:
         """Return the MLflow run, opened when first asked for; None where tracking is off."""

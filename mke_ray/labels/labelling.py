@@ -11,7 +11,7 @@ import torch
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.labels.counts import counts_in_use, num_in_use
-from mke_ray.labels.index import Index
+from mke_ray.labels.index import NUM_USABLE_CODES, Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.too_many import LIST_NAME, too_many_unreadable
@@ -104,10 +104,12 @@ def run_pass(
             for unit_report in runner.run(plan, todo):
                 tally.add(unit_report)
                 held.check()
+                if tally.has_too_many():
+                    break  # so that the runner stops before the samples are looked up
+            tally.check_bad()
             held.check(now=True)
     indexes = [store.write_index([ref.unit for ref in wanted]) for store in plan.stores]
     report = tally.finish(indexes)
-    tally.check_bad(report.counts)
     plan.root.delete(LIST_NAME)
     return report
 
@@ -129,17 +131,18 @@ class _Tally:
         self._start_s = time.perf_counter()
         self._began_s = math.inf
         self._num_before = 0
+        self._unreadable: list[str] = []  # units, as many as bad samples at the most
 
     def begin_with(self, units: list[str]) -> None:
         """Count the units that an earlier pass finished."""
         if units:
-            self._counts.add(self._in_use(self._plan.samples.index(units)))
-            self.check_bad(self._counts)
+            self._count_stored(self._plan.samples.index(units))
+            self.check_bad()
         self._num_before = self._counts.samples
         self._tell(None)
 
     def add(self, report: UnitReport) -> None:
-        """Count a finished unit, and stop if too many samples are unreadable."""
+        """Count a finished unit."""
         self._num_units += 1
         self._counts.add(report.counts)
         self._num_bytes_read += report.num_bytes_read
@@ -147,20 +150,35 @@ class _Tally:
         for stage, spent_s in report.seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + spent_s
         self._began_s = min(self._began_s, time.perf_counter() - sum(report.seconds.values()))
-        self.check_bad(self._counts)
+        if report.counts.bad + report.counts.retry:
+            self._unreadable.append(report.unit)
         self._tell(self._eta_s())
 
-    def check_bad(self, counts: StatusCounts) -> None:
+    def has_too_many(self) -> bool:
+        """Tell whether more samples are unreadable than the plan allows."""
+        num_unreadable = self._counts.bad + self._counts.retry
+        return num_unreadable > self._plan.max_bad_fraction * self._num_wanted
+
+    def check_bad(self) -> None:
         """Stop when more samples are unreadable than the plan allows.
 
         Raises:
             MediaError: They are; the error names some of them and counts the reasons.
         """
-        if counts.bad + counts.retry > self._plan.max_bad_fraction * self._num_wanted:
-            raise too_many_unreadable(self._plan, counts, num_wanted=self._num_wanted)
+        if self.has_too_many():
+            raise too_many_unreadable(
+                self._plan, self._counts, num_wanted=self._num_wanted, units=self._unreadable
+            )
 
     def finish(self, indexes: list[Index]) -> PassReport:
-        """Return what the pass left behind."""
+        """Return what the pass left behind.
+
+        Raises:
+            MediaError: More samples are unreadable than the plan allows.
+        """
+        self._counts, self._unreadable = StatusCounts(), []
+        self._count_stored(indexes[0])
+        self.check_bad()
         return PassReport(
             samples=indexes[0],
             labels=tuple(indexes[1:]),
@@ -169,12 +187,15 @@ class _Tally:
             num_bytes_read=self._num_bytes_read,
             duration_s=self._duration_s,
             wall_s=time.perf_counter() - self._start_s,
-            counts=self._in_use(indexes[0]),
+            counts=self._counts,
         )
 
-    def _in_use(self, index: Index) -> StatusCounts:
-        """Return how many samples in use ended in each status."""
-        return counts_in_use(self._plan.samples, self._plan.manifest, index)
+    def _count_stored(self, index: Index) -> None:
+        """Count the samples in use of some units by what became of them."""
+        self._counts.add(counts_in_use(self._plan.samples, self._plan.manifest, index))
+        self._unreadable += [
+            unit for unit in index.units() if (index.status(unit) >= NUM_USABLE_CODES).any()
+        ]
 
     def _eta_s(self) -> float | None:
         """Return the seconds left at the rate since work began: the start of workers is no work.

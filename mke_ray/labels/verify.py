@@ -13,7 +13,7 @@ from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import ATTEMPTS
 from mke_ray.labels.files import STATUS_SUFFIX, row_facts
-from mke_ray.labels.index import Index, digits_to_bytes
+from mke_ray.labels.index import Index, Location, digits_to_bytes
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status
 
@@ -110,17 +110,25 @@ def unreadable_samples(
     samples: UnitStore, manifest: Manifest, index: Index
 ) -> Iterator[UnreadableSample]:
     """Yield every sample in use that is not whole, with the reason, in the manifest's order."""
+    for ref in manifest.unit_refs():
+        if ref.unit in index and index.status(ref.unit).any():
+            yield from unreadable_of(samples, manifest, ref, index.location(ref.unit))
+
+
+def unreadable_of(
+    samples: UnitStore, manifest: Manifest, ref: UnitRef, location: Location
+) -> list[UnreadableSample]:
+    """Return every sample in use of one unit that is not whole, with the reason."""
     states = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
     columns = ["sample_id", "status", "error", *states]
-    for ref in manifest.unit_refs():
-        if ref.unit not in index or not index.status(ref.unit).any():
-            continue
-        table = samples.read_small_columns(ref.unit, index.location(ref.unit), columns)
-        for row, found in zip(manifest.read_unit(ref), table.to_pylist(), strict=True):
-            if found["status"] != Status.OK and not row.mark:
-                missing = sorted({found[name] for name in states} - {"ok"})
-                reason = found["error"] or ", ".join(missing)
-                yield UnreadableSample(row.key, row.split, found["status"], reason)
+    table = samples.read_small_columns(ref.unit, location, columns)
+    not_whole = []
+    for row, found in zip(manifest.read_unit(ref), table.to_pylist(), strict=True):
+        if found["status"] != Status.OK and not row.mark:
+            missing = sorted({found[name] for name in states} - {"ok"})
+            reason = found["error"] or ", ".join(missing)
+            not_whole.append(UnreadableSample(row.key, row.split, found["status"], reason))
+    return not_whole
 
 
 def _problems_of(

@@ -159,6 +159,10 @@ class UnitReader:
 
     def manifest_rows(self, unit: str) -> list[ManifestRow]:
         """Return the rows of a unit as the manifest has them."""
+        return self.manifest.read_unit(self.manifest_ref(unit))
+
+    def manifest_ref(self, unit: str) -> UnitRef:
+        """Return where the manifest has a unit; those of one part are read fastest together."""
         split = self.sample_index.split(unit)
         if split not in self._refs:
             refs = self.manifest.unit_refs([split] if split else None)
@@ -168,7 +172,7 @@ class UnitReader:
                 f"unit {unit} of {self.samples.root.uri} is not in {self.manifest.root.uri}; "
                 "samples and manifest must be of one run"
             )
-        return self.manifest.read_unit(self._refs[split][unit])
+        return self._refs[split][unit]
 
     def _read_block(self, unit: str) -> UnitBlock:
         """Read a unit of the sample store, nothing decoded."""

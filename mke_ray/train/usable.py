@@ -33,13 +33,10 @@ def usable_entries(
     """
     entries = []
     for number, selection in enumerate(selections):
-        looks_into_manifest = selection.targets == "true" or selection.part is not None
-        for unit, usable_R in _usable_units(reader, selection):
-            if looks_into_manifest and usable_R.any():
-                known_R = _known(reader, unit, selection, division=division)
-                entries.append(PlanEntry(unit, number, usable_R & known_R))
-            else:
-                entries.append(PlanEntry(unit, number, usable_R))
+        usable = dict(_usable_units(reader, selection))
+        if selection.targets == "true" or selection.part is not None:
+            _leave_known(reader, usable, selection, division=division)
+        entries += [PlanEntry(unit, number, usable_R) for unit, usable_R in usable.items()]
     return entries
 
 
@@ -123,6 +120,20 @@ def _codes(table: pa.Table, column: str) -> np.ndarray:
             f"{table.column_names}"
         )
     return np.frombuffer(b"".join(table.column(column).to_pylist()), np.uint8)
+
+
+def _leave_known(
+    reader: UnitReader,
+    usable: dict[str, np.ndarray],
+    selection: RowSelection,
+    *,
+    division: ProbeDivision,
+) -> None:
+    """Take the rows away of which the manifest does not know what is wanted, part after part."""
+    refs = [reader.manifest_ref(unit) for unit, usable_R in usable.items() if usable_R.any()]
+    for ref in sorted(refs, key=lambda one: (one.part, one.row_group)):
+        known_R = _known(reader, ref.unit, selection, division=division)
+        usable[ref.unit] = usable[ref.unit] & known_R
 
 
 def _known(

@@ -40,7 +40,7 @@ def message_of(one):
 def test_an_address_where_nobody_listens_is_named_with_the_way_out(silent_port, scheme):
     address = f"{scheme}127.0.0.1:{silent_port}"
     said = message_of(Session(address=address))
-    assert said.startswith(f"ray.address={address}: no cluster answers there")
+    assert said.startswith(f"ray.address={address}: no cluster could be joined there")
     assert "RAY_ADDRESS unset" in said
 
 

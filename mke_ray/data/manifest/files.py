@@ -125,7 +125,7 @@ def _options(root: Root) -> str:
     return json.dumps(dict(root.options), sort_keys=True)
 
 
-@lru_cache(maxsize=2)  # units are read one part after the other; a footer takes megabytes
+@lru_cache(maxsize=4)  # a footer takes megabytes
 def _read_footer(uri: str, options: str, _version: str, part: str) -> pq.FileMetaData:
     """Read the footer of a part once per process and generation of the manifest."""
     root = Root(uri, json.loads(options))

@@ -6,6 +6,7 @@ import pytest
 import ray
 from composed import composed
 from label_fakes import FakeTeacher
+from safetensors.torch import load_file
 
 from mke_ray.data.demo import DemoSource
 from mke_ray.errors import ConfigError, MkeRayError, StoreError
@@ -25,6 +26,8 @@ class FiledTeacher(FakeTeacher):
             self.fingerprint()
 
     def fingerprint(self) -> str:
+        if self._weights.endswith(".safetensors"):
+            load_file(self._weights)
         content = Path(self._weights).read_text()
         if not content:
             raise RuntimeError("size mismatch for head.weight:\n\tcopying [3, 4]")
@@ -77,6 +80,13 @@ def test_a_teacher_that_cannot_work_is_named_before_anything_is_written(
         expand([job_with(tmp_path, network)])
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_weights_are_named_with_the_key(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"no header")
+    with pytest.raises(ConfigError, match=r"^teacher\.network: .*SafetensorError"):
+        check_job(job_with(tmp_path, f"{{_target_: {FILED}, weights: {weights}}}"))
 
 
 def test_a_teacher_that_fits_is_taken(tmp_path):
