@@ -8,7 +8,7 @@ from label_fakes import make_world, teacher_spec
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import MediaError, StoreError
-from mke_ray.labels import labelling
+from mke_ray.labels import labelling, too_many
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
@@ -224,6 +224,17 @@ def test_the_stop_names_five_unreadable_samples_and_lists_all_of_them_in_a_file(
     assert root.child(LIST_NAME).uri in str(stop.value)
     run_pass(replace(plan, max_bad_fraction=1.0), refs_of(plan), LocalRunner())
     assert not root.exists(LIST_NAME)
+
+
+def test_a_store_that_fails_hides_nothing_of_the_stop(root, monkeypatch):
+    def refuse(*_):
+        raise OSError("the store does not answer")
+
+    monkeypatch.setattr(too_many, "unreadable_of", refuse)
+    plan = make_world(root, 20, broken=dict.fromkeys(range(11), "bad"))
+    wanted = r"11 of 20 .*truncated 11\); they could not be listed \(the store does not answer\)"
+    with pytest.raises(MediaError, match=wanted):
+        run_pass(plan, refs_of(plan), LocalRunner())
 
 
 def test_progress_counts_what_was_there_before(root):
