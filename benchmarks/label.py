@@ -180,7 +180,7 @@ def timed(clock: Callable[[], float], work: Callable[[], Any]) -> tuple[float, A
 
 def share(report: PassReport, stage: str) -> float:
     """Return a stage's share of a pass's time; ``rest`` is what no stage counts."""
-    spent_s = report.seconds.get(stage, report.wall_s - sum(report.seconds.values()))
+    spent_s = report.rates.seconds.get(stage, report.wall_s - sum(report.rates.seconds.values()))
     return spent_s / report.wall_s
 
 

@@ -51,6 +51,8 @@ class LabellingConfig:
         sample_timeout_s: Time that reading one sample may take, in a process of its own that is
             ended after it; null reads samples in the worker itself, for sources without media.
         sample_memory_gb: Memory that reading one sample may take in that process.
+        cost_per_hour: Cost of the whole cluster per hour, in any currency, so that progress shows
+            what a pass has cost and will cost; null shows none.
         runner: ``ray`` streams units through Ray Data; ``local`` runs in this process.
     """
 
@@ -62,6 +64,7 @@ class LabellingConfig:
     max_bad_fraction: float = 0.1
     sample_timeout_s: float | None = 60.0
     sample_memory_gb: float = 4.0
+    cost_per_hour: float | None = None
     runner: str = "ray"
 
 

@@ -44,7 +44,12 @@ def run_label_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -
     with stage_progress(title, unit="samples") as progress:
         shown = PassShown(progress)
         return run_pass(
-            plan, refs, LazyRunner(run, shown.say), progress=shown.tell, lease=run.lease
+            plan,
+            refs,
+            LazyRunner(run, shown.say),
+            progress=shown.tell,
+            lease=run.lease,
+            cost_per_hour=run.job.labelling.cost_per_hour,
         )
 
 
@@ -62,10 +67,10 @@ class PassShown:
     num_done: int = 0
     num_wanted: int = 0
 
-    def tell(self, done: int, total: int, eta_s: float | None) -> None:
-        """Show samples done, samples wanted and the seconds left."""
+    def tell(self, done: int, total: int, eta_s: float | None, text: str) -> None:
+        """Show samples done, samples wanted, the seconds left and how the pass goes."""
         self.num_done, self.num_wanted = done, total
-        self.report(done, total, eta_s=eta_s)
+        self.report(done, total, text, eta_s=eta_s)
 
     def say(self, text: str) -> None:
         """Show what is waited for."""

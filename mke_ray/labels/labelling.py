@@ -14,11 +14,12 @@ from mke_ray.labels.counts import counts_in_use, num_in_use
 from mke_ray.labels.index import NUM_USABLE_CODES, Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.rates import PassRates, cost_text
 from mke_ray.labels.too_many import LIST_NAME, too_many_unreadable
 from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.schema import StatusCounts
 
-ProgressCallback = Callable[[int, int, float | None], None]
+ProgressCallback = Callable[[int, int, float | None, str], None]
 
 
 class Runner(Protocol):
@@ -53,9 +54,7 @@ class PassReport:
         samples: Index of the samples of the units asked for.
         labels: Index of each teacher's labels of these units, in the order of the teachers.
         num_units_run: Units worked on by this pass; 0 where everything was there.
-        seconds: Time by stage, summed over the workers.
-        num_bytes_read: Bytes fetched from the source by this pass.
-        duration_s: Seconds of media decoded by this pass.
+        rates: What these took.
         wall_s: Wall-clock time of this pass.
         counts: How many samples in use ended in each status, over all units asked for.
     """
@@ -63,9 +62,7 @@ class PassReport:
     samples: Index
     labels: tuple[Index, ...]
     num_units_run: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    num_bytes_read: int = 0
-    duration_s: float = 0.0
+    rates: PassRates = field(default_factory=PassRates)
     wall_s: float = 0.0
     counts: StatusCounts = field(default_factory=StatusCounts)
 
@@ -77,6 +74,7 @@ def run_pass(
     *,
     progress: ProgressCallback | None = None,
     lease: Lease | None = None,
+    cost_per_hour: float | None = None,
 ) -> PassReport:
     """Bring some units to their end, and write the index of every store.
 
@@ -86,8 +84,10 @@ def run_pass(
         plan: What to do.
         refs: Units wanted, from ``Manifest.unit_refs``.
         runner: Where the work is done; not touched if there is none.
-        progress: Called with samples done, samples wanted, and the seconds left (None: unknown).
+        progress: Called with samples done, samples wanted, the seconds left (None: unknown), and
+            how fast the pass goes, what its time is spent on and what it costs, for a person.
         lease: A lease that the caller holds; without it the pass takes one while it works.
+        cost_per_hour: Cost of the cluster per hour, None where it is not known.
 
     Raises:
         MediaError: More than ``max_bad_fraction`` of the samples are unreadable.
@@ -96,7 +96,8 @@ def run_pass(
     wanted = list(refs)
     done = set.intersection(*(store.committed() for store in plan.stores))
     todo = [ref for ref in wanted if ref.unit not in done]
-    tally = _Tally(plan, num_wanted=num_in_use(plan.manifest, wanted), progress=progress)
+    num_wanted = num_in_use(plan.manifest, wanted)
+    tally = _Tally(plan, num_wanted=num_wanted, progress=progress, cost_per_hour=cost_per_hour)
     if todo:
         tally.begin_with([ref.unit for ref in wanted if ref.unit in done])
         with contextlib.ExitStack() as stack:
@@ -118,16 +119,20 @@ class _Tally:
     """Adds up the reports of a pass."""
 
     def __init__(
-        self, plan: LabelPlan, *, num_wanted: int, progress: ProgressCallback | None
+        self,
+        plan: LabelPlan,
+        *,
+        num_wanted: int,
+        progress: ProgressCallback | None,
+        cost_per_hour: float | None,
     ) -> None:
         self._plan = plan
         self._num_wanted = num_wanted
         self._progress = progress
+        self._cost_per_hour = cost_per_hour
         self._num_units = 0
         self._counts = StatusCounts()
-        self._seconds: dict[str, float] = {}
-        self._num_bytes_read = 0
-        self._duration_s = 0.0
+        self._rates = PassRates()
         self._start_s = time.perf_counter()
         self._began_s = math.inf
         self._num_before = 0
@@ -145,10 +150,7 @@ class _Tally:
         """Count a finished unit."""
         self._num_units += 1
         self._counts.add(report.counts)
-        self._num_bytes_read += report.num_bytes_read
-        self._duration_s += report.duration_s
-        for stage, spent_s in report.seconds.items():
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + spent_s
+        self._rates.add(report)
         self._began_s = min(self._began_s, time.perf_counter() - sum(report.seconds.values()))
         if report.counts.bad + report.counts.retry:
             self._unreadable.append(report.unit)
@@ -183,9 +185,7 @@ class _Tally:
             samples=indexes[0],
             labels=tuple(indexes[1:]),
             num_units_run=self._num_units,
-            seconds=self._seconds,
-            num_bytes_read=self._num_bytes_read,
-            duration_s=self._duration_s,
+            rates=self._rates,
             wall_s=time.perf_counter() - self._start_s,
             counts=self._counts,
         )
@@ -206,7 +206,7 @@ class _Tally:
         num_left = max(self._num_wanted - self._counts.samples, 0)
         num_since = self._counts.samples - self._num_before
         spent_s = time.perf_counter() - self._began_s
-        unit_s = sum(self._seconds.values()) / self._num_units
+        unit_s = sum(self._rates.seconds.values()) / self._num_units
         if num_left == 0:
             return 0.0
         return spent_s * num_left / num_since if num_since and spent_s >= 2 * unit_s else None
@@ -214,4 +214,14 @@ class _Tally:
     def _tell(self, eta_s: float | None) -> None:
         """Report the progress."""
         if self._progress is not None:
-            self._progress(self._counts.samples, self._num_wanted, eta_s)
+            self._progress(self._counts.samples, self._num_wanted, eta_s, self._text(eta_s))
+
+    def _text(self, eta_s: float | None) -> str:
+        """Return how fast the pass goes and what it costs, nothing before work began."""
+        if not self._num_units:
+            return ""
+        now_s = time.perf_counter()
+        said = [self._rates.text(now_s - self._began_s)]
+        if self._cost_per_hour is not None:
+            said.append(cost_text(now_s - self._start_s, eta_s, self._cost_per_hour))
+        return ", ".join(filter(None, said))

@@ -50,6 +50,7 @@ class UnitReport:
         counts: How many of its samples ended in each status.
         seconds: Time by stage: ``decode`` (with fetching and encoding), ``teacher``, ``write``.
         num_bytes_read: Bytes fetched from the source; 0 where the samples were stored already.
+        num_bytes_needed: Bytes of those that hold the samples.
         duration_s: Seconds of media that were decoded.
     """
 
@@ -57,6 +58,7 @@ class UnitReport:
     counts: StatusCounts
     seconds: dict[str, float] = field(default_factory=dict)
     num_bytes_read: int = 0
+    num_bytes_needed: int = 0
     duration_s: float = 0.0
 
     def to_json(self) -> str:
@@ -145,6 +147,7 @@ class UnitWorker:
         with _timed(report, "decode"):
             rows = self._decode_rows(manifest_rows)
         report.num_bytes_read = sum(row.num_bytes_read for row in rows)
+        report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
         report.duration_s = sum(row.duration_s for row in rows)
         table = self._samples_table(manifest_rows, rows)
         facts = {
@@ -152,7 +155,7 @@ class UnitWorker:
             **reasons_of(table),
             "seconds": round(report.seconds["decode"], 4),
             "num_bytes_read": report.num_bytes_read,
-            "num_bytes_needed": sum(row.num_bytes_needed for row in rows),
+            "num_bytes_needed": report.num_bytes_needed,
             "decoders": dict(Counter(row.decoder for row in rows if row.decoder)),
             "duration_s": round(report.duration_s, 3),
         }

@@ -237,6 +237,19 @@ def test_a_store_that_fails_hides_nothing_of_the_stop(root, monkeypatch):
         run_pass(plan, refs_of(plan), LocalRunner())
 
 
+def test_progress_says_how_fast_a_pass_goes_and_what_it_costs(root):
+    plan, said = make_world(root, 20), []
+    run_pass(
+        plan,
+        refs_of(plan),
+        LocalRunner(),
+        progress=lambda *call: said.append(call[3]),
+        cost_per_hour=3600.0,
+    )
+    assert said[0] == ""
+    assert all("samples/s" in one and "decode" in one and "cost" in one for one in said[1:])
+
+
 def test_progress_counts_what_was_there_before(root):
     plan = make_world(root, 12)
     run_pass(plan, refs_of(plan)[:1], LocalRunner())
@@ -266,7 +279,7 @@ def test_the_time_left_follows_the_rate_since_work_began_on_all_workers(root, mo
     plan, calls = make_world(root, 24), []
     runner = Reporting(monkeypatch, [310.0, 310.0, 320.0, 320.0, 330.0, 330.0])
     run_pass(plan, refs_of(plan), runner, progress=lambda *call: calls.append(call))
-    assert [eta_s for *_, eta_s in calls] == [None, None, None, 20.0, 10.0, 6.0, 0.0]
+    assert [eta_s for _, _, eta_s, _ in calls] == [None, None, None, 20.0, 10.0, 6.0, 0.0]
 
 
 def test_a_second_driver_is_kept_away_while_the_first_works(root):
