@@ -240,6 +240,8 @@ class JobConfig:
         accept_loss: Go on although much of what an earlier run listed is gone from the source.
         dry_run: Check everything, print what would be done, write nothing.
         verbose: Show the log lines of Ray, DeepSpeed and MLflow too.
+        verify: jobs/label.py proves that the stores hold every row exactly once: it compares them
+            with the manifest row by row, and every file with its digest.
         allow_targets: Packages outside ``mke_ray`` whose classes ``_target_`` may name.
         source: The videos or tables, and how they are listed.
         decode: What is stored of every modality: frames, size, sample rate, seconds.
@@ -272,6 +274,7 @@ class JobConfig:
     accept_loss: bool = False
     dry_run: bool = False
     verbose: bool = False
+    verify: bool = False
     allow_targets: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     decode: dict[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from mke_ray.expansion.stages import (
     teach_stage,
     train_stage,
 )
+from mke_ray.expansion.verifying import verify_stage
 from mke_ray.expansion.whole import arm_fits, finish, run_stages
 from mke_ray.report.terminal import counts_line, terminal
 from mke_ray.train.fits import FitStore
@@ -57,6 +58,8 @@ def label(jobs: Sequence[JobConfig]) -> None:
             logger.info("%s; labels in %s", found, labels.labels.root.uri)
             if doubles is not None and doubles.num_found:
                 logger.info("%d samples occur twice: %s", doubles.num_found, doubles.to_dict())
+            if job.verify:
+                verify_stage(manifest, labels)
 
 
 def train(jobs: Sequence[JobConfig]) -> None:

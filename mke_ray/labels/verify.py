@@ -1,7 +1,7 @@
 """Proof that a store holds every row exactly once, and the list of the unreadable ones."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -76,7 +76,11 @@ class UnreadableSample:
 
 
 def verify(
-    store: UnitStore, manifest: Manifest, *, splits: Iterable[str] | None = None
+    store: UnitStore,
+    manifest: Manifest,
+    *,
+    splits: Iterable[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
     """Compare a whole store with the manifest, row by row.
 
@@ -87,8 +91,10 @@ def verify(
         store: A sample or label store.
         manifest: The manifest of its run.
         splits: Splits that the store should hold, all by default.
+        progress: Called with rows compared and rows to compare.
     """
     report = VerifyReport()
+    num_rows = sum(ref.num_rows for ref in manifest.unit_refs(splits)) if progress else 0
     committed = store.committed()
     index = store.index()
     seen: set[str] = set()
@@ -99,6 +105,8 @@ def verify(
         report.problems += [Problem(r.unit, "missing", "") for r in refs if r.unit not in committed]
         there = [ref for ref in refs if ref.unit in committed]
         report.problems += _problems_of(store, manifest, index, there)
+        if progress is not None:
+            progress(report.num_rows, num_rows)
     if splits is None:
         report.problems += [Problem(one, "extra", "") for one in sorted(committed - seen)]
     report.problems += _shared_places(index)
