@@ -314,5 +314,6 @@ def _set_up_logging(*, verbose: bool) -> None:
         force=True,
     )
     logging.getLogger("mke_ray").setLevel(logging.INFO)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # our errors say the same
     if not verbose:  # the progress bar says the same
         logging.getLogger("mke_ray.train").setLevel(logging.WARNING)

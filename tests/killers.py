@@ -45,8 +45,7 @@ def _spin_without_gil() -> None:
 def _eat_memory() -> None:
     kept = []
     while True:
-        kept.append(b"x" * (16 << 20))
-        time.sleep(0.01)
+        kept.append(b"x" * (64 << 20))
 
 
 def _ask_for_too_much() -> None:

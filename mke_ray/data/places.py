@@ -131,5 +131,6 @@ def split_key(key: str) -> tuple[str | None, str]:
 
 def _unusable(key: str) -> UnusableKeyError:
     return UnusableKeyError(
-        f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name"
+        f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name or "
+        "file:///folder/name"
     )

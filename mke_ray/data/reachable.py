@@ -63,12 +63,15 @@ def check_table(root: Root, name: str, *, given: str) -> None:
     Raises:
         ConfigError: It does not exist or cannot be reached.
     """
-    key = "source.table" if given.startswith("/") or "://" in given else "source.root"
-    if not is_there(root, name, key=key):
-        raise ConfigError(
-            f"source.table={given} is not in {root.uri}; name a CSV or Parquet file relative to "
-            "source.root, or set it to null to take the classes from the folders"
-        )
+    is_full = given.startswith("/") or "://" in given
+    if is_there(root, name, key="source.table" if is_full else "source.root"):
+        return
+    if is_full:
+        raise ConfigError(f"source.table={given} is not there; name a CSV or Parquet file")
+    raise ConfigError(
+        f"source.table={given} is not in {root.uri}; name a CSV or Parquet file relative to "
+        "source.root, or set it to null to take the classes from the folders"
+    )
 
 
 def is_there(root: Root, name: str, *, key: str) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mke_ray.config_schema import ForgetConfig
-from mke_ray.data.manifest import Manifest, Mark
+from mke_ray.data.manifest import META, Manifest, Mark
 from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows
 from mke_ray.data.manifest.writing import PROGRESS
-from mke_ray.errors import ConfigError
+from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import probe_part
@@ -76,6 +76,8 @@ def forget_samples(
         StoreError: There is no run at the root, or another driver works on it.
     """
     keys, sample_ids = sorted(set(keys)), sorted(set(sample_ids))
+    if not root.exists(f"manifest/{META}"):
+        raise StoreError(f"root={root.uri} holds no finished manifest, so no run; correct root")
     with contextlib.ExitStack() as stack:
         lease = None if is_dry_run else stack.enter_context(Lease(root).held("forget"))
         manifest = Manifest.open(root.child("manifest"))

@@ -12,6 +12,7 @@ from mke_ray.schema import DecodeSpec, LabelSpace
 
 _WAY_OUT = "teacher.train=true with a network of ours"
 _MAX_LETTERS = 300
+_MEMBERS = ("modality", "needs", "predict", "fingerprint")
 # What loading weights raises that are not there, damaged or of another network.
 _LOAD_ERRORS = (
     OSError,
@@ -58,7 +59,11 @@ def _loaded(config: TeacherConfig) -> Teacher:
         ConfigError: There is no such class, or its arguments or its weights do not fit.
     """
     try:
-        built: Teacher = build(config.network, Teacher)
+        built: Teacher = build(config.network)
+        if missing := [name for name in _MEMBERS if not hasattr(built, name)]:
+            raise ConfigError(
+                f"{type(built).__name__} is not a Teacher: it has no {', '.join(missing)}"
+            )
         built.fingerprint()
     except ConfigError as error:
         raise ConfigError(f"teacher.network: {error}; correct it, or set {_WAY_OUT}") from error

@@ -70,17 +70,19 @@ def _read_some(source: Source, run: Run) -> tuple[list[Decoded], int]:
     reader = source.reader(run.decode)
     found: list[Decoded] = []
     reasons: Counter[str] = Counter()
+    first = ""
     for number, row in enumerate(islice(source.rows(), MAX_TRIES), start=1):
         try:
             found.append(reader.read(manifest_row(row)))
         except MediaError as error:
             reasons[error.reason] += 1
+            first = first or f"{row.key}: {error}"
         if len(found) == NUM_SAMPLES:
             return found, number
     if not found:
         raise ConfigError(
             f"source: none of the first {sum(reasons.values())} samples can be read "
-            f"({dict(reasons)}); look at source.root and the files"
+            f"({dict(reasons)}; the first is {first}); look at source.root and the files"
         )
     return found, len(found) + sum(reasons.values())
 

@@ -223,7 +223,7 @@ class UnitWorker:
         if present:
             arrays_BX = self._stored_arrays(teacher.modality, samples, present)
             logits_BC = _predict(teacher, arrays_BX)
-            self._check_logits(ref, logits_BC, len(present))
+            self._check_logits(ref, logits_BC, present)
             for row, logits_C in zip(present, logits_BC, strict=True):
                 logits[row], status[row] = logits_C, str(Status.OK)
         columns = {
@@ -239,17 +239,24 @@ class UnitWorker:
         spec = self._decode[modality]
         return np.stack([decode_modality(column[row].as_py(), spec) for row in rows])
 
-    def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, num_samples: int) -> None:
+    def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, rows: list[int]) -> None:
         """Refuse logits of another shape, or that are not finite."""
-        wanted = (num_samples, self._plan.label_space.num_classes)
+        wanted = (len(rows), self._plan.label_space.num_classes)
         if logits_BC.shape != wanted:
             raise StoreError(
                 f"the teacher gave logits of shape {logits_BC.shape} for unit {ref.unit}, "
                 f"expected {wanted}: its classes are not those of the source, "
                 f"{list(self._plan.label_space.classes)}"
             )
-        if not np.isfinite(logits_BC).all():
-            raise StoreError(f"the teacher gave logits that are not finite for unit {ref.unit}")
+        is_finite_B = np.isfinite(logits_BC).all(axis=1)
+        if not is_finite_B.all():
+            place = int(np.flatnonzero(~is_finite_B)[0])
+            key = self._plan.manifest.read_unit(ref)[rows[place]].key
+            raise StoreError(
+                f"the teacher gave logits that are not finite for {int((~is_finite_B).sum())} of "
+                f"{len(rows)} samples of unit {ref.unit}, for example {key}: "
+                f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
+            )
 
 
 def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:

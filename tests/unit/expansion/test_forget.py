@@ -255,3 +255,9 @@ def test_the_networks_that_saw_the_sample_are_named(plan):
         "tuned",
     ]
     assert forget_samples(plan.root, keys=[KEY]).fits.keys() == done.fits.keys()
+
+
+def test_a_root_without_a_run_stays_as_it_is(tmp_path):
+    with pytest.raises(StoreError, match="holds no finished manifest"):
+        forget([ForgetConfig(root=str(tmp_path / "typo"), uri="a.mp4")])
+    assert list(tmp_path.iterdir()) == []

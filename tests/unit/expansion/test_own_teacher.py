@@ -55,7 +55,11 @@ def job_with(tmp_path, network, modality="video"):
         ("{_target_: label_fakes.Nobody}", ConfigError, "Nobody"),
         ("{}", ConfigError, "_target_ is missing"),
         (f"{{_target_: {FAKES}, colour: red}}", ConfigError, "colour"),
-        ("{_target_: label_fakes.FakeReader, source: null}", ConfigError, "not a Teacher"),
+        (
+            "{_target_: label_fakes.FakeReader, source: null}",
+            ConfigError,
+            "it has no modality, needs, predict",
+        ),
         (f"{{_target_: {FILED}, weights: /nowhere/a.pt}}", ConfigError, "/nowhere/a.pt"),
         (f"{{_target_: {FILED}, weights: /nowhere/a.pt, is_late: true}}", ConfigError, "a.pt"),
         (f"{{_target_: {FILED}, weights: /dev/null}}", ConfigError, "size mismatch"),
