@@ -23,7 +23,7 @@ from mke_ray.schema import decode_spec_from_dict
 from mke_ray.storage import open_root
 
 SPEC = decode_spec_from_dict(DECODE)
-FAST = SampleLimits(timeout_s=3.0, memory_bytes=400 << 20)
+FAST = SampleLimits(timeout_s=6.0, memory_bytes=400 << 20)
 
 # How a sample kills, and what its row says: status, reason, part of the error.
 BLAMED = {
@@ -31,10 +31,10 @@ BLAMED = {
     "abort": ("bad", "crashed", "SIGABRT"),
     "exit": ("bad", "crashed", "exited with 3"),
     "divide": ("bad", "crashed", "ZeroDivisionError"),
-    "spin_with_gil": ("bad", "timeout", "not read in 3 s"),
-    "spin_without_gil": ("bad", "timeout", "not read in 3 s"),
+    "spin_with_gil": ("bad", "timeout", "not read in 6 s"),
+    "spin_without_gil": ("bad", "timeout", "not read in 6 s"),
     "eat_memory": ("bad", "too_large", "MiB"),
-    "wait": ("retry", "io", "no answer of the store in 3 s"),
+    "wait": ("retry", "io", "no answer of the store in 6 s"),
     "die_from_outside": ("retry", "crashed", "SIGKILL"),
 }
 NUMBERS = {5 * number + 2: how for number, how in enumerate(BLAMED)}
