@@ -11,16 +11,13 @@ Prints the peak of resident memory of both sizes and their ratio.
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from local_s3 import BUCKET, local_s3
+from stages import measure, measure_all, show
 
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.data.manifest.writing import PROGRESS
@@ -32,6 +29,7 @@ from mke_ray.storage import Root, open_root
 UNIT_SIZE = 32
 READ_EVERY = 10
 TIMES = 10
+LEAST_KEYS = 100_000  # an interrupted listing goes on behind its last part, of 32,768 rows
 
 
 class MachineLostError(Exception):
@@ -41,13 +39,15 @@ class MachineLostError(Exception):
 def main() -> None:
     """Fill the bucket, measure every stage at both sizes, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", type=int, default=10_000)
+    parser.add_argument("--keys", type=int, default=LEAST_KEYS, help="%(default)s or more")
     parser.add_argument("--stage", choices=list(STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.stage:
-        print(json.dumps(measure(asked.stage, asked.folder, asked.keys)))
+        print(json.dumps(run_stage(asked.stage, asked.folder, asked.keys)))
         return
+    if asked.keys < LEAST_KEYS:
+        parser.error(f"--keys={asked.keys}: half of fewer than {LEAST_KEYS} finish no part")
     sizes = (asked.keys, TIMES * asked.keys)
     with local_s3() as server:
         found = []
@@ -55,38 +55,14 @@ def main() -> None:
             begun_s = time.perf_counter()
             server.fill(f"keys-{size}", size)
             print(f"{size:,} keys put in {time.perf_counter() - begun_s:.0f} s", flush=True)
-            found.append(measure_all(size))
-    show(sizes, found)
+            found.append(measure_all(__file__, STAGES, size="--keys", number=size))
+    show(sizes, found, counted="keys")
 
 
-def measure_all(size: int) -> dict[str, dict[str, float]]:
-    """Run every stage in a process of its own, one after the other on the same manifest."""
-    with tempfile.TemporaryDirectory(prefix="mke-bucket-") as folder:
-        command = [sys.executable, __file__, "--keys", str(size), "--folder", folder]
-        return {
-            stage: json.loads(subprocess.check_output([*command, "--stage", stage]))
-            for stage in STAGES
-        }
-
-
-def show(sizes: tuple[int, int], found: list[dict[str, dict[str, float]]]) -> None:
-    """Print a line per stage."""
-    for stage in STAGES:
-        cells = [
-            f"{size:>9,} keys {one[stage]['peak_mib']:5.0f} MiB {one[stage]['seconds']:7.1f} s"
-            for size, one in zip(sizes, found, strict=True)
-        ]
-        ratio = found[1][stage]["peak_mib"] / found[0][stage]["peak_mib"]
-        print(f"{stage:<8} {'  '.join(cells)}  memory ratio {ratio:.2f}")
-
-
-def measure(stage: str, folder: str, num_keys: int) -> dict[str, float]:
-    """Return the seconds of a stage and the peak of this process's memory."""
+def run_stage(stage: str, folder: str, num_keys: int) -> dict[str, float]:
+    """Return what one stage took."""
     source = VideosSource(f"s3://{BUCKET}/keys-{num_keys}", ["cat", "dog"])
-    begun_s = time.perf_counter()
-    STAGES[stage](open_root(folder), source, num_keys)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": time.perf_counter() - begun_s, "peak_mib": peak_kib / 1024}
+    return measure(lambda: STAGES[stage](open_root(folder), source, num_keys))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,11 @@ ratio.
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from stages import measure, measure_all, show
 
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.data.sources import Progress, Reader, SourceRow
@@ -73,35 +70,12 @@ def main() -> None:
     parser.add_argument("--folder")
     asked = parser.parse_args()
     if asked.stage:
-        print(json.dumps(_measure(STAGES[asked.stage], asked.folder, asked.rows)))
+        stage, root = STAGES[asked.stage], open_root(asked.folder)
+        print(json.dumps(measure(lambda: stage(root, asked.rows))))
         return
     sizes = (asked.rows, 10 * asked.rows)
-    found = [_measure_all(size) for size in sizes]
-    for stage in STAGES:
-        peaks = [one[stage]["peak_mib"] for one in found]
-        cells = [
-            f"{size:>9,} rows {one[stage]['peak_mib']:6.0f} MiB {one[stage]['seconds']:7.1f} s"
-            for size, one in zip(sizes, found, strict=True)
-        ]
-        print(f"{stage:<10} {'  '.join(cells)}  memory ratio {peaks[1] / peaks[0]:.2f}")
-
-
-def _measure_all(num_rows: int) -> dict[str, dict[str, float]]:
-    """Run every stage in a process of its own, one after the other on the same manifest."""
-    with tempfile.TemporaryDirectory(prefix="mke_ray_manifest_") as folder:
-        command = [sys.executable, __file__, "--rows", str(num_rows), "--folder", folder]
-        return {
-            stage: json.loads(subprocess.check_output([*command, "--stage", stage]))
-            for stage in STAGES
-        }
-
-
-def _measure(stage: Callable[[Root, int], None], folder: str, num_rows: int) -> dict[str, float]:
-    """Return the seconds of a stage and the peak of this process's memory."""
-    start_s = time.perf_counter()
-    stage(open_root(folder), num_rows)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": time.perf_counter() - start_s, "peak_mib": peak_kib / 1024}
+    found = [measure_all(__file__, STAGES, size="--rows", number=size) for size in sizes]
+    show(sizes, found, counted="rows")
 
 
 def _nothing(root: Root, num_rows: int) -> None:

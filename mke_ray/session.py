@@ -80,7 +80,9 @@ class Session:
                 logging_level=logging.INFO if self.verbose else logging.ERROR,
                 **(self._local_options() if is_local else {}),
             )
-        except Exception as error:  # Ray has no class for a node that does not start in time
+        except Exception as error:
+            # Ray raises Exception itself where a node does not start in time, so no narrower class
+            # can be named; whatever is neither that nor an error of starting goes on.
             if type(error) is not Exception and not isinstance(error, _START_ERRORS):
                 raise
             said = " ".join(str(error).split())
