@@ -15,6 +15,7 @@ from mke_ray.expansion.own_teacher import check_own_teacher
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
+from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.student import Student, build_student
 from mke_ray.models.teachers import AT_LEAST
 from mke_ray.schema import DecodeSpec, decode_spec_from_dict
@@ -56,6 +57,7 @@ def check_job(job: JobConfig) -> Run:
             f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
             f"{list(WITHIN_UNLABELED)}"
         )
+    retry_reasons(job.retry)
     run = Run(
         job=job,
         root=open_root(job.root, job.storage.options),

@@ -35,7 +35,7 @@ from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
-from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeache
         num_select=num_select(run, manifest),
     )
     fits = settings.fits(run.arms, run.job.model_seeds)
-    return [replace(one, data=manifest.digest(one.splits)) for one in fits]
+    return [_of_today(one, manifest, labels.samples) for one in fits]
 
 
 def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
@@ -228,8 +228,17 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
-    spec = run.teacher_fit(folder_name(samples_store(run.root, run.job.decode)))
-    return replace(spec, data=manifest.digest(spec.splits))
+    samples = samples_store(run.root, run.job.decode)
+    return _of_today(run.teacher_fit(folder_name(samples)), manifest, samples)
+
+
+def _of_today(spec: FitSpec, manifest: Manifest, samples: UnitStore) -> FitSpec:
+    """Return a fit that names the rows and the samples that it is trained on."""
+    return replace(
+        spec,
+        data=manifest.digest(spec.splits),
+        revisions=revisions_of(samples, spec.splits),
+    )
 
 
 def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:
