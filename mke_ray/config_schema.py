@@ -12,10 +12,13 @@ class StorageConfig:
         options: Options of the fsspec file system of ``root``; credentials belong in the
             environment instead.
         single_driver: Accept a store that ignores conditional writes.
+        patience_s: How long the store of ``root`` is asked again while it does not answer, before
+            the job stops.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
     single_driver: bool = False
+    patience_s: float = 30.0
 
 
 @dataclass

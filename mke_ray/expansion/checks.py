@@ -60,7 +60,7 @@ def check_job(job: JobConfig) -> Run:
     retry_reasons(job.retry)
     run = Run(
         job=job,
-        root=open_root(job.root, job.storage.options),
+        root=open_root(job.root, job.storage.options, patience_s=job.storage.patience_s),
         source=build(job.source),
         decode=decode_spec_from_dict(job.decode),
         arms=choose_arms(job.arms),
@@ -109,6 +109,7 @@ def _check_ranges(job: JobConfig) -> None:
         "gate.confidence": (job.gate.confidence, 0.5, 1.0),
         "gate.select_fraction": (job.gate.select_fraction, 0.0, 1.0),
         "labels.temperature": (job.labels.temperature, 0.0, float("inf")),
+        "storage.patience_s": (job.storage.patience_s, 0.0, float("inf")),
         "labelling.sample_memory_gb": (job.labelling.sample_memory_gb, 0.0, float("inf")),
     }
     for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):
