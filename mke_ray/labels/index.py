@@ -4,7 +4,7 @@
 
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,11 +134,11 @@ class Index:
         """Return the revision of the samples from which the rows of a unit were computed."""
         return self._columns["of_revision"][self._position(unit)].as_py()
 
-    def revisions(self, splits: Collection[str]) -> dict[str, int]:
+    def revisions(self, splits: Iterable[str]) -> dict[str, int]:
         """Return the revision of every unit of some splits that is not as it was first."""
-        names = ("unit", "split", "revision")
+        wanted, names = set(splits), ("unit", "split", "revision")
         rows = self._table.filter(pc.field("revision") > 0).select(names).to_pylist()
-        return {row["unit"]: row["revision"] for row in rows if row["split"] in splits}
+        return {row["unit"]: row["revision"] for row in rows if row["split"] in wanted}
 
     def reasons(self, unit: str) -> dict[str, int]:
         """Return how many rows of a unit could not be read, by reason."""

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,7 +283,7 @@ class UnitStore:
         write_index(self.root, found)
         return wanted
 
-    def revisions(self, splits: Collection[str]) -> dict[str, int]:
+    def revisions(self, splits: Iterable[str]) -> dict[str, int]:
         """Return the revision of every unit of some splits that is not as it was first."""
         return newest_index(self.root).revisions(splits)
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -166,7 +166,7 @@ class FitSpec:
         return fingerprint(plain)
 
 
-def revisions_of(samples: UnitStore, splits: Collection[str]) -> str:
+def revisions_of(samples: UnitStore, splits: Iterable[str]) -> str:
     """Return what changes whenever samples of some splits are read again; "" before they were.
 
     Args:
