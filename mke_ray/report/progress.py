@@ -42,8 +42,8 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         yield _LineProgress(title, unit, clock)
         return
     columns = (
-        TextColumn("[bold]{task.description:<22}"),
-        BarColumn(bar_width=32),
+        TextColumn("[bold]{task.description:<16}"),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn(f"{unit}  "),
         TimeElapsedColumn(),
