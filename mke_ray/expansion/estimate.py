@@ -13,6 +13,14 @@ from mke_ray.labels.rows import StoredRow
 
 LABEL_BYTES_PER_CLASS = 4
 
+_LEAST_HOURS = 0.001
+
+_ASSUMED = (
+    "  assumed       one stage after the other; samples and teacher as fast as here, one sample at "
+    "a time;\n"
+    "                workers that are there and as many as said; labels not compressed"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Each:
@@ -146,11 +154,10 @@ def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
     each = one.each
     lines = [
         f"  decode        {least}{_hours(one.decode_core_s)} core-hours "
-        f"({_ms(each.decode_s)} each), "
-        f"fetch {_hours(one.num_samples * each.fetch_s)} h ({_ms(each.fetch_s)} each)",
+        f"({_each(each.decode_s)} each), "
+        f"fetch {_hours(one.num_samples * each.fetch_s)} h ({_each(each.fetch_s)} each)",
         f"  teacher       {least}{_teacher(one)}",
-        f"  wall time     {least}{time_text(one.wall_s)} on {_actors(one.workers)}; the stages one "
-        "after the other, without the start of workers",
+        f"  wall time     {least}{time_text(one.wall_s)} on {_actors(one.workers)}",
     ]
     if each.read_bytes:
         share = each.needed_bytes / each.read_bytes
@@ -167,7 +174,7 @@ def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
         lines.append(
             f"  cost          {least}{one.cost:,.2f} (labelling.cost_per_hour x wall time)"
         )
-    return lines
+    return [*lines, _ASSUMED]
 
 
 def _weights(probed: Sequence[Probed], splits: Mapping[str, int]) -> list[float]:
@@ -191,7 +198,7 @@ def _teacher(one: Estimate) -> str:
     if one.teacher_s is None:
         return "not timed: none of the samples read has its modality"
     hours = _hours(one.num_samples * one.teacher_s)
-    return f"{hours} h ({_ms(one.teacher_s)} each), as timed on this machine"
+    return f"{hours} h ({_each(one.teacher_s)} each)"
 
 
 def _actors(workers: Workers) -> str:
@@ -202,8 +209,10 @@ def _actors(workers: Workers) -> str:
 
 def _hours(spent_s: float) -> str:
     hours = spent_s / SECONDS_PER_HOUR
-    return f"{hours:,.{0 if hours >= 100 else 2 if hours >= 0.1 else 4}f}"
+    if hours < _LEAST_HOURS:
+        return f"under {_LEAST_HOURS}"
+    return f"{hours:,.{0 if hours >= 100 else 2 if hours >= 1 else 3}f}"
 
 
-def _ms(spent_s: float) -> str:
-    return f"{1000 * spent_s:,.3g} ms"
+def _each(spent_s: float) -> str:
+    return f"{spent_s:,.1f} s" if spent_s >= 1 else f"{1000 * spent_s:.3g} ms"

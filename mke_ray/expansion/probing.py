@@ -121,6 +121,6 @@ def _none_readable(bad: list[Probed]) -> ConfigError:
     reasons = Counter(next(iter(one.stored.missing.values())) for one in bad)
     first = f"{bad[0].row.key}: {bad[0].stored.error}"
     return ConfigError(
-        f"source: none of the first {len(bad)} samples can be read ({dict(reasons)}; the first is "
-        f"{first}); look at source.root and the files"
+        f"source: none of {len(bad)} samples that were tried can be read ({dict(reasons)}; the "
+        f"first is {first}); look at source.root and the files"
     )

@@ -88,15 +88,16 @@ def gate_lines(run: Run, found: Survey, *, is_preview: bool = False) -> list[str
     if not num_probe and found.is_whole:
         return [
             "gate            no rows with split=probe: the gate cannot verify the student, and the "
-            "teacher stays; give some labelled samples that split"
+            "teacher\n                stays; give some labelled samples that split"
         ]
     if is_preview or not found.is_whole:
         return []
     said = f"gate            {found.num_gate:,} of {num_probe:,} probe samples are the gate's part"
     if found.num_gate < gate.min_samples:
         said += (
-            f", fewer than gate.min_samples={gate.min_samples}: the verdict will be unverified; "
-            "add samples with split=probe, or lower gate.select_fraction or gate.min_samples"
+            f", fewer than gate.min_samples={gate.min_samples}:\n                the verdict will "
+            "be unverified; add samples with split=probe, or lower gate.select_fraction\n"
+            "                or gate.min_samples"
         )
     return [said]
 
@@ -120,9 +121,9 @@ def _estimate_lines(
         cost_per_hour=run.job.labelling.cost_per_hour,
     )
     least = "" if found.is_whole else "at least"
-    whole = f"each {NUM_OF_PREVIEW:,} samples" if is_preview else f"{least} {found.num_samples:,}"
+    whole = f"each {NUM_OF_PREVIEW:,}" if is_preview else f"{least} {found.num_samples:,}".strip()
     return [
-        f"estimate        for {whole.strip()}, from {len(good)} read here one after the other",
+        f"estimate        for {whole} samples, from {len(good)} that were read",
         *estimate_lines(estimate, least=least),
     ]
 
@@ -161,9 +162,9 @@ def _try_teacher(run: Run, good: Sequence[Probed], console: Console) -> float | 
     torch.set_num_threads(max(1, int(run.job.labelling.num_cpus)))  # as a worker has them
     try:
         few_BX, few = arrays_BX[:NUM_SAMPLES], some[:NUM_SAMPLES]
-        each_s = _timed_answer(run, answer, few_BX, few)
+        each_s = timed_answer(run, answer, few_BX, few)
         if each_s * len(some) < TEACHER_S:  # the first answer loads what later ones have
-            each_s = _timed_answer(run, answer, arrays_BX, some)
+            each_s = timed_answer(run, answer, arrays_BX, some)
     finally:
         torch.set_num_threads(num_threads)
     console.print(f"teacher         reads {modality}, {said}")
@@ -187,7 +188,7 @@ def _answer(run: Run) -> tuple[Answer, str]:
     return untrained, "will be trained on the labelled split"
 
 
-def _timed_answer(run: Run, answer: Answer, arrays_BX: np.ndarray, some: Sequence[Probed]) -> float:
+def timed_answer(run: Run, answer: Answer, arrays_BX: np.ndarray, some: Sequence[Probed]) -> float:
     """Check the answer on some samples, and return the seconds per sample.
 
     Raises:

@@ -21,7 +21,7 @@ _COUNTERS = {
     "samples": ("Samples that ended in a status.", "status"),
     "bytes": ("Bytes read from the source, needed of these, and written to the stores.", "kind"),
     "stage_seconds": ("Time of the workers by stage.", "stage"),
-    "media_seconds": ("Seconds of media worked on.", "kind"),
+    "media_seconds": ("Seconds of media worked on.", ""),
 }
 _GAUGES = {
     "samples_done": "Samples done, with those of earlier starts.",
@@ -60,9 +60,10 @@ class RayMetrics:
         exported = self._exported = self._exported or _make()
         run = {"run": self.run}
         for name, by_tag in increments_of(report).items():
+            key = _COUNTERS[name][1]
             for tag, value in by_tag.items():
                 if value > 0:  # Ray refuses to add nothing
-                    exported.counters[name].inc(value, run | {_COUNTERS[name][1]: tag})
+                    exported.counters[name].inc(value, {**run, key: tag} if key else run)
         exported.unit_seconds.observe(sum(report.seconds.values()), run)
         for name, value in levels_of(state).items():
             exported.gauges[name].set(value, run)
@@ -70,7 +71,10 @@ class RayMetrics:
 
 def _make() -> _Exported:
     """Make every metric."""
-    counters = {n: Counter(PREFIX + n, said, ("run", tag)) for n, (said, tag) in _COUNTERS.items()}
+    counters = {
+        name: Counter(PREFIX + name, said, ("run", tag) if tag else ("run",))
+        for name, (said, tag) in _COUNTERS.items()
+    }
     gauges = {name: Gauge(PREFIX + name, said, ("run",)) for name, said in _GAUGES.items()}
     said, bounds = "Time of the workers for one unit.", list(_UNIT_BOUNDS_S)
     return _Exported(counters, gauges, Histogram(PREFIX + "unit_seconds", said, bounds, ("run",)))
@@ -87,7 +91,7 @@ def increments_of(report: UnitReport) -> Mapping[str, Mapping[str, float]]:
             "written": report.num_bytes_written,
         },
         "stage_seconds": report.seconds,
-        "media_seconds": {"all": report.duration_s},
+        "media_seconds": {"": report.duration_s},
     }
 
 

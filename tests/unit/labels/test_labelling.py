@@ -399,3 +399,18 @@ def test_a_broken_sample_that_is_marked_later_counts_no_more(root):
     assert "no_sound" not in report.counts.partial_reasons
     keys = [s.key for s in unreadable_samples(plan.samples, marked.manifest, report.samples)]
     assert keys == ["00003", "00006"]
+
+
+def test_a_report_tells_fetching_from_decoding_and_counts_what_was_written(root, monkeypatch):
+    from mke_ray.labels import worker
+
+    plan = make_world(root, 4)
+    monkeypatch.setattr(worker, "fetch_share", lambda rows: 0.25 * len(rows) / 4)
+    ref = refs_of(plan)[0]
+    report = UnitWorker(plan).run(ref)
+    spent_s = report.seconds["fetch"] + report.seconds["decode"]
+    assert report.seconds["fetch"] == pytest.approx(0.25 * spent_s) and spent_s > 0
+    assert plan.samples.record(ref.unit)["seconds"] == pytest.approx(spent_s, abs=1e-4)
+    files = [store.root for store in plan.stores]
+    sizes = [len(one.read(n)) for one in files for n in one.names() if ref.unit in n]
+    assert len(sizes) == 4 and report.num_bytes_written == sum(sizes)
