@@ -5,7 +5,7 @@ from datetime import timedelta
 from mke_ray.labels.pass_state import SECONDS_PER_HOUR, PassState
 from mke_ray.labels.rates import PassRates
 
-MAX_LINE_LETTERS = 80
+MAX_LINE_LETTERS = 76
 
 _FASTER = {
     "fetch": "bring the workers nearer to the source, or read more samples side by side: "
@@ -107,11 +107,12 @@ def _media(state: PassState) -> str:
 
 
 def _cost(state: PassState) -> str:
+    """Return the cost so far and, behind a plus, that to come."""
     if state.cost is None:
         return ""
     so_far = f"cost {_number(state.cost, 2)}"
     to_come = state.cost_to_come
-    return f"{so_far} + {_number(to_come, 2)} to come" if to_come else so_far
+    return f"{so_far} + {_number(to_come, 2)}" if to_come else so_far
 
 
 def _read(rates: PassRates) -> str:

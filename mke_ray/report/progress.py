@@ -43,7 +43,7 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         return
     columns = (
         TextColumn("[bold]{task.description:<16}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TextColumn(f"{unit}  "),
         TimeElapsedColumn(),
@@ -118,4 +118,7 @@ class _LineProgress:
 
 def _eta(left_s: float | None) -> str:
     """Return the time left as it is shown, nothing where it is not known."""
-    return "" if left_s is None else f"ETA {timedelta(seconds=round(left_s))}"
+    if left_s is None:
+        return ""
+    left = timedelta(seconds=round(left_s))
+    return f"ETA {left.days} d {left.seconds // 3600} h" if left.days else f"ETA {left}"
