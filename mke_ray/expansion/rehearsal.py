@@ -28,6 +28,7 @@ from mke_ray.train.loop import apply_views
 NUM_SAMPLES = 2
 MAX_TRIES = 50
 MAX_COUNTED = 200_000
+_ROW_BYTES = 250  # of a sample whose media are not kept: id, status, signatures, digests
 
 
 def rehearse(job: JobConfig, console: Console) -> None:
@@ -99,6 +100,12 @@ def _num_bytes(pieces: Mapping[str, list[bytes]]) -> int:
 
 def _count(run: Run, console: Console, *, num_bytes: int) -> None:
     """Say how many samples there are and what they will take."""
+    if not run.job.samples:
+        console.print(
+            f"samples=off     the media of a sample ({num_bytes / 1e3:.1f} kB) are not kept; "
+            "training and evaluation decode again from the source"
+        )
+        num_bytes = _ROW_BYTES
     if hasattr(run.source, "preview"):
         console.print(f"storage         about {num_bytes / 1e3:.1f} kB per sample")
         return

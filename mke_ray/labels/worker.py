@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,12 +17,11 @@ import torch
 from mke_ray.config import build
 from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
-from mke_ray.data.sources import Reader
 from mke_ray.errors import StoreError
 from mke_ray.labels.counts import count_rows, reasons_of
-from mke_ray.labels.decode_process import SampleLimits
-from mke_ray.labels.isolation import IsolatedDecoder
-from mke_ray.labels.rows import StoredRow, decode_row
+from mke_ray.labels.origin import RowDecoder
+from mke_ray.labels.rows import StoredRow
+from mke_ray.labels.sample_reader import PRESENT, SampleReader, as_stored, keeps_media
 from mke_ray.models.teachers import Teacher
 from mke_ray.schema import (
     LABELS_SCHEMA,
@@ -32,13 +30,12 @@ from mke_ray.schema import (
     ManifestRow,
     Status,
     StatusCounts,
+    samples_schema,
 )
 from mke_ray.storage import Root
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
-
-PRESENT = "ok"
 
 
 @dataclass(slots=True)
@@ -108,8 +105,8 @@ class UnitWorker:
     def __init__(self, plan: "LabelPlan") -> None:
         self._plan = plan
         self._decode: DecodeSpec = plan.decode
-        self._reader: Reader | None = None
-        self._decoder: IsolatedDecoder | None = None
+        self._decoder = RowDecoder(plan.origin, self._decode)
+        self._media = SampleReader(plan.samples, plan.manifest, self._decoder.read)
         self._teachers: dict[int, Teacher] = {}
 
     def run(self, ref: UnitRef) -> UnitReport:
@@ -129,23 +126,36 @@ class UnitWorker:
         return report
 
     def _samples(self, ref: UnitRef, report: UnitReport) -> pa.Table:
-        """Return the stored samples of a unit; decode and store them where there are none."""
+        """Return the stored samples of a unit with their media as far as labels need them.
+
+        They are decoded and stored where there are none.
+        """
         store = self._plan.samples
         location = store.find(ref.unit)
         if location is None:
             table, facts = self._decode_unit(ref, report)
             with _timed(report, "write"):
-                if store.commit(ref.unit, table, facts):
+                if store.commit(ref.unit, as_stored(table, store), facts):
                     return table
         # Somebody else was first: labels are computed from what is stored, so read theirs.
         with _timed(report, "read"):
-            return store.read(ref.unit, location=location)
+            stored = store.read(ref.unit, location=location)
+        return self._with_media(ref, stored, report)
+
+    def _with_media(self, ref: UnitRef, stored: pa.Table, report: UnitReport) -> pa.Table:
+        """Return stored samples with the media that labels are missing for."""
+        labels = (teacher.labels for teacher in self._plan.teachers)
+        wanted = {one.spec["modality"] for one in labels if one.find(ref.unit) is None}
+        if keeps_media(self._plan.samples) or not wanted:
+            return stored
+        with _timed(report, "decode"):
+            return self._media.with_media(ref.unit, stored, sorted(wanted))
 
     def _decode_unit(self, ref: UnitRef, report: UnitReport) -> tuple[pa.Table, dict[str, Any]]:
         """Fetch, decode and encode every sample of a unit."""
         manifest_rows = self._plan.manifest.read_unit(ref)
         with _timed(report, "decode"):
-            rows = self._decode_rows(manifest_rows)
+            rows = self._decoder.read(manifest_rows)
         report.num_bytes_read = sum(row.num_bytes_read for row in rows)
         report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
         report.duration_s = sum(row.duration_s for row in rows)
@@ -161,26 +171,8 @@ class UnitWorker:
         }
         return table, facts
 
-    def _decode_rows(self, rows: list[ManifestRow]) -> list[StoredRow]:
-        """Decode the samples of a unit, side by side where the plan gives more threads."""
-        if self._plan.limits is not None:
-            return self._isolated(self._plan.limits).read(rows)
-        reader = self._reader or build(self._plan.source).reader(self._decode)
-        self._reader = reader
-        if self._plan.num_threads == 1:
-            return [decode_row(reader, row, self._decode) for row in rows]
-        with ThreadPoolExecutor(self._plan.num_threads) as pool:
-            return list(pool.map(lambda row: decode_row(reader, row, self._decode), rows))
-
-    def _isolated(self, limits: SampleLimits) -> IsolatedDecoder:
-        """Return what reads samples in a process of their own."""
-        if self._decoder is None:
-            plan = self._plan
-            self._decoder = IsolatedDecoder(plan.source, self._decode, plan.num_threads, limits)
-        return self._decoder
-
     def _samples_table(self, manifest_rows: list[ManifestRow], rows: list[StoredRow]) -> pa.Table:
-        """Return the table of a unit's samples; every input has its row."""
+        """Return the table of a unit's samples with their media; every input has its row."""
         columns: dict[str, list[Any]] = {
             "sample_id": [row.sample_id for row in manifest_rows],
             "status": [str(row.status) for row in rows],
@@ -190,7 +182,7 @@ class UnitWorker:
             columns[modality] = [row.pieces.get(modality) for row in rows]
             columns[f"{modality}_status"] = [row.missing.get(modality, PRESENT) for row in rows]
             columns[modality + SIGNATURE_SUFFIX] = [row.signatures.get(modality) for row in rows]
-        return pa.table(columns, schema=self._plan.samples.schema)
+        return pa.table(columns, schema=samples_schema(self._decode))
 
     def _label(self, ref: UnitRef, number: int, samples: pa.Table, report: UnitReport) -> None:
         """Store one teacher's logits for a unit."""
