@@ -250,7 +250,10 @@ class JobConfig:
             with the manifest row by row, and every file with its digest.
         allow_targets: Packages outside ``mke_ray`` whose classes ``_target_`` may name.
         source: The videos or tables, and how they are listed.
-        decode: What is stored of every modality: frames, size, sample rate, seconds.
+        decode: What is stored of every modality: frames, size, sample rate, seconds, codec.
+        samples: ``on`` keeps decoded samples, so that a video is decoded once; ``off`` keeps only
+            what became of every sample, and training and evaluation decode again from the
+            source (``docs/storage.md`` has what that costs).
         views: What a network sees of every stored modality, with its augmentation.
         teacher: Where the teacher comes from.
         labels: How logits become targets.
@@ -285,6 +288,7 @@ class JobConfig:
     allow_targets: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     decode: dict[str, Any] = field(default_factory=dict)
+    samples: bool = True
     views: dict[str, Any] = field(default_factory=dict)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     labels: LabelsConfig = field(default_factory=LabelsConfig)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a process that only decodes need not load torch
 
 FORMAT_VERSION = 1
 SIGNATURE_SUFFIX = "_signature"
+DIGEST_SUFFIX = "_digest"
 
 
 class Status(StrEnum):
@@ -113,15 +114,30 @@ class Backend(StrEnum):
     TORCHCODEC = "torchcodec"
 
 
+class FrameCodec(StrEnum):
+    """How the frames of a video are stored."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    RAW = "raw"
+
+
+class SoundCodec(StrEnum):
+    """How 16-bit sound is stored; the samples are the same."""
+
+    PCM = "pcm"
+    FLAC = "flac"
+
+
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """What is stored of a video stream: a few JPEG frames, decoded as uint8 [T, H, W, 3].
+    """What is stored of a video stream: a few frames, decoded as uint8 [T, H, W, 3].
 
     Args:
         num_frames: Frames stored per sample T.
         height: Stored height in pixels.
         width: Stored width in pixels.
-        quality: JPEG quality, 1 to 100.
+        quality: JPEG quality, 1 to 100; of no effect with another codec.
         sampling: ``uniform`` takes the frames shown in the middle of T equal parts of the span;
             ``fps`` the first T at ``rate_hz`` from its start, repeating the last where it is
             shorter; ``random`` one at a time drawn in each of T equal parts; ``keyframe`` the
@@ -129,6 +145,8 @@ class VideoSpec:
         rate_hz: Frames per second of ``sampling=fps``.
         seed: What ``sampling=random`` draws from, with the sample's id.
         backend: Library that decodes; pixels differ a little between them.
+        codec: ``jpeg``; ``png`` keeps every pixel, in several times the bytes; ``raw`` too, in
+            still more bytes that take almost no time to read.
     """
 
     num_frames: int
@@ -140,6 +158,7 @@ class VideoSpec:
     seed: int = 0
     backend: str = Backend.PYAV.value
     kind: str = "video"
+    codec: str = FrameCodec.JPEG.value
 
     def __post_init__(self) -> None:
         """Check the words, and that they go together."""
@@ -147,6 +166,8 @@ class VideoSpec:
             raise ConfigError(_choose("sampling", self.sampling, Sampling))
         if self.backend not in list(Backend):
             raise ConfigError(_choose("backend", self.backend, Backend))
+        if self.codec not in list(FrameCodec):
+            raise ConfigError(_choose("codec", self.codec, FrameCodec))
         if (self.sampling == Sampling.FPS) != (self.rate_hz is not None):
             raise ConfigError(
                 f"sampling={self.sampling} with rate_hz={self.rate_hz}; "
@@ -181,11 +202,18 @@ class AudioSpec:
     Args:
         sample_rate_hz: Stored sample rate.
         seconds: Stored duration from the start of the span; shorter sound is padded with zeros.
+        codec: ``pcm``; ``flac`` keeps the same samples in fewer bytes that take longer to read.
     """
 
     sample_rate_hz: int
     seconds: float
     kind: str = "audio"
+    codec: str = SoundCodec.PCM.value
+
+    def __post_init__(self) -> None:
+        """Check the codec."""
+        if self.codec not in list(SoundCodec):
+            raise ConfigError(_choose("codec", self.codec, SoundCodec))
 
     @property
     def num_samples(self) -> int:
@@ -244,8 +272,20 @@ def _choose(key: str, found: str, words: type[StrEnum]) -> str:
 
 
 def decode_spec_to_dict(spec: DecodeSpec) -> dict[str, dict[str, Any]]:
-    """Return plain data that ``decode_spec_from_dict`` reads back."""
-    return {modality: asdict(one) for modality, one in spec.items()}
+    """Return plain data that ``decode_spec_from_dict`` reads back.
+
+    A codec that is the default is left out, so that stores made before there were codecs keep
+    their fingerprint.
+    """
+    return {modality: _without_default_codec(one) for modality, one in spec.items()}
+
+
+def _without_default_codec(spec: ModalitySpec) -> dict[str, Any]:
+    plain = asdict(spec)
+    default = type(spec).__dataclass_fields__.get("codec")
+    if default is not None and plain["codec"] == default.default:
+        del plain["codec"]
+    return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,14 +433,19 @@ def _sum_of(one: Mapping[str, int], other: Mapping[str, int], *, sign: int) -> d
     return {name: number for name, number in total.items() if number > 0}
 
 
-def samples_schema(modalities: Iterable[str]) -> pa.Schema:
+def samples_schema(modalities: Iterable[str], *, media: bool = True) -> pa.Schema:
     """Return the schema of a sample store.
 
-    Each modality ``m`` has a column ``m`` of encoded pieces (one JPEG per frame, one JPEG or PNG
-    of a picture, one block of 16-bit sound, one of float32 features; null where missing) and
+    Each modality ``m`` has a column ``m`` of encoded pieces (a picture or block of pixels per
+    frame, a picture, 16-bit sound or its FLAC frames, float32 features; null where missing) and
     ``m_status``, which is ``"ok"`` or the reason why the modality is missing. At the end, beside
     the footer, stand the columns ``m_signature``, by which copies are found; they are null where
     the modality is missing, and empty where its content cannot be told from other content.
+
+    Args:
+        modalities: Their names.
+        media: Whether the store keeps the pieces; else ``m_digest`` stands in the place of ``m``,
+            by which pieces that are read again can be compared with those of the first time.
     """
     modalities = list(modalities)
     fields = [
@@ -409,7 +454,10 @@ def samples_schema(modalities: Iterable[str]) -> pa.Schema:
         pa.field("error", pa.string()),
     ]
     for modality in modalities:
-        fields.append(pa.field(modality, pa.list_(pa.binary())))
+        if media:
+            fields.append(pa.field(modality, pa.list_(pa.binary())))
+        else:
+            fields.append(pa.field(modality + DIGEST_SUFFIX, pa.binary()))
         fields.append(pa.field(f"{modality}_status", pa.string(), nullable=False))
     fields += [pa.field(modality + SIGNATURE_SUFFIX, pa.binary()) for modality in modalities]
     return pa.schema(fields)

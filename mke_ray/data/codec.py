@@ -1,14 +1,24 @@
-"""How one modality of one sample is stored: JPEG frames, a picture, 16-bit sound, features."""
+"""How one modality of one sample is stored: frames, a picture, 16-bit sound, features."""
 
 # T frames, H height, W width, N sound samples, D features.
 
 import io
+import math
 
 import numpy as np
 from PIL import Image
 
+from mke_ray.data.flac import decode_flac, encode_flac
 from mke_ray.errors import StoreError
-from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, ModalitySpec, VideoSpec
+from mke_ray.schema import (
+    AudioSpec,
+    FeatureSpec,
+    FrameCodec,
+    ImageSpec,
+    ModalitySpec,
+    SoundCodec,
+    VideoSpec,
+)
 
 _PCM_SCALE = 32767.0
 
@@ -25,12 +35,13 @@ def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
     """
     _check_shape(array, spec)
     if isinstance(spec, VideoSpec):
-        return [_encode_jpeg(frame_HWC, spec.quality) for frame_HWC in array]
+        return [_encode_frame(frame_HWC, spec) for frame_HWC in array]
     if isinstance(spec, ImageSpec):
         return [_encode_png(array) if spec.lossless else _encode_jpeg(array, spec.quality)]
     if isinstance(spec, AudioSpec):
-        scaled_N = np.rint(np.clip(array, -1.0, 1.0) * _PCM_SCALE)
-        return [scaled_N.astype("<i2").tobytes()]
+        sound_N = np.rint(np.clip(array, -1.0, 1.0) * _PCM_SCALE).astype("<i2")
+        is_flac = spec.codec == SoundCodec.FLAC
+        return encode_flac(sound_N, spec.sample_rate_hz) if is_flac else [sound_N.tobytes()]
     return [array.astype("<f4").tobytes()]
 
 
@@ -46,15 +57,15 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
         features float32 [D].
 
     Raises:
-        StoreError: The pieces were made with another specification.
+        StoreError: The pieces were made with another specification, or are damaged.
     """
     if isinstance(spec, VideoSpec):
-        frames = [_decode_picture(piece) for piece in pieces]
+        frames = [_decode_frame(piece, spec) for piece in pieces]
         array = np.stack(frames) if frames else np.zeros(0, np.uint8)
     elif isinstance(spec, ImageSpec):
         array = _decode_picture(b"".join(pieces))
     elif isinstance(spec, AudioSpec):
-        array = np.frombuffer(b"".join(pieces), dtype="<i2").astype(np.float32) / _PCM_SCALE
+        array = _decode_sound(pieces, spec).astype(np.float32) / _PCM_SCALE
     else:
         array = np.frombuffer(b"".join(pieces), dtype="<f4").astype(np.float32)
     _check_shape(array, spec)
@@ -74,6 +85,32 @@ def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
     if isinstance(spec, ImageSpec):
         return (spec.height, spec.width, 3)
     return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
+
+
+def _encode_frame(frame_HWC: np.ndarray, spec: VideoSpec) -> bytes:
+    if spec.codec == FrameCodec.RAW:
+        return frame_HWC.tobytes()
+    is_png = spec.codec == FrameCodec.PNG
+    return _encode_png(frame_HWC) if is_png else _encode_jpeg(frame_HWC, spec.quality)
+
+
+def _decode_frame(piece: bytes, spec: VideoSpec) -> np.ndarray:
+    if spec.codec != FrameCodec.RAW:
+        return _decode_picture(piece)
+    shape = (spec.height, spec.width, 3)
+    if len(piece) != math.prod(shape):
+        raise StoreError(
+            f"a raw frame has {len(piece)} bytes, its specification {shape} asks for "
+            f"{math.prod(shape)}; it is damaged, or of another store"
+        )
+    return np.frombuffer(piece, np.uint8).reshape(shape)
+
+
+def _decode_sound(pieces: list[bytes], spec: AudioSpec) -> np.ndarray:
+    """Return 16-bit sound [N]."""
+    if spec.codec == SoundCodec.FLAC:
+        return decode_flac(pieces, num_samples=spec.num_samples)
+    return np.frombuffer(b"".join(pieces), dtype="<i2")
 
 
 def _encode_jpeg(frame_HWC: np.ndarray, quality: int) -> bytes:

@@ -19,10 +19,12 @@ from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.counts import count_rows
 from mke_ray.labels.labelling import LocalRunner
+from mke_ray.labels.origin import Origin
 from mke_ray.labels.revisions import commit_derived
+from mke_ray.labels.sample_reader import SampleReader, sample_reader
 from mke_ray.labels.store import UnitStore, location_of
 from mke_ray.labels.todo import is_behind
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.models.device import checked_device
 from mke_ray.models.student import Student
 from mke_ray.models.weights import load_student
@@ -70,6 +72,7 @@ class PredictionPlan:
         num_threads: Threads per worker; the same everywhere, so that logits do not depend on where
             they were computed.
         device: Device that every worker computes on.
+        origin: Where samples are read again if the store keeps no media.
     """
 
     root: Root
@@ -79,6 +82,7 @@ class PredictionPlan:
     classes: Mapping[str, type] = field(default_factory=dict)
     num_threads: int = 1
     device: str = "cpu"
+    origin: Origin | None = None
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -119,8 +123,9 @@ class EvaluateWorker:
     def run(self, ref: UnitRef) -> UnitReport:
         """Predict the whole stored samples of a unit and commit the logits."""
         started = time.perf_counter()
-        record = self._samples.record(ref.unit)
-        table = self._samples.read(ref.unit, location=location_of(record))
+        record = self._samples.samples.record(ref.unit)
+        names = [*self._samples.small_columns, *self._decode]
+        table = self._samples.read(ref.unit, names, location=location_of(record))
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
         columns = [
@@ -140,8 +145,8 @@ class EvaluateWorker:
         return report
 
     @cached_property
-    def _samples(self) -> UnitStore:
-        return self.plan.sample_store()
+    def _samples(self) -> SampleReader:
+        return sample_reader(self.plan.sample_store(), self.plan.root, self.plan.origin)
 
     @cached_property
     def _store(self) -> UnitStore:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.run import Run
+from mke_ray.expansion.work import samples_of
 from mke_ray.labels.doubles import ALL_SPLITS, DoublesReport, mark_doubles
-from mke_ray.labels.plan import samples_store
 from mke_ray.labels.probe import ProbeDivision
 
 
@@ -26,7 +26,7 @@ def doubles_stage(
     doubles = run.job.doubles
     if not doubles.enabled:
         return newest, None
-    samples = samples_store(run.root, run.job.decode)
+    samples = samples_of(run)
     return mark_doubles(
         run.root,
         samples,

@@ -18,9 +18,11 @@ from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.stages import Labels, TaughtTeacher
+from mke_ray.expansion.work import origin_of
 from mke_ray.gate import GateDecision
 from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
+from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.unreadable import unreadable_samples
 from mke_ray.models.student import Student
 from mke_ray.models.weights import SPEC_NAME, save_student
@@ -98,7 +100,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         histories=histories,
         cards=sample_cards(
             outcome.evaluation.examples,
-            labels.samples,
+            sample_reader(labels.samples, run.root, origin_of(run)),
             decode=run.decode,
             classes=manifest.label_space.classes,
         ),
@@ -251,8 +253,10 @@ def _boundaries(run: Run, outcome: Outcome) -> list[Picture]:
 def _test_points(run: Run, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """Return the test points [N, 2] and their classes [N]."""
     points, labels = [], []
+    samples = sample_reader(outcome.labels.samples, run.root, origin_of(run))
     for ref in outcome.manifest.unit_refs([Split.TEST]):
-        arrays, _ = stored_batch(outcome.labels.samples.read(ref.unit), run.decode)
+        table = samples.read(ref.unit, samples.small_columns + list(run.decode))
+        arrays, _ = stored_batch(table, run.decode)
         rows = outcome.manifest.read_unit(ref)
         shown = [number for number, row in enumerate(rows) if not row.mark]
         points.append(torch.cat([arrays[name][shown] for name in run.decode], dim=1).numpy())

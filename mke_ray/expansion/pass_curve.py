@@ -7,7 +7,7 @@ from typing import Any
 
 from mke_ray.labels.pass_state import PassState
 from mke_ray.labels.rates import PassRates
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.tracking import Tracker
 
 GROUP = "label"

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from mke_ray.data.sources import Source
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
-from mke_ray.expansion.estimate import Estimate, estimate_lines, means, workers_of
+from mke_ray.expansion.estimate import Each, Estimate, estimate_lines, means, workers_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Probed, Survey, probe, survey
 from mke_ray.expansion.run import Run
@@ -31,6 +32,12 @@ from mke_ray.train.loop import apply_views
 NUM_SAMPLES = 2
 NUM_OF_PREVIEW = 1000
 TEACHER_S = 10.0
+
+ROW_BYTES = 250  # of a sample whose media are not kept: id, status, signatures, digests
+_UNKEPT = (
+    "samples=off     media are not kept: training, evaluation and another teacher decode again\n"
+    "                from the source"
+)
 
 Answer = Callable[[np.ndarray], np.ndarray]
 
@@ -114,7 +121,7 @@ def _estimate_lines(
     ray_address = run.job.ray.address or os.environ.get("RAY_ADDRESS") or "local"
     estimate = Estimate(
         num_samples=NUM_OF_PREVIEW if is_preview else found.num_samples,
-        each=means(good, found.splits),
+        each=_kept(means(good, found.splits), run),
         teacher_s=teacher_s,
         workers=workers_of(run.job, is_cluster=ray_address != "local"),
         num_classes=run.source.label_space.num_classes,
@@ -122,10 +129,17 @@ def _estimate_lines(
     )
     least = "" if found.is_whole else "at least"
     whole = f"each {NUM_OF_PREVIEW:,}" if is_preview else f"{least} {found.num_samples:,}".strip()
+    unkept = [] if run.job.samples else [_UNKEPT]
     return [
+        *unkept,
         f"estimate        for {whole} samples, from {len(good)} that were read",
         *estimate_lines(estimate, least=least),
     ]
+
+
+def _kept(each: Each, run: Run) -> Each:
+    """Return what a sample takes where its media are kept, or are not."""
+    return each if run.job.samples else replace(each, stored_bytes=ROW_BYTES)
 
 
 def _batch(some: Sequence[Probed], run: Run) -> Batch:

@@ -23,15 +23,19 @@ from mke_ray.expansion.work import (
     PassShown,
     folder_name,
     make_label_plan,
+    origin_of,
     run_label_pass,
+    samples_of,
     train_fits,
 )
 from mke_ray.gate import GateDecision, GateRules, GateScores, decide
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
-from mke_ray.labels.plan import samples_store
+from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.sample_reader import keeps_media
 from mke_ray.labels.store import UnitStore
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.unit_report import UnitReport
+from mke_ray.labels.worker import WorkPlan
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
@@ -114,8 +118,22 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
     """
     with run.clock.stage("label"):
         plan = make_label_plan(run, manifest, (teacher.spec,))
+        _say_what_is_read_again(plan)
         report = run_label_pass(run, plan, list(manifest.unit_refs()), "label")
     return Labels(plan.samples, plan.teachers[0].labels, report)
+
+
+def _say_what_is_read_again(plan: LabelPlan) -> None:
+    """Say how many units are decoded once more, since their media were not kept."""
+    if keeps_media(plan.samples):
+        return
+    decoded = plan.samples.committed()
+    labelled = [teacher.labels.committed() for teacher in plan.teachers]
+    if again := decoded.difference(*labelled[:1]):
+        logger.info(
+            "samples=off: %d units were decoded before and are decoded again for their labels",
+            len(again),
+        )
 
 
 def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
@@ -193,6 +211,7 @@ def evaluate_stage(
         students={one.fit: store.student_folder(one.fit) for one in columns},
         classes=run.classes(),
         device=run.labelling_device,
+        origin=origin_of(run, run.job.labelling.num_cpus),
     )
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
@@ -240,7 +259,7 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
-    samples = samples_store(run.root, run.job.decode)
+    samples = samples_of(run)
     return _of_today(run.teacher_fit(folder_name(samples)), manifest, samples)
 
 

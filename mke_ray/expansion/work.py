@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mke_ray.config_schema import LabellingConfig
@@ -11,13 +11,15 @@ from mke_ray.expansion.pass_curve import PassCurve
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import PassReport, run_pass
+from mke_ray.labels.origin import Origin
 from mke_ray.labels.pass_words import summary
-from mke_ray.labels.plan import LabelPlan, make_plan
+from mke_ray.labels.plan import LabelPlan, samples_store, with_teachers
 from mke_ray.labels.ray_metrics import RayMetrics
 from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.unit_report import UnitReport
+from mke_ray.labels.worker import WorkPlan
 from mke_ray.report.progress import Report, stage_progress
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
@@ -28,16 +30,34 @@ logger = logging.getLogger(__name__)
 def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
     """Return the plan of a pass over the run's source."""
     labelling = run.job.labelling
-    plan = make_plan(
+    plan = LabelPlan(
         run.root,
-        manifest=manifest,
-        source=run.job.source,
-        decode=run.job.decode,
-        teachers=teachers,
+        manifest,
+        run.job.source,
+        samples_of(run),
         max_bad_fraction=labelling.max_bad_fraction,
         num_threads=max(1, int(labelling.num_cpus)),
+        limits=_limits(labelling),
+        retry=retry_reasons(run.job.retry),
     )
-    return replace(plan, limits=_limits(labelling), retry=retry_reasons(run.job.retry))
+    return with_teachers(plan, teachers)
+
+
+def samples_of(run: Run) -> UnitStore:
+    """Open or begin the sample store of a run."""
+    return samples_store(run.root, run.job.decode, media=run.job.samples)
+
+
+def origin_of(run: Run, num_cpus: float = 1.0) -> Origin | None:
+    """Return where samples are read again after the pass, None where the store keeps their media.
+
+    Args:
+        run: The run.
+        num_cpus: CPUs of the worker that reads them.
+    """
+    if run.job.samples:
+        return None
+    return Origin(run.job.source, max(1, int(num_cpus)), _limits(run.job.labelling))
 
 
 def _limits(labelling: LabellingConfig) -> SampleLimits | None:
@@ -116,6 +136,7 @@ def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
             scaling={**asdict(run.job.scaling), "verbose": run.job.verbose},
             engine=TEACHER_ENGINE if is_teacher else run.job.engine,
             progress=progress,
+            origin=origin_of(run, run.job.scaling.cpus_per_worker),
         )
 
 

@@ -15,8 +15,9 @@ from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.store import Survey
 from mke_ray.labels.tally import PassReport, ProgressCallback, Tally
 from mke_ray.labels.todo import units_to_do
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.unreadable import LIST_NAME, write_unreadable
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.worker import WorkPlan
 
 __all__ = ["LocalRunner", "PassReport", "ProgressCallback", "Runner", "run_pass"]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mke_ray.labels.rates import PassRates
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 
 SECONDS_PER_HOUR = 3600.0
 

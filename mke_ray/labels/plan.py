@@ -1,12 +1,13 @@
 """What a pass does, as plain data that crosses from the driver to the workers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.labels.decode_process import SampleLimits
+from mke_ray.labels.origin import Origin
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitWorker
 from mke_ray.models.teachers import Teacher, check_needs
@@ -70,6 +71,11 @@ class LabelPlan:
         return decode_spec_from_dict(self.samples.spec["decode"])
 
     @property
+    def origin(self) -> Origin:
+        """Where samples are read."""
+        return Origin(self.source, self.num_threads, self.limits)
+
+    @property
     def label_space(self) -> LabelSpace:
         """The classes of the logits."""
         return self.manifest.label_space
@@ -109,45 +115,60 @@ def make_plan(
         StoreError: A teacher needs more than is stored, or a store was made from something else.
     """
     samples = samples_store(root, decode)
+    plan = LabelPlan(root, manifest, source, samples, (), max_bad_fraction, num_threads)
+    return with_teachers(plan, teachers)
+
+
+def with_teachers(plan: LabelPlan, teachers: Sequence[Mapping[str, Any]]) -> LabelPlan:
+    """Open the label stores of teachers, checked on the driver, and return the plan with them.
+
+    Args:
+        plan: A plan with a sample store and without teachers.
+        teachers: Specifications of the teachers, with ``_target_``.
+
+    Raises:
+        StoreError: A teacher needs more than is stored, or a store was made from something else.
+    """
     plans = []
     for spec in teachers:
         teacher: Teacher = build(spec)
-        check_needs(teacher, decode_spec_from_dict(decode))
-        labels = labels_store(root, decode, teacher=teacher, label_space=manifest.label_space)
+        check_needs(teacher, plan.decode)
+        labels = labels_store(
+            plan.root, plan.samples, teacher=teacher, label_space=plan.label_space
+        )
         plans.append(TeacherPlan(spec, teacher.fingerprint(), labels))
-    return LabelPlan(root, manifest, source, samples, tuple(plans), max_bad_fraction, num_threads)
+    return replace(plan, teachers=tuple(plans))
 
 
-def samples_store(root: Root, decode: Mapping[str, Mapping[str, Any]]) -> UnitStore:
+def samples_store(
+    root: Root, decode: Mapping[str, Mapping[str, Any]], *, media: bool = True
+) -> UnitStore:
     """Open or begin the store of the samples of a decode specification.
 
     Args:
         root: Folder of the run.
         decode: Plain decode specification of every modality.
+        media: Whether the store keeps the media, or only what became of every sample.
     """
     plain = decode_spec_to_dict(decode_spec_from_dict(decode))
-    folder = root.child("samples", fingerprint(plain))
-    return UnitStore.open_or_create(folder, spec={"decode": plain}, schema=samples_schema(plain))
+    spec = {"decode": plain} if media else {"decode": plain, "media": False}
+    folder = root.child("samples", fingerprint(plain if media else spec))
+    return UnitStore.open_or_create(folder, spec=spec, schema=samples_schema(plain, media=media))
 
 
 def labels_store(
-    root: Root,
-    decode: Mapping[str, Mapping[str, Any]],
-    *,
-    teacher: Teacher,
-    label_space: LabelSpace,
+    root: Root, samples: UnitStore, *, teacher: Teacher, label_space: LabelSpace
 ) -> UnitStore:
-    """Open or begin the store of a teacher's logits on the samples of a decode specification.
+    """Open or begin the store of a teacher's logits on the samples of a store.
 
     Args:
         root: Folder of the run.
-        decode: Plain decode specification of every modality.
+        samples: The sample store.
         teacher: The teacher.
         label_space: The classes of its logits.
     """
-    plain = decode_spec_to_dict(decode_spec_from_dict(decode))
     spec = {
-        "samples": fingerprint(plain),
+        "samples": samples.root.uri.rstrip("/").rpartition("/")[2],
         "teacher": teacher.fingerprint(),
         "modality": teacher.modality,
         "label_space": label_space.to_dict(),

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 
 
 @dataclass(slots=True)

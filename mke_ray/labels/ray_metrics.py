@@ -12,7 +12,7 @@ import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from mke_ray.labels.pass_state import PassState
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 
 PREFIX = "mke_ray_label_"
 

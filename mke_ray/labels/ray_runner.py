@@ -18,7 +18,8 @@ from mke_ray import errors
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MkeRayError, StoreError
 from mke_ray.labels.capacity import ActorPool, NodeRoom, fit_pool
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.unit_report import UnitReport
+from mke_ray.labels.worker import WorkPlan
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5

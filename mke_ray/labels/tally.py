@@ -15,7 +15,7 @@ from mke_ray.labels.pass_words import line
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.rates import PassRates
 from mke_ray.labels.too_many import too_many_unreadable
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.schema import StatusCounts
 
 ProgressCallback = Callable[[int, int, float | None, str], None]

@@ -1,15 +1,9 @@
-"""What a worker does with a unit: fetch, decode, store, label what is stored."""
+"""What a worker does with a unit: samples to their store, and every teacher's labels to theirs."""
 
 # B samples, C classes, X any.
 
-import json
-import time
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,76 +12,18 @@ import torch
 from mke_ray.config import build
 from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
-from mke_ray.data.sources import Reader
 from mke_ray.errors import StoreError
-from mke_ray.labels.counts import count_rows, reasons_of
-from mke_ray.labels.decode_process import SampleLimits
-from mke_ray.labels.isolation import IsolatedDecoder
-from mke_ray.labels.revisions import commit_derived, rows_to_retry, with_rows
-from mke_ray.labels.rows import StoredRow, decode_row, fetch_share
-from mke_ray.labels.store import location_of
+from mke_ray.labels.counts import count_rows
+from mke_ray.labels.revisions import commit_derived
+from mke_ray.labels.sample_reader import PRESENT
+from mke_ray.labels.storing import StoredSamples, Storing
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.models.teachers import Teacher
-from mke_ray.schema import (
-    LABELS_SCHEMA,
-    SIGNATURE_SUFFIX,
-    DecodeSpec,
-    ManifestRow,
-    Status,
-    StatusCounts,
-)
-from mke_ray.storage import TRAFFIC, Root
+from mke_ray.schema import LABELS_SCHEMA, DecodeSpec, Status, StatusCounts
+from mke_ray.storage import Root
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
-
-PRESENT = "ok"
-
-
-@dataclass(slots=True)
-class UnitReport:
-    """What came of one unit.
-
-    Args:
-        unit: Id of the unit.
-        counts: How many of its samples ended in each status.
-        seconds: Time by stage: ``fetch``, ``decode`` (with encoding), ``teacher``, ``write``, and
-            ``read`` where the samples were stored already.
-        num_bytes_read: Bytes fetched from the source; 0 where the samples were stored already.
-        num_bytes_needed: Bytes of those that hold the samples.
-        duration_s: Seconds of media that were decoded.
-        num_bytes_written: Bytes written to the stores.
-    """
-
-    unit: str
-    counts: StatusCounts
-    seconds: dict[str, float] = field(default_factory=dict)
-    num_bytes_read: int = 0
-    num_bytes_needed: int = 0
-    duration_s: float = 0.0
-    num_bytes_written: int = 0
-
-    def to_json(self) -> str:
-        """Return text that ``from_json`` reads back."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "UnitReport":
-        """Read what ``to_json`` wrote."""
-        plain = json.loads(text)
-        return cls(**(plain | {"counts": StatusCounts(**plain["counts"])}))
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSamples:
-    """The samples of a unit as they are stored.
-
-    Args:
-        table: Its rows.
-        revision: How often some of them were read again.
-    """
-
-    table: pa.Table
-    revision: int
 
 
 class Worker(Protocol):
@@ -126,8 +62,7 @@ class UnitWorker:
     def __init__(self, plan: "LabelPlan") -> None:
         self._plan = plan
         self._decode: DecodeSpec = plan.decode
-        self._reader: Reader | None = None
-        self._decoder: IsolatedDecoder | None = None
+        self._storing = Storing(plan)
         self._teachers: dict[int, Teacher] = {}
 
     def run(self, ref: UnitRef) -> UnitReport:
@@ -139,116 +74,34 @@ class UnitWorker:
             StoreError: A store is damaged, or a teacher does not fit it.
         """
         report = UnitReport(ref.unit, StatusCounts())
-        samples = self._samples(ref, report)
+        samples = self._storing.samples(ref, report)
         report.counts = count_rows(samples.table, self._plan.manifest.marks(ref.unit))
-        for number, teacher_plan in enumerate(self._plan.teachers):
-            known = teacher_plan.labels.find_record(ref.unit)
-            if known is None or known.get("of_revision", 0) < samples.revision:
-                self._label(ref, number, samples, report)
+        lacking = self._lacking(ref, samples.revision)
+        samples = self._storing.with_media(ref, samples, self._modalities(lacking), report)
+        for number in lacking:
+            self._label(ref, number, samples, report)
         return report
 
-    def _samples(self, ref: UnitRef, report: UnitReport) -> "StoredSamples":
-        """Return the stored samples of a unit; decode and store what is not there."""
-        store = self._plan.samples
-        record = store.find_record(ref.unit)
-        if record is None:
-            table, facts = self._decode_unit(ref, report)
-            with _timed(report, "write"):
-                if store.commit(ref.unit, table, facts):
-                    return StoredSamples(table, 0)
-            # Somebody else was first: labels are computed from what is stored, so read theirs.
-            record = store.record(ref.unit)
-        with _timed(report, "read"):
-            table = store.read(ref.unit, location=location_of(record))
-        samples = StoredSamples(table, record.get("revision", 0))
-        again = rows_to_retry(table, self._plan.retry)
-        return self._retry(ref, samples, again, report) if again else samples
+    def _lacking(self, ref: UnitRef, revision: int) -> list[int]:
+        """Return the numbers of the teachers whose labels of a unit are missing or older."""
+        records = (teacher.labels.find_record(ref.unit) for teacher in self._plan.teachers)
+        return [
+            number
+            for number, one in enumerate(records)
+            if one is None or one.get("of_revision", 0) < revision
+        ]
 
-    def _retry(
-        self, ref: UnitRef, samples: "StoredSamples", again: list[int], report: UnitReport
-    ) -> "StoredSamples":
-        """Read some rows of a unit again, and put those that changed in the place of the old."""
-        manifest_rows = self._plan.manifest.read_unit(ref)
-        new, _ = self._read_rows(ref, [manifest_rows[row] for row in again], report)
-        table = with_rows(samples.table, again, new)
-        if table.equals(samples.table):
-            return samples
-        store, revision = self._plan.samples, samples.revision + 1
-        with _timed(report, "write"):
-            if store.supersede(ref.unit, table, {**reasons_of(table), "revision": revision}):
-                return StoredSamples(table, revision)
-            record = store.record(ref.unit)
-            return StoredSamples(store.read(ref.unit), record.get("revision", 0))
+    def _modalities(self, teachers: Sequence[int]) -> set[str]:
+        """Return the modalities that some teachers read."""
+        return {self._plan.teachers[number].labels.spec["modality"] for number in teachers}
 
-    def _decode_unit(self, ref: UnitRef, report: UnitReport) -> tuple[pa.Table, dict[str, Any]]:
-        """Fetch, decode and encode every sample of a unit."""
-        table, decoders = self._read_rows(ref, self._plan.manifest.read_unit(ref), report)
-        facts = {
-            "split": ref.split,
-            **reasons_of(table),
-            "seconds": round(report.seconds["decode"] + report.seconds.get("fetch", 0.0), 4),
-            "num_bytes_read": report.num_bytes_read,
-            "num_bytes_needed": report.num_bytes_needed,
-            "decoders": decoders,
-            "duration_s": round(report.duration_s, 3),
-        }
-        return table, facts
-
-    def _read_rows(
-        self, ref: UnitRef, manifest_rows: list[ManifestRow], report: UnitReport
-    ) -> tuple[pa.Table, dict[str, int]]:
-        """Fetch, decode and encode some samples of a unit, and count what decoded them."""
-        with _timed(report, "decode"):
-            rows = self._decode_rows(manifest_rows)
-        spent_s = report.seconds["decode"]
-        if fetch_s := spent_s * fetch_share(rows):
-            report.seconds |= {"fetch": fetch_s, "decode": spent_s - fetch_s}
-        report.num_bytes_read = sum(row.num_bytes_read for row in rows)
-        report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
-        report.duration_s = sum(row.duration_s for row in rows)
-        decoders = Counter(row.decoder for row in rows if row.decoder)
-        return self._samples_table(manifest_rows, rows), dict(decoders)
-
-    def _decode_rows(self, rows: list[ManifestRow]) -> list[StoredRow]:
-        """Decode the samples of a unit, side by side where the plan gives more threads."""
-        if self._plan.limits is not None:
-            return self._isolated(self._plan.limits).read(rows)
-        reader = self._reader or build(self._plan.source).reader(self._decode)
-        self._reader = reader
-        if self._plan.num_threads == 1:
-            return [decode_row(reader, row, self._decode) for row in rows]
-        with ThreadPoolExecutor(self._plan.num_threads) as pool:
-            return list(pool.map(lambda row: decode_row(reader, row, self._decode), rows))
-
-    def _isolated(self, limits: SampleLimits) -> IsolatedDecoder:
-        """Return what reads samples in a process of their own."""
-        if self._decoder is None:
-            plan = self._plan
-            self._decoder = IsolatedDecoder(plan.source, self._decode, plan.num_threads, limits)
-        return self._decoder
-
-    def _samples_table(self, manifest_rows: list[ManifestRow], rows: list[StoredRow]) -> pa.Table:
-        """Return the table of a unit's samples; every input has its row."""
-        columns: dict[str, list[Any]] = {
-            "sample_id": [row.sample_id for row in manifest_rows],
-            "status": [str(row.status) for row in rows],
-            "error": [row.error for row in rows],
-        }
-        for modality in self._decode:
-            columns[modality] = [row.pieces.get(modality) for row in rows]
-            columns[f"{modality}_status"] = [row.missing.get(modality, PRESENT) for row in rows]
-            columns[modality + SIGNATURE_SUFFIX] = [row.signatures.get(modality) for row in rows]
-        return pa.table(columns, schema=self._plan.samples.schema)
-
-    def _label(
-        self, ref: UnitRef, number: int, samples: "StoredSamples", report: UnitReport
-    ) -> None:
+    def _label(self, ref: UnitRef, number: int, samples: StoredSamples, report: UnitReport) -> None:
         """Store one teacher's logits for a unit."""
         plan = self._plan.teachers[number]
-        with _timed(report, "teacher"):
+        with report.timed("teacher"):
             teacher = self._teacher(number, plan)
             table = self._labels_table(ref, teacher, samples.table)
-        with _timed(report, "write"):
+        with report.timed("write"):
             commit_derived(plan.labels, ref, table, of_revision=samples.revision)
 
     def _teacher(self, number: int, plan: "TeacherPlan") -> Teacher:
@@ -314,15 +167,3 @@ def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
     return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
-
-
-@contextmanager
-def _timed(report: UnitReport, stage: str) -> Iterator[None]:
-    """Add the time of a block to a stage of the report, and what it wrote to what was written."""
-    start_s, num_written = time.perf_counter(), TRAFFIC.num_bytes_written
-    try:
-        yield
-    finally:
-        elapsed_s = time.perf_counter() - start_s
-        report.seconds[stage] = report.seconds.get(stage, 0.0) + elapsed_s
-        report.num_bytes_written += TRAFFIC.num_bytes_written - num_written

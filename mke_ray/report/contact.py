@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mke_ray.data.codec import decode_modality
 from mke_ray.evaluation.results import Answer, Example
-from mke_ray.labels.store import UnitStore
+from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.report import style
 from mke_ray.report.content import SampleCard
 from mke_ray.report.style import Picture
@@ -35,7 +35,7 @@ _SHEET_COLUMNS = 4
 
 def sample_cards(
     examples: Sequence[Example],
-    samples: UnitStore,
+    samples: SampleReader,
     *,
     decode: DecodeSpec,
     classes: Sequence[str],
@@ -44,7 +44,7 @@ def sample_cards(
 
     Args:
         examples: From the evaluation.
-        samples: The sample store.
+        samples: What reads the samples.
         decode: Its decode specification.
         classes: Names of the classes.
     """
@@ -53,7 +53,7 @@ def sample_cards(
         return []
     cards = []
     for example in examples:
-        table = samples.read(example.unit, columns=list(shown)).slice(example.row, 1)
+        table = samples.read(example.unit, list(shown), rows=[example.row]).slice(example.row, 1)
         pieces = {modality: table.column(modality)[0].as_py() for modality in shown}
         arrays = {m: decode_modality(one, shown[m]) for m, one in pieces.items() if one}
         cards.append(

@@ -12,6 +12,7 @@ from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.origin import Origin
 from mke_ray.labels.probe import SELECT, ProbeDivision
 from mke_ray.labels.store import UnitStore
 from mke_ray.models.student import Student, build_student
@@ -46,6 +47,7 @@ class Workplace:
         cache_bytes: Memory for decoded units.
         prefetch_batches: Batches prepared ahead.
         verbose: Whether DeepSpeed may talk.
+        origin: Where samples are read again if their store keeps no media.
     """
 
     root: Root
@@ -54,6 +56,7 @@ class Workplace:
     cache_bytes: int = 1 << 30
     prefetch_batches: int = 2
     verbose: bool = False
+    origin: Origin | None = None
     _reader: tuple[object, UnitReader] | None = None
 
     def reader(self, spec: FitSpec) -> UnitReader:
@@ -61,12 +64,21 @@ class Workplace:
         key = (spec.samples, spec.labels, spec.modalities, spec.label_kind, spec.temperature)
         if self._reader is None or self._reader[0] != key:
             self._reader = None  # frees its memory before the next one fills up
-            self._reader = (key, open_reader(spec, self.root, cache_bytes=self.cache_bytes))
+            opened = open_reader(spec, self.root, cache_bytes=self.cache_bytes, origin=self.origin)
+            self._reader = (key, opened)
         return self._reader[1]
 
 
-def open_reader(spec: FitSpec, root: Root, *, cache_bytes: int) -> UnitReader:
+def open_reader(
+    spec: FitSpec, root: Root, *, cache_bytes: int, origin: Origin | None = None
+) -> UnitReader:
     """Open the stores that a fit reads.
+
+    Args:
+        spec: The fit.
+        root: Root of the run.
+        cache_bytes: Memory for decoded units.
+        origin: Where samples are read again if their store keeps no media.
 
     Raises:
         StoreError: A store is missing, or the manifest has changed since the fit was planned.
@@ -92,6 +104,7 @@ def open_reader(spec: FitSpec, root: Root, *, cache_bytes: int) -> UnitReader:
         decode=_decode_of(spec, samples),
         targets=TargetSpec(manifest.label_space, spec.label_kind, spec.temperature),
         cache_bytes=cache_bytes,
+        origin=origin,
     )
 
 

@@ -13,8 +13,17 @@ from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.index import Index
+from mke_ray.labels.origin import Origin, RowDecoder
+from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import DecodeSpec, LabelKind, LabelSpace, ManifestRow, ModalitySpec
+from mke_ray.schema import (
+    DecodeSpec,
+    LabelKind,
+    LabelSpace,
+    ManifestRow,
+    ModalitySpec,
+    decode_spec_from_dict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,7 @@ class UnitReader:
         decode: What is stored of each modality that is wanted.
         targets: How labels become targets.
         cache_bytes: Memory for units.
+        origin: Where samples are read again if the store keeps no media.
     """
 
     def __init__(
@@ -126,6 +136,7 @@ class UnitReader:
         decode: DecodeSpec,
         targets: TargetSpec,
         cache_bytes: int = 1 << 30,
+        origin: Origin | None = None,
     ) -> None:
         self.samples = samples
         self.labels = labels
@@ -136,6 +147,9 @@ class UnitReader:
         self.sample_index: Index = samples.read_index()
         self.label_index: Index | None = labels.read_index() if labels is not None else None
         self.teacher_modality: str | None = labels.spec.get("modality") if labels else None
+        stored = decode_spec_from_dict(samples.spec["decode"])
+        read_rows = None if origin is None else RowDecoder(origin, stored).read
+        self._media = SampleReader(samples, manifest, read_rows)
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
         self._refs: dict[str, dict[str, UnitRef]] = {}
         self._held_bytes = 0
@@ -178,7 +192,7 @@ class UnitReader:
         """Read a unit of the sample store, nothing decoded."""
         columns = ["sample_id", *self.decode]
         location = self.sample_index.location(unit)
-        table = self.samples.read(unit, location=location, columns=columns)
+        table = self._media.read(unit, columns, location=location)
         present = {name: self.sample_index.present(unit, name) for name in self.decode}
         return UnitBlock(
             sample_id_R=table.column("sample_id").to_numpy(),

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow.fs
@@ -16,6 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from mke_ray.errors import ConfigError, MkeRayError, TrainingError
+from mke_ray.labels.origin import Origin
 from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.assemble import Workplace
@@ -74,6 +75,7 @@ def run_fits(
     scaling: Mapping[str, Any],
     engine: Mapping[str, Any],
     progress: Progress | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Train fits in order and store them; finished ones are skipped, an interrupted one resumes.
 
@@ -84,6 +86,7 @@ def run_fits(
         scaling: See ``Scaling``; unknown keys are left alone.
         engine: ``type`` (torch or deepspeed), and with DeepSpeed its ``config``.
         progress: Called with steps done, steps in all and a line of text.
+        origin: Where samples are read again if their store keeps no media.
 
     Raises:
         ConfigError: Something cannot work; raised before any worker starts.
@@ -97,7 +100,7 @@ def run_fits(
     if not todo:
         return
     run = {"trainer": _run_trainer, "tasks": _run_tasks, "local": _run_local}[launch]
-    run(_Job(root, tuple(unique), tuple(todo), settings, dict(engine), progress))
+    run(_Job(root, tuple(unique), tuple(todo), settings, dict(engine), progress, origin))
 
 
 def check_fits(
@@ -137,6 +140,7 @@ class _Job:
     scaling: Scaling
     engine: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress | None = None
+    origin: Origin | None = None
 
     def workplace(self, device: torch.device) -> Workplace:
         """Return the workplace of a process that trains alone."""
@@ -146,6 +150,7 @@ class _Job:
             device=device,
             cache_bytes=self.scaling.cache_bytes,
             verbose=self.scaling.verbose,
+            origin=self.origin,
         )
 
     def watch(self, spec: FitSpec, board: Board) -> FitWatch:
@@ -221,6 +226,7 @@ def _run_trainer(job: _Job) -> None:
                 "engine": dict(job.engine),
                 "scaling": asdict(scaling),
                 "board": board,
+                "origin": job.origin,
             },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
@@ -289,4 +295,4 @@ def _own_device(scaling: Scaling) -> torch.device:
 
 def _without_progress(job: _Job) -> _Job:
     """Return what a task needs, without what stays on the driver."""
-    return _Job(job.root, job.fits, job.todo, job.scaling, job.engine)
+    return replace(job, progress=None)

@@ -27,7 +27,8 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
     """Train all fits of a run on this rank.
 
     Args:
-        config: ``fits`` (plain), ``root``, ``engine``, ``scaling`` (plain) and ``board``.
+        config: ``fits`` (plain), ``root``, ``engine``, ``scaling`` (plain), ``board`` and
+            ``origin``.
 
     Returns:
         ``error`` where a loss was not finite: all ranks agree, and a restart would not help.
@@ -41,6 +42,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         device=ray.train.torch.get_device(),
         cache_bytes=scaling["cache_bytes"],
         verbose=scaling["verbose"],
+        origin=config["origin"],
     )
     with _last_checkpoint() as folder:
         for plain in config["fits"]:

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,3 +172,40 @@ def test_stores_have_a_column_and_a_status_per_modality():
     assert names[3:7] == ["video", "video_status", "audio", "audio_status"]
     assert names[7:] == ["video_signature", "audio_signature"]
     assert LABELS_SCHEMA.names == ["sample_id", "status", "logits"]
+
+
+def test_specifications_of_before_codecs_keep_their_fingerprint():
+    conf = Path(__file__).parents[2] / "conf" / "decode" / "demo.yaml"
+    plain = yaml.safe_load(conf.read_text())
+    assert fingerprint(decode_spec_to_dict(decode_spec_from_dict(plain))) == "0c6861b960ed5b67"
+    plain["video"]["codec"], plain["audio"]["codec"] = "jpeg", "pcm"
+    assert fingerprint(decode_spec_to_dict(decode_spec_from_dict(plain))) == "0c6861b960ed5b67"
+
+
+@pytest.mark.parametrize("codecs", [("raw", "pcm"), ("png", "pcm"), ("jpeg", "flac")])
+def test_another_codec_is_another_store_and_comes_back(codecs):
+    spec = {
+        "video": VideoSpec(8, 48, 48, codec=codecs[0]),
+        "audio": AudioSpec(8000, 2.0, codec=codecs[1]),
+    }
+    plain = decode_spec_to_dict(spec)
+    assert decode_spec_from_dict(plain) == spec
+    default = {"video": VideoSpec(8, 48, 48), "audio": AudioSpec(8000, 2.0)}
+    assert fingerprint(plain) != fingerprint(decode_spec_to_dict(default))
+
+
+def test_an_unknown_codec_is_named_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"decode\.v: codec is 'gif'.*'jpeg', 'png', 'raw'"):
+        decode_spec_from_dict(
+            {"v": {"kind": "video", "num_frames": 1, "height": 1, "width": 1, "codec": "gif"}}
+        )
+    with pytest.raises(ConfigError, match=r"decode\.a: codec is 'mp3'.*'pcm', 'flac'"):
+        decode_spec_from_dict(
+            {"a": {"kind": "audio", "sample_rate_hz": 8, "seconds": 1.0, "codec": "mp3"}}
+        )
+
+
+def test_stores_without_media_have_a_digest_in_the_place_of_every_modality():
+    names = samples_schema(["video", "audio"], media=False).names
+    assert names[3:7] == ["video_digest", "video_status", "audio_digest", "audio_status"]
+    assert names[7:] == ["video_signature", "audio_signature"]

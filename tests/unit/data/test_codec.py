@@ -1,7 +1,12 @@
 """Tests of how arrays are stored."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
 from mke_ray.errors import StoreError
@@ -82,3 +87,79 @@ def test_pieces_of_another_specification_are_refused():
         decode_modality(pieces, VideoSpec(4, 32, 48))
     with pytest.raises(StoreError):
         encode_modality(np.zeros(5, np.float32), FeatureSpec(4))
+
+
+@pytest.mark.parametrize("codec", ["png", "raw"])
+@given(st.data())
+def test_lossless_frames_come_back_exactly(codec, data):
+    num, height, width = (data.draw(st.integers(1, 5)) for _ in range(3))
+    video = data.draw(hnp.arrays(np.uint8, (num, height, width, 3)))
+    spec = VideoSpec(num, height, width, codec=codec)
+    pieces = encode_modality(video, spec)
+    assert len(pieces) == num
+    back = decode_modality(pieces, spec)
+    assert (back.dtype, back.tobytes()) == (np.uint8, video.tobytes())
+
+
+def test_a_raw_frame_of_another_length_is_refused():
+    spec = VideoSpec(2, 4, 4, codec="raw")
+    one, two = encode_modality(np.zeros((2, 4, 4, 3), np.uint8), spec)
+    with pytest.raises(StoreError, match=r"47 bytes.*48"):
+        decode_modality([one, two[:-1]], spec)
+
+
+SOUNDS = hnp.arrays(np.int16, st.integers(1, 9000) | st.sampled_from([4095, 4096, 4097]))
+
+
+@given(SOUNDS, st.sampled_from([1, 8000, 11_025, 44_100, 48_000, 192_000]))
+def test_flac_keeps_every_sample_and_gives_what_pcm_gives(sound_N, rate_hz):
+    array_N = sound_N.astype(np.float32) / 32767
+    specs = [AudioSpec(rate_hz, len(sound_N) / rate_hz, codec=one) for one in ("pcm", "flac")]
+    pcm, flac = (decode_modality(encode_modality(array_N, one), one) for one in specs)
+    assert flac.dtype == np.float32
+    assert flac.tobytes() == pcm.tobytes()
+    assert np.array_equal(np.rint(flac * 32767), np.maximum(sound_N, -32767))
+
+
+def tone(num_samples):
+    wave_N = np.sin(np.arange(num_samples) / 7) * 0.5
+    noise_N = np.random.default_rng(0).normal(0, 0.01, num_samples)
+    return (wave_N + noise_N).astype(np.float32)
+
+
+FLAC = AudioSpec(8000, 2.0, codec="flac")
+
+
+def test_flac_takes_fewer_bytes_than_pcm():
+    pieces = encode_modality(tone(16_000), FLAC)
+    assert sum(map(len, pieces)) < 0.8 * 2 * 16_000
+
+
+@given(st.data())
+def test_a_damaged_flac_frame_is_refused(data):
+    pieces = encode_modality(tone(16_000), FLAC)
+    number = data.draw(st.integers(1, len(pieces) - 1))
+    place = data.draw(st.integers(0, len(pieces[number]) - 1))
+    broken = bytearray(pieces[number])
+    broken[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(StoreError, match="FLAC sound"):
+        decode_modality([*pieces[:number], bytes(broken), *pieces[number + 1 :]], FLAC)
+
+
+def test_flac_of_another_length_is_refused_and_decoded_no_further():
+    pieces = encode_modality(tone(16_000), FLAC)
+    for some in (pieces[:-1], pieces[:1], pieces[1:], [*pieces, *pieces[1:]], [b"", *pieces[1:]]):
+        with pytest.raises(StoreError, match="FLAC sound"):
+            decode_modality(some, FLAC)
+    with pytest.raises(StoreError, match=r"has 12288 samples"):
+        decode_modality([*pieces, *pieces[1:] * 1000], AudioSpec(8000, 1.2, codec="flac"))
+
+
+def test_flac_is_the_same_in_many_threads():
+    sounds = [tone(16_000) * scale for scale in np.linspace(0.1, 1, 16)]
+
+    def round_trip(sound_N):
+        return decode_modality(encode_modality(sound_N, FLAC), FLAC).tobytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(round_trip, sounds)) == [round_trip(one) for one in sounds]

@@ -6,7 +6,7 @@ import pytest
 
 from mke_ray.labels.pass_state import PassState
 from mke_ray.labels.rates import PassRates
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.schema import StatusCounts
 
 

@@ -9,7 +9,7 @@ from mke_ray.labels.pass_state import PassState
 from mke_ray.labels.rates import PassRates
 from mke_ray.labels.ray_metrics import RayMetrics
 from mke_ray.labels.spilling import Spilling, spilled_in
-from mke_ray.labels.worker import UnitReport
+from mke_ray.labels.unit_report import UnitReport
 from mke_ray.schema import StatusCounts
 
 REPORT = UnitReport(

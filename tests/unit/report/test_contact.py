@@ -8,6 +8,7 @@ from report_contents import card
 
 from mke_ray.data.codec import encode_modality
 from mke_ray.evaluation.results import Answer, Example
+from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.labels.store import UnitStore
 from mke_ray.report import sample_cards
 from mke_ray.report.contact import contact_sheet, sample_image, spectrogram
@@ -55,7 +56,7 @@ def samples(tmp_path):
         schema=schema,
     )
     store.commit("unit", table)
-    return store
+    return SampleReader(store, None, None)
 
 
 def example(row, student=0):
