@@ -56,6 +56,7 @@ class UnitReport:
         num_bytes_needed: Bytes of those that hold the samples.
         duration_s: Seconds of media that were decoded.
         num_bytes_written: Bytes written to the stores.
+        num_decoded: Samples in use that were fetched and decoded; the others were stored already.
     """
 
     unit: str
@@ -65,6 +66,7 @@ class UnitReport:
     num_bytes_needed: int = 0
     duration_s: float = 0.0
     num_bytes_written: int = 0
+    num_decoded: int = 0
 
     def to_json(self) -> str:
         """Return text that ``from_json`` reads back."""
@@ -203,6 +205,7 @@ class UnitWorker:
         spent_s = report.seconds["decode"]
         if fetch_s := spent_s * fetch_share(rows):
             report.seconds |= {"fetch": fetch_s, "decode": spent_s - fetch_s}
+        report.num_decoded = sum(not row.mark for row in manifest_rows)
         report.num_bytes_read = sum(row.num_bytes_read for row in rows)
         report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
         report.duration_s = sum(row.duration_s for row in rows)
