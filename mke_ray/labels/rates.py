@@ -21,7 +21,7 @@ class PassRates:
         work_s: Wall-clock time since work began, without the start of workers.
         wall_s: Wall-clock time since the pass was started, which is what costs.
         num_starts: Starts of the pass that these units belong to.
-        num_decoded: Samples that were not stored already; what was read and the seconds of media
+        num_decoded: Samples that were fetched and decoded; what was read and the seconds of media
             are known of these alone.
     """
 
@@ -39,7 +39,7 @@ class PassRates:
     def add(self, report: UnitReport) -> None:
         """Add a finished unit; the wall clock is read by whoever adds it."""
         self.num_samples += report.counts.samples
-        self.num_decoded += report.counts.samples if "decode" in report.seconds else 0
+        self.num_decoded += report.num_decoded
         self.num_bytes_read += report.num_bytes_read
         self.num_bytes_needed += report.num_bytes_needed
         self.num_bytes_written += report.num_bytes_written

@@ -133,6 +133,7 @@ class Storing:
         spent_s = report.seconds["decode"]
         if fetch_s := spent_s * fetch_share(rows):
             report.seconds |= {"fetch": fetch_s, "decode": spent_s - fetch_s}
+        report.num_decoded = sum(not row.mark for row in manifest_rows)
         report.num_bytes_read = sum(row.num_bytes_read for row in rows)
         report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
         report.duration_s = sum(row.duration_s for row in rows)

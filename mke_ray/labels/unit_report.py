@@ -24,6 +24,7 @@ class UnitReport:
         num_bytes_needed: Bytes of those that hold the samples.
         duration_s: Seconds of media that were decoded.
         num_bytes_written: Bytes written to the stores.
+        num_decoded: Samples in use that were fetched and decoded; the others were stored already.
     """
 
     unit: str
@@ -33,6 +34,7 @@ class UnitReport:
     num_bytes_needed: int = 0
     duration_s: float = 0.0
     num_bytes_written: int = 0
+    num_decoded: int = 0
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

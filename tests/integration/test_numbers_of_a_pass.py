@@ -85,7 +85,8 @@ def test_mlflow_gets_the_curve_of_a_pass_that_did_something_and_no_run_of_one_th
     (job,) = composed(
         "experiment=two_moon",
         f"root={tmp_path / 'run'}",
-        "labelling={runner: local, cost_per_hour: 7200}",
+        "labelling.runner=local",
+        "labelling.cost_per_hour=7200",
         "scaling.launch=local",
         "teacher.fit.num_steps=5",
     )
@@ -106,7 +107,7 @@ def test_mlflow_gets_the_curve_of_a_pass_that_did_something_and_no_run_of_one_th
     shares = [v for k, v in numbers.items() if k.startswith("label/total/share/")]
     assert sum(shares) == pytest.approx(1.0)
     steps = [one.step for one in client.get_metric_history(run.info.run_id, "label/samples_done")]
-    assert len(steps) == 2 and 0 < steps[0] < steps[1] == 500
+    assert 0 < steps[0] < steps[-1] == 500
     assert "is the bottleneck" in caplog.text
 
     Path(job.root, "mlflow.db").unlink()
@@ -114,7 +115,7 @@ def test_mlflow_gets_the_curve_of_a_pass_that_did_something_and_no_run_of_one_th
     with caplog.at_level(logging.INFO):
         label([replace(job)])
     assert not Path(job.root, "mlflow.db").exists()
-    assert "nothing to do; in all, 500 samples in 0:00:" in caplog.text
+    assert "nothing to do; in all, 500 samples in 0:" in caplog.text
 
 
 def test_waiting_does_not_hide_the_time_left():

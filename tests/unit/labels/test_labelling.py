@@ -425,9 +425,12 @@ def test_a_report_tells_fetching_from_decoding_and_counts_what_was_written(root,
     monkeypatch.setattr(worker, "fetch_share", lambda rows: 0.25 * len(rows) / 4)
     ref = refs_of(plan)[0]
     report = UnitWorker(plan).run(ref)
+    assert report.num_decoded == 4
     spent_s = report.seconds["fetch"] + report.seconds["decode"]
     assert report.seconds["fetch"] == pytest.approx(0.25 * spent_s) and spent_s > 0
     assert plan.samples.record(ref.unit)["seconds"] == pytest.approx(spent_s, abs=1e-4)
     files = [store.root for store in plan.stores]
     sizes = [len(one.read(n)) for one in files for n in one.names() if ref.unit in n]
     assert len(sizes) == 4 and report.num_bytes_written == sum(sizes)
+    again = UnitWorker(plan).run(ref)
+    assert (again.num_decoded, again.num_bytes_written, list(again.seconds)) == (0, 0, ["read"])

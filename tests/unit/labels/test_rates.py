@@ -24,6 +24,7 @@ def rates():
             num_bytes_read=40_000_000,
             num_bytes_needed=30_000_000,
             num_bytes_written=600,
+            num_decoded=30,
             duration_s=1800.0,
         )
     )
