@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from mke_ray.errors import StoreError
 
@@ -51,7 +52,7 @@ def decode_flac(pieces: list[bytes], *, num_samples: int) -> np.ndarray:
     """
     try:
         blocks = _decoded(pieces, num_samples) if pieces else []
-    except (av.FFmpegError, ValueError) as error:
+    except (FFmpegError, ValueError) as error:
         raise StoreError(f"FLAC sound is damaged: {error}; decode the sample again") from error
     sound_N = np.concatenate([np.zeros(0, np.int16), *blocks])
     if sound_N.dtype != np.int16 or len(sound_N) != num_samples:
