@@ -127,9 +127,7 @@ def _say_what_is_read_again(plan: LabelPlan) -> None:
     """Say how many units are decoded once more, since their media were not kept."""
     if keeps_media(plan.samples):
         return
-    decoded = plan.samples.committed()
-    labelled = [teacher.labels.committed() for teacher in plan.teachers]
-    if again := decoded.difference(*labelled[:1]):
+    if again := plan.samples.committed() - plan.teachers[0].labels.committed():
         logger.info(
             "samples=off: %d units were decoded before and are decoded again for their labels",
             len(again),

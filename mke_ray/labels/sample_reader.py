@@ -49,9 +49,8 @@ def as_stored(table: pa.Table, samples: UnitStore) -> pa.Table:
         table: Samples with their media, of ``samples_schema``.
         samples: The sample store.
     """
-    if keeps_media(samples):
-        return table
-    for modality in samples.spec["decode"]:
+    without = () if keeps_media(samples) else samples.spec["decode"]
+    for modality in without:
         digests = [_digest(pieces) for pieces in table.column(modality).to_pylist()]
         table = table.append_column(
             pa.field(modality + DIGEST_SUFFIX, pa.binary()), [pa.array(digests, pa.binary())]

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from composed import composed
+from rich.console import Console
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import StoreError
+from mke_ray.expansion.rehearsal import rehearse
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
 from mke_ray.storage import open_root
@@ -19,12 +21,25 @@ LOCAL = (
     "scaling.launch=local",
     "tracking=off",
     "arms=[mke]",
+    "source.num_labelled=16",
+    "source.num_unlabeled=24",
+    "source.num_probe=12",
+    "source.num_test=16",
+    "fit.num_steps=4",
+    "teacher.fit.num_steps=6",
 )
 
 
 def job_of(folder: Path, name: str, *overrides: str) -> JobConfig:
     places = (f"root={folder / name}", f"source.root={folder / 'source'}")
     (job,) = composed(*LOCAL, *places, *overrides)
+    return job
+
+
+def points_job(folder: Path, name: str, *overrides: str) -> JobConfig:
+    settings = ("model_seeds=[0]", "fit.num_steps=20", "teacher.fit.num_steps=20", "arms=[mke]")
+    common = ("experiment=two_moon", "scaling.launch=local", "tracking=off", *settings)
+    (job,) = composed(*common, f"root={folder / name}", *overrides)
     return job
 
 
@@ -47,6 +62,20 @@ def test_a_run_without_media_ends_with_the_same_numbers(tmp_path: Path) -> None:
         one.write_bytes(clip.read_bytes())
     with pytest.raises(StoreError, match=r"samples=off.*clip-\d+.*refresh=true"):
         run_stages(job_of(tmp_path, "off", "samples=off", "refresh=false", "model_seeds=[7]"))
+
+
+def test_rows_of_features_need_not_be_kept_either(tmp_path: Path) -> None:
+    kept = run_stages(points_job(tmp_path, "kept"))
+    assert numbers(run_stages(points_job(tmp_path, "off", "samples=off"))) == numbers(kept)
+    figures = [tmp_path / name / "report/figures/boundaries.png" for name in ("kept", "off")]
+    assert figures[0].read_bytes() == figures[1].read_bytes()
+
+
+def test_a_rehearsal_says_that_media_are_read_again(tmp_path: Path) -> None:
+    console = Console(record=True, width=200)
+    rehearse(points_job(tmp_path, "off", "samples=off"), console)
+    assert "not kept; training and evaluation decode again from the source" in console.export_text()
+    assert not (tmp_path / "off").exists()
 
 
 def _media_bytes(folder: Path) -> int:

@@ -11,6 +11,7 @@ import pytest
 from composed import composed
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from mke_ray.config import build, check_targets, shown, to_yaml
 from mke_ray.config_schema import ForgetConfig, JobConfig
@@ -224,3 +225,11 @@ def test_a_source_is_shown_with_its_endpoint_and_without_its_secrets() -> None:
     assert "hush" not in to_yaml(job) and "AKIA" not in to_yaml(job)
     assert "http://minio:9000" in to_yaml(job) and "eu-west-3" in to_yaml(job)
     assert "hush" not in repr(build(job.source))
+
+
+@pytest.mark.parametrize(("word", "kept"), [("on", True), ("off", False), ("false", False)])
+def test_samples_are_on_or_off_on_the_command_line_and_in_yaml(word: str, kept: bool) -> None:
+    (job,) = composed(f"samples={word}")
+    assert job.samples is kept
+    written = OmegaConf.create(f"samples: {word}")
+    assert OmegaConf.merge(OmegaConf.structured(JobConfig), written).samples is kept

@@ -20,14 +20,14 @@ BROKEN = {1: "bad", 2: "no_y", 3: "io", 6: "gone"}
 COLUMNS = ["sample_id", "status", "x", "x_status", "y", "y_status"]
 
 
-def world_without_media(root, num_samples, *, teachers=None, **more):
+def world_without_media(root, num_samples, *, teachers=None, decode=DECODE, media=False, **more):
     """Return the plan of a pass of ``make_world`` that keeps no media."""
     spec = source_spec(num_samples, **more)
     plan = LabelPlan(
         root,
         write_manifest(root.child("manifest"), build(spec), unit_size=4),
         spec,
-        samples_store(root, DECODE, media=False),
+        samples_store(root, decode, media=media),
         max_bad_fraction=0.5,
     )
     return with_teachers(plan, [teacher_spec()] if teachers is None else teachers)
@@ -154,6 +154,16 @@ def test_other_content_is_an_error(both, monkeypatch):
     with pytest.raises(StoreError, match=r"00005.*other content"):
         for ref in refs_of(off):
             reader_of(off).read(ref.unit, COLUMNS)
+
+
+@pytest.mark.parametrize("media", [True, False])
+def test_a_store_that_is_opened_again_takes_samples_whatever_the_order_of_modalities(root, media):
+    decode = {"y": DECODE["y"], "x": DECODE["x"]}
+    for _ in range(2):  # the file of a store has its keys sorted
+        plan = world_without_media(root, 4, decode=decode, media=media)
+    run_pass(plan, refs_of(plan), LocalRunner())
+    assert plan.samples.read(refs_of(plan)[0].unit).column_names == plan.samples.schema.names
+    assert plan.samples.schema.names[4] == "y_status"
 
 
 def test_without_a_source_the_error_says_what_is_missing(both):
