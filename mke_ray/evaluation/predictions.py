@@ -78,6 +78,10 @@ class PredictionPlan:
     num_threads: int = 1
     device: str = "cpu"
 
+    units_at_once = 1
+    decodes = False
+    computes = True
+
     @property
     def spec(self) -> dict[str, Any]:
         """What the predictions are made from."""

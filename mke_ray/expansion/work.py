@@ -6,6 +6,7 @@ from typing import Any
 
 from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import PassReport, run_pass
@@ -27,9 +28,20 @@ def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, A
         decode=run.job.decode,
         teachers=teachers,
         max_bad_fraction=labelling.max_bad_fraction,
-        num_threads=max(1, int(labelling.num_cpus)),
+        computing=computing_of(labelling),
     )
-    return replace(plan, limits=_limits(labelling))
+    is_split = labelling.plan == "split" and labelling.runner == "ray"
+    return replace(
+        plan,
+        limits=_limits(labelling),
+        num_threads=_num_threads(labelling.num_cpus),
+        teacher_threads=_num_threads(labelling.teachers_pool.num_cpus) if is_split else None,
+        units_ahead=labelling.units_ahead,
+    )
+
+
+def _num_threads(num_cpus: float) -> int:
+    return max(1, int(num_cpus))
 
 
 def _limits(labelling: LabellingConfig) -> SampleLimits | None:

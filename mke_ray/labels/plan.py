@@ -9,6 +9,7 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitWorker
+from mke_ray.models.computing import Computing
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import (
     LABELS_SCHEMA,
@@ -21,6 +22,8 @@ from mke_ray.schema import (
 )
 from mke_ray.storage import Root
 
+DEFAULT_COMPUTING = Computing()
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherPlan:
@@ -29,12 +32,16 @@ class TeacherPlan:
     Args:
         spec: What ``mke_ray.config.build`` makes the teacher from.
         fingerprint: What the teacher said of itself on the driver.
+        modality: The modality that it reads.
         labels: Where its logits go.
+        computing: How it computes.
     """
 
     spec: Mapping[str, Any]
     fingerprint: str
+    modality: str
     labels: UnitStore
+    computing: Computing = DEFAULT_COMPUTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,9 @@ class LabelPlan:
         num_threads: Threads per worker, for decoding and for the teacher alike.
         limits: What one sample may take in the process in which samples are read; None reads
             them in the worker itself, which they can hold up or kill.
+        units_ahead: Units that are decoded while another one is with the teacher; 0 begins a
+            unit when the one before it is written.
+        teacher_threads: Threads of workers that only label; None takes ``num_threads``.
     """
 
     root: Root
@@ -61,6 +71,28 @@ class LabelPlan:
     max_bad_fraction: float = 0.1
     num_threads: int = 1
     limits: SampleLimits | None = None
+    units_ahead: int = 0
+    teacher_threads: int | None = None
+
+    @property
+    def threads_of_teachers(self) -> int:
+        """Threads of whatever labels."""
+        return self.teacher_threads or self.num_threads
+
+    @property
+    def units_at_once(self) -> int:
+        """Units in work at once: those ahead, one with the teacher, one that is written."""
+        return self.units_ahead + 2 if self.units_ahead else 1
+
+    @property
+    def decodes(self) -> bool:
+        """A pass stores samples."""
+        return True
+
+    @property
+    def computes(self) -> bool:
+        """Whether there are teachers."""
+        return bool(self.teachers)
 
     @property
     def decode(self) -> DecodeSpec:
@@ -90,7 +122,7 @@ def make_plan(
     decode: Mapping[str, Mapping[str, Any]],
     teachers: Sequence[Mapping[str, Any]] = (),
     max_bad_fraction: float = 0.1,
-    num_threads: int = 1,
+    computing: Computing = DEFAULT_COMPUTING,
 ) -> LabelPlan:
     """Open the stores of a pass, and check on the driver that its teachers fit what is stored.
 
@@ -101,19 +133,24 @@ def make_plan(
         decode: Plain decode specification of every modality.
         teachers: Specifications of the teachers, with ``_target_``; none only decodes.
         max_bad_fraction: Share of unreadable samples above which the pass stops.
-        num_threads: Threads per worker.
+        computing: How the teachers compute.
 
     Raises:
+        ConfigError: A teacher cannot compute like that.
         StoreError: A teacher needs more than is stored, or a store was made from something else.
     """
     samples = samples_store(root, decode)
     plans = []
-    for spec in teachers:
+    for number, spec in enumerate(teachers):
         teacher: Teacher = build(spec)
         check_needs(teacher, decode_spec_from_dict(decode))
-        labels = labels_store(root, decode, teacher=teacher, label_space=manifest.label_space)
-        plans.append(TeacherPlan(spec, teacher.fingerprint(), labels))
-    return LabelPlan(root, manifest, source, samples, tuple(plans), max_bad_fraction, num_threads)
+        computing.check(teacher, key=f"teacher {number}")
+        labels = labels_store(
+            root, decode, teacher=teacher, label_space=manifest.label_space, computing=computing
+        )
+        modality = teacher.modality
+        plans.append(TeacherPlan(spec, teacher.fingerprint(), modality, labels, computing))
+    return LabelPlan(root, manifest, source, samples, tuple(plans), max_bad_fraction)
 
 
 def samples_store(root: Root, decode: Mapping[str, Mapping[str, Any]]) -> UnitStore:
@@ -134,6 +171,7 @@ def labels_store(
     *,
     teacher: Teacher,
     label_space: LabelSpace,
+    computing: Computing = DEFAULT_COMPUTING,
 ) -> UnitStore:
     """Open or begin the store of a teacher's logits on the samples of a decode specification.
 
@@ -142,6 +180,7 @@ def labels_store(
         decode: Plain decode specification of every modality.
         teacher: The teacher.
         label_space: The classes of its logits.
+        computing: How it computes; what is not the default makes a store of its own.
     """
     plain = decode_spec_to_dict(decode_spec_from_dict(decode))
     spec = {
@@ -149,6 +188,7 @@ def labels_store(
         "teacher": teacher.fingerprint(),
         "modality": teacher.modality,
         "label_space": label_space.to_dict(),
+        **({"computing": computing.spec} if computing.spec else {}),
     }
     folder = root.child("labels", fingerprint(spec))
     return UnitStore.open_or_create(folder, spec=spec, schema=LABELS_SCHEMA)

@@ -1,8 +1,9 @@
 """What a worker does with a unit: fetch, decode, store, label what is stored."""
 
-# B samples, C classes, X any.
+# B samples, X any.
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,34 +12,26 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pyarrow as pa
-import torch
 
 from mke_ray.config import build
-from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
 from mke_ray.data.sources import Reader
-from mke_ray.errors import StoreError
 from mke_ray.labels.counts import count_rows, reasons_of
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.isolation import IsolatedDecoder
 from mke_ray.labels.rows import StoredRow, decode_row
-from mke_ray.models.teachers import Teacher
+from mke_ray.labels.teaching import PRESENT, Teaching
 from mke_ray.schema import (
-    LABELS_SCHEMA,
     SIGNATURE_SUFFIX,
     DecodeSpec,
     ManifestRow,
-    Status,
     StatusCounts,
 )
 from mke_ray.storage import Root
 
 if TYPE_CHECKING:
-    from mke_ray.labels.plan import LabelPlan, TeacherPlan
-
-PRESENT = "ok"
+    from mke_ray.labels.plan import LabelPlan
 
 
 @dataclass(slots=True)
@@ -48,7 +41,8 @@ class UnitReport:
     Args:
         unit: Id of the unit.
         counts: How many of its samples ended in each status.
-        seconds: Time by stage: ``decode`` (with fetching and encoding), ``teacher``, ``write``.
+        seconds: Time by stage: ``decode`` (with fetching and encoding), ``read``, ``unpack``
+            (samples as the teacher reads them), ``teacher``, ``write``.
         num_bytes_read: Bytes fetched from the source; 0 where the samples were stored already.
         num_bytes_needed: Bytes of those that hold the samples.
         duration_s: Seconds of media that were decoded.
@@ -93,13 +87,31 @@ class WorkPlan(Protocol):
         """Threads per worker."""
         ...
 
+    @property
+    def units_at_once(self) -> int:
+        """Units that a worker works on at once, in a thread each."""
+        ...
+
+    @property
+    def decodes(self) -> bool:
+        """Whether units are decoded."""
+        ...
+
+    @property
+    def computes(self) -> bool:
+        """Whether networks look at units."""
+        ...
+
     def worker(self) -> Worker:
         """Return a worker; cheap, it opens nothing yet."""
         ...
 
 
 class UnitWorker:
-    """Works on one unit after the other; the source and the teachers are built once, when needed.
+    """Works on units; the source and the teachers are built once, when needed.
+
+    Several threads may work on a unit each: one of them decodes, one unpacks what is stored and
+    one is with a teacher at a time, any number reads and writes stores.
 
     Args:
         plan: What to do.
@@ -110,7 +122,9 @@ class UnitWorker:
         self._decode: DecodeSpec = plan.decode
         self._reader: Reader | None = None
         self._decoder: IsolatedDecoder | None = None
-        self._teachers: dict[int, Teacher] = {}
+        self._decoding = threading.Lock()
+        locks = {"unpacking": threading.Lock(), "predicting": threading.Lock()}
+        self._teachings = [Teaching(plan, teacher, **locks) for teacher in plan.teachers]
 
     def run(self, ref: UnitRef) -> UnitReport:
         """Bring one unit to its end: samples stored and every teacher's logits stored.
@@ -120,13 +134,45 @@ class UnitWorker:
         Raises:
             StoreError: A store is damaged, or a teacher does not fit it.
         """
+        table, report = self.decode(ref)
+        self.label(ref, table, report)
+        return report
+
+    def decode(self, ref: UnitRef) -> tuple[pa.Table, UnitReport]:
+        """Return the samples of a unit as they are stored now, and a report that counts them.
+
+        Raises:
+            StoreError: A store is damaged.
+        """
         report = UnitReport(ref.unit, StatusCounts())
         table = self._samples(ref, report)
         report.counts = count_rows(table, self._plan.manifest.marks(ref.unit))
-        for number, teacher_plan in enumerate(self._plan.teachers):
-            if teacher_plan.labels.find(ref.unit) is None:
-                self._label(ref, number, table, report)
-        return report
+        return table, report
+
+    def label(self, ref: UnitRef, samples: pa.Table, report: UnitReport) -> None:
+        """Store the logits of every teacher that has none for a unit yet.
+
+        Args:
+            ref: The unit.
+            samples: Its stored samples; those columns that ``columns_to_label`` names will do.
+            report: What came of it so far; what this takes is added.
+
+        Raises:
+            StoreError: A store is damaged, or a teacher does not fit it.
+        """
+        for number in self._unlabelled(ref):
+            self._label(ref, number, samples, report)
+
+    def columns_to_label(self, ref: UnitRef) -> list[str]:
+        """Return the columns of the samples of a unit that its missing labels are made from."""
+        teachers = [self._plan.teachers[number] for number in self._unlabelled(ref)]
+        modalities = dict.fromkeys(teacher.modality for teacher in teachers)
+        return ["sample_id", "status", *(c for m in modalities for c in (m, f"{m}_status"))]
+
+    def _unlabelled(self, ref: UnitRef) -> list[int]:
+        """Return the numbers of the teachers that have no labels of a unit."""
+        teachers = enumerate(self._plan.teachers)
+        return [number for number, one in teachers if one.labels.find(ref.unit) is None]
 
     def _samples(self, ref: UnitRef, report: UnitReport) -> pa.Table:
         """Return the stored samples of a unit; decode and store them where there are none."""
@@ -144,7 +190,7 @@ class UnitWorker:
     def _decode_unit(self, ref: UnitRef, report: UnitReport) -> tuple[pa.Table, dict[str, Any]]:
         """Fetch, decode and encode every sample of a unit."""
         manifest_rows = self._plan.manifest.read_unit(ref)
-        with _timed(report, "decode"):
+        with self._decoding, _timed(report, "decode"):
             rows = self._decode_rows(manifest_rows)
         report.num_bytes_read = sum(row.num_bytes_read for row in rows)
         report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
@@ -193,77 +239,16 @@ class UnitWorker:
         return pa.table(columns, schema=self._plan.samples.schema)
 
     def _label(self, ref: UnitRef, number: int, samples: pa.Table, report: UnitReport) -> None:
-        """Store one teacher's logits for a unit."""
-        plan = self._plan.teachers[number]
-        with _timed(report, "teacher"):
-            teacher = self._teacher(number, plan)
-            table = self._labels_table(ref, teacher, samples)
+        """Store one teacher's logits for a unit; other units are read or written meanwhile."""
+        teaching = self._teachings[number]
+        rows = teaching.present(samples)
+        with teaching.unpacking, _timed(report, "unpack"):
+            arrays_BX = teaching.unpacked(samples, rows)
+        with teaching.predicting, _timed(report, "teacher"):
+            logits_BC = teaching.predicted(arrays_BX)
         with _timed(report, "write"):
-            plan.labels.commit(ref.unit, table, {"split": ref.split})
-
-    def _teacher(self, number: int, plan: "TeacherPlan") -> Teacher:
-        """Return a teacher, built once, and the same that the driver saw."""
-        if number not in self._teachers:
-            teacher: Teacher = build(plan.spec)
-            if teacher.fingerprint() != plan.fingerprint:
-                raise StoreError(
-                    f"the teacher {plan.spec.get('_target_')} has fingerprint "
-                    f"{teacher.fingerprint()} on this worker and {plan.fingerprint} on the "
-                    "driver; give all nodes the same weights"
-                )
-            self._teachers[number] = teacher
-        return self._teachers[number]
-
-    def _labels_table(self, ref: UnitRef, teacher: Teacher, samples: pa.Table) -> pa.Table:
-        """Return the logits of a unit, null where the teacher's modality is missing."""
-        status = samples.column("status").to_pylist()
-        logits: list[np.ndarray | None] = [None] * len(status)
-        modality_status = samples.column(f"{teacher.modality}_status").to_pylist()
-        present = [row for row, one in enumerate(modality_status) if one == PRESENT]
-        if present:
-            arrays_BX = self._stored_arrays(teacher.modality, samples, present)
-            logits_BC = _predict(teacher, arrays_BX)
-            self._check_logits(ref, logits_BC, present)
-            for row, logits_C in zip(present, logits_BC, strict=True):
-                logits[row], status[row] = logits_C, str(Status.OK)
-        columns = {
-            "sample_id": samples.column("sample_id"),
-            "status": status,
-            "logits": logits,
-        }
-        return pa.table(columns, schema=LABELS_SCHEMA)
-
-    def _stored_arrays(self, modality: str, samples: pa.Table, rows: list[int]) -> np.ndarray:
-        """Return the arrays of one modality as they are stored, [B, ...]."""
-        column = samples.column(modality)
-        spec = self._decode[modality]
-        return np.stack([decode_modality(column[row].as_py(), spec) for row in rows])
-
-    def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, rows: list[int]) -> None:
-        """Refuse logits of another shape, or that are not finite."""
-        wanted = (len(rows), self._plan.label_space.num_classes)
-        if logits_BC.shape != wanted:
-            raise StoreError(
-                f"the teacher gave logits of shape {logits_BC.shape} for unit {ref.unit}, "
-                f"expected {wanted}: its classes are not those of the source, "
-                f"{list(self._plan.label_space.classes)}"
-            )
-        is_finite_B = np.isfinite(logits_BC).all(axis=1)
-        if not is_finite_B.all():
-            place = int(np.flatnonzero(~is_finite_B)[0])
-            key = self._plan.manifest.read_unit(ref)[rows[place]].key
-            raise StoreError(
-                f"the teacher gave logits that are not finite for {int((~is_finite_B).sum())} of "
-                f"{len(rows)} samples of unit {ref.unit}, for example {key}: "
-                f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
-            )
-
-
-def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
-    """Return float32 logits [B, C] of one unit, the whole unit as one batch."""
-    with torch.inference_mode():
-        logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
-    return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
+            table = teaching.table(ref, samples, rows, logits_BC)
+            teaching.teacher.labels.commit(ref.unit, table, {"split": ref.split})
 
 
 @contextmanager
