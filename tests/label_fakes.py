@@ -186,7 +186,13 @@ def teacher_spec(**more: Any) -> dict[str, Any]:
 
 
 def make_world(
-    root: Any, num_samples: int, *, teachers: Any = None, unit_size: int = 4, **more: Any
+    root: Any,
+    num_samples: int,
+    *,
+    teachers: Any = None,
+    unit_size: int = 4,
+    computing: Any = None,
+    **more: Any,
 ):
     """Write the manifest of a fake source and return the plan of a pass over it."""
     from mke_ray.config import build
@@ -202,4 +208,5 @@ def make_world(
         decode=DECODE,
         teachers=[teacher_spec()] if teachers is None else teachers,
         max_bad_fraction=0.5,
+        **({} if computing is None else {"computing": computing}),
     )

@@ -1,12 +1,14 @@
 """How many actors a cluster can run without starving the tasks that feed them."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mke_ray.errors import ConfigError
 
 FREE_CPUS = 1.0
+NO_LIMIT = sys.maxsize
 
 _EPSILON = 1e-9
 
@@ -68,16 +70,15 @@ class PoolSize:
 
     Args:
         least: Least number.
-        most: Greatest number, None where only the work sets a limit.
+        most: Greatest number, ``NO_LIMIT`` where only the work sets one.
     """
 
     least: int
-    most: int | None
+    most: int
 
     def at_most(self, number: int) -> "PoolSize":
-        """Return the size of a pool that has work for so many actors; ``most`` is set in it."""
-        most = number if self.most is None else min(self.most, number)
-        return PoolSize(self.least, max(self.least, most))
+        """Return the size of a pool that has work for so many actors."""
+        return PoolSize(self.least, max(self.least, min(self.most, number)))
 
 
 def fit_pools(
@@ -99,7 +100,7 @@ def fit_pools(
     for pool in pools:
         _check_numbers(pool)
     if is_scaling:
-        return [PoolSize(pool.min_actors, pool.max_actors) for pool in pools]
+        return [_size(pool, NO_LIMIT) for pool in pools]
     for pool in pools:
         _check_alone(pool, nodes)
     if len(pools) == 1:
@@ -135,7 +136,7 @@ def _fit_beside(
         ConfigError: There is room for each of them, but not for both.
     """
     placed, left = 0, list(nodes)
-    most = teachers.wanted if teachers.max_actors or not teachers.num_gpus else math.inf
+    most = teachers.wanted if teachers.max_actors or not teachers.num_gpus else NO_LIMIT
     while placed < most:
         best = _best_place(decoders, teachers, left)
         if best is None or (placed >= teachers.wanted and _room(decoders, best) < decoders.wanted):

@@ -19,29 +19,24 @@ from mke_ray.labels.worker import UnitReport, UnitWorker, WorkPlan
 
 MAX_TRIES = 4
 
+_REF_TYPE = pa.struct(
+    {
+        "unit": pa.string(),
+        "part": pa.string(),
+        "row_group": pa.int64(),
+        "split": pa.string(),
+        "num_rows": pa.int64(),
+    }.items()
+)
 # What a decoded unit is on its way to the actors that label it.
-DECODED_SCHEMA = pa.schema(
-    [
-        pa.field(
-            "ref",
-            pa.struct(
-                [
-                    (name, t)
-                    for name, t in [
-                        ("unit", pa.string()),
-                        ("part", pa.string()),
-                        ("row_group", pa.int64()),
-                        ("split", pa.string()),
-                        ("num_rows", pa.int64()),
-                    ]
-                ]
-            ),
-        ),
-        pa.field("samples", pa.large_binary()),
-        pa.field("report", pa.string()),
-        pa.field("error", pa.string()),
-        pa.field("message", pa.string()),
-    ]
+_DECODED_SCHEMA = pa.schema(
+    {
+        "ref": _REF_TYPE,
+        "samples": pa.large_binary(),
+        "report": pa.string(),
+        "error": pa.string(),
+        "message": pa.string(),
+    }
 )
 
 
@@ -133,9 +128,10 @@ class Station:
             StoreError: A file could not be read or written.
         """
         name = f"{self._name} {unit}"
-        is_suspect = ray.get(self._tries.count.remote(name)) > 0
-        with self._gate.entered(alone=is_suspect):
-            if ray.get(self._tries.begin.remote(name)) >= MAX_TRIES:
+        num_begun: int = ray.get(self._tries.count.remote(name))
+        with self._gate.entered(alone=num_begun > 0):
+            num_tried: int = ray.get(self._tries.begin.remote(name))
+            if num_tried >= MAX_TRIES:
                 raise MkeRayError(_why_given_up(unit))
             try:
                 return do()
@@ -171,7 +167,7 @@ class DecodeActor:
         ref = UnitRef(**batch.to_pylist()[0])
         done = self._station.work(ref.unit, lambda: self._decoded(ref))
         row = {"ref": asdict(ref), "samples": b"", "report": "", **done}
-        return pa.Table.from_pylist([row], schema=DECODED_SCHEMA)
+        return pa.Table.from_pylist([row], schema=_DECODED_SCHEMA)
 
     def _decoded(self, ref: UnitRef) -> dict[str, Any]:
         samples, report = self._worker.decode(ref)

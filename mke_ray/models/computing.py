@@ -13,7 +13,7 @@ from mke_ray.models.teachers import Teacher
 
 PRECISIONS = ("float32", "bfloat16")
 
-_FORMATS = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
+_FORMATS = ((nn.Conv2d, torch.channels_last), (nn.Conv3d, torch.channels_last_3d))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,6 @@ class Computing:
 def _put_channels_last(network: nn.Module) -> None:
     """Reorder the weights of the convolutions."""
     for module in network.modules():
-        for kind, memory_format in _FORMATS.items():
+        for kind, memory_format in _FORMATS:
             if isinstance(module, kind):
-                weight = module.weight
-                weight.data = weight.data.contiguous(memory_format=memory_format)
+                module.weight.data = module.weight.data.contiguous(memory_format=memory_format)

@@ -1,7 +1,7 @@
 import pytest
 
 from mke_ray.errors import ConfigError
-from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
+from mke_ray.labels.capacity import NO_LIMIT, ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
 
 TEACHERS = "labelling.teachers_pool"
 
@@ -104,7 +104,7 @@ def test_two_pools_that_do_not_fit_together_are_refused_with_the_number_to_chang
 def test_a_cluster_that_grows_is_asked_for_the_least_actors_and_refuses_only_nonsense():
     pools = [ActorPool(min_actors=2), ActorPool(num_gpus=1.0, max_actors=9, key=TEACHERS)]
     sizes = fit_pools(pools, [], is_scaling=True)
-    assert sizes == [PoolSize(2, None), PoolSize(1, 9)]
+    assert sizes == [PoolSize(2, NO_LIMIT), PoolSize(1, 9)]
     assert [one.at_most(5) for one in sizes] == [PoolSize(2, 5), PoolSize(1, 5)]
     assert sizes[0].at_most(1) == PoolSize(2, 2)
     with pytest.raises(ConfigError, match=r"teachers_pool\.num_gpus=-1"):
