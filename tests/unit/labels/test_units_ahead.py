@@ -1,4 +1,4 @@
-"""Units in work at once: who waits for whom, the same labels, and nothing that outlives the pass."""
+"""Units in work at once: who waits for whom, the same labels, nothing that outlives the pass."""
 
 import threading
 from dataclasses import replace
