@@ -67,8 +67,8 @@ class Computing:
             _put_channels_last(network)
         if self.compile:
             # One kernel for every number of samples: automatic shapes would let the logits of a
-            # unit depend on the units before it.
-            network.compile(dynamic=True)
+            # unit depend on the units before it. (Module.compile leaves containers uncompiled.)
+            network.forward = torch.compile(network.forward, dynamic=True)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -29,7 +29,7 @@ from mke_ray.storage import open_root
 root, num_nodes, is_split, num_samples, broken = json.loads(sys.argv[1])
 one = {"num_cpus": 6 // num_nodes + 1, "object_store_memory": 128 * 2**20}
 folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")
-cluster = Cluster(True, head_node_args={**one, "include_dashboard": False, "_temp_dir": folder})
+cluster = Cluster(True, head_node_args={**one, "include_dashboard": False, "temp_dir": folder})
 for _ in range(num_nodes - 1):
     cluster.add_node(**one)
 cluster.connect()

@@ -29,13 +29,24 @@ def test_bfloat16_computes_the_network_in_it_and_float32_does_not():
     assert kinds == [torch.float32, torch.bfloat16]
 
 
-def test_the_network_is_compiled_in_place_for_every_number_of_samples(monkeypatch):
-    teacher, asked = NetworkTeacher(), []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **more: asked.append((self, more)))
-    Computing().prepare(teacher)
-    assert asked == []
-    Computing(compile=True).prepare(teacher)
-    assert asked == [(teacher.network, {"dynamic": True})]
+def test_the_network_is_compiled_once_for_every_number_of_samples(monkeypatch):
+    graphs, compiled = [], torch.compile
+
+    def watched(function, **more):
+        def backend(graph, _):
+            graphs.append(graph)
+            return graph.forward
+
+        return compiled(function, backend=backend, **more)
+
+    monkeypatch.setattr(torch, "compile", watched)
+    for switches, wanted in ((Computing(), 0), (Computing(compile=True), 1)):
+        teacher = NetworkTeacher()
+        switches.prepare(teacher)
+        with switches.running():
+            found = [teacher.predict(X[:number]) for number in (5, 3, 4)]
+        assert len(graphs) == wanted
+        assert [len(one) for one in found] == [5, 3, 4]
 
 
 def test_weights_of_convolutions_lie_channels_last():
