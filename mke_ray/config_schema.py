@@ -290,7 +290,8 @@ class JobConfig:
         teacher: Where the teacher comes from.
         more_teachers: Further teachers by name, each ``_target_`` and arguments as in
             ``teacher.network`` of a teacher of yours; the labelling pass writes their logits too,
-            to label stores of their own. Students learn from ``teacher`` alone.
+            to label stores of their own (``+more_teachers.NAME={_target_: ..., ...}``). Students
+            learn from ``teacher`` alone.
         labels: How logits become targets.
         student: The student network.
         fusion: How the student joins its modalities.

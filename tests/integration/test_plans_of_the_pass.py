@@ -133,8 +133,11 @@ def test_a_split_pass_goes_on_with_samples_that_are_stored(tmp_path):
 
 def test_a_unit_that_kills_the_teachers_ends_a_split_pass_and_no_other_unit_is_blamed(tmp_path):
     deadly = {"_target_": "label_fakes.DeadlyTeacher"}
-    for name, runner in {"ahead": FUSED, "split": SPLIT}.items():
-        plan = world(tmp_path / name, 24, teachers=[deadly], units_ahead=1)
+    one = ActorPool(min_actors=1, max_actors=1)
+    fused = RayDataRunner(one)
+    split = replace(fused, teachers=replace(one, key="labelling.teachers_pool"))
+    for name, runner in {"ahead": fused, "split": split}.items():
+        plan = world(tmp_path / name, 12, teachers=[deadly], units_ahead=1)
         firsts = {int(plan.manifest.read_unit(ref)[0].key): ref.unit for ref in refs_of(plan)}
         unit = firsts[4]
         with pytest.raises(MkeRayError, match=rf"unit {unit} ended its worker process 4 times"):
