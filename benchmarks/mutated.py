@@ -137,9 +137,8 @@ def new_plan(folder: Path, timeout_s: float, num_threads: int) -> LabelPlan:
         source={"_target_": "mutated.LoggedSource", "root": videos, "log": log},
         decode=DECODE,
         max_bad_fraction=1.0,
-        num_threads=num_threads,
     )
-    return replace(plan, limits=SampleLimits(timeout_s, 2 << 30))
+    return replace(plan, num_threads=num_threads, limits=SampleLimits(timeout_s, 2 << 30))
 
 
 def print_counts(plan: LabelPlan, report: PassReport, number: int) -> bool:

@@ -31,12 +31,35 @@ class RayConfig:
             actors that wait hold a CPU.
         include_dashboard: Start the dashboard of a local Ray.
         env_vars: Environment variables that every worker gets.
+        autoscaling: Whether the cluster starts nodes when they are asked for, also from none: the
+            labelling pass then asks for its actors and waits, where it otherwise refuses what the
+            nodes that are there cannot run. Set ``labelling.max_actors`` to bound what it asks for.
     """
 
     address: str | None = None
     num_cpus: int | None = None
     include_dashboard: bool = False
     env_vars: dict[str, str] = field(default_factory=dict)
+    autoscaling: bool = False
+
+
+@dataclass
+class TeachersPoolConfig:
+    """The actors of the teachers under ``labelling.plan=split``.
+
+    Args:
+        min_actors: Least number of them.
+        max_actors: Most of them; null takes as many as the GPUs of the cluster can run, and
+            ``min_actors`` where ``num_gpus`` is 0.
+        num_cpus: CPUs per actor, for unpacking what is stored and for a teacher without a GPU.
+        num_gpus: GPUs per actor, fractions allowed; above 0 a trained teacher and the students
+            that are evaluated compute there.
+    """
+
+    min_actors: int = 1
+    max_actors: int | None = None
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
 
 
 @dataclass
@@ -45,11 +68,23 @@ class LabellingConfig:
 
     Args:
         unit_size: Samples per unit.
-        min_actors: Least number of decode-and-teach actors.
+        plan: ``fused`` decodes and labels in the same actors; ``split`` decodes in a pool of
+            actors without GPUs and labels in another, ``teachers_pool``, for nodes whose CPUs are
+            too few for their GPUs.
+        units_ahead: Units that an actor decodes ahead of the one that is with its teacher, while
+            another is written; 0 begins a unit when the one before it is written. Labels do not
+            depend on it.
+        min_actors: Least number of decode-and-teach actors; under ``split`` of those that decode.
         max_actors: Most of them; null takes what the cluster can run.
         num_cpus: CPUs per actor.
         num_gpus: GPUs per actor, fractions allowed; above 0 a trained teacher and the students
-            that are evaluated compute there.
+            that are evaluated compute there. Under ``split`` see ``teachers_pool.num_gpus``.
+        teachers_pool: The actors of the teachers under ``split``.
+        precision: ``float32``, or ``bfloat16`` for autocast around the teacher's ``predict``; its
+            logits go to a label store of their own, as with the next two.
+        compile: Compile the teacher's ``network`` by torch.compile; a teacher of yours needs an
+            attribute of that name, a torch.nn.Module.
+        channels_last: Keep the weights of the convolutions in ``network`` channels last.
         max_bad_fraction: Share of unreadable samples above which the job stops.
         sample_timeout_s: Time that reading one sample may take, in a process of its own that is
             ended after it; null reads samples in the worker itself, for sources without media.
@@ -60,10 +95,16 @@ class LabellingConfig:
     """
 
     unit_size: int = 32
+    plan: str = "fused"
+    units_ahead: int = 1
     min_actors: int = 1
     max_actors: int | None = None
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    teachers_pool: TeachersPoolConfig = field(default_factory=TeachersPoolConfig)
+    precision: str = "float32"
+    compile: bool = False
+    channels_last: bool = False
     max_bad_fraction: float = 0.1
     sample_timeout_s: float | None = 60.0
     sample_memory_gb: float = 4.0
@@ -256,6 +297,10 @@ class JobConfig:
             source (``docs/storage.md`` has what that costs).
         views: What a network sees of every stored modality, with its augmentation.
         teacher: Where the teacher comes from.
+        more_teachers: Further teachers by name, each ``_target_`` and arguments as in
+            ``teacher.network`` of a teacher of yours; the labelling pass writes their logits too,
+            to label stores of their own (``+more_teachers.NAME={_target_: ..., ...}``). Students
+            learn from ``teacher`` alone.
         labels: How logits become targets.
         student: The student network.
         fusion: How the student joins its modalities.
@@ -291,6 +336,7 @@ class JobConfig:
     samples: bool = True
     views: dict[str, Any] = field(default_factory=dict)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    more_teachers: dict[str, Any] = field(default_factory=dict)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     fusion: dict[str, Any] = field(default_factory=dict)

@@ -115,6 +115,43 @@ class FakeTeacher:
         return f"fake-{self.modality}-{self._scale}"
 
 
+class NetworkTeacher(FakeTeacher):
+    """A teacher with a network of weights that are always the same, which can be slow.
+
+    Args:
+        modality: What it reads.
+        delay_s: Time that each batch takes.
+        log: File to which every batch appends the process and the number of rows.
+    """
+
+    def __init__(self, modality: str = "x", delay_s: float = 0.0, log: str | None = None) -> None:
+        import torch
+        from torch import nn
+
+        super().__init__(modality)
+        generator = torch.Generator().manual_seed(7)
+        self.network = nn.Sequential(
+            nn.Flatten(), nn.LazyLinear(64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 3)
+        )
+        self.network(torch.zeros(1, 2 if modality == "x" else 1))
+        for one in self.network.parameters():
+            one.data = torch.randn(one.shape, generator=generator) / one.shape[-1] ** 0.5
+        self._delay_s = delay_s
+        self._network_log = log
+
+    def predict(self, arrays_BX: np.ndarray) -> np.ndarray:
+        import torch
+
+        time.sleep(self._delay_s)
+        if self._network_log:
+            with Path(self._network_log).open("a") as file:
+                file.write(f"{len(arrays_BX)} {os.getpid()}\n")
+        return self.network(torch.as_tensor(np.asarray(arrays_BX))).float().numpy()
+
+    def fingerprint(self) -> str:
+        return f"network-{self.modality}"
+
+
 class DeadlyTeacher(FakeTeacher):
     """A teacher that ends its process at the unit whose first sample is 4."""
 
@@ -149,7 +186,13 @@ def teacher_spec(**more: Any) -> dict[str, Any]:
 
 
 def make_world(
-    root: Any, num_samples: int, *, teachers: Any = None, unit_size: int = 4, **more: Any
+    root: Any,
+    num_samples: int,
+    *,
+    teachers: Any = None,
+    unit_size: int = 4,
+    computing: Any = None,
+    **more: Any,
 ):
     """Write the manifest of a fake source and return the plan of a pass over it."""
     from mke_ray.config import build
@@ -165,4 +208,5 @@ def make_world(
         decode=DECODE,
         teachers=[teacher_spec()] if teachers is None else teachers,
         max_bad_fraction=0.5,
+        **({} if computing is None else {"computing": computing}),
     )

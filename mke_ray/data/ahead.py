@@ -11,7 +11,11 @@ _Result = TypeVar("_Result")
 
 
 def map_ahead(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], *, num_threads: int
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    num_threads: int,
+    outlives: bool = True,
 ) -> Iterator[_Result]:
     """Yield the results of a function in the order of its items.
 
@@ -22,6 +26,8 @@ def map_ahead(
         function: What to do with one item; called in several threads.
         items: The items; taken in the thread of the caller.
         num_threads: Number of threads.
+        outlives: Whether work that was begun may go on behind the back of a caller that takes no
+            more results; otherwise the end of this waits for it.
     """
     remaining = iter(items)
     pool = ThreadPoolExecutor(num_threads)
@@ -34,4 +40,4 @@ def map_ahead(
             pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
             yield result
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=not outlives, cancel_futures=True)

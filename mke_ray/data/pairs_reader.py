@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mke_ray.data.cpu_slots import waiting
 from mke_ray.data.decoders import prove_decoders
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.pictures import PILLOW, read_picture
@@ -22,11 +23,13 @@ class PairsReader:
         root: Root of the source.
         files: Pattern of each modality's file.
         spec: What to decode.
+        fetches_apart: It leaves its CPU to others while it waits for the store.
     """
 
     root: Root
     files: Mapping[str, str]
     spec: DecodeSpec
+    fetches_apart: bool = True
 
     def __post_init__(self) -> None:
         """Prove that the chosen library decodes.
@@ -58,7 +61,8 @@ class PairsReader:
         """Add what one file holds, or why it cannot be had."""
         try:
             check_name(self.root, name)
-            content = self.root.read(name)
+            with waiting():
+                content = self.root.read(name)
         except FileNotFoundError:
             into.missing |= dict.fromkeys(spec, MISSING_FILE)
             return

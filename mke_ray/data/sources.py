@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from mke_ray.data.media import Decoded
 from mke_ray.schema import DecodeSpec, LabelSpace, ManifestRow
 
-__all__ = ["Decoded", "Placed", "Progress", "Reader", "Source", "SourceRow"]
+__all__ = ["Decoded", "FetchesApart", "Placed", "Progress", "Reader", "Source", "SourceRow"]
 
 Progress = Callable[[int, int], None]
 
@@ -50,6 +50,20 @@ class Reader(Protocol):
             OSError: The store did not answer, after retries; worth another try later.
         """
         ...
+
+
+@runtime_checkable
+class FetchesApart(Protocol):
+    """A reader that waits for its store within ``mke_ray.data.cpu_slots.waiting``.
+
+    Its ``read`` is called in more threads than there are CPUs to decode on, so that the next
+    samples are fetched while one is decoded. A reader without this attribute is called as ever.
+
+    Attributes:
+        fetches_apart: That it is there says so.
+    """
+
+    fetches_apart: bool
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mke_ray.data.cpu_slots import waiting
 from mke_ray.data.decoders import prove_decoders
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.places import Places, UnusableKeyError
@@ -20,10 +21,12 @@ class VideoReader:
     Args:
         places: Where the keys of the source are.
         spec: What to decode.
+        fetches_apart: It leaves its CPU to others while it waits for the store.
     """
 
     places: Places
     spec: DecodeSpec
+    fetches_apart: bool = True
 
     def __post_init__(self) -> None:
         """Prove that the chosen library decodes.
@@ -64,7 +67,8 @@ class VideoReader:
         if row.size > LIMITS.num_bytes:
             raise MediaError("too_large", f"{row.key} has {row.size} bytes")
         root, name = self.places.find(row.key)
-        content = root.read(name)
+        with waiting():
+            content = root.read(name)
         decoded = decode_clip(
             content, self.spec, start_s=row.start_s, end_s=row.end_s, sample_id=row.sample_id
         )
@@ -73,11 +77,12 @@ class VideoReader:
 
     def _read_part(self, row: ManifestRow) -> Decoded:
         root, name = self.places.find(row.key)
-        file = RangeFile(
-            lambda begin, end: root.read_range(name, begin, end),
-            row.size,
-            max_bytes=LIMITS.num_bytes,
-        )
+
+        def fetch(begin: int, end: int) -> bytes:
+            with waiting():
+                return root.read_range(name, begin, end)
+
+        file = RangeFile(fetch, row.size, max_bytes=LIMITS.num_bytes)
         try:
             decoded = decode_clip(
                 file, self.spec, start_s=row.start_s, end_s=row.end_s, sample_id=row.sample_id

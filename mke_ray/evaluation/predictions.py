@@ -84,6 +84,10 @@ class PredictionPlan:
     device: str = "cpu"
     origin: Origin | None = None
 
+    units_at_once = 1
+    decodes = False
+    computes = True
+
     @property
     def spec(self) -> dict[str, Any]:
         """What the predictions are made from."""

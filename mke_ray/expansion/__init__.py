@@ -15,6 +15,7 @@ from mke_ray.expansion.stages import (
     teach_stage,
     train_stage,
 )
+from mke_ray.expansion.teacher_lines import teacher_lines
 from mke_ray.expansion.verifying import verify_stage
 from mke_ray.expansion.whole import arm_fits, finish, run_stages
 from mke_ray.labels.pass_words import in_all
@@ -54,11 +55,12 @@ def label(jobs: Sequence[JobConfig]) -> None:
         with open_run(job) as run:
             manifest = run.manifest(refresh=True)
             labels = label_stage(run, manifest, known_teacher(run, manifest))
-            _, doubles = doubles_stage(run, manifest)
-            found = counts_line(labels.report.counts)
-            logger.info("%s; labels in %s", found, labels.labels.root.uri)
+            marked, doubles = doubles_stage(run, manifest)
+            logger.info("%s", counts_line(labels.report.counts))
             if not labels.report.num_units_run and (said := in_all(labels.report.state)):
                 logger.info("nothing to do; %s", said)
+            for line in teacher_lines(run, marked, labels):
+                logger.info("%s", line)
             if doubles is not None and doubles.num_found:
                 logger.info("%d samples occur twice: %s", doubles.num_found, doubles.to_dict())
             if job.verify:

@@ -11,7 +11,8 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import empty_modality
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
-from mke_ray.expansion.own_teacher import check_own_teacher
+from mke_ray.expansion.labelling_keys import check_labelling, computing_of
+from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
@@ -22,8 +23,6 @@ from mke_ray.schema import DecodeSpec, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import choose_arms
 from mke_ray.train.launch import Scaling, check_fits
-
-RUNNERS = ("ray", "local")
 
 
 @contextlib.contextmanager
@@ -48,10 +47,7 @@ def check_job(job: JobConfig) -> Run:
     Raises:
         ConfigError: It names the key and the way out.
     """
-    if job.labelling.runner not in RUNNERS:
-        raise ConfigError(
-            f"labelling.runner={job.labelling.runner!r}; choose one of {list(RUNNERS)}"
-        )
+    check_labelling(job.labelling)
     if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
         raise ConfigError(
             f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
@@ -70,8 +66,10 @@ def check_job(job: JobConfig) -> Run:
     settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
     fits = settings.fits(run.arms, job.model_seeds)
     _check_ranges(job)
+    fits_with = (run.decode, run.source.label_space, computing_of(job.labelling))
     if not job.teacher.train:
-        check_own_teacher(job.teacher, run.decode, run.source.label_space)
+        check_own_teacher(job.teacher, *fits_with)
+    check_more_teachers(job.more_teachers, *fits_with)
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
     for fit in [*teacher, *fits]:
         _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)

@@ -1,8 +1,10 @@
-"""The teacher that a user brings, checked before anything starts."""
+"""The teachers that a user brings, checked before anything starts."""
 
 import inspect
 import pickle
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +13,11 @@ from safetensors import SafetensorError
 from mke_ray.config import build
 from mke_ray.config_schema import TeacherConfig
 from mke_ray.errors import ConfigError, MkeRayError, StoreError
+from mke_ray.models.computing import Computing
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import DecodeSpec, LabelSpace
 
-_WAY_OUT = "teacher.train=true with a network of ours"
+_WAYS_OUT = {"teacher.network": "set teacher.train=true with a network of ours"}
 _MAX_LETTERS = 300
 _MEMBERS = ("modality", "needs", "predict", "fingerprint")
 # What loading weights raises that are not there, damaged or of another network.
@@ -29,24 +32,61 @@ _LOAD_ERRORS = (
 )
 
 
-def check_own_teacher(config: TeacherConfig, decode: DecodeSpec, label_space: LabelSpace) -> None:
+def check_own_teacher(
+    config: TeacherConfig, decode: DecodeSpec, label_space: LabelSpace, computing: Computing
+) -> None:
     """Build the user's teacher, with its weights, and refuse one that does not fit the run.
 
     Args:
         config: The section ``teacher``.
         decode: What is stored of every modality.
         label_space: The classes of the source.
+        computing: How it shall compute.
 
     Raises:
-        ConfigError: It cannot be built, or reads another modality than the configuration says.
+        ConfigError: It cannot be built or compute like that, or reads another modality than the
+            configuration says.
         StoreError: It needs more than is stored, or has other classes than the source.
     """
-    built = _loaded(config)
+    built = _loaded(config.network, "teacher.network")
     if built.modality != config.modality:
         raise ConfigError(
             f"teacher.modality={config.modality}, but teacher.network reads "
             f"{built.modality!r}; set teacher.modality={built.modality}"
         )
+    _check_fits(built, decode, label_space)
+    computing.check(built, key="teacher.network")
+
+
+def check_more_teachers(
+    teachers: Mapping[str, Any], decode: DecodeSpec, label_space: LabelSpace, computing: Computing
+) -> None:
+    """Build the further teachers of a pass, with their weights, and refuse those that do not fit.
+
+    Args:
+        teachers: The section ``more_teachers``.
+        decode: What is stored of every modality.
+        label_space: The classes of the source.
+        computing: How they shall compute.
+
+    Raises:
+        ConfigError: One cannot be built or compute like that.
+        StoreError: One needs more than is stored, or has other classes than the source.
+    """
+    for name, spec in teachers.items():
+        key = f"more_teachers.{name}"
+        if not isinstance(spec, Mapping):
+            raise ConfigError(f"{key}={spec!r}; give _target_ and the arguments of a teacher")
+        built = _loaded(spec, key)
+        try:
+            _check_fits(built, decode, label_space)
+        except StoreError as error:
+            raise StoreError(f"{key}: {error}") from None
+        computing.check(built, key=key)
+
+
+def _check_fits(built: Teacher, decode: DecodeSpec, label_space: LabelSpace) -> None:
+    """Refuse a teacher that needs more than is stored, or has other classes than the source."""
     check_needs(built, decode)
     space = getattr(built, "label_space", label_space)
     if space.classes != label_space.classes:
@@ -56,27 +96,27 @@ def check_own_teacher(config: TeacherConfig, decode: DecodeSpec, label_space: La
         )
 
 
-def _loaded(config: TeacherConfig) -> Teacher:
-    """Build the teacher, and ask what its weights are: one that loads them late does so then.
+def _loaded(spec: Mapping[str, Any], key: str) -> Teacher:
+    """Build a teacher, and ask what its weights are: one that loads them late does so then.
 
     Raises:
         ConfigError: There is no such class, or its arguments or its weights do not fit.
     """
+    way_out = _WAYS_OUT.get(key, "leave it out")
     try:
-        built: Teacher = build(config.network)
+        built: Teacher = build(spec)
         if missing := [name for name in _MEMBERS if not hasattr(built, name)]:
             raise ConfigError(
                 f"{type(built).__name__} is not a Teacher: it has no {', '.join(missing)}"
             )
         built.fingerprint()
     except ConfigError as error:
-        raise ConfigError(f"teacher.network: {error}; correct it, or set {_WAY_OUT}") from error
+        raise ConfigError(f"{key}: {error}; correct it, or {way_out}") from error
     except _LOAD_ERRORS as error:
         said = " ".join(str(error).split())[:_MAX_LETTERS]
         raise ConfigError(
-            f"teacher.network: {config.network.get('_target_')} cannot be built: "
-            f"{type(error).__name__}: {said}; look at its arguments and its weights, or set "
-            f"{_WAY_OUT}"
+            f"{key}: {spec.get('_target_')} cannot be built: {type(error).__name__}: {said}; look "
+            f"at its arguments and its weights, or {way_out}"
         ) from error
     return built
 

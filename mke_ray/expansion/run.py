@@ -13,12 +13,11 @@ from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
 from mke_ray.expansion.known_groups import known_shared_groups
+from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
-from mke_ray.labels.capacity import ActorPool
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
-from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import DecodeSpec, Split
 from mke_ray.session import Session
@@ -76,12 +75,13 @@ class Run:
         It follows what the workers ask of Ray, and not what torch sees in them: Ray hides no GPU
         from an actor that asked for none.
         """
-        return "cuda" if self.job.labelling.num_gpus > 0 else "cpu"
+        return "cuda" if num_gpus_of(self.job.labelling) > 0 else "cpu"
 
     def connect(self) -> None:
         """Connect to Ray unless the stages all run in this process; once per run."""
         if not self._is_connected:
-            session = Session(**asdict(self.job.ray), verbose=self.job.verbose)
+            keys = {k: v for k, v in asdict(self.job.ray).items() if k != "autoscaling"}
+            session = Session(**keys, verbose=self.job.verbose)
             self.stack.enter_context(session.connected())
             self._is_connected = True
             if is_spread():
@@ -209,10 +209,8 @@ class Run:
         if say is not None and not self._is_connected:
             say("starting Ray")
         self.connect()
-        pool = ActorPool(
-            labelling.min_actors, labelling.max_actors, labelling.num_cpus, labelling.num_gpus
-        )
-        return RayDataRunner(pool, verbose=self.job.verbose, say=say)
+        is_scaling = self.job.ray.autoscaling
+        return ray_runner(labelling, is_scaling=is_scaling, verbose=self.job.verbose, say=say)
 
     def classes(self) -> dict[str, type]:
         """Return the user's own encoders and fusion by their ``_target_``."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mke_ray.data.manifest import Manifest, UnitRef
@@ -68,11 +68,13 @@ class Labels:
         samples: The sample store.
         labels: The label store.
         report: What the pass did and found.
+        more: Label stores of the further teachers by their names.
     """
 
     samples: UnitStore
     labels: UnitStore
     report: PassReport
+    more: dict[str, UnitStore] = field(default_factory=dict)
 
 
 def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
@@ -117,10 +119,12 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
         MediaError: More samples are unreadable than allowed.
     """
     with run.clock.stage("label"):
-        plan = make_label_plan(run, manifest, (teacher.spec,))
+        more = run.job.more_teachers
+        plan = make_label_plan(run, manifest, (teacher.spec, *more.values()))
         _say_what_is_read_again(plan)
         report = run_label_pass(run, plan, list(manifest.unit_refs()), "label")
-    return Labels(plan.samples, plan.teachers[0].labels, report)
+    first, *others = (one.labels for one in plan.teachers)
+    return Labels(plan.samples, first, report, dict(zip(more, others, strict=True)))
 
 
 def _say_what_is_read_again(plan: LabelPlan) -> None:

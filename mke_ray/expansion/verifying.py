@@ -20,7 +20,9 @@ def verify_stage(manifest: Manifest, labels: Labels) -> None:
     Raises:
         StoreError: A row is missing, is there twice or is another one, or a file is damaged.
     """
-    for title, store in (("samples", labels.samples), ("labels", labels.labels)):
+    more = {f"labels of {name}": store for name, store in labels.more.items()}
+    stores = {"samples": labels.samples, "labels": labels.labels, **more}
+    for title, store in stores.items():
         with stage_progress(f"verify {title}", unit="rows") as progress:
             report = verify(store, manifest, progress=progress)
         if not report.ok:

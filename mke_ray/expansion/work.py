@@ -7,6 +7,7 @@ from typing import Any
 
 from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.pass_curve import PassCurve
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.decode_process import SampleLimits
@@ -30,17 +31,20 @@ logger = logging.getLogger(__name__)
 def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
     """Return the plan of a pass over the run's source."""
     labelling = run.job.labelling
+    is_split = labelling.plan == "split" and labelling.runner == "ray"
     plan = LabelPlan(
         run.root,
         manifest,
         run.job.source,
         samples_of(run),
         max_bad_fraction=labelling.max_bad_fraction,
-        num_threads=max(1, int(labelling.num_cpus)),
+        num_threads=_num_threads(labelling.num_cpus),
         limits=_limits(labelling),
         retry=retry_reasons(run.job.retry),
+        units_ahead=labelling.units_ahead,
+        teacher_threads=_num_threads(labelling.teachers_pool.num_cpus) if is_split else None,
     )
-    return with_teachers(plan, teachers)
+    return with_teachers(plan, teachers, computing=computing_of(labelling))
 
 
 def samples_of(run: Run) -> UnitStore:
@@ -57,7 +61,12 @@ def origin_of(run: Run, num_cpus: float = 1.0) -> Origin | None:
     """
     if run.job.samples:
         return None
-    return Origin(run.job.source, max(1, int(num_cpus)), _limits(run.job.labelling))
+    return Origin(run.job.source, _num_threads(num_cpus), _limits(run.job.labelling))
+
+
+def _num_threads(num_cpus: float) -> int:
+    """Return the threads of a worker."""
+    return max(1, int(num_cpus))
 
 
 def _limits(labelling: LabellingConfig) -> SampleLimits | None:

@@ -1,31 +1,50 @@
 """How many actors a cluster can run without starving the tasks that feed them."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mke_ray.errors import ConfigError
 
 FREE_CPUS = 1.0
+NO_LIMIT = sys.maxsize
 
 _EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class ActorPool:
-    """The pool of actors that a pass asks for.
+    """A pool of actors that a pass asks for.
 
     Args:
         min_actors: Least number of actors.
         max_actors: Most of them; None takes what the cluster can run.
         num_cpus: CPUs per actor.
         num_gpus: GPUs per actor, fractions allowed.
+        key: Section of the configuration that these numbers are from.
     """
 
     min_actors: int = 1
     max_actors: int | None = None
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    key: str = "labelling"
+
+    @property
+    def wanted(self) -> int:
+        """Actors that there must be room for."""
+        return self.min_actors if self.max_actors is None else self.max_actors
+
+    @property
+    def wanted_key(self) -> str:
+        """The key that says so."""
+        return f"{self.key}.{'min_actors' if self.max_actors is None else 'max_actors'}"
+
+    @property
+    def actor_text(self) -> str:
+        """What one actor takes."""
+        return f"{self.num_cpus:g} CPUs and {self.num_gpus:g} GPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,53 +59,167 @@ class NodeRoom:
     cpus: float
     gpus: float = 0.0
 
+    def without(self, pool: ActorPool) -> "NodeRoom":
+        """Return what is left beside one actor of a pool."""
+        return NodeRoom(self.cpus - pool.num_cpus, self.gpus - pool.num_gpus)
 
-def fit_pool(pool: ActorPool, nodes: Sequence[NodeRoom]) -> tuple[int, int]:
-    """Return the least and the most actors to run.
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """How many actors of a pool to run.
+
+    Args:
+        least: Least number.
+        most: Greatest number, ``NO_LIMIT`` where only the work sets one.
+    """
+
+    least: int
+    most: int
+
+    def at_most(self, number: int) -> "PoolSize":
+        """Return the size of a pool that has work for so many actors."""
+        return PoolSize(self.least, max(self.least, min(self.most, number)))
+
+
+def fit_pools(
+    pools: Sequence[ActorPool], nodes: Sequence[NodeRoom], *, is_scaling: bool = False
+) -> list[PoolSize]:
+    """Return the least and the most actors of every pool.
 
     An actor lies on one node with all that it asks for. One CPU stays free for the tasks that Ray
     Data runs beside the actors: without it they wait for each other for ever, silently.
 
     Args:
-        pool: The actors asked for.
+        pools: The actors asked for: of one pool, or of one that decodes and one of teachers.
         nodes: The nodes of the cluster.
+        is_scaling: Whether more nodes may come; then only the numbers themselves are checked.
 
     Raises:
-        ConfigError: The cluster cannot run the pool; the error names the number to change.
+        ConfigError: The cluster cannot run the pools; the error names the number to change.
     """
-    _check_numbers(pool)
+    for pool in pools:
+        _check_numbers(pool)
+    if is_scaling:
+        return [_size(pool, NO_LIMIT) for pool in pools]
+    for pool in pools:
+        _check_alone(pool, nodes)
+    if len(pools) == 1:
+        return [_size(pools[0], _room(pools[0], nodes))]
+    return _fit_beside(pools[0], pools[1], nodes)
+
+
+def missing_text(pools: Sequence[ActorPool], nodes: Sequence[NodeRoom]) -> str:
+    """Return what the least actors of some pools wait for, "" where there is room for them.
+
+    Args:
+        pools: The actors asked for.
+        nodes: The nodes that are there.
+    """
+    waiting, left = [], list(nodes)
+    for pool in reversed(pools):
+        placed = 0
+        while placed < pool.min_actors and (node := _first_fit(pool, left)) is not None:
+            left[node] = left[node].without(pool)
+            placed += 1
+        if placed < pool.min_actors:
+            number = pool.min_actors - placed
+            waiting.append(f"{number} x {pool.actor_text} ({pool.key})")
+    return f"waiting for nodes with room for {' and '.join(waiting)}" if waiting else ""
+
+
+def _fit_beside(
+    decoders: ActorPool, teachers: ActorPool, nodes: Sequence[NodeRoom]
+) -> list[PoolSize]:
+    """Return the sizes of two pools that run side by side.
+
+    Raises:
+        ConfigError: There is room for each of them, but not for both.
+    """
+    placed, left = 0, list(nodes)
+    most = teachers.wanted if teachers.max_actors or not teachers.num_gpus else NO_LIMIT
+    while placed < most:
+        best = _best_place(decoders, teachers, left)
+        if best is None or (placed >= teachers.wanted and _room(decoders, best) < decoders.wanted):
+            break
+        placed, left = placed + 1, best
+    room = _room(decoders, left) if placed >= teachers.wanted else 0
+    if room < decoders.wanted:
+        raise _not_side_by_side(decoders, teachers, nodes, room)
+    return [_size(decoders, room), PoolSize(teachers.min_actors, placed)]
+
+
+def _best_place(
+    decoders: ActorPool, teachers: ActorPool, left: Sequence[NodeRoom]
+) -> list[NodeRoom] | None:
+    """Return what is left where one teacher more takes the least room from the decoders."""
+    found: dict[NodeRoom, list[NodeRoom]] = {}
+    for number, node in enumerate(left):
+        if node not in found and _fits(teachers, node):
+            found[node] = [*left[:number], node.without(teachers), *left[number + 1 :]]
+    return max(found.values(), key=lambda nodes: _room(decoders, nodes), default=None)
+
+
+def _not_side_by_side(
+    decoders: ActorPool, teachers: ActorPool, nodes: Sequence[NodeRoom], room: int
+) -> ConfigError:
+    """Return the error for two pools that do not fit together, with the number to change."""
+    key, number = decoders.wanted_key, room
+    if room < max(decoders.min_actors, 1):
+        key, number = teachers.wanted_key, _most_teachers(decoders, teachers, nodes)
+    way_out = f"set {key}={number} or less" if number else "give Ray more (ray.num_cpus)"
+    return ConfigError(
+        f"{decoders.wanted_key}={decoders.wanted} actors of {decoders.actor_text} and "
+        f"{teachers.wanted_key}={teachers.wanted} of {teachers.actor_text} would starve "
+        f"{_offer(nodes)}, of which {FREE_CPUS:g} CPU must stay free; {way_out}, or "
+        "labelling.plan=fused, which has one pool"
+    )
+
+
+def _most_teachers(decoders: ActorPool, teachers: ActorPool, nodes: Sequence[NodeRoom]) -> int:
+    """Return how many teachers leave room for the least decoders."""
+    placed, left = 0, list(nodes)
+    while (best := _best_place(decoders, teachers, left)) is not None:
+        if _room(decoders, best) < decoders.min_actors:
+            break
+        placed, left = placed + 1, best
+    return placed
+
+
+def _check_alone(pool: ActorPool, nodes: Sequence[NodeRoom]) -> None:
+    """Refuse a pool that does not fit the cluster even without another one."""
     room = _room(pool, nodes)
-    cluster_cpus, cluster_gpus = sum(one.cpus for one in nodes), sum(one.gpus for one in nodes)
-    wanted = pool.min_actors if pool.max_actors is None else pool.max_actors
-    key = "min_actors" if pool.max_actors is None else "max_actors"
     if room < 1:
         raise ConfigError(
-            f"labelling.num_cpus={pool.num_cpus:g}, labelling.num_gpus={pool.num_gpus:g}: not one "
-            f"actor fits a node of the cluster ({cluster_cpus:g} CPUs of which {FREE_CPUS:g} stays "
-            f"free and {cluster_gpus:g} GPUs on {len(nodes)} nodes, {_largest(nodes)}); lower "
-            "them, or give Ray more (ray.num_cpus)"
+            f"{pool.key}.num_cpus={pool.num_cpus:g}, {pool.key}.num_gpus={pool.num_gpus:g}: not "
+            f"one actor fits a node of {_offer(nodes)} (of which {FREE_CPUS:g} CPU stays free; "
+            f"{_largest(nodes)}); lower them, give Ray more (ray.num_cpus), or set "
+            "ray.autoscaling=true where nodes come when they are asked for"
         )
-    if wanted > room:
+    if pool.wanted > room:
         raise ConfigError(
-            f"labelling.{key}={wanted} actors of {pool.num_cpus:g} CPUs and {pool.num_gpus:g} GPUs "
-            f"would starve a cluster of {cluster_cpus:g} CPUs and {cluster_gpus:g} GPUs on "
-            f"{len(nodes)} nodes, of which {FREE_CPUS:g} CPU must stay free; set "
-            f"labelling.{key}={room} or less"
+            f"{pool.wanted_key}={pool.wanted} actors of {pool.actor_text} would starve "
+            f"{_offer(nodes)}, of which {FREE_CPUS:g} CPU must stay free; set "
+            f"{pool.wanted_key}={room} or less"
         )
-    return pool.min_actors, room if pool.max_actors is None else pool.max_actors
 
 
 def _check_numbers(pool: ActorPool) -> None:
     """Refuse numbers that no cluster could serve."""
     if pool.num_cpus <= 0:
-        raise ConfigError(f"labelling.num_cpus={pool.num_cpus:g} must be above zero")
+        raise ConfigError(f"{pool.key}.num_cpus={pool.num_cpus:g} must be above zero")
+    if pool.num_gpus < 0:
+        raise ConfigError(f"{pool.key}.num_gpus={pool.num_gpus:g} must not be below zero")
     if pool.min_actors < 1:
-        raise ConfigError(f"labelling.min_actors={pool.min_actors} must be at least 1")
+        raise ConfigError(f"{pool.key}.min_actors={pool.min_actors} must be at least 1")
     if pool.max_actors is not None and pool.max_actors < pool.min_actors:
         raise ConfigError(
-            f"labelling.max_actors={pool.max_actors} is below "
-            f"labelling.min_actors={pool.min_actors}; raise the one or lower the other"
+            f"{pool.key}.max_actors={pool.max_actors} is below "
+            f"{pool.key}.min_actors={pool.min_actors}; raise the one or lower the other"
         )
+
+
+def _size(pool: ActorPool, room: int) -> PoolSize:
+    return PoolSize(pool.min_actors, room if pool.max_actors is None else pool.max_actors)
 
 
 def _room(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int:
@@ -111,7 +244,18 @@ def _fits(pool: ActorPool, node: NodeRoom) -> int:
     return min(by_cpu, int(node.gpus / pool.num_gpus + _EPSILON))
 
 
+def _first_fit(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int | None:
+    """Return the number of a node that has room for one actor."""
+    return next((number for number, one in enumerate(nodes) if _fits(pool, one)), None)
+
+
+def _offer(nodes: Sequence[NodeRoom]) -> str:
+    """Say what the cluster offers."""
+    cpus, gpus = sum(one.cpus for one in nodes), sum(one.gpus for one in nodes)
+    return f"a cluster of {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes"
+
+
 def _largest(nodes: Sequence[NodeRoom]) -> str:
     """Say what the largest node offers."""
     largest = max(nodes, key=lambda one: (one.gpus, one.cpus), default=NodeRoom(0.0))
-    return f"the largest with {largest.cpus:g} CPUs and {largest.gpus:g} GPUs"
+    return f"the largest has {largest.cpus:g} CPUs and {largest.gpus:g} GPUs"

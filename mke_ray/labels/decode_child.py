@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 from mke_ray.config import build
 from mke_ray.data.sources import Reader
 from mke_ray.errors import MkeRayError
-from mke_ray.labels.rows import StoredRow, decode_row
+from mke_ray.labels.row_pool import RowPool
+from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import DecodeSpec, ManifestRow
 
 
@@ -28,7 +29,7 @@ class Setup:
     Args:
         source: What ``mke_ray.config.build`` makes the source from.
         decode: What is stored of every modality.
-        num_threads: Samples read side by side.
+        num_threads: Samples decoded side by side.
         alarm_s: Time after the last finished sample at which the kernel ends the process.
     """
 
@@ -80,21 +81,18 @@ def _serve(connection: Connection) -> None:
         connection.send(error)
         return
     connection.send(None)
-    pool = ThreadPoolExecutor(setup.num_threads)
+    pool = RowPool(reader, setup.decode, setup.num_threads)
     while True:
-        for answer in _answers(pool, reader, setup, connection.recv()):
+        for answer in _answers(pool, setup, connection.recv()):
             connection.send(answer)
 
 
 def _answers(
-    pool: ThreadPoolExecutor, reader: Reader, setup: Setup, rows: Sequence[ManifestRow]
+    pool: RowPool, setup: Setup, rows: Sequence[ManifestRow]
 ) -> Iterator[tuple[int, Outcome]]:
     """Yield the number and the outcome of every sample, in the order in which they finish."""
     signal.setitimer(signal.ITIMER_REAL, setup.alarm_s)
-    numbers = {
-        pool.submit(decode_row, reader, row, setup.decode): number
-        for number, row in enumerate(rows)
-    }
+    numbers = {pool.submit(row): number for number, row in enumerate(rows)}
     for future in as_completed(numbers):
         signal.setitimer(signal.ITIMER_REAL, setup.alarm_s)
         yield numbers[future], _outcome(future)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from mke_ray.data.ahead import map_ahead
 from mke_ray.data.manifest import UnitRef
 from mke_ray.labels.counts import num_in_use
 from mke_ray.labels.lease import Lease
@@ -17,7 +18,7 @@ from mke_ray.labels.tally import PassReport, ProgressCallback, Tally
 from mke_ray.labels.todo import units_to_do
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.unreadable import LIST_NAME, write_unreadable
-from mke_ray.labels.worker import WorkPlan
+from mke_ray.labels.worker import Worker, WorkPlan
 
 __all__ = ["LocalRunner", "PassReport", "ProgressCallback", "Runner", "run_pass"]
 
@@ -32,7 +33,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalRunner:
-    """Works on one unit after the other in this process."""
+    """Works on the units in this process, as many at once as the plan says."""
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units with as many threads as any other worker, so that labels agree."""
@@ -40,10 +41,23 @@ class LocalRunner:
         num_threads = torch.get_num_threads()
         torch.set_num_threads(plan.num_threads)
         try:
+            if plan.units_at_once > 1:
+                yield from _side_by_side(worker, plan, refs)
+                return
             for ref in refs:
                 yield worker.run(ref)
         finally:
             torch.set_num_threads(num_threads)
+
+
+def _side_by_side(worker: Worker, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    """Work on several units at once; nothing goes on when the caller stops."""
+
+    def run(ref: UnitRef) -> UnitReport:
+        torch.set_num_threads(plan.num_threads)  # every thread has a number of its own
+        return worker.run(ref)
+
+    return map_ahead(run, refs, num_threads=plan.units_at_once, outlives=False)
 
 
 def run_pass(

@@ -31,11 +31,14 @@ class Origin:
 
 
 class RowDecoder:
-    """Reads and encodes samples; the source is built once, when needed. Threads take turns.
+    """Reads and encodes samples; the source is built once, when needed.
 
     Args:
         origin: Where samples come from.
         decode: What is stored of every modality.
+
+    Attributes:
+        turn: Lock that a thread holds while it reads; it may take it before, to wait for its turn.
     """
 
     def __init__(self, origin: Origin, decode: DecodeSpec) -> None:
@@ -43,11 +46,11 @@ class RowDecoder:
         self._decode = decode
         self._reader: Reader | None = None
         self._isolated: IsolatedDecoder | None = None
-        self._lock = threading.Lock()
+        self.turn = threading.RLock()
 
     def read(self, rows: Sequence[ManifestRow]) -> list[StoredRow]:
         """Return what is stored of some samples, decoded side by side where threads allow."""
-        with self._lock:
+        with self.turn:
             limits = self._origin.limits
             return self._read_here(rows) if limits is None else self._read_apart(rows, limits)
 

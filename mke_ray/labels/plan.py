@@ -10,6 +10,7 @@ from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitWorker
+from mke_ray.models.computing import Computing
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import (
     LABELS_SCHEMA,
@@ -22,6 +23,8 @@ from mke_ray.schema import (
 )
 from mke_ray.storage import Root
 
+DEFAULT_COMPUTING = Computing()
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherPlan:
@@ -30,12 +33,16 @@ class TeacherPlan:
     Args:
         spec: What ``mke_ray.config.build`` makes the teacher from.
         fingerprint: What the teacher said of itself on the driver.
+        modality: The modality that it reads.
         labels: Where its logits go.
+        computing: How it computes.
     """
 
     spec: Mapping[str, Any]
     fingerprint: str
+    modality: str
     labels: UnitStore
+    computing: Computing = DEFAULT_COMPUTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,9 @@ class LabelPlan:
         limits: What one sample may take in the process in which samples are read; None reads
             them in the worker itself, which they can hold up or kill.
         retry: Reasons for which samples are read again, see ``retry_reasons``.
+        units_ahead: Units that are decoded while another one is with the teacher; 0 begins a
+            unit when the one before it is written.
+        teacher_threads: Threads of workers that only label; None takes ``num_threads``.
     """
 
     root: Root
@@ -64,6 +74,28 @@ class LabelPlan:
     num_threads: int = 1
     limits: SampleLimits | None = None
     retry: frozenset[str] = frozenset()
+    units_ahead: int = 0
+    teacher_threads: int | None = None
+
+    @property
+    def threads_of_teachers(self) -> int:
+        """Threads of whatever labels."""
+        return self.teacher_threads or self.num_threads
+
+    @property
+    def units_at_once(self) -> int:
+        """Units in work at once: those ahead, one with the teacher, one that is written."""
+        return self.units_ahead + 2 if self.units_ahead else 1
+
+    @property
+    def decodes(self) -> bool:
+        """A pass stores samples."""
+        return True
+
+    @property
+    def computes(self) -> bool:
+        """Whether there are teachers."""
+        return bool(self.teachers)
 
     @property
     def decode(self) -> DecodeSpec:
@@ -98,7 +130,7 @@ def make_plan(
     decode: Mapping[str, Mapping[str, Any]],
     teachers: Sequence[Mapping[str, Any]] = (),
     max_bad_fraction: float = 0.1,
-    num_threads: int = 1,
+    computing: Computing = DEFAULT_COMPUTING,
 ) -> LabelPlan:
     """Open the stores of a pass, and check on the driver that its teachers fit what is stored.
 
@@ -109,34 +141,48 @@ def make_plan(
         decode: Plain decode specification of every modality.
         teachers: Specifications of the teachers, with ``_target_``; none only decodes.
         max_bad_fraction: Share of unreadable samples above which the pass stops.
-        num_threads: Threads per worker.
+        computing: How the teachers compute.
 
     Raises:
+        ConfigError: A teacher cannot compute like that.
         StoreError: A teacher needs more than is stored, or a store was made from something else.
     """
     samples = samples_store(root, decode)
-    plan = LabelPlan(root, manifest, source, samples, (), max_bad_fraction, num_threads)
-    return with_teachers(plan, teachers)
+    plan = LabelPlan(root, manifest, source, samples, (), max_bad_fraction)
+    return with_teachers(plan, teachers, computing=computing)
 
 
-def with_teachers(plan: LabelPlan, teachers: Sequence[Mapping[str, Any]]) -> LabelPlan:
+def with_teachers(
+    plan: LabelPlan,
+    teachers: Sequence[Mapping[str, Any]],
+    *,
+    computing: Computing = DEFAULT_COMPUTING,
+) -> LabelPlan:
     """Open the label stores of teachers, checked on the driver, and return the plan with them.
 
     Args:
         plan: A plan with a sample store and without teachers.
         teachers: Specifications of the teachers, with ``_target_``.
+        computing: How the teachers compute.
 
     Raises:
+        ConfigError: A teacher cannot compute like that.
         StoreError: A teacher needs more than is stored, or a store was made from something else.
     """
     plans = []
-    for spec in teachers:
+    for number, spec in enumerate(teachers):
         teacher: Teacher = build(spec)
         check_needs(teacher, plan.decode)
+        computing.check(teacher, key=f"teacher {number}")
         labels = labels_store(
-            plan.root, plan.samples, teacher=teacher, label_space=plan.label_space
+            plan.root,
+            plan.samples,
+            teacher=teacher,
+            label_space=plan.label_space,
+            computing=computing,
         )
-        plans.append(TeacherPlan(spec, teacher.fingerprint(), labels))
+        modality = teacher.modality
+        plans.append(TeacherPlan(spec, teacher.fingerprint(), modality, labels, computing))
     return replace(plan, teachers=tuple(plans))
 
 
@@ -157,7 +203,12 @@ def samples_store(
 
 
 def labels_store(
-    root: Root, samples: UnitStore, *, teacher: Teacher, label_space: LabelSpace
+    root: Root,
+    samples: UnitStore,
+    *,
+    teacher: Teacher,
+    label_space: LabelSpace,
+    computing: Computing = DEFAULT_COMPUTING,
 ) -> UnitStore:
     """Open or begin the store of a teacher's logits on the samples of a store.
 
@@ -166,12 +217,14 @@ def labels_store(
         samples: The sample store.
         teacher: The teacher.
         label_space: The classes of its logits.
+        computing: How it computes; what is not the default makes a store of its own.
     """
     spec = {
         "samples": samples.root.uri.rstrip("/").rpartition("/")[2],
         "teacher": teacher.fingerprint(),
         "modality": teacher.modality,
         "label_space": label_space.to_dict(),
+        **({"computing": computing.spec} if computing.spec else {}),
     }
     folder = root.child("labels", fingerprint(spec))
     return UnitStore.open_or_create(folder, spec=spec, schema=LABELS_SCHEMA)

@@ -2,28 +2,25 @@
 
 import logging
 import math
-import socket
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
-import torch
 from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
 from mke_ray.data.manifest import UnitRef
-from mke_ray.errors import MkeRayError, StoreError
-from mke_ray.labels.capacity import ActorPool, NodeRoom, fit_pool
+from mke_ray.errors import MkeRayError
+from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
+from mke_ray.labels.ray_actors import DecodeActor, LabelActor, Tries, UnitActor
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkPlan
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5
-_MAX_TRIES = 4
+_HANDED_ON_BYTES = 1 << 20
 _NEVER = -1.0
 _LASTING = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 
@@ -35,12 +32,16 @@ class RayDataRunner:
     """Works on units in actors of the running Ray cluster.
 
     Args:
-        pool: The actors to ask for.
+        pool: The actors to ask for; those that decode, where teachers have actors of their own.
+        teachers: The actors of the teachers; None lets each actor of the pool decode and label.
+        is_scaling: Whether nodes may come that are not there yet.
         verbose: Whether Ray Data shows its own progress.
         say: Called with what the pass waits for, until the first report comes.
     """
 
     pool: ActorPool = field(default_factory=ActorPool)
+    teachers: ActorPool | None = None
+    is_scaling: bool = False
     verbose: bool = False
     say: Callable[[str], None] | None = None
 
@@ -52,21 +53,27 @@ class RayDataRunner:
             MkeRayError: A unit ended every actor that tried it.
             StoreError: The store of the run did not answer.
         """
-        min_actors, max_actors = fit_pool(self.pool, _nodes())
-        max_actors = max(min_actors, min(max_actors, len(refs)))
+        steps = self._steps(plan)
+        nodes = _nodes()
+        bounds = fit_pools([pool for _, pool in steps], nodes, is_scaling=self.is_scaling)
+        sizes = [one.at_most(len(refs)) for one in bounds]
         if self.say is not None:
-            self.say(_starting(min_actors, max_actors))
-        tries = ray.remote(_Tries).options(**_LASTING).remote()
-        with DataContext.current(self._context()):
-            dataset = ray.data.from_arrow(_blocks(refs, max_actors)).map_batches(
-                _UnitActor,
-                fn_constructor_kwargs={"plan": plan, "tries": tries},
-                batch_size=1,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=min_actors, max_size=max_actors),
-                num_cpus=self.pool.num_cpus,
-                num_gpus=self.pool.num_gpus or None,
-            )
+            missing = missing_text([pool for _, pool in steps], nodes)
+            self.say(_starting(sizes) + (f", {missing}" if missing else ""))
+        tries = ray.remote(Tries).options(**_LASTING).remote()
+        num_calls = sizes[0].most * plan.units_at_once
+        with DataContext.current(self._context(is_split=len(steps) > 1)):
+            dataset = ray.data.from_arrow(_blocks(refs, num_calls))
+            for (actor, pool), size in zip(steps, sizes, strict=True):
+                dataset = dataset.map_batches(
+                    actor,
+                    fn_constructor_kwargs={"plan": plan, "tries": tries},
+                    batch_size=1,
+                    batch_format="pyarrow",
+                    compute=_strategy(size, plan.units_at_once),
+                    num_cpus=pool.num_cpus,
+                    num_gpus=pool.num_gpus or None,
+                )
         if not self.verbose:
             _silence_console()
         for batch in dataset.iter_batches(
@@ -74,9 +81,19 @@ class RayDataRunner:
         ):
             yield from _reports(batch)
 
-    def _context(self) -> DataContext:
+    def _steps(self, plan: WorkPlan) -> list[tuple[type, ActorPool]]:
+        """Return what is done to every unit, one after the other, and where."""
+        if self.teachers is None:
+            return [(UnitActor, self.pool)]
+        if plan.decodes and plan.computes:
+            return [(DecodeActor, self.pool), (LabelActor, self.teachers)]
+        return [(UnitActor, self.pool if plan.decodes else self.teachers)]
+
+    def _context(self, *, is_split: bool) -> DataContext:
         """Return settings that outlast dead workers and long waits for machines."""
         context = DataContext.get_current().copy()
+        if is_split:  # every unit goes on when it is decoded, and memory is counted unit by unit
+            context.target_max_block_size = _HANDED_ON_BYTES
         context.execution_no_progress_timeout_s = _NEVER
         context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
         context.enable_progress_bars = self.verbose
@@ -85,82 +102,32 @@ class RayDataRunner:
         return context
 
 
-class _Tries:
-    """Counts in a process of its own how often a unit was begun: its worker may die of it."""
+def _strategy(size: PoolSize, num_calls: int) -> ActorPoolStrategy:
+    """Return how Ray Data runs the actors of a pool.
 
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def begin(self, unit: str) -> int:
-        """Count a try of a unit and return the number of those before."""
-        self._counts[unit] += 1
-        return self._counts[unit] - 1
-
-    def end(self, unit: str) -> None:
-        """Forget a unit that ended no worker."""
-        self._counts.pop(unit, None)
-
-
-class _UnitActor:
-    """A worker as Ray Data calls it: one row in, one report out.
-
-    Ray starts a dead actor again, and what it worked on, without end; the tries set the end.
+    Args:
+        size: Least and most actors.
+        num_calls: Units that an actor works on at once.
     """
-
-    def __init__(self, plan: WorkPlan, tries: Any) -> None:
-        torch.set_num_threads(plan.num_threads)
-        self._root_uri = plan.root.uri
-        self._worker = plan.worker()
-        self._tries = tries
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Work on one unit; an error that the user can mend travels as plain text."""
-        ref = UnitRef(**batch.to_pylist()[0])
-        row: dict[str, Any] = {"report": "", "error": "", "message": ""}
-        try:
-            row["report"] = self._run(ref).to_json()
-        except MkeRayError as error:
-            row |= {"error": type(error).__name__, "message": str(error)}
-        return pa.Table.from_pylist([row])
-
-    def _run(self, ref: UnitRef) -> UnitReport:
-        """Bring one unit to its end.
-
-        Raises:
-            MkeRayError: It ended every worker that tried it, or its worker met it.
-            StoreError: A file could not be read or written.
-        """
-        num_tried: int = ray.get(self._tries.begin.remote(ref.unit))
-        if num_tried >= _MAX_TRIES:
-            raise MkeRayError(_why_given_up(ref.unit))
-        try:
-            return self._worker.run(ref)
-        except OSError as error:
-            raise StoreError(_why_not_stored(ref.unit, self._root_uri, error)) from error
-        finally:
-            ray.get(self._tries.end.remote(ref.unit))
-
-
-def _starting(min_actors: int, max_actors: int) -> str:
-    number = f"{min_actors} to {max_actors}" if min_actors < max_actors else f"{max_actors}"
-    return f"starting {number} {'worker' if max_actors == 1 else 'workers'}"
-
-
-def _why_given_up(unit: str) -> str:
-    return (
-        f"unit {unit} ended its worker process {_MAX_TRIES} times, by a crash of a network or "
-        f"for want of memory (now on node {socket.gethostname()}). See the worker's own error in "
-        "Ray's logs, or work in this process with labelling.runner=local; where memory was short, "
-        "lower labelling.max_actors. What is done stays"
+    if num_calls == 1:
+        return ActorPoolStrategy(min_size=size.least, max_size=size.most)
+    return ActorPoolStrategy(
+        min_size=size.least,
+        max_size=size.most,
+        max_concurrent_calls_per_actor=num_calls,
+        enable_true_multi_threading=True,
     )
 
 
-def _why_not_stored(unit: str, root_uri: str, error: OSError) -> str:
-    return (
-        f"unit {unit} of {root_uri} was not finished on node {socket.gethostname()}: "
-        f"{type(error).__name__}: {error}. See that every node reaches the root and that it has "
-        "room, then start the same job again; it goes on with what is left"
-    )
+def _starting(sizes: Sequence[PoolSize]) -> str:
+    words = ["worker"] if len(sizes) == 1 else ["decoder", "teacher"]
+    numbers = [_number_of(size, word) for size, word in zip(sizes, words, strict=True)]
+    return f"starting {' and '.join(numbers)}"
+
+
+def _number_of(size: PoolSize, word: str) -> str:
+    number = f"{size.least} to {size.most}" if size.least < size.most else f"{size.most}"
+    return f"{number} {word}{'' if size.most == 1 else 's'}"
 
 
 def _nodes() -> list[NodeRoom]:

@@ -82,7 +82,7 @@ class Storing:
         """
         if samples.has_media or not modalities:
             return samples
-        with report.timed("decode"):
+        with self._decoder.turn, report.timed("decode"):
             table = self._media.with_media(ref.unit, samples.table, sorted(modalities))
         return replace(samples, table=table, has_media=True)
 
@@ -128,7 +128,7 @@ class Storing:
         self, manifest_rows: list[ManifestRow], report: UnitReport
     ) -> tuple[pa.Table, dict[str, int]]:
         """Fetch, decode and encode some samples of a unit, and count what decoded them."""
-        with report.timed("decode"):
+        with self._decoder.turn, report.timed("decode"):
             rows = self._decoder.read(manifest_rows)
         spent_s = report.seconds["decode"]
         if fetch_s := spent_s * fetch_share(rows):

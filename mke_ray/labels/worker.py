@@ -1,29 +1,21 @@
 """What a worker does with a unit: samples to their store, and every teacher's labels to theirs."""
 
-# B samples, C classes, X any.
-
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import pyarrow as pa
-import torch
-
-from mke_ray.config import build
-from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
-from mke_ray.errors import StoreError
 from mke_ray.labels.counts import count_rows
 from mke_ray.labels.revisions import commit_derived
-from mke_ray.labels.sample_reader import PRESENT
 from mke_ray.labels.storing import StoredSamples, Storing
+from mke_ray.labels.teaching import Teaching
 from mke_ray.labels.unit_report import UnitReport
-from mke_ray.models.teachers import Teacher
-from mke_ray.schema import LABELS_SCHEMA, DecodeSpec, Status, StatusCounts
+from mke_ray.schema import StatusCounts
 from mke_ray.storage import Root
 
 if TYPE_CHECKING:
-    from mke_ray.labels.plan import LabelPlan, TeacherPlan
+    from mke_ray.labels.plan import LabelPlan
 
 
 class Worker(Protocol):
@@ -47,13 +39,31 @@ class WorkPlan(Protocol):
         """Threads per worker."""
         ...
 
+    @property
+    def units_at_once(self) -> int:
+        """Units that a worker works on at once, in a thread each."""
+        ...
+
+    @property
+    def decodes(self) -> bool:
+        """Whether units are decoded."""
+        ...
+
+    @property
+    def computes(self) -> bool:
+        """Whether networks look at units."""
+        ...
+
     def worker(self) -> Worker:
         """Return a worker; cheap, it opens nothing yet."""
         ...
 
 
 class UnitWorker:
-    """Works on one unit after the other; the source and the teachers are built once, when needed.
+    """Works on units; the source and the teachers are built once, when needed.
+
+    Several threads may work on a unit each: one of them decodes, one unpacks what is stored and
+    one is with a teacher at a time, any number reads and writes stores.
 
     Args:
         plan: What to do.
@@ -61,9 +71,9 @@ class UnitWorker:
 
     def __init__(self, plan: "LabelPlan") -> None:
         self._plan = plan
-        self._decode: DecodeSpec = plan.decode
         self._storing = Storing(plan)
-        self._teachers: dict[int, Teacher] = {}
+        locks = {"unpacking": threading.Lock(), "predicting": threading.Lock()}
+        self._teachings = [Teaching(plan, teacher, **locks) for teacher in plan.teachers]
 
     def run(self, ref: UnitRef) -> UnitReport:
         """Bring one unit to its end: samples stored and every teacher's logits stored.
@@ -73,97 +83,71 @@ class UnitWorker:
         Raises:
             StoreError: A store is damaged, or a teacher does not fit it.
         """
+        samples, report = self.decode(ref)
+        self.label(ref, samples, report)
+        return report
+
+    def decode(self, ref: UnitRef) -> tuple[StoredSamples, UnitReport]:
+        """Return the samples of a unit as they are stored now, and a report that counts them.
+
+        Raises:
+            StoreError: A store is damaged.
+        """
         report = UnitReport(ref.unit, StatusCounts())
         samples = self._storing.samples(ref, report)
         report.counts = count_rows(samples.table, self._plan.manifest.marks(ref.unit))
-        lacking = self._lacking(ref, samples.revision)
-        samples = self._storing.with_media(ref, samples, self._modalities(lacking), report)
-        for number in lacking:
-            self._label(ref, number, samples, report)
-        return report
+        return samples, report
 
-    def _lacking(self, ref: UnitRef, revision: int) -> list[int]:
-        """Return the numbers of the teachers whose labels of a unit are missing or older."""
-        records = (teacher.labels.find_record(ref.unit) for teacher in self._plan.teachers)
+    def label(self, ref: UnitRef, samples: StoredSamples, report: UnitReport) -> None:
+        """Store the logits of every teacher that has none of these samples yet.
+
+        Args:
+            ref: The unit.
+            samples: Its stored samples, or what ``to_label`` returned of them.
+            report: What came of it so far; what this takes is added.
+
+        Raises:
+            StoreError: A store is damaged, or a teacher does not fit it.
+        """
+        lacking = self._lacking(ref, samples.revision)
+        whole = self._storing.with_media(ref, samples, _modalities(lacking), report)
+        for teaching in lacking:
+            self._label(ref, teaching, whole, report)
+
+    def to_label(self, ref: UnitRef, samples: StoredSamples, report: UnitReport) -> StoredSamples:
+        """Return those columns of the samples of a unit that its missing labels are made from.
+
+        Raises:
+            StoreError: The samples cannot be read again where their media are not kept.
+        """
+        modalities = _modalities(self._lacking(ref, samples.revision))
+        whole = self._storing.with_media(ref, samples, modalities, report)
+        columns = ["sample_id", "status", *(c for m in modalities for c in (m, f"{m}_status"))]
+        return replace(whole, table=whole.table.select(columns), has_media=True)
+
+    def _lacking(self, ref: UnitRef, revision: int) -> list[Teaching]:
+        """Return the teachers whose labels of a unit are missing, or of older samples."""
+        records = (one.teacher.labels.find_record(ref.unit) for one in self._teachings)
         return [
-            number
-            for number, one in enumerate(records)
-            if one is None or one.get("of_revision", 0) < revision
+            one
+            for one, record in zip(self._teachings, records, strict=True)
+            if record is None or record.get("of_revision", 0) < revision
         ]
 
-    def _modalities(self, teachers: Sequence[int]) -> set[str]:
-        """Return the modalities that some teachers read."""
-        return {self._plan.teachers[number].labels.spec["modality"] for number in teachers}
-
-    def _label(self, ref: UnitRef, number: int, samples: StoredSamples, report: UnitReport) -> None:
-        """Store one teacher's logits for a unit."""
-        plan = self._plan.teachers[number]
-        with report.timed("teacher"):
-            teacher = self._teacher(number, plan)
-            table = self._labels_table(ref, teacher, samples.table)
+    def _label(
+        self, ref: UnitRef, teaching: Teaching, samples: StoredSamples, report: UnitReport
+    ) -> None:
+        """Store one teacher's logits for a unit; other units are read or written meanwhile."""
+        rows = teaching.present(samples.table)
+        with teaching.unpacking, report.timed("unpack"):
+            arrays_BX = teaching.unpacked(samples.table, rows)
+        with teaching.predicting, report.timed("teacher"):
+            logits_BC = teaching.predicted(arrays_BX)
         with report.timed("write"):
-            commit_derived(plan.labels, ref, table, of_revision=samples.revision)
-
-    def _teacher(self, number: int, plan: "TeacherPlan") -> Teacher:
-        """Return a teacher, built once, and the same that the driver saw."""
-        if number not in self._teachers:
-            teacher: Teacher = build(plan.spec)
-            if teacher.fingerprint() != plan.fingerprint:
-                raise StoreError(
-                    f"the teacher {plan.spec.get('_target_')} has fingerprint "
-                    f"{teacher.fingerprint()} on this worker and {plan.fingerprint} on the "
-                    "driver; give all nodes the same weights"
-                )
-            self._teachers[number] = teacher
-        return self._teachers[number]
-
-    def _labels_table(self, ref: UnitRef, teacher: Teacher, samples: pa.Table) -> pa.Table:
-        """Return the logits of a unit, null where the teacher's modality is missing."""
-        status = samples.column("status").to_pylist()
-        logits: list[np.ndarray | None] = [None] * len(status)
-        modality_status = samples.column(f"{teacher.modality}_status").to_pylist()
-        present = [row for row, one in enumerate(modality_status) if one == PRESENT]
-        if present:
-            arrays_BX = self._stored_arrays(teacher.modality, samples, present)
-            logits_BC = _predict(teacher, arrays_BX)
-            self._check_logits(ref, logits_BC, present)
-            for row, logits_C in zip(present, logits_BC, strict=True):
-                logits[row], status[row] = logits_C, str(Status.OK)
-        columns = {
-            "sample_id": samples.column("sample_id"),
-            "status": status,
-            "logits": logits,
-        }
-        return pa.table(columns, schema=LABELS_SCHEMA)
-
-    def _stored_arrays(self, modality: str, samples: pa.Table, rows: list[int]) -> np.ndarray:
-        """Return the arrays of one modality as they are stored, [B, ...]."""
-        column = samples.column(modality)
-        spec = self._decode[modality]
-        return np.stack([decode_modality(column[row].as_py(), spec) for row in rows])
-
-    def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, rows: list[int]) -> None:
-        """Refuse logits of another shape, or that are not finite."""
-        wanted = (len(rows), self._plan.label_space.num_classes)
-        if logits_BC.shape != wanted:
-            raise StoreError(
-                f"the teacher gave logits of shape {logits_BC.shape} for unit {ref.unit}, "
-                f"expected {wanted}: its classes are not those of the source, "
-                f"{list(self._plan.label_space.classes)}"
-            )
-        is_finite_B = np.isfinite(logits_BC).all(axis=1)
-        if not is_finite_B.all():
-            place = int(np.flatnonzero(~is_finite_B)[0])
-            key = self._plan.manifest.read_unit(ref)[rows[place]].key
-            raise StoreError(
-                f"the teacher gave logits that are not finite for {int((~is_finite_B).sum())} of "
-                f"{len(rows)} samples of unit {ref.unit}, for example {key}: "
-                f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
-            )
+            table = teaching.table(ref, samples.table, rows, logits_BC)
+            commit_derived(teaching.teacher.labels, ref, table, of_revision=samples.revision)
 
 
-def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
-    """Return float32 logits [B, C] of one unit, the whole unit as one batch."""
-    with torch.inference_mode():
-        logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
-    return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
+def _modalities(teachings: Iterable[Teaching]) -> list[str]:
+    """Return the modalities that some teachers read."""
+    return list(dict.fromkeys(one.teacher.modality for one in teachings))

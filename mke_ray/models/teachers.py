@@ -98,6 +98,11 @@ class StudentTeacher:
         """Return a hash of the weights and the specification."""
         return self._fingerprint
 
+    @property
+    def network(self) -> Student:
+        """The network, for whoever compiles it or reorders its weights before ``predict``."""
+        return self._loaded
+
     @cached_property
     def _device(self) -> torch.device:
         return checked_device(self._device_name)

@@ -93,6 +93,38 @@ def test_damaged_weights_are_named_with_the_key(tmp_path):
         check_job(job_with(tmp_path, f"{{_target_: {FILED}, weights: {weights}}}"))
 
 
+@pytest.mark.parametrize(
+    ("network", "error", "said"),
+    [
+        ("{_target_: nowhere.Teacher}", ConfigError, "more_teachers.second: "),
+        (f"{{_target_: {FAKES}, colour: red}}", ConfigError, "leave it out"),
+        (f"{{_target_: {FAKES}, modality: video}}", StoreError, "more_teachers.second: the teach"),
+        ("{_target_: label_fakes.FakeReader, source: null}", ConfigError, "it has no modality"),
+        ("heavy", ConfigError, "more_teachers.second='heavy'; give _target_"),
+    ],
+)
+def test_a_further_teacher_that_cannot_work_is_named(tmp_path, network, error, said):
+    (job,) = composed(
+        f"+more_teachers.second={network}",
+        "allow_targets=[label_fakes,nowhere]",
+        f"root={tmp_path / 'run'}",
+    )
+    with pytest.raises(error) as caught:
+        check_job(job)
+    assert said in str(caught.value)
+
+
+def test_switches_that_need_a_network_name_the_teacher_without_one(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_text("good")
+    job = job_with(tmp_path, f"{{_target_: {FILED}, weights: {weights}}}")
+    job.labelling.precision = "bfloat16"
+    check_job(job)
+    job.labelling.channels_last = True
+    with pytest.raises(ConfigError, match=r"labelling\.channels_last=true.*teacher\.network"):
+        check_job(job)
+
+
 def test_a_teacher_that_fits_is_taken(tmp_path):
     weights = tmp_path / "weights"
     weights.write_text("good")

@@ -9,7 +9,7 @@ import pytest
 from label_fakes import make_world
 
 from mke_ray.errors import MkeRayError, StoreError
-from mke_ray.labels import ray_runner
+from mke_ray.labels import ray_actors, ray_runner
 from mke_ray.storage import open_root
 
 
@@ -21,23 +21,25 @@ def plan(tmp_path):
 @pytest.fixture
 def tries(monkeypatch):
     """Tries whose remote calls happen in this process."""
-    monkeypatch.setattr(ray_runner.ray, "get", lambda result: result)
-    counted = ray_runner._Tries()
-    methods = {name: SimpleNamespace(remote=getattr(counted, name)) for name in ("begin", "end")}
-    return SimpleNamespace(**methods)
+    monkeypatch.setattr(ray_actors.ray, "get", lambda result: result)
+    counted = ray_actors.Tries()
+    names = ("count", "begin", "end")
+    return SimpleNamespace(
+        **{name: SimpleNamespace(remote=getattr(counted, name)) for name in names}
+    )
 
 
 def answer_of(plan, tries):
     """Return the unit, and the report or the error that the driver would see."""
     (ref,) = plan.manifest.unit_refs()
-    batch = ray_runner._UnitActor(plan, tries)(pa.Table.from_pylist([asdict(ref)]))
+    batch = ray_actors.UnitActor(plan, tries)(pa.Table.from_pylist([asdict(ref)]))
     return ref.unit, ray_runner._reports(batch)
 
 
 def test_a_unit_is_tried_four_times_by_workers_that_die_of_it(plan, tries):
     unit, _ = answer_of(plan, tries)
     for _ in range(4):
-        tries.begin.remote(unit)
+        tries.begin.remote(f"unit {unit}")
     with pytest.raises(MkeRayError, match=rf"unit {unit} ended its worker process 4 times"):
         next(answer_of(plan, tries)[1])
 
@@ -46,8 +48,8 @@ def test_deaths_that_were_survived_do_not_add_up(plan, tries):
     for _ in range(6):
         unit, reports = answer_of(plan, tries)
         assert next(reports).counts.ok == 4
-        assert tries.begin.remote(unit) == 0
-        tries.end.remote(unit)
+        assert tries.begin.remote(f"unit {unit}") == 0
+        tries.end.remote(f"unit {unit}")
 
 
 def test_an_error_of_the_store_is_named_with_its_root_and_the_way_out(plan, tries, monkeypatch):

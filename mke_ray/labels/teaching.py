@@ -1,0 +1,136 @@
+"""One teacher of a pass in a worker: what it reads of stored samples, and its logits."""
+
+# B samples, C classes, X any.
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mke_ray.config import build
+from mke_ray.data.codec import decode_modality
+from mke_ray.data.manifest import UnitRef
+from mke_ray.errors import StoreError
+from mke_ray.labels.sample_reader import PRESENT
+from mke_ray.models.teachers import Teacher
+from mke_ray.schema import LABELS_SCHEMA, Status
+
+if TYPE_CHECKING:
+    from mke_ray.labels.plan import LabelPlan, TeacherPlan
+
+
+class Teaching:
+    """One teacher at work; it is built once, when needed.
+
+    Several units may be unpacked and labelled at once, each in a thread of its own; the locks let
+    one of them be unpacked and one be with the teacher.
+
+    Args:
+        plan: The whole pass.
+        teacher: Its teacher.
+        unpacking: Lock around the unpacking of stored samples.
+        predicting: Lock around what teachers compute.
+    """
+
+    def __init__(
+        self,
+        plan: "LabelPlan",
+        teacher: "TeacherPlan",
+        *,
+        unpacking: threading.Lock,
+        predicting: threading.Lock,
+    ) -> None:
+        self.teacher = teacher
+        self.unpacking = unpacking
+        self.predicting = predicting
+        self._plan = plan
+        self._spec = plan.decode[teacher.modality]
+        self._built: Teacher | None = None
+
+    def present(self, samples: pa.Table) -> list[int]:
+        """Return the rows of a unit that have the teacher's modality."""
+        status = samples.column(f"{self.teacher.modality}_status").to_pylist()
+        return [row for row, one in enumerate(status) if one == PRESENT]
+
+    def unpacked(self, samples: pa.Table, rows: list[int]) -> np.ndarray | None:
+        """Return the arrays of some rows as they are stored, [B, ...]; None for no rows."""
+        if not rows:
+            return None
+        column, spec = samples.column(self.teacher.modality), self._spec
+        num_threads = self._plan.threads_of_teachers
+        if num_threads == 1:
+            return np.stack([decode_modality(column[row].as_py(), spec) for row in rows])
+        with ThreadPoolExecutor(num_threads) as pool:
+            return np.stack(
+                list(pool.map(lambda row: decode_modality(column[row].as_py(), spec), rows))
+            )
+
+    def predicted(self, arrays_BX: np.ndarray | None) -> np.ndarray:
+        """Return float32 logits [B, C] of one unit, the whole unit as one batch.
+
+        Raises:
+            StoreError: The teacher is another than on the driver.
+        """
+        teacher = self._teacher()
+        if arrays_BX is None:
+            return np.zeros((0, self._plan.label_space.num_classes), np.float32)
+        with self.teacher.computing.running():
+            logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
+        return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
+
+    def table(
+        self, ref: UnitRef, samples: pa.Table, rows: list[int], logits_BC: np.ndarray
+    ) -> pa.Table:
+        """Return the logits of a unit, null where the teacher's modality is missing.
+
+        Raises:
+            StoreError: They are of another shape than the classes, or not finite.
+        """
+        self._check_logits(ref, logits_BC, rows)
+        status = samples.column("status").to_pylist()
+        logits: list[np.ndarray | None] = [None] * len(status)
+        for row, logits_C in zip(rows, logits_BC, strict=True):
+            logits[row], status[row] = logits_C, str(Status.OK)
+        columns = {
+            "sample_id": samples.column("sample_id"),
+            "status": status,
+            "logits": logits,
+        }
+        return pa.table(columns, schema=LABELS_SCHEMA)
+
+    def _teacher(self) -> Teacher:
+        """Return the teacher, built once, and the same that the driver saw."""
+        if self._built is None:
+            plan = self.teacher
+            teacher: Teacher = build(plan.spec)
+            if teacher.fingerprint() != plan.fingerprint:
+                raise StoreError(
+                    f"the teacher {plan.spec.get('_target_')} has fingerprint "
+                    f"{teacher.fingerprint()} on this worker and {plan.fingerprint} on the "
+                    "driver; give all nodes the same weights"
+                )
+            plan.computing.prepare(teacher)
+            self._built = teacher
+        return self._built
+
+    def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, rows: list[int]) -> None:
+        """Refuse logits of another shape, or that are not finite."""
+        wanted = (len(rows), self._plan.label_space.num_classes)
+        if logits_BC.shape != wanted:
+            raise StoreError(
+                f"the teacher gave logits of shape {logits_BC.shape} for unit {ref.unit}, "
+                f"expected {wanted}: its classes are not those of the source, "
+                f"{list(self._plan.label_space.classes)}"
+            )
+        is_finite_B = np.isfinite(logits_BC).all(axis=1)
+        if not is_finite_B.all():
+            place = int(np.flatnonzero(~is_finite_B)[0])
+            key = self._plan.manifest.read_unit(ref)[rows[place]].key
+            raise StoreError(
+                f"the teacher gave logits that are not finite for {int((~is_finite_B).sum())} of "
+                f"{len(rows)} samples of unit {ref.unit}, for example {key}: "
+                f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
+            )
