@@ -28,7 +28,7 @@ from mke_ray.train.loop import apply_views
 NUM_SAMPLES = 2
 MAX_TRIES = 50
 MAX_COUNTED = 200_000
-_ROW_BYTES = 250  # of a sample whose media are not kept: id, status, signatures, digests
+_ROW_BYTES = 320  # of a sample whose media are not kept: id, status, signatures, digests
 
 
 def rehearse(job: JobConfig, console: Console) -> None:
