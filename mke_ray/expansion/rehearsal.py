@@ -33,7 +33,7 @@ NUM_SAMPLES = 2
 NUM_OF_PREVIEW = 1000
 TEACHER_S = 10.0
 
-ROW_BYTES = 250  # of a sample whose media are not kept: id, status, signatures, digests
+ROW_BYTES = 320  # of a sample whose media are not kept: id, status, signatures, digests
 _UNKEPT = (
     "samples=off     media are not kept: training, evaluation and another teacher decode again\n"
     "                from the source"
