@@ -16,6 +16,8 @@ from mke_ray.evaluation import (
     refs_with_truth,
     run_predictions,
 )
+from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.expansion.compacting import compact_stage
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run, num_select
 from mke_ray.expansion.work import (
@@ -29,7 +31,7 @@ from mke_ray.expansion.work import (
 from mke_ray.gate import GateDecision, GateRules, GateScores, decide
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
-from mke_ray.labels.plan import samples_store
+from mke_ray.labels.plan import LabelPlan, samples_store
 from mke_ray.labels.store import UnitStore
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
@@ -80,9 +82,12 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     with run.clock.stage("teach"):
         splits = TAUGHT_SPLITS if run.job.doubles.enabled else (Split.LABELLED,)
         refs = list(manifest.unit_refs(splits))
-        run_label_pass(run, make_label_plan(run, manifest, ()), refs, f"decode {', '.join(splits)}")
+        plan = make_label_plan(run, manifest, ())
+        run.refer(*_folders(plan))
+        run_label_pass(run, plan, refs, f"decode {', '.join(splits)}")
         manifest, _ = doubles_stage(run, manifest, splits=splits)
         spec = teacher_fit(run, manifest)
+        run.refer(_fit_folder(spec.fingerprint()))
         if not FitStore(run.root).has(spec.fingerprint()):
             train_fits(run, [spec], "teach")
     return known_teacher(run, manifest)
@@ -113,7 +118,9 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
     """
     with run.clock.stage("label"):
         plan = make_label_plan(run, manifest, (teacher.spec,))
-        report = run_label_pass(run, plan, list(manifest.unit_refs()), "label")
+        run.refer(*_folders(plan), _fit_folder(teacher.fit))
+        refs = list(manifest.unit_refs())
+        report = compact_stage(run, plan, refs, run_label_pass(run, plan, refs, "label"))
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
 
@@ -131,6 +138,7 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
             f"{run.root.uri}: {missing} of {len(units)} units are not labelled yet; "
             "run jobs/label.py first, with the same settings"
         )
+    run.refer(*_folders(plan), _fit_folder(teacher.fit))
     report = run_pass(plan, manifest.unit_refs(), LazyRunner(run), lease=run.lease)
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
@@ -154,6 +162,7 @@ def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
         StoreError: Another driver took over.
     """
     run.check_lease()
+    run.refer(*(_fit_folder(one.fingerprint()) for one in fits))
     with run.clock.stage("train"):
         train_fits(run, fits, "train")
 
@@ -182,6 +191,7 @@ def evaluate_stage(
         classes=run.classes(),
         device=run.labelling_device,
     )
+    run.refer(*(_fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
             plan,
@@ -230,6 +240,17 @@ def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
     spec = run.teacher_fit(folder_name(samples_store(run.root, run.job.decode)))
     return replace(spec, data=manifest.digest(spec.splits))
+
+
+def _folders(plan: LabelPlan) -> list[str]:
+    """Return the folders of the stores of a pass below the root."""
+    samples, *labels = map(folder_name, plan.stores)
+    return [f"samples/{samples}", *(f"labels/{name}" for name in labels)]
+
+
+def _fit_folder(fit: str | None) -> str | None:
+    """Return the folder of a fit below the root."""
+    return None if fit is None else f"fits/{fit}"
 
 
 def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
 from mke_ray.labels.store import UnitStore
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.worker import UnitReport, WorkItem, WorkPlan
 from mke_ray.report.progress import Report, stage_progress
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
@@ -112,7 +112,7 @@ class LazyRunner:
     run_context: Run
     say: Callable[[str], None] | None = None
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units with the runner of the run; called only if there are any."""
         self.run_context.clock.work_begins()
         yield from self.run_context.runner(self.say).run(plan, refs)

@@ -11,11 +11,12 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import (
     ATTEMPTS,
     COMMITS,
+    PARTS,
     commit_name,
     index_name,
     index_number,
     parse_commit_name,
-    unit_of_attempt,
+    unit_of_file,
 )
 from mke_ray.labels.index import Index
 from mke_ray.storage import Root
@@ -39,15 +40,21 @@ def read_index(root: Root) -> Index:
     return index
 
 
-def current_index(root: Root) -> tuple[int, Index]:
+def current_index(root: Root, *, needs_sizes: bool = False) -> tuple[int, Index]:
     """Return the number of the newest index file (-1: none) and the index of all committed units.
 
     The file is used as far as it goes; units committed since are looked up.
+
+    Args:
+        root: The folder of the store.
+        needs_sizes: Look up units as well of which the file, of an earlier version, has no size.
     """
     number = _newest_number(root)
     known = _index_file(root, number) or Index.from_records([])
     committed = committed_generations(root)
     is_current = _current_units(root, known, committed)
+    if needs_sizes:
+        is_current = set(is_current).difference(known.units_without_size())
     new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
     if not new and len(is_current) == len(known):
         return number, known
@@ -91,10 +98,13 @@ def _current_units(root: Root, known: Index, committed: Mapping[str, int]) -> Co
         for unit, generation, file in known.entries()
         if committed.get(unit) == generation
     }
-    there: set[str] = set()
+    if not files:
+        return set()
+    parts = set(root.names(PARTS))
+    there = {unit for unit, file in files.items() if file in parts}
     doubtful: set[str] = set()
-    for name in root.names(ATTEMPTS) if files else ():
-        unit = unit_of_attempt(name)
+    for name in root.names(ATTEMPTS):
+        unit = unit_of_file(name)
         if unit in files:
             (there if files[unit] == name else doubtful).add(unit)
     return there - doubtful

@@ -16,7 +16,7 @@ from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.rates import PassRates, cost_text
 from mke_ray.labels.too_many import LIST_NAME, too_many_unreadable
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.worker import UnitReport, WorkItem, WorkPlan
 from mke_ray.schema import StatusCounts
 
 ProgressCallback = Callable[[int, int, float | None, str], None]
@@ -25,7 +25,7 @@ ProgressCallback = Callable[[int, int, float | None, str], None]
 class Runner(Protocol):
     """Carries out units somewhere and yields their reports as they come, in any order."""
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units."""
         ...
 
@@ -34,7 +34,7 @@ class Runner(Protocol):
 class LocalRunner:
     """Works on one unit after the other in this process."""
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units with as many threads as any other worker, so that labels agree."""
         worker = plan.worker()
         num_threads = torch.get_num_threads()

@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -15,10 +15,9 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
-from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MkeRayError, StoreError
 from mke_ray.labels.capacity import ActorPool, NodeRoom, fit_pool
-from mke_ray.labels.worker import UnitReport, WorkPlan
+from mke_ray.labels.worker import UnitReport, WorkItem, WorkPlan
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5
@@ -43,7 +42,7 @@ class RayDataRunner:
     verbose: bool = False
     say: Callable[[str], None] | None = None
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units and yield their reports as they come.
 
         Raises:
@@ -59,7 +58,7 @@ class RayDataRunner:
         with DataContext.current(self._context()):
             dataset = ray.data.from_arrow(_blocks(refs, max_actors)).map_batches(
                 _UnitActor,
-                fn_constructor_kwargs={"plan": plan, "tries": tries},
+                fn_constructor_kwargs={"plan": plan, "tries": tries, "item": type(refs[0])},
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=min_actors, max_size=max_actors),
@@ -106,15 +105,16 @@ class _UnitActor:
     Ray starts a dead actor again, and what it worked on, without end; the tries set the end.
     """
 
-    def __init__(self, plan: WorkPlan, tries: Any) -> None:
+    def __init__(self, plan: WorkPlan, tries: Any, item: Callable[..., WorkItem]) -> None:
         torch.set_num_threads(plan.num_threads)
         self._root_uri = plan.root.uri
         self._worker = plan.worker()
         self._tries = tries
+        self._item = item
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Work on one unit; an error that the user can mend travels as plain text."""
-        ref = UnitRef(**batch.to_pylist()[0])
+        ref = self._item(**batch.to_pylist()[0])
         row: dict[str, Any] = {"report": "", "error": "", "message": ""}
         try:
             row["report"] = self._run(ref).to_json()
@@ -122,7 +122,7 @@ class _UnitActor:
             row |= {"error": type(error).__name__, "message": str(error)}
         return pa.Table.from_pylist([row])
 
-    def _run(self, ref: UnitRef) -> UnitReport:
+    def _run(self, ref: WorkItem) -> UnitReport:
         """Bring one unit to its end.
 
         Raises:
@@ -195,12 +195,12 @@ def _error_from(name: str, message: str) -> MkeRayError:
     return getattr(errors, name, MkeRayError)(message)
 
 
-def _blocks(refs: Sequence[UnitRef], num_actors: int) -> list[pa.Table]:
+def _blocks(refs: Sequence[WorkItem], num_actors: int) -> list[pa.Table]:
     """Return the units as blocks made on the driver, so that no task competes with the actors.
 
     A block is what a dead actor repeats; a repeated unit that is committed costs one look.
     """
     fair_share = max(len(refs) // (4 * num_actors), 1)
     size = min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share)
-    table = pa.Table.from_pylist([asdict(ref) for ref in refs])
+    table = pa.Table.from_pylist([asdict(cast(Any, ref)) for ref in refs])
     return [table.slice(start, size).combine_chunks() for start in range(0, len(refs), size)]

@@ -52,6 +52,7 @@ class UnitReport:
         num_bytes_read: Bytes fetched from the source; 0 where the samples were stored already.
         num_bytes_needed: Bytes of those that hold the samples.
         duration_s: Seconds of media that were decoded.
+        num_units: Units of this work, which is more than one where they are compacted.
     """
 
     unit: str
@@ -60,6 +61,7 @@ class UnitReport:
     num_bytes_read: int = 0
     num_bytes_needed: int = 0
     duration_s: float = 0.0
+    num_units: int = 1
 
     def to_json(self) -> str:
         """Return text that ``from_json`` reads back."""
@@ -72,11 +74,20 @@ class UnitReport:
         return cls(**(plain | {"counts": StatusCounts(**plain["counts"])}))
 
 
-class Worker(Protocol):
-    """Works on one unit after the other, in whatever process it is made."""
+class WorkItem(Protocol):
+    """A flat dataclass that says what is worked on at a time, a ``UnitRef`` for example."""
 
-    def run(self, ref: UnitRef) -> UnitReport:
-        """Bring one unit to its end."""
+    @property
+    def unit(self) -> str:
+        """Unit by which it is known, in errors and reports."""
+        ...
+
+
+class Worker(Protocol):
+    """Works on one item after the other, in whatever process it is made."""
+
+    def run(self, ref: Any) -> UnitReport:
+        """Bring one item, of the kind that the worker knows, to its end."""
         ...
 
 
