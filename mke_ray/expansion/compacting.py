@@ -35,7 +35,12 @@ def compact_stage(
     part_bytes = int(run.job.labelling.part_mb * _MB)
     if not part_bytes:
         return report
-    with stage_progress("compact", unit="units") as progress:
+    with stage_progress("compact", unit="units") as shown:
+
+        def progress(done: int, total: int, text: str = "") -> None:
+            run.clock.work_begins()
+            shown(done, total, text)
+
         samples, *labels = compact(
             CompactionPlan(run.root, plan.stores),
             refs,
