@@ -91,6 +91,8 @@ class LabellingConfig:
         sample_memory_gb: Memory that reading one sample may take in that process.
         cost_per_hour: Cost of the whole cluster per hour, in any currency, so that progress shows
             what a pass has cost and will cost; null shows none.
+        part_mb: Size of the part files into which a finished pass brings the many small files of
+            units; 0 leaves every unit in a file of its own.
         runner: ``ray`` streams units through Ray Data; ``local`` runs in this process.
     """
 
@@ -109,6 +111,7 @@ class LabellingConfig:
     sample_timeout_s: float | None = 60.0
     sample_memory_gb: float = 4.0
     cost_per_hour: float | None = None
+    part_mb: float = 32.0
     runner: str = "ray"
 
 
@@ -370,6 +373,29 @@ class ForgetConfig:
     root: str = "???"
     uri: Any = field(default_factory=list)
     sample_ids: list[int] = field(default_factory=list)
+    dry_run: bool = False
+    verbose: bool = False
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+@dataclass
+class CollectConfig:
+    """What ``jobs/collect.py`` can be told.
+
+    Args:
+        root: Root of the run.
+        ttl_days: Days for which a store of samples, labels, fits or predictions is kept after it
+            was last used or written; the stores of the newest job are kept for ever.
+        accept_unknown: Delete old stores that no job ever referred to as well; roots of versions
+            that left no references hold no others.
+        dry_run: Say what would be deleted, and delete nothing.
+        verbose: Log more.
+        storage: How the stores are reached.
+    """
+
+    root: str = "???"
+    ttl_days: float = 30.0
+    accept_unknown: bool = False
     dry_run: bool = False
     verbose: bool = False
     storage: StorageConfig = field(default_factory=StorageConfig)

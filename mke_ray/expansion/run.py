@@ -15,6 +15,7 @@ from mke_ray.expansion.clock import StageClock
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
+from mke_ray.expansion.references import refer
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
@@ -50,6 +51,7 @@ class Run:
         arms: Arms to train.
         lease: The lease on the root, held while the run is open.
         stack: Closes what the stages opened, at the end of the run.
+        stores: Folders of the stores that the stages have used so far, below the root.
     """
 
     job: JobConfig
@@ -59,6 +61,7 @@ class Run:
     arms: tuple[str, ...]
     lease: Lease | None = None
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    stores: set[str] = field(default_factory=set)
     clock: StageClock = field(init=False)
     _is_connected: bool = False
     _tracker: Tracker | None = None
@@ -159,6 +162,15 @@ class Run:
         self._is_refreshed |= refresh
         self._check_splits(manifest)
         return manifest
+
+    def refer(self, *stores: str | None) -> None:
+        """Record that this run uses stores, beside those that it used before.
+
+        Args:
+            stores: Folders below the root; None stands for none.
+        """
+        self.stores |= {one for one in stores if one is not None}
+        refer(self.root, self.job.name, self.stores)
 
     def check_lease(self) -> None:
         """Stop before the next stage if another driver took over the root.

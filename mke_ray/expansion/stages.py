@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.data.manifest import Manifest
 from mke_ray.errors import StoreError
 from mke_ray.evaluation import (
     Evaluation,
@@ -16,6 +16,8 @@ from mke_ray.evaluation import (
     refs_with_truth,
     run_predictions,
 )
+from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.expansion.compacting import compact_stage
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run, num_select
 from mke_ray.expansion.work import (
@@ -35,7 +37,7 @@ from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.sample_reader import keeps_media
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkPlan
+from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
@@ -87,9 +89,12 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
     with run.clock.stage("teach"):
         splits = TAUGHT_SPLITS if run.job.doubles.enabled else (Split.LABELLED,)
         refs = list(manifest.unit_refs(splits))
-        run_label_pass(run, make_label_plan(run, manifest, ()), refs, f"decode {', '.join(splits)}")
+        plan = make_label_plan(run, manifest, ())
+        run.refer(*_folders(plan))
+        run_label_pass(run, plan, refs, f"decode {', '.join(splits)}")
         manifest, _ = doubles_stage(run, manifest, splits=splits)
         spec = teacher_fit(run, manifest)
+        run.refer(_fit_folder(spec.fingerprint()))
         if not FitStore(run.root).has(spec.fingerprint()):
             train_fits(run, [spec], "teach")
     return known_teacher(run, manifest)
@@ -121,8 +126,10 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
     with run.clock.stage("label"):
         more = run.job.more_teachers
         plan = make_label_plan(run, manifest, (teacher.spec, *more.values()))
+        run.refer(*_folders(plan), _fit_folder(teacher.fit))
         _say_what_is_read_again(plan)
-        report = run_label_pass(run, plan, list(manifest.unit_refs()), "label")
+        refs = list(manifest.unit_refs())
+        report = compact_stage(run, plan, refs, run_label_pass(run, plan, refs, "label"))
     first, *others = (one.labels for one in plan.teachers)
     return Labels(plan.samples, first, report, dict(zip(more, others, strict=True)))
 
@@ -145,6 +152,7 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
         StoreError: The labelling pass is not finished.
     """
     plan = make_label_plan(run, manifest, (teacher.spec,))
+    run.refer(*_folders(plan), _fit_folder(teacher.fit))
     report = run_pass(plan, manifest.unit_refs(), _NotYet(run.root), lease=run.lease)
     return Labels(plan.samples, plan.teachers[0].labels, report)
 
@@ -155,7 +163,7 @@ class _NotYet:
 
     root: Root
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Refuse.
 
         Raises:
@@ -186,6 +194,7 @@ def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
         StoreError: Another driver took over.
     """
     run.check_lease()
+    run.refer(*(_fit_folder(one.fingerprint()) for one in fits))
     with run.clock.stage("train"):
         train_fits(run, fits, "train")
 
@@ -215,6 +224,7 @@ def evaluate_stage(
         device=run.labelling_device,
         origin=origin_of(run, run.job.labelling.num_cpus),
     )
+    run.refer(*(_fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
             plan,
@@ -272,6 +282,17 @@ def _of_today(spec: FitSpec, manifest: Manifest, samples: UnitStore) -> FitSpec:
         data=manifest.digest(spec.splits),
         revisions=revisions_of(samples, spec.splits),
     )
+
+
+def _folders(plan: LabelPlan) -> list[str]:
+    """Return the folders of the stores of a pass below the root."""
+    samples, *labels = map(folder_name, plan.stores)
+    return [f"samples/{samples}", *(f"labels/{name}" for name in labels)]
+
+
+def _fit_folder(fit: str | None) -> str | None:
+    """Return the folder of a fit below the root."""
+    return None if fit is None else f"fits/{fit}"
 
 
 def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkPlan
+from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import Report, stage_progress
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
@@ -163,7 +163,7 @@ class LazyRunner:
     say: Callable[[str], None] | None = None
     spilling: Spilling | None = None
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units with the runner of the run; called only if there are any."""
         self.run_context.clock.work_begins()
         runner = self.run_context.runner(self.say)

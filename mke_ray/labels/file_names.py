@@ -2,10 +2,13 @@
 
 import posixpath
 import re
+import uuid
 
 SPEC_FILE = "spec.json"
 COMMITS = "commits"
 ATTEMPTS = "attempts"
+PARTS = "parts"
+COMPACTING = "compacting"
 
 _INDEX = re.compile(r"index-(\d+)\.parquet")
 
@@ -27,8 +30,18 @@ def parse_commit_name(name: str) -> tuple[str, int]:
     return unit, int(generation or 0)
 
 
-def unit_of_attempt(name: str) -> str:
-    """Return the unit that an attempt file is of."""
+def new_file_name(folder: str, unit: str) -> str:
+    """Return a name that no file has: of an attempt at a unit, or of a part that begins with it."""
+    return f"{folder}/{unit}-{uuid.uuid4().hex[:12]}.parquet"
+
+
+def is_part(name: str) -> bool:
+    """Return whether a file holds several units."""
+    return name.startswith(f"{PARTS}/")
+
+
+def unit_of_file(name: str) -> str:
+    """Return the unit that an attempt file is of, or the first one of a part."""
     return posixpath.basename(name).split("-", 1)[0]
 
 

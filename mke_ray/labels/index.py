@@ -5,7 +5,7 @@
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mke_ray.errors import StoreError
+from mke_ray.labels.file_names import is_part
 from mke_ray.schema import Status, StatusCounts
 
 STATUS_CODES: tuple[Status, ...] = (Status.OK, Status.PARTIAL, Status.BAD, Status.RETRY)
@@ -22,6 +23,7 @@ PRESENT_PREFIX = "present_"
 
 _REASONS = ("reasons", "partial_reasons")
 _REVISIONS = ("revision", "of_revision")
+_PLACE = ("file", "row_group", "num_rows")
 
 _DIGIT_TO_BYTE = bytes((code - ord("0")) % 256 for code in range(256))
 _CODE_OF_STATUS = {str(status): str(code) for code, status in enumerate(STATUS_CODES)}
@@ -35,11 +37,19 @@ class Location:
         file: Name of the Parquet file below the store.
         row_group: The row group of the unit.
         num_rows: Rows of the unit N.
+        offset: Where the unit begins in a part; it is a Parquet file of its own there.
+        num_bytes: Its bytes in a part; 0 for a unit in a file of its own, which is fetched whole.
     """
 
     file: str
     row_group: int
     num_rows: int
+    offset: int = 0
+    num_bytes: int = 0
+
+    def within(self, *, offset: int, num_bytes: int) -> "Location":
+        """Return the place of a unit that is a range of its file."""
+        return replace(self, offset=offset, num_bytes=num_bytes)
 
 
 class Index:
@@ -47,8 +57,10 @@ class Index:
 
     Args:
         table: Columns ``unit, generation, split, file, row_group, num_rows, status, reasons,
-            partial_reasons, revision, of_revision`` and one ``present_<modality>`` per modality;
-            ``status`` and ``present_*`` hold one byte per row. The revisions may be absent.
+            partial_reasons, revision, of_revision, offset, num_bytes, part_bytes, digest`` and one
+            ``present_<modality>`` per modality; ``status`` and ``present_*`` hold one byte per
+            row. Indexes of earlier versions lack the revisions, which are 0, and what follows;
+            their units lie in no part.
     """
 
     __slots__ = ("_columns", "_table", "_units")
@@ -101,26 +113,37 @@ class Index:
         Raises:
             StoreError: A unit is not in the store.
         """
-        positions = [self._position(unit) for unit in units]
+        positions = [self.position(unit) for unit in units]
         return Index(self._table.take(pa.array(positions, pa.int64())))
 
     def location(self, unit: str) -> Location:
         """Return where a unit lies."""
-        row = self._position(unit)
-        columns = self._columns
-        return Location(
-            columns["file"][row].as_py(),
-            columns["row_group"][row].as_py(),
-            columns["num_rows"][row].as_py(),
-        )
+        row = self.position(unit)
+        place = Location(*(self._columns[one][row].as_py() for one in _PLACE))
+        if not is_part(place.file):
+            return place
+        offset, num_bytes = (self._columns[one][row].as_py() for one in ("offset", "num_bytes"))
+        return place.within(offset=offset, num_bytes=num_bytes)
+
+    def content_id(self, unit: str) -> str:
+        """Return what changes with the content of a unit, and not with its place."""
+        row = self.position(unit)
+        digest = self._columns["digest"][row].as_py() if "digest" in self._columns else None
+        return digest or self._columns["file"][row].as_py()
+
+    def units_without_size(self) -> list[str]:
+        """Return the units of which an index of an earlier version does not know the size."""
+        if "num_bytes" not in self._columns:
+            return self.units()
+        return self._columns["unit"].filter(self._columns["num_bytes"].is_null()).to_pylist()
 
     def num_rows(self, unit: str) -> int:
         """Return the rows of a unit N."""
-        return self._columns["num_rows"][self._position(unit)].as_py()
+        return self._columns["num_rows"][self.position(unit)].as_py()
 
     def split(self, unit: str) -> str:
         """Return the split of a unit, "" where the store does not know splits."""
-        return self._columns["split"][self._position(unit)].as_py()
+        return self._columns["split"][self.position(unit)].as_py()
 
     def status(self, unit: str) -> np.ndarray:
         """Return one code per row, uint8 [N]: 0 ok, 1 partial, 2 bad, 3 retry."""
@@ -128,11 +151,11 @@ class Index:
 
     def revision(self, unit: str) -> int:
         """Return how often rows of a unit were read again and put in the place of others."""
-        return self._columns["revision"][self._position(unit)].as_py()
+        return self._columns["revision"][self.position(unit)].as_py()
 
     def of_revision(self, unit: str) -> int:
         """Return the revision of the samples from which the rows of a unit were computed."""
-        return self._columns["of_revision"][self._position(unit)].as_py()
+        return self._columns["of_revision"][self.position(unit)].as_py()
 
     def revisions(self, splits: Iterable[str]) -> dict[str, int]:
         """Return the revision of every unit of some splits that is not as it was first."""
@@ -142,7 +165,7 @@ class Index:
 
     def reasons(self, unit: str) -> dict[str, int]:
         """Return how many rows of a unit could not be read, by reason."""
-        return json.loads(self._columns["reasons"][self._position(unit)].as_py() or "{}")
+        return json.loads(self._columns["reasons"][self.position(unit)].as_py() or "{}")
 
     def usable(self, unit: str) -> np.ndarray:
         """Return whether each row can be trained on, bool [N]: ok or partial."""
@@ -194,7 +217,7 @@ class Index:
         tables = [table for table in (mine, other.table) if table.num_rows]
         return Index(pa.concat_tables(tables, promote_options="default")) if tables else self
 
-    def _position(self, unit: str) -> int:
+    def position(self, unit: str) -> int:
         """Return the row of a unit in the table."""
         position = int(np.searchsorted(self._units, unit.encode()))
         if position == len(self._units) or self._units[position] != unit.encode():
@@ -203,7 +226,7 @@ class Index:
 
     def _bytes(self, column: str, unit: str) -> np.ndarray:
         """Return one byte per row of a unit."""
-        return np.frombuffer(self._columns[column][self._position(unit)].as_py(), dtype=np.uint8)
+        return np.frombuffer(self._columns[column][self.position(unit)].as_py(), dtype=np.uint8)
 
 
 def status_digits(statuses: Iterable[str]) -> str:
@@ -232,6 +255,10 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "file": record["file"],
         "row_group": record["row_group"],
         "num_rows": record["num_rows"],
+        "offset": record.get("offset", 0),
+        "num_bytes": record.get("num_bytes"),
+        "part_bytes": record.get("part_bytes", 0),
+        "digest": record.get("digest", ""),
         "status": digits_to_bytes(record.get("status", "0" * record["num_rows"])),
         **{name: json.dumps(record[name]) if record.get(name) else "" for name in _REASONS},
         **{name: record.get(name, 0) for name in _REVISIONS},
@@ -256,6 +283,10 @@ def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
         pa.field("file", pa.string()),
         pa.field("row_group", pa.int32()),
         pa.field("num_rows", pa.int32()),
+        pa.field("offset", pa.int64()),
+        pa.field("num_bytes", pa.int64()),
+        pa.field("part_bytes", pa.int64()),
+        pa.field("digest", pa.string()),
         pa.field("status", pa.binary()),
         *(pa.field(name, pa.string()) for name in _REASONS),
         *(pa.field(name, pa.int32()) for name in _REVISIONS),

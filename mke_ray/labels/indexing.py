@@ -12,11 +12,12 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import (
     ATTEMPTS,
     COMMITS,
+    PARTS,
     commit_name,
     index_name,
     index_number,
     parse_commit_name,
-    unit_of_attempt,
+    unit_of_file,
 )
 from mke_ray.labels.index import Index
 from mke_ray.storage import Root
@@ -60,18 +61,21 @@ def newest_index(root: Root) -> Index:
     return _index_file(root, _newest_number(root)) or Index.from_records([])
 
 
-def survey(root: Root, known: Index | None = None) -> Survey:
+def survey(root: Root, known: Index | None = None, *, needs_sizes: bool = False) -> Survey:
     """Return what a store holds: what is known is used as far as it goes, the rest is looked up.
 
     Args:
         root: The folder of the store.
         known: An index of earlier, None for the one in the newest index file.
+        needs_sizes: Look up units as well of which the file, of an earlier version, has no size.
     """
     number = _newest_number(root)
     written = None if known is not None else _index_file(root, number)
     known = known or written or Index.from_records([])
     committed = committed_generations(root)
     is_current = _current_units(root, known, committed)
+    if needs_sizes:
+        is_current = set(is_current).difference(known.units_without_size())
     new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
     if not new and len(is_current) == len(known):
         return Survey(number, known, is_written=known is written)
@@ -116,10 +120,13 @@ def _current_units(root: Root, known: Index, committed: Mapping[str, int]) -> Co
         for unit, generation, file in known.entries()
         if committed.get(unit) == generation
     }
-    there: set[str] = set()
+    if not files:
+        return set()
+    parts = set(root.names(PARTS))
+    there = {unit for unit, file in files.items() if file in parts}
     doubtful: set[str] = set()
-    for name in root.names(ATTEMPTS) if files else ():
-        unit = unit_of_attempt(name)
+    for name in root.names(ATTEMPTS):
+        unit = unit_of_file(name)
         if unit in files:
             (there if files[unit] == name else doubtful).add(unit)
     return there - doubtful

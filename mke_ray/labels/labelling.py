@@ -18,7 +18,7 @@ from mke_ray.labels.tally import PassReport, ProgressCallback, Tally
 from mke_ray.labels.todo import units_to_do
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.unreadable import LIST_NAME, write_unreadable
-from mke_ray.labels.worker import Worker, WorkPlan
+from mke_ray.labels.worker import Worker, WorkItem, WorkPlan
 
 __all__ = ["LocalRunner", "PassReport", "ProgressCallback", "Runner", "run_pass"]
 
@@ -26,7 +26,7 @@ __all__ = ["LocalRunner", "PassReport", "ProgressCallback", "Runner", "run_pass"
 class Runner(Protocol):
     """Carries out units somewhere and yields their reports as they come, in any order."""
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units."""
         ...
 
@@ -35,7 +35,7 @@ class Runner(Protocol):
 class LocalRunner:
     """Works on the units in this process, as many at once as the plan says."""
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units with as many threads as any other worker, so that labels agree."""
         worker = plan.worker()
         num_threads = torch.get_num_threads()
@@ -50,10 +50,10 @@ class LocalRunner:
             torch.set_num_threads(num_threads)
 
 
-def _side_by_side(worker: Worker, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+def _side_by_side(worker: Worker, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
     """Work on several units at once; nothing goes on when the caller stops."""
 
-    def run(ref: UnitRef) -> UnitReport:
+    def run(ref: WorkItem) -> UnitReport:
         torch.set_num_threads(plan.num_threads)  # every thread has a number of its own
         return worker.run(ref)
 

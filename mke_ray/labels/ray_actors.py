@@ -17,7 +17,7 @@ from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MkeRayError, StoreError
 from mke_ray.labels.storing import StoredSamples
 from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import UnitWorker, WorkPlan
+from mke_ray.labels.worker import UnitWorker, WorkItem, WorkPlan
 
 MAX_TRIES = 4
 
@@ -145,15 +145,16 @@ class Station:
 
 
 class UnitActor:
-    """A worker as Ray Data calls it: one unit in, one report out."""
+    """A worker as Ray Data calls it: one unit, or another item of work, in; one report out."""
 
-    def __init__(self, plan: WorkPlan, tries: Any) -> None:
+    def __init__(self, plan: WorkPlan, tries: Any, item: Callable[..., WorkItem]) -> None:
         self._worker = plan.worker()
+        self._item = item
         self._station = Station(plan, tries, name="unit", num_threads=plan.num_threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Bring one unit to its end."""
-        ref = UnitRef(**batch.to_pylist()[0])
+        """Bring one item to its end."""
+        ref = self._item(**batch.to_pylist()[0])
         done = self._station.work(ref.unit, lambda: {"report": self._worker.run(ref).to_json()})
         return pa.Table.from_pylist([{"report": "", **done}])
 
@@ -161,7 +162,8 @@ class UnitActor:
 class DecodeActor:
     """Decodes units and stores their samples: a unit in, its samples as they are stored out."""
 
-    def __init__(self, plan: Any, tries: Any) -> None:
+    def __init__(self, plan: Any, tries: Any, item: type[UnitRef]) -> None:
+        del item
         self._worker: UnitWorker = plan.worker()
         self._station = Station(plan, tries, name="decode", num_threads=plan.num_threads)
 
@@ -185,7 +187,8 @@ class DecodeActor:
 class LabelActor:
     """Labels what was decoded: the stored samples of a unit in, its report out."""
 
-    def __init__(self, plan: Any, tries: Any) -> None:
+    def __init__(self, plan: Any, tries: Any, item: type[UnitRef]) -> None:
+        del item
         self._worker: UnitWorker = plan.worker()
         self._station = Station(plan, tries, name="label", num_threads=plan.threads_of_teachers)
 

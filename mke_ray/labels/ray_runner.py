@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -11,12 +12,11 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
-from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MkeRayError
 from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
 from mke_ray.labels.ray_actors import DecodeActor, LabelActor, Tries, UnitActor
 from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkPlan
+from mke_ray.labels.worker import WorkItem, WorkPlan
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5
@@ -45,7 +45,7 @@ class RayDataRunner:
     verbose: bool = False
     say: Callable[[str], None] | None = None
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units and yield their reports as they come.
 
         Raises:
@@ -67,7 +67,7 @@ class RayDataRunner:
             for (actor, pool), size in zip(steps, sizes, strict=True):
                 dataset = dataset.map_batches(
                     actor,
-                    fn_constructor_kwargs={"plan": plan, "tries": tries},
+                    fn_constructor_kwargs={"plan": plan, "tries": tries, "item": type(refs[0])},
                     batch_size=1,
                     batch_format="pyarrow",
                     compute=_strategy(size, plan.units_at_once),
@@ -163,12 +163,12 @@ def _error_from(name: str, message: str) -> MkeRayError:
     return getattr(errors, name, MkeRayError)(message)
 
 
-def _blocks(refs: Sequence[UnitRef], num_actors: int) -> list[pa.Table]:
+def _blocks(refs: Sequence[WorkItem], num_actors: int) -> list[pa.Table]:
     """Return the units as blocks made on the driver, so that no task competes with the actors.
 
     A block is what a dead actor repeats; a repeated unit that is committed costs one look.
     """
     fair_share = max(len(refs) // (4 * num_actors), 1)
     size = min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share)
-    table = pa.Table.from_pylist([asdict(ref) for ref in refs])
+    table = pa.Table.from_pylist([asdict(cast(Any, ref)) for ref in refs])
     return [table.slice(start, size).combine_chunks() for start in range(0, len(refs), size)]

@@ -1,7 +1,7 @@
 """Rows of a store lose what they hold: their unit gets another table, and the old file goes."""
 
 import posixpath
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +9,10 @@ import pyarrow as pa
 from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.errors import StoreError
 from mke_ray.labels.counts import reasons_of
-from mke_ray.labels.file_names import SPEC_FILE
+from mke_ray.labels.file_names import SPEC_FILE, is_part
 from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.moving import move_units
+from mke_ray.labels.records import records_of
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status
 from mke_ray.storage import Root, retried
@@ -51,8 +53,29 @@ def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
     """
     there = [unit for unit in sorted(rows) if store.find(unit) is not None]
     num_scrubbed = sum(_scrub_unit(store, unit, sorted(rows[unit])) for unit in there)
+    _leave_parts(store, there)
     store.sweep(rows)
     return num_scrubbed
+
+
+def _leave_parts(store: UnitStore, units: Iterable[str]) -> None:
+    """Move what counts out of the parts that hold what some units were; then nothing names these.
+
+    Raises:
+        StoreError: Another driver works on the same units.
+    """
+    records = (record for unit in units for record in list(records_of(store.root, unit))[:-1])
+    named = sorted({record["file"] for record in records if is_part(record["file"])})
+    parts = [name for name in named if store.root.exists(name)]
+    for part in parts:
+        move_units(
+            store, {unit: one for unit, one, file in store.index().entries() if file == part}
+        )
+    if still := {file for _, _, file in store.index().entries()}.intersection(parts):
+        raise StoreError(
+            f"{store.root.uri}: another driver changed units of {sorted(still)[0]} at the same "
+            "time; wait for it and start again"
+        )
 
 
 def _scrub_unit(store: UnitStore, unit: str, rows: list[int]) -> bool:

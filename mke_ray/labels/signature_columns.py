@@ -101,8 +101,8 @@ class SignatureReader:
     def version(self, ref: UnitRef) -> bytes:
         """Return what changes whenever the signatures of a unit that count could."""
         gone_N = self._manifest.mark_table().not_current(ref.unit)
-        place = f"{ref.unit} {self._index.location(ref.unit).file}\n"
-        return place.encode() + (b"" if gone_N is None else gone_N.tobytes())
+        content = f"{ref.unit} {self._index.content_id(ref.unit)}\n"
+        return content.encode() + (b"" if gone_N is None else gone_N.tobytes())
 
     def all_of(self, split: str) -> SignedSamples:
         """Return the signatures of a whole split; for the small ones."""

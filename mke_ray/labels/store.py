@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import itertools
 import json
-import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +12,11 @@ import pyarrow as pa
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import (
     ATTEMPTS,
+    COMMITS,
     SPEC_FILE,
-    commit_name,
-    unit_of_attempt,
+    is_part,
+    new_file_name,
+    unit_of_file,
 )
 from mke_ray.labels.files import (
     explain_difference,
@@ -35,6 +35,8 @@ from mke_ray.labels.indexing import (
     survey,
     write_index,
 )
+from mke_ray.labels.records import PLACE_IN_PART, claim, location_of, newest_record
+from mke_ray.labels.sweeping import delete_unnamed_parts
 from mke_ray.labels.unit_files import (
     check_unit_digest,
     parse_unit,
@@ -75,10 +77,17 @@ class UnitStore:
             schema: Schema of every table.
 
         Raises:
-            StoreError: The folder holds a store that was made from something else.
+            StoreError: The folder holds a store that was made from something else, or what is left
+                of one.
         """
         plain = json.loads(json.dumps(spec))
         if root.create(SPEC_FILE, spec_to_bytes(plain, schema)):
+            if any(root.names(COMMITS)):
+                root.delete(SPEC_FILE)
+                raise StoreError(
+                    f"{root.uri} holds commit records but no {SPEC_FILE}: deleting the store was "
+                    "cut short; run jobs/collect.py with this root again, or delete the folder"
+                )
             return cls(root, plain, schema)
         found = cls.open(root)
         if found.spec != plain or not found.schema.equals(schema):
@@ -124,7 +133,9 @@ class UnitStore:
         return self._put(unit, table, dict(facts or {}) | {"generation": 0})
 
     def supersede(self, unit: str, table: pa.Table, facts: Mapping[str, Any] | None = None) -> bool:
-        """Put a table in the place of the one that a unit has; the file of that one is deleted.
+        """Put a table in the place of the one that a unit has.
+
+        The file of that one is deleted; a part stays, since it holds other units too.
 
         Args:
             unit: Id of a committed unit.
@@ -139,14 +150,18 @@ class UnitStore:
             StoreError: The unit is not committed, or the table is not of the store's schema.
         """
         old = self.record(unit)
-        next_one = {**old, **(facts or {}), "generation": old["generation"] + 1}
+        kept = {key: value for key, value in old.items() if key not in PLACE_IN_PART}
+        next_one = {**kept, **(facts or {}), "generation": old["generation"] + 1}
         if not self._put(unit, table, next_one):
             return False
-        self.root.delete(old["file"])
+        if not is_part(old["file"]):
+            self.root.delete(old["file"])
         return True
 
     def sweep(self, units: Collection[str]) -> int:
         """Delete what killed workers left of some units: files that no commit record names.
+
+        Parts that no commit record names go too, of whatever units they are.
 
         Args:
             units: The units; of one that is not committed every file goes.
@@ -154,13 +169,13 @@ class UnitStore:
         Returns:
             How many files were deleted.
         """
-        of_units = [n for n in self.root.names(ATTEMPTS) if unit_of_attempt(n) in units]
-        places = map(self.find, set(map(unit_of_attempt, of_units)))
+        of_units = [n for n in self.root.names(ATTEMPTS) if unit_of_file(n) in units]
+        places = map(self.find, set(map(unit_of_file, of_units)))
         named = {place.file for place in places if place is not None}
         orphans = [name for name in of_units if name not in named]
         for name in orphans:
             self.root.delete(name)
-        return len(orphans)
+        return len(orphans) + len(delete_unnamed_parts(self.root))
 
     def committed(self) -> set[str]:
         """Return the ids of all committed units, by listing alone."""
@@ -173,13 +188,7 @@ class UnitStore:
 
     def find_record(self, unit: str) -> dict[str, Any] | None:
         """Return the newest commit record of a unit, None where it is not committed."""
-        newest = None
-        for generation in itertools.count():
-            try:
-                newest = json.loads(self.root.read(commit_name(unit, generation)))
-            except FileNotFoundError:
-                break
-        return newest
+        return newest_record(self.root, unit)
 
     def record(self, unit: str) -> dict[str, Any]:
         """Return the commit record of a unit that counts, which is the newest one.
@@ -300,7 +309,7 @@ class UnitStore:
     def _put(self, unit: str, table: pa.Table, facts: Mapping[str, Any]) -> bool:
         """Write a table to an attempt file and claim a generation of its unit with it."""
         self._check_schema(unit, table)
-        file = f"{ATTEMPTS}/{unit}-{uuid.uuid4().hex[:12]}.parquet"
+        file = new_file_name(ATTEMPTS, unit)
         content = table_to_bytes(table)
         record = {
             **facts,
@@ -313,18 +322,10 @@ class UnitStore:
             "digest": hashlib.sha256(content).hexdigest(),
         }
         self.root.write(file, content)
-        return self._claim(unit, record)
-
-    def _claim(self, unit: str, record: Mapping[str, Any]) -> bool:
-        """Create the commit record; delete the attempt if somebody else's is there."""
-        name = commit_name(unit, record["generation"])
-        if self.root.create(name, json.dumps(record).encode()):
-            return True
-        # A request that was repeated after a lost answer finds its own record: that is a win.
-        if json.loads(self.root.read(name))["file"] == record["file"]:
+        if claim(self.root, record):
             return True
         with contextlib.suppress(OSError):
-            self.root.delete(record["file"])
+            self.root.delete(file)
         return False
 
     def _check_schema(self, unit: str, table: pa.Table) -> None:
@@ -334,8 +335,3 @@ class UnitStore:
                 f"{self.root.uri}: the table of unit {unit} has the columns "
                 f"[{schema_text(table.schema)}], the store [{schema_text(self.schema)}]"
             )
-
-
-def location_of(record: Mapping[str, Any]) -> Location:
-    """Return where the unit of a commit record lies."""
-    return Location(record["file"], record["row_group"], record["num_rows"])

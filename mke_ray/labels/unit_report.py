@@ -25,6 +25,7 @@ class UnitReport:
         duration_s: Seconds of media that were decoded.
         num_bytes_written: Bytes written to the stores.
         num_decoded: Samples in use that were fetched and decoded; the others were stored already.
+        num_units: Units of this work, which is more than one where they are compacted.
     """
 
     unit: str
@@ -35,6 +36,7 @@ class UnitReport:
     duration_s: float = 0.0
     num_bytes_written: int = 0
     num_decoded: int = 0
+    num_units: int = 1
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -11,10 +11,10 @@ import pyarrow as pa
 from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
-from mke_ray.labels.file_names import ATTEMPTS
 from mke_ray.labels.files import row_facts
 from mke_ray.labels.index import Index, digits_to_bytes
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.sweeping import unnamed_files
 
 _NUM_THREADS = 8
 _UNITS_PER_ROUND = 256
@@ -42,7 +42,8 @@ class VerifyReport:
     Args:
         num_units: Units of the manifest that were looked at.
         num_rows: Rows that were compared with the manifest.
-        num_orphans: Attempt files that no commit record names: harmless, left by killed workers.
+        num_orphans: Attempts and parts that no commit record names: harmless, left by killed
+            workers.
         problems: What is wrong; empty for a store that holds every row exactly once.
     """
 
@@ -92,7 +93,7 @@ def verify(
     if splits is None:
         report.problems += [Problem(one, "extra", "") for one in sorted(committed - seen)]
     report.problems += _shared_places(index)
-    report.num_orphans = _count_orphans(store, index)
+    report.num_orphans = len(unnamed_files(store.root, index))
     return report
 
 
@@ -147,13 +148,7 @@ def _shared_places(index: Index) -> list[Problem]:
     problems = []
     for unit in index.units():
         location = index.location(unit)
-        other = places.setdefault((location.file, location.row_group), unit)
+        other = places.setdefault((location.file, location.offset), unit)
         if other != unit:
             problems.append(Problem(unit, "shared", f"lies where unit {other} lies"))
     return problems
-
-
-def _count_orphans(store: UnitStore, index: Index) -> int:
-    """Count the attempt files that nothing refers to."""
-    named = {index.location(unit).file for unit in index.units()}
-    return sum(name not in named for name in store.root.names(ATTEMPTS))

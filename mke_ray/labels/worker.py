@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.labels.counts import count_rows
@@ -18,11 +18,20 @@ if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan
 
 
-class Worker(Protocol):
-    """Works on one unit after the other, in whatever process it is made."""
+class WorkItem(Protocol):
+    """A flat dataclass that says what is worked on at a time, a ``UnitRef`` for example."""
 
-    def run(self, ref: UnitRef) -> UnitReport:
-        """Bring one unit to its end."""
+    @property
+    def unit(self) -> str:
+        """Unit by which it is known, in errors and reports."""
+        ...
+
+
+class Worker(Protocol):
+    """Works on one item after the other, in whatever process it is made."""
+
+    def run(self, ref: Any) -> UnitReport:
+        """Bring one item, of the kind that the worker knows, to its end."""
         ...
 
 

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from mke_ray.config import build, check_targets, shown, to_yaml
-from mke_ray.config_schema import ForgetConfig, JobConfig
+from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
 
@@ -194,15 +194,20 @@ def documented_commands() -> list[list[str]]:
     return commands
 
 
-@pytest.mark.parametrize("command", documented_commands(), ids=" ".join)
+OTHER_SCHEMAS = {"forget": ForgetConfig, "collect": CollectConfig}
+
+
+@pytest.mark.parametrize(
+    "command", [*documented_commands(), ["collect", "root=x", "ttl_days=7"]], ids=" ".join
+)
 def test_every_documented_command_composes(command: list[str]) -> None:
     job, *arguments = command
     known = [one.replace("$s", "1").replace("$PWD", "/tmp") for one in arguments]
     overrides = [one for one in known if not one.startswith("--")]
-    if job == "forget":
-        ConfigStore.instance().store(name="forget_schema", node=ForgetConfig)
+    if job in OTHER_SCHEMAS:
+        ConfigStore.instance().store(name=f"{job}_schema", node=OTHER_SCHEMAS[job])
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            assert compose("forget", overrides=overrides)
+            assert compose(job, overrides=overrides)
     else:
         assert composed(*overrides)
 

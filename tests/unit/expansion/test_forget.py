@@ -12,6 +12,7 @@ from mke_ray.config_schema import ForgetConfig
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.forget import forget, forget_samples
+from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.scrub import scrub_units
@@ -148,25 +149,31 @@ def test_another_driver_keeps_forgetting_away(plan):
         forget_samples(plan.root, keys=[KEY])
 
 
-@pytest.mark.parametrize("stops_at", range(1, 12))
-def test_forgetting_that_was_cut_short_is_finished_by_the_next_try(plan, monkeypatch, stops_at):
-    """Whatever write or deletion is the last: the next try leaves nothing."""
-    needles, calls = needles_of(plan), 0
-    assert "samples" in traces(plan.root, needles)
+def stopping(monkeypatch, stops_at):
+    """Let the first call that changes the root and is not done be that of a number."""
+    calls = 0
 
     def counted(method):
         def call(self, name, *content):
             nonlocal calls
             calls += "lease" not in self.uri
-            if calls == stops_at and "lease" not in self.uri:
+            if calls >= stops_at and "lease" not in self.uri:
                 raise KeyboardInterrupt
             return method(self, name, *content)
 
         return call
 
+    for name in ("write", "create", "delete"):
+        monkeypatch.setattr(Root, name, counted(getattr(Root, name)))
+
+
+@pytest.mark.parametrize("stops_at", range(1, 12))
+def test_forgetting_that_was_cut_short_is_finished_by_the_next_try(plan, monkeypatch, stops_at):
+    """Whatever write or deletion is the last: the next try leaves nothing."""
+    needles = needles_of(plan)
+    assert "samples" in traces(plan.root, needles)
     with monkeypatch.context() as patch:
-        for name in ("write", "create", "delete"):
-            patch.setattr(Root, name, counted(getattr(Root, name)))
+        stopping(patch, stops_at)
         with pytest.raises(KeyboardInterrupt):
             forget_samples(plan.root, keys=[KEY])
     forget_samples(plan.root, keys=[KEY])
@@ -261,3 +268,71 @@ def test_a_root_without_a_run_stays_as_it_is(tmp_path):
     with pytest.raises(StoreError, match="holds no finished manifest"):
         forget([ForgetConfig(root=str(tmp_path / "typo"), uri="a.mp4")])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def compacted(plan):
+    bring_into_parts(plan)
+    return plan
+
+
+def bring_into_parts(plan):
+    refs = list(manifest_of(plan).unit_refs())
+    indexes = [store.write_index([ref.unit for ref in refs]) for store in plan.stores]
+    what = CompactionPlan(plan.root, plan.stores)
+    compact(what, refs, indexes, LocalRunner(), part_bytes=1 << 16)
+
+
+def test_of_a_sample_in_a_part_nothing_is_left_and_the_others_of_the_part_are_as_they_were(
+    compacted,
+):
+    needles = needles_of(compacted)
+    before = rows_of(compacted, compacted.samples)
+    parts = set(compacted.samples.root.names("parts"))
+    assert len(parts) == 2
+    done = forget_samples(compacted.root, keys=[KEY])
+    assert done.num_units == 2
+    assert traces(compacted.root, needles) == set()
+    assert len(parts & set(compacted.samples.root.names("parts"))) == 1
+    for (row, stored), (_, old) in zip(rows_of(compacted, compacted.samples), before, strict=True):
+        assert row.sample_id == sample_id(KEY) or stored == old
+    for store in compacted.stores:
+        report = verify(store, manifest_of(compacted))
+        assert report.ok and report.num_orphans == 0
+    files = files_of(compacted.root)
+    forget_samples(compacted.root, keys=[KEY])
+    assert files_of(compacted.root) == files
+    bring_into_parts(compacted)
+    assert traces(compacted.root, needles) == set()
+
+
+@pytest.mark.parametrize("stops_at", range(1, 17, 2))
+def test_forgetting_a_sample_in_a_part_that_was_cut_short_is_finished_by_the_next_try(
+    compacted, monkeypatch, stops_at
+):
+    needles = needles_of(compacted)
+    with monkeypatch.context() as patch:
+        stopping(patch, stops_at)
+        with pytest.raises(KeyboardInterrupt):
+            forget_samples(compacted.root, keys=[KEY])
+    forget_samples(compacted.root, keys=[KEY])
+    assert traces(compacted.root, needles) == set()
+    for store in compacted.stores:
+        report = verify(store, manifest_of(compacted))
+        assert report.ok and report.num_orphans == 0
+
+
+@pytest.mark.parametrize("stops_at", [2, 3, 4, 6, 9])
+def test_nothing_of_a_sample_is_left_of_a_compaction_that_was_cut_short(
+    plan, monkeypatch, stops_at
+):
+    needles = needles_of(plan)
+    with monkeypatch.context() as patch:
+        stopping(patch, stops_at)
+        with pytest.raises(KeyboardInterrupt):
+            bring_into_parts(plan)
+    forget_samples(plan.root, keys=[KEY])
+    assert traces(plan.root, needles) == set()
+    bring_into_parts(plan)
+    assert traces(plan.root, needles) == set()
+    assert all(verify(store, manifest_of(plan)).ok for store in plan.stores)
