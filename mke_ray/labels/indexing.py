@@ -58,6 +58,8 @@ def current_index(root: Root) -> tuple[int, Index]:
 def write_index(root: Root, index: Index, *, after: int) -> None:
     """Write an index unless the newest index file says the same.
 
+    Where another driver was quicker, the index is made anew: what this one knows may be older.
+
     Args:
         root: The folder of the store.
         index: Index of all committed units.
@@ -65,9 +67,9 @@ def write_index(root: Root, index: Index, *, after: int) -> None:
     """
     number, known = after, _index_file(root, after)
     while known is None or not known.table.equals(index.table):
-        number += 1
-        if root.create(index_name(number), index.to_bytes()):
+        if root.create(index_name(number + 1), index.to_bytes()):
             return
+        number, index = current_index(root)
         known = _index_file(root, number)
 
 

@@ -104,6 +104,7 @@ class Lease:
         self._holder, self._lost = holder, False
         for number in range(max(self._generation - 3, 1), self._generation - 1):
             self._root.delete(_name(number))
+        self._root.delete_unfinished()
         self._begin_heartbeat()
 
     def release(self) -> None:

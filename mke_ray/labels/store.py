@@ -146,6 +146,8 @@ class UnitStore:
     def sweep(self, units: Collection[str]) -> int:
         """Delete what killed workers left of some units: files that no commit record names.
 
+        Files that are half written go too; elsewhere in the store only old ones.
+
         Args:
             units: The units; of one that is not committed every file goes.
 
@@ -158,7 +160,10 @@ class UnitStore:
         orphans = [name for name in of_units if name not in named]
         for name in orphans:
             self.root.delete(name)
-        return len(orphans)
+        unfinished = self.root.delete_unfinished(
+            ATTEMPTS, older_than_s=0.0, wanted=lambda name: unit_of_attempt(name) in units
+        )
+        return len(orphans) + unfinished + self.root.delete_unfinished()
 
     def committed(self) -> set[str]:
         """Return the ids of all committed units, by listing alone."""

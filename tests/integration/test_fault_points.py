@@ -1,0 +1,99 @@
+"""Exactly once, at every named point of a pass and of a removal: killed, held and failed there."""
+
+import signal
+import uuid
+
+import pytest
+from fault_trials import Trials, demo_spec, forget, label, state_of
+
+from mke_ray.config import build
+from mke_ray.fault_points import Fault
+from mke_ray.storage import open_root
+
+LABEL_KINDS = {
+    *(f"{store}/{kind}" for store in ("samples", "labels") for kind in ("commit", "index", "spec")),
+    "samples/attempt",
+    "labels/attempt",
+    "manifest/meta",
+    "manifest/part",
+    "lease",
+}
+FORGET_KINDS = {"samples/attempt", "samples/commit", "labels/commit", "manifest/marks", "lease"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    spec = demo_spec(tmp_path_factory.mktemp("demo"))
+    build(spec).prepare()
+    return spec
+
+
+@pytest.fixture(scope="module")
+def labelled(source, tmp_path_factory):
+    """Return the files of a finished pass; it also loads what the children would each load."""
+    root = open_root(str(tmp_path_factory.mktemp("labelled")))
+    state = state_of(label(root.uri, source), sweep=True)
+    assert state["problems"] == []
+    return {name: root.read(name) for name in root.names()}
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def new_uri(request, tmp_path):
+    """Return what names a new root on a local disk, or on a real S3 server."""
+    if request.param == "local":
+        return lambda: str(tmp_path / uuid.uuid4().hex)
+    server = request.getfixturevalue("s3_server")
+    return lambda: server.uri("faults", uuid.uuid4().hex)
+
+
+@pytest.fixture(params=["label", "forget"])
+def trials(request, tmp_path, source, labelled):
+    if request.param == "label":
+        return Trials(tmp_path, label, source)
+    return Trials(tmp_path, forget, source, before=labelled)
+
+
+class Undisturbed:
+    """The points of an act, and what it leaves where nothing disturbs it."""
+
+    def __init__(self, trials, uri):
+        self.points = trials.points(uri)
+        self.state = trials.look(uri)
+        assert self.state["problems"] == []
+        kinds = {point.split(":")[2] for point in self.points}
+        assert kinds >= (LABEL_KINDS if trials.act is label else FORGET_KINDS)
+
+    def places(self):
+        """Yield each point with its first and its last occurrence."""
+        for point, number in self.points.items():
+            yield from ((point, one) for one in sorted({1, number}))
+
+    def check(self, state, where):
+        """Compare what a disturbed act left."""
+        assert state["problems"] == [], where
+        assert state["content"] == self.state["content"], where
+        for kind, number in state["files"].items():
+            spare = 2 if kind == "lease" or kind.endswith("/index") else 0
+            assert number <= self.state["files"].get(kind, 0) + spare, (where, kind, number)
+
+
+def test_an_act_that_is_killed_anywhere_is_finished_by_the_next(trials, new_uri):
+    undisturbed = Undisturbed(trials, new_uri())
+    for point, number in undisturbed.places():
+        uri, where = new_uri(), f"killed at {point} #{number}"
+        assert trials.start(uri, Fault("kill", point, number)).wait() == signal.SIGKILL, where
+        undisturbed.check(trials.finish(uri, sweep=True), where)
+
+
+def test_an_act_that_sleeps_anywhere_while_another_does_it_doubles_nothing(trials, new_uri):
+    undisturbed = Undisturbed(trials, new_uri())
+    for point, number in undisturbed.places():
+        uri, where = new_uri(), f"held at {point} #{number}"
+        sleeper = trials.start(uri, Fault("stop", point, number))
+        assert sleeper.wait() == signal.SIGSTOP, where
+        undisturbed.check(trials.finish(uri, sweep=False), where)
+        sleeper.wake()
+        assert sleeper.wait() == 0, where
+        error = sleeper.result().get("error")
+        assert error in (None, "StoreError"), (where, sleeper.result()["trace"])
+        undisturbed.check(trials.look(uri), f"{where}, after it woke")
