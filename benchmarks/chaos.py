@@ -261,7 +261,7 @@ def _cluster() -> Iterator[Cluster]:
 
 
 def _add_node(cluster: Cluster) -> None:
-    """Add a node to the cluster; Ray says so by a bare Exception where it does not start in time."""
+    """Add a node; Ray raises a bare Exception where it does not start in time."""
     for _ in range(_NODE_TRIES):
         try:
             cluster.add_node(num_cpus=CPUS_PER_NODE)

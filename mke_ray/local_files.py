@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from mke_ray.errors import StoreError
 from mke_ray.fault_points import reach
 
 _UNFINISHED = ".tmp"
@@ -66,7 +67,11 @@ def delete_older(path: str, older_than_s: float) -> bool:
 
 @contextlib.contextmanager
 def _written_beside(path: str, content: bytes, operation: str) -> Iterator[str]:
-    """Write a file beside its final place, durable, and leave nothing of it there."""
+    """Write a file beside its final place, durable, and leave nothing of it there.
+
+    Raises:
+        StoreError: Somebody deleted it meanwhile, who took this process for dead.
+    """
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{_UNFINISHED}")
@@ -77,6 +82,11 @@ def _written_beside(path: str, content: bytes, operation: str) -> Iterator[str]:
             os.fsync(file.fileno())
         reach(f"{operation}:written", path)
         yield temporary
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path}: another driver deleted what this one was writing, because it gave no sign "
+            "of life or its sample was forgotten; start the job again, nothing is lost"
+        ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

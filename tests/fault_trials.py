@@ -90,6 +90,21 @@ def label(uri: str, source: dict[str, Any]) -> LabelPlan:
     return plan
 
 
+def label_without_lease(uri: str, source: dict[str, Any]) -> LabelPlan:
+    """Carry out the whole pass with a lease that nobody took, as if there were none."""
+    plan = plan_at(uri, source)
+    refs = plan.manifest.unit_refs([SPLIT])
+    run_pass(plan, refs, LocalRunner(), lease=Lease(plan.root))
+    return plan
+
+
+def label_patiently(uri: str, source: dict[str, Any]) -> LabelPlan:
+    """Carry out the whole pass as a job does, which takes nobody for dead before a minute."""
+    plan = plan_at(uri, source)
+    run_pass(plan, plan.manifest.unit_refs([SPLIT]), LocalRunner())
+    return plan
+
+
 def forget(uri: str, source: dict[str, Any]) -> LabelPlan:
     """Forget one sample of each of two units, and carry out the pass again, for the indexes."""
     Lease.__init__.__kwdefaults__["stale_after_s"] = 0.0  # in this child process alone
@@ -143,7 +158,7 @@ class Trials:
     before: Mapping[str, bytes] = field(default_factory=dict)
     num_children: int = 0
 
-    def start(self, uri: str, fault: Fault) -> Child:
+    def start(self, uri: str, fault: Fault | None = None) -> Child:
         """Fork a child that does the act on a new root and meets a fault in it."""
         return self._fork(lambda: self._act_on_new(uri, fault))
 
@@ -162,7 +177,7 @@ class Trials:
         assert child.wait() == 0 and "error" not in child.result(), child.result()
         return Counter(file.read_text().split())
 
-    def _act_on_new(self, uri: str, fault: Fault) -> None:
+    def _act_on_new(self, uri: str, fault: Fault | None) -> None:
         """Put the files that are there first, and do the act with a fault."""
         root = open_root(uri)
         for name, content in self.before.items():

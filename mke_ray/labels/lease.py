@@ -102,8 +102,9 @@ class Lease:
             if winner.token != holder.token:
                 raise StoreError(self._explain(winner))
         self._holder, self._lost = holder, False
-        for number in range(max(self._generation - 3, 1), self._generation - 1):
-            self._root.delete(_name(number))
+        for number in self._numbers():
+            if number < generation:
+                self._root.delete(_name(number))
         self._root.delete_unfinished()
         self._begin_heartbeat()
 
@@ -113,7 +114,7 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self._holder is not None and not self._lost and self._generation == self._newest()[0]:
+        if self._holder is not None and not self._lost and self._is_newest():
             self._write(released=True)
         self._holder = None
 
@@ -153,7 +154,7 @@ class Lease:
 
     def _look(self) -> None:
         """Find out whether somebody took over."""
-        if self._newest()[0] != self._generation:
+        if not self._is_newest():
             self._lost = True
 
     def _write(self, *, released: bool) -> None:
@@ -165,9 +166,16 @@ class Lease:
 
     def _newest(self) -> tuple[int, Holder | None]:
         """Return the newest generation and its holder, (0, None) where there never was one."""
-        numbers = [int(name.removesuffix(".json")) for name in self._root.names()]
-        newest = max(numbers, default=0)
+        newest = max(self._numbers(), default=0)
         return newest, self._read(newest) if newest else None
+
+    def _is_newest(self) -> bool:
+        """Return whether nobody took over."""
+        return max(self._numbers(), default=0) == self._generation
+
+    def _numbers(self) -> list[int]:
+        """Return the generations whose entries are there."""
+        return [int(name.removesuffix(".json")) for name in self._root.names()]
 
     def _read(self, generation: int) -> Holder:
         """Read the entry of a generation."""

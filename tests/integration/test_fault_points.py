@@ -1,10 +1,20 @@
 """Exactly once, at every named point of a pass and of a removal: killed, held and failed there."""
 
+import errno
+import re
 import signal
 import uuid
 
 import pytest
-from fault_trials import Trials, demo_spec, forget, label, state_of
+from fault_trials import (
+    Trials,
+    demo_spec,
+    forget,
+    label,
+    label_patiently,
+    label_without_lease,
+    state_of,
+)
 
 from mke_ray.config import build
 from mke_ray.fault_points import Fault
@@ -85,6 +95,29 @@ def test_an_act_that_is_killed_anywhere_is_finished_by_the_next(trials, new_uri)
         undisturbed.check(trials.finish(uri, sweep=True), where)
 
 
+def test_an_act_that_is_killed_at_one_point_after_another_leaves_no_heap(trials, tmp_path):
+    undisturbed = Undisturbed(trials, str(tmp_path / "undisturbed"))
+    uri, signals = str(tmp_path / "again and again"), []
+    for point in undisturbed.points:
+        signals.append(trials.start(uri, Fault("kill", point)).wait())
+        trials.before = {}
+    assert signals.count(signal.SIGKILL) > len(signals) / 3
+    undisturbed.check(trials.finish(uri, sweep=True), "killed at all points on one root")
+
+
+def test_an_act_that_fails_anywhere_is_finished_by_the_next(trials, new_uri):
+    """On a disk that is full; on S3 where answers get lost, which costs nothing at all."""
+    undisturbed = Undisturbed(trials, new_uri())
+    for point in undisturbed.points:
+        uri, where = new_uri(), f"failed at {point}"
+        number = errno.EIO if uri.startswith("s3:") else errno.ENOSPC
+        child = trials.start(uri, Fault("fail", point, errno=number))
+        assert child.wait() == 0
+        error = child.result().get("error")
+        assert error in ((None,) if ":put:" in point else (None, "OSError", "StoreError")), where
+        undisturbed.check(trials.finish(uri, sweep=True), where)
+
+
 def test_an_act_that_sleeps_anywhere_while_another_does_it_doubles_nothing(trials, new_uri):
     undisturbed = Undisturbed(trials, new_uri())
     for point, number in undisturbed.places():
@@ -97,3 +130,47 @@ def test_an_act_that_sleeps_anywhere_while_another_does_it_doubles_nothing(trial
         error = sleeper.result().get("error")
         assert error in (None, "StoreError"), (where, sleeper.result()["trace"])
         undisturbed.check(trials.look(uri), f"{where}, after it woke")
+
+
+def test_a_pass_that_sleeps_while_samples_are_forgotten_brings_none_back(
+    tmp_path, source, labelled
+):
+    removal = Trials(tmp_path, forget, source, before=labelled)
+    forgotten = Undisturbed(removal, str(tmp_path / "forgotten"))
+    trials = Trials(tmp_path, label, source)
+    for point, number in Undisturbed(trials, str(tmp_path / "labelled")).points.items():
+        uri, where = str(tmp_path / uuid.uuid4().hex), f"held at {point} #{number}"
+        sleeper = trials.start(uri, Fault("stop", point, number))
+        assert sleeper.wait() == signal.SIGSTOP, where
+        trials.finish(uri, sweep=False)
+        removal.finish(uri, sweep=False)
+        sleeper.wake()
+        assert sleeper.wait() == 0, where
+        error = sleeper.result().get("error")
+        assert error in (None, "StoreError"), (where, sleeper.result()["trace"])
+        forgotten.check(trials.look(uri), where)
+
+
+def test_two_drivers_that_hold_no_lease_double_nothing(tmp_path, source, labelled, new_uri):
+    trials = Trials(tmp_path, label_without_lease, source)
+    wanted = trials.finish(str(tmp_path / "alone"), sweep=True)
+    for _ in range(3):
+        uri = new_uri()
+        drivers = [trials.start(uri) for _ in range(2)]
+        assert [one.wait() for one in drivers] == [0, 0]
+        errors = [one.result().get("error") for one in drivers]
+        assert set(errors) <= {None, "StoreError"} and None in errors, errors
+        state = trials.look(uri)
+        assert (state["problems"], state["content"]) == ([], wanted["content"])
+
+
+def test_a_second_driver_is_told_who_holds_the_root(tmp_path, source, labelled, new_uri):
+    uri, trials = new_uri(), Trials(tmp_path, label_patiently, source)
+    first = trials.start(uri, Fault("stop", "write:begin:labels/attempt", 2))
+    assert first.wait() == signal.SIGSTOP
+    second = trials.start(uri)
+    assert second.wait() == 0 and second.result()["error"] == "StoreError"
+    assert re.search(rf"driver 'label' \(host .*, pid {first.pid}\)", second.result()["trace"])
+    first.wake()
+    assert first.wait() == 0 and "error" not in first.result()
+    assert trials.look(uri)["problems"] == []

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mke_ray import fault_points, storage
+from mke_ray import fault_points, local_files, storage
+from mke_ray.errors import StoreError
 from mke_ray.fault_points import Fault, kind_of
 from mke_ray.storage import open_root
 
@@ -69,6 +70,18 @@ def test_a_write_that_fails_leaves_nothing_behind(root, tmp_path):
         with pytest.raises(OSError, match=point):
             (root.write if point.startswith("write") else root.create)("spec.json", b"1")
     assert os.listdir(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("operation", ["write", "create"])
+def test_a_writer_whose_half_written_file_is_deleted_is_told_so(root, monkeypatch, operation):
+    def sleep(step, _):
+        if step == f"{operation}:written":
+            assert root.delete_unfinished(older_than_s=0.0) == 1
+
+    monkeypatch.setattr(local_files, "reach", sleep)
+    with pytest.raises(StoreError, match=r"spec\.json: another driver deleted.*start the job"):
+        getattr(root, operation)("spec.json", b"1")
+    assert list(root.names()) == []
 
 
 def test_the_environment_names_the_fault_of_a_process(tmp_path):

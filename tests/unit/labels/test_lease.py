@@ -35,6 +35,16 @@ def test_a_released_lease_can_be_taken_again(root):
     assert len(list(root.names("lease"))) <= 3
 
 
+def test_entries_that_killed_drivers_did_not_delete_go_with_the_next(root):
+    for number in (1, 2, 3, 4):
+        fields = {"driver": "", "machine": "", "pid": 1, "token": "", "since_s": 0.0}
+        entry = fields | {"heartbeat_s": 0.0, "released": False}
+        root.write(f"lease/{number:06d}.json", json.dumps(entry).encode())
+    with Lease(root).held("label"):
+        pass
+    assert list(root.names("lease")) == ["lease/000004.json", "lease/000005.json"]
+
+
 def test_a_lease_is_released_when_the_driver_fails(root):
     with pytest.raises(KeyError), Lease(root).held("label"):
         raise KeyError
