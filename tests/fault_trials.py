@@ -1,5 +1,6 @@
 """Acts on a run, each in a child process that a fault may meet at a named point."""
 
+import gc
 import hashlib
 import json
 import os
@@ -11,14 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
-from composed import REPOSITORY
+from label_fakes import DECODE, source_spec, teacher_spec
 
 from mke_ray import fault_points
 from mke_ray.config import build
-from mke_ray.data.manifest import write_manifest
+from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.data.manifest.files import remove_unnamed
 from mke_ray.expansion.forget import forget_samples
 from mke_ray.fault_points import Fault
@@ -26,91 +25,73 @@ from mke_ray.labels.files import table_to_bytes
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan, make_plan
+from mke_ray.labels.scrub import stores_below
 from mke_ray.labels.verify import verify
+from mke_ray.local_files import is_unfinished
 from mke_ray.storage import Root, open_root
 
-NUM_CLIPS = 3
-UNIT_SIZE = 1
-SPLIT = "unlabeled"
+SOURCE = source_spec(6)
+SCALES = (1.0, 2.0)
 
 
-class MeanTeacher:
-    """Logits from the mean of each clip; the scale tells one teacher from another."""
-
-    modality = "video"
-    needs: Mapping[str, Any] = {"kind": "video"}
-
-    def __init__(self, scale: float) -> None:
-        self._scale = scale
-
-    def predict(self, arrays_BX: np.ndarray) -> np.ndarray:
-        mean_B1 = np.asarray(arrays_BX, np.float32).mean(axis=(1, 2, 3, 4))[:, None]
-        return self._scale * (mean_B1 + np.arange(10, dtype=np.float32))
-
-    def fingerprint(self) -> str:
-        return f"mean-{self._scale}"
+def list_source(uri: str) -> Manifest:
+    """Write the manifest of a root."""
+    return write_manifest(open_root(uri).child("manifest"), build(SOURCE), unit_size=2)
 
 
-def demo_spec(folder: Any) -> dict[str, Any]:
-    """Return a source of a few real videos, that are written when it is prepared."""
-    return {
-        "_target_": "mke_ray.data.demo.DemoSource",
-        "root": str(folder),
-        "num_unlabeled": NUM_CLIPS,
-        "num_labelled": 1,
-        "num_probe": 1,
-        "num_test": 1,
-        "num_broken": 0,
-        "num_processes": 1,
-    }
-
-
-def plan_at(uri: str, source: dict[str, Any]) -> LabelPlan:
-    """Write the manifest of a root where there is none, and return the plan of two teachers."""
-    root = open_root(uri)
-    built = build(source)
-    return make_plan(
-        root,
-        manifest=write_manifest(root.child("manifest"), built, unit_size=UNIT_SIZE),
-        source=source,
-        decode=yaml.safe_load((REPOSITORY / "conf" / "decode" / "demo.yaml").read_text()),
-        teachers=[{"_target_": "fault_trials.MeanTeacher", "scale": one} for one in (1.0, 2.0)],
-    )
-
-
-def label(uri: str, source: dict[str, Any]) -> LabelPlan:
+def label(uri: str) -> LabelPlan:
     """Carry out the whole pass.
 
     A driver that gave no sign of life for a moment is taken for dead.
     """
-    plan = plan_at(uri, source)
+    plan = plan_at(uri)
     with Lease(plan.root, stale_after_s=0.0).held("label") as lease:
-        refs = plan.manifest.unit_refs([SPLIT])
-        run_pass(plan, refs, LocalRunner(), lease=lease)
+        run_pass(plan, plan.manifest.unit_refs(), LocalRunner(), lease=lease)
     return plan
 
 
-def label_without_lease(uri: str, source: dict[str, Any]) -> LabelPlan:
+def label_without_lease(uri: str) -> LabelPlan:
     """Carry out the whole pass with a lease that nobody took, as if there were none."""
-    plan = plan_at(uri, source)
-    refs = plan.manifest.unit_refs([SPLIT])
-    run_pass(plan, refs, LocalRunner(), lease=Lease(plan.root))
+    plan = plan_at(uri)
+    run_pass(plan, plan.manifest.unit_refs(), LocalRunner(), lease=Lease(plan.root))
     return plan
 
 
-def label_patiently(uri: str, source: dict[str, Any]) -> LabelPlan:
+def label_patiently(uri: str) -> LabelPlan:
     """Carry out the whole pass as a job does, which takes nobody for dead before a minute."""
-    plan = plan_at(uri, source)
-    run_pass(plan, plan.manifest.unit_refs([SPLIT]), LocalRunner())
+    plan = plan_at(uri)
+    run_pass(plan, plan.manifest.unit_refs(), LocalRunner())
     return plan
 
 
-def forget(uri: str, source: dict[str, Any]) -> LabelPlan:
+def forget(uri: str) -> LabelPlan:
     """Forget one sample of each of two units, and carry out the pass again, for the indexes."""
     Lease.__init__.__kwdefaults__["stale_after_s"] = 0.0  # in this child process alone
-    keys = sorted(row.key for row in build(source).rows() if row.split == SPLIT)
-    forget_samples(open_root(uri), keys=[keys[0], keys[-1]])
-    return label(uri, source)
+    forget_samples(open_root(uri), keys=["00000", "00005"])
+    return label(uri)
+
+
+def plan_at(uri: str) -> LabelPlan:
+    """Return the plan of two teachers at a root that has a manifest."""
+    root = open_root(uri)
+    return make_plan(
+        root,
+        manifest=Manifest.open(root.child("manifest")),
+        source=SOURCE,
+        decode=DECODE,
+        teachers=[teacher_spec(scale=one) for one in SCALES],
+    )
+
+
+def files_after(folder: Path, *acts: Callable[[str], Any]) -> dict[str, bytes]:
+    """Return the files of a root after some acts in this process.
+
+    What these load, the children need not load each.
+    """
+    for act in acts:
+        act(str(folder))
+    root = open_root(str(folder))
+    return {name: root.read(name) for name in root.names()}
 
 
 @dataclass(slots=True)
@@ -147,14 +128,12 @@ class Trials:
 
     Args:
         folder: Local folder for what the children say.
-        act: What they do, with the URI of a root and the source.
-        source: Specification of the source.
+        act: What they do at the URI of a root.
         before: Files of a root by name, that are there first.
     """
 
     folder: Path
-    act: Callable[[str, dict[str, Any]], LabelPlan]
-    source: dict[str, Any]
+    act: Callable[[str], Any]
     before: Mapping[str, bytes] = field(default_factory=dict)
     num_children: int = 0
 
@@ -162,13 +141,17 @@ class Trials:
         """Fork a child that does the act on a new root and meets a fault in it."""
         return self._fork(lambda: self._act_on_new(uri, fault))
 
-    def finish(self, uri: str, *, sweep: bool) -> dict[str, Any]:
+    def finish(self, uri: str) -> dict[str, Any]:
         """Do the act on a root in a child that must end well, and return the state it finds."""
-        return self._done(lambda: state_of(self.act(uri, self.source), sweep=sweep))
+        return self._done(lambda: (self.act(uri), state_of(uri))[1])
+
+    def do(self, *acts: Callable[[str], Any], uri: str) -> None:
+        """Do acts on a root in a child that must end well."""
+        self._done(lambda: [act(uri) for act in acts] and None)
 
     def look(self, uri: str) -> dict[str, Any]:
         """Return the state of a root that a child finds."""
-        return self._done(lambda: state_of(plan_at(uri, self.source), sweep=True))
+        return self._done(lambda: state_of(uri))
 
     def points(self, uri: str) -> Counter[str]:
         """Return how often each point is reached by an act that nothing disturbs."""
@@ -183,7 +166,7 @@ class Trials:
         for name, content in self.before.items():
             root.write(name, content)
         fault_points.arm(fault)
-        self.act(uri, self.source)
+        self.act(uri)
 
     def _done(self, work: Callable[[], Any]) -> Any:
         """Do some work in a child that must end well, and return what it returned."""
@@ -203,36 +186,36 @@ class Trials:
         return Child(pid, answer)
 
 
-def state_of(plan: LabelPlan, *, sweep: bool) -> dict[str, Any]:
-    """Return what is wrong at a root and what its stores hold.
+def state_of(uri: str) -> dict[str, Any]:
+    """Return what is wrong at a root and what it holds, and sweep it.
 
-    ``content`` has the digest of each unit's table by store, ``files`` how many files of each kind
-    there are, those that are half written among them; nothing where it is not swept first.
+    ``content`` has the digest of each unit of the manifest and of each store, ``files`` how many
+    files of each kind there are once all is removed that anybody may remove long after the last
+    writer; those that are half written among them.
     """
-    manifest = plan.manifest
-    units = {ref.unit for ref in manifest.unit_refs([SPLIT])}
-    problems, content = [], {}
-    for store in plan.stores:
-        report = verify(store, manifest, splits=[SPLIT])
+    root = open_root(uri)
+    manifest = Manifest.open(root.child("manifest"))
+    rows = {ref.unit: manifest.read_unit(ref) for ref in manifest.unit_refs()}
+    content = {"manifest": {unit: _digest(repr(some).encode()) for unit, some in rows.items()}}
+    problems = []
+    _let_time_pass(root)
+    for store in [one for name in ("samples", "labels") for one in stores_below(root.child(name))]:
+        report = verify(store, manifest)
         problems += [f"{one.kind} {one.unit} {one.detail}" for one in report.problems]
-        problems += [f"extra {one}" for one in store.committed() - units]
         if store.read_index().table != store.index().table:
             problems.append(f"the index file of {store.root.uri} is not of what is committed")
-        found = {unit: table_to_bytes(store.read(unit)) for unit in sorted(units)}
+        tables = {unit: table_to_bytes(store.read(unit)) for unit in sorted(rows)}
         name = "/".join(store.root.uri.split("/")[-2:])
-        content[name] = {unit: hashlib.sha256(one).hexdigest() for unit, one in found.items()}
-    files = _files_after_sweep(plan, units) if sweep else {}
-    return {"problems": problems, "content": content, "files": files}
+        content[name] = {unit: _digest(one) for unit, one in tables.items()}
+        store.sweep(rows)
+    with Lease(root, stale_after_s=0.0).held("after"):
+        remove_unnamed(manifest.root, manifest.meta)
+    return {"problems": problems, "content": content, "files": _files_of(root)}
 
 
-def _files_after_sweep(plan: LabelPlan, units: set[str]) -> dict[str, int]:
-    """Remove all that anybody may remove long after the last writer, and count what is left."""
-    _let_time_pass(plan.root)
-    for store in plan.stores:
-        store.sweep(units)
-    with Lease(plan.root, stale_after_s=0.0).held("after"):
-        remove_unnamed(plan.manifest.root, plan.manifest.meta)
-    return files_of(plan.root)
+def _digest(content: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _let_time_pass(root: Root) -> None:
@@ -241,22 +224,19 @@ def _let_time_pass(root: Root) -> None:
         os.utime(path, (0, 0))
 
 
-def files_of(root: Root) -> dict[str, int]:
+def _files_of(root: Root) -> dict[str, int]:
     """Return how many files of each kind there are in all, those that are half written too."""
     if root.is_local:
         names = [str(path) for path in Path(root.path()).rglob("*") if path.is_file()]
     else:
         names = list(root.names())
-    return dict(Counter("unfinished" if ".tmp" in name else kind_of(name) for name in names))
-
-
-def kind_of(name: str) -> str:
-    """Return the kind of a file as the points name it."""
-    return fault_points.kind_of(name)
+    kinds = ("unfinished" if is_unfinished(one) else fault_points.kind_of(one) for one in names)
+    return dict(Counter(kinds))
 
 
 def _be_child(work: Callable[[], Any], answer: Path) -> None:
     """Do some work as a forked child, leave the answer and end without any cleaning up."""
+    gc.disable()  # it would touch, and so copy, all that the child shares with its parent
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # a killed process loses nothing that the kernel holds
     try:

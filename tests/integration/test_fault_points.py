@@ -8,43 +8,41 @@ import uuid
 import pytest
 from fault_trials import (
     Trials,
-    demo_spec,
+    files_after,
     forget,
     label,
     label_patiently,
     label_without_lease,
+    list_source,
     state_of,
 )
 
-from mke_ray.config import build
 from mke_ray.fault_points import Fault
-from mke_ray.storage import open_root
 
-LABEL_KINDS = {
-    *(f"{store}/{kind}" for store in ("samples", "labels") for kind in ("commit", "index", "spec")),
-    "samples/attempt",
-    "labels/attempt",
-    "manifest/meta",
-    "manifest/part",
-    "lease",
+KINDS = {
+    list_source: {"manifest/part", "manifest/meta", "manifest/progress"},
+    label: {
+        *("samples/attempt", "samples/commit", "samples/index", "samples/spec", "lease"),
+        *("labels/attempt", "labels/commit", "labels/index", "labels/spec"),
+    },
+    forget: {
+        *("samples/attempt", "samples/commit", "labels/attempt", "labels/commit", "lease"),
+        *("manifest/marks", "manifest/meta", "manifest/part"),
+    },
 }
-FORGET_KINDS = {"samples/attempt", "samples/commit", "labels/commit", "manifest/marks", "lease"}
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    spec = demo_spec(tmp_path_factory.mktemp("demo"))
-    build(spec).prepare()
-    return spec
+def listed(tmp_path_factory):
+    return files_after(tmp_path_factory.mktemp("listed"), list_source)
 
 
 @pytest.fixture(scope="module")
-def labelled(source, tmp_path_factory):
-    """Return the files of a finished pass; it also loads what the children would each load."""
-    root = open_root(str(tmp_path_factory.mktemp("labelled")))
-    state = state_of(label(root.uri, source), sweep=True)
-    assert state["problems"] == []
-    return {name: root.read(name) for name in root.names()}
+def labelled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labelled")
+    files = files_after(folder, list_source, label)
+    assert state_of(str(folder))["problems"] == []
+    return files
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
@@ -56,11 +54,10 @@ def new_uri(request, tmp_path):
     return lambda: server.uri("faults", uuid.uuid4().hex)
 
 
-@pytest.fixture(params=["label", "forget"])
-def trials(request, tmp_path, source, labelled):
-    if request.param == "label":
-        return Trials(tmp_path, label, source)
-    return Trials(tmp_path, forget, source, before=labelled)
+@pytest.fixture(params=[list_source, label, forget])
+def trials(request, tmp_path, listed, labelled):
+    before = {list_source: {}, label: listed, forget: labelled}
+    return Trials(tmp_path, request.param, before[request.param])
 
 
 class Undisturbed:
@@ -70,8 +67,7 @@ class Undisturbed:
         self.points = trials.points(uri)
         self.state = trials.look(uri)
         assert self.state["problems"] == []
-        kinds = {point.split(":")[2] for point in self.points}
-        assert kinds >= (LABEL_KINDS if trials.act is label else FORGET_KINDS)
+        assert {point.split(":")[2] for point in self.points} >= KINDS[trials.act]
 
     def places(self):
         """Yield each point with its first and its last occurrence."""
@@ -92,7 +88,7 @@ def test_an_act_that_is_killed_anywhere_is_finished_by_the_next(trials, new_uri)
     for point, number in undisturbed.places():
         uri, where = new_uri(), f"killed at {point} #{number}"
         assert trials.start(uri, Fault("kill", point, number)).wait() == signal.SIGKILL, where
-        undisturbed.check(trials.finish(uri, sweep=True), where)
+        undisturbed.check(trials.finish(uri), where)
 
 
 def test_an_act_that_is_killed_at_one_point_after_another_leaves_no_heap(trials, tmp_path):
@@ -102,7 +98,7 @@ def test_an_act_that_is_killed_at_one_point_after_another_leaves_no_heap(trials,
         signals.append(trials.start(uri, Fault("kill", point)).wait())
         trials.before = {}
     assert signals.count(signal.SIGKILL) > len(signals) / 3
-    undisturbed.check(trials.finish(uri, sweep=True), "killed at all points on one root")
+    undisturbed.check(trials.finish(uri), "killed at all points on one root")
 
 
 def test_an_act_that_fails_anywhere_is_finished_by_the_next(trials, new_uri):
@@ -115,7 +111,7 @@ def test_an_act_that_fails_anywhere_is_finished_by_the_next(trials, new_uri):
         assert child.wait() == 0
         error = child.result().get("error")
         assert error in ((None,) if ":put:" in point else (None, "OSError", "StoreError")), where
-        undisturbed.check(trials.finish(uri, sweep=True), where)
+        undisturbed.check(trials.finish(uri), where)
 
 
 def test_an_act_that_sleeps_anywhere_while_another_does_it_doubles_nothing(trials, new_uri):
@@ -124,7 +120,7 @@ def test_an_act_that_sleeps_anywhere_while_another_does_it_doubles_nothing(trial
         uri, where = new_uri(), f"held at {point} #{number}"
         sleeper = trials.start(uri, Fault("stop", point, number))
         assert sleeper.wait() == signal.SIGSTOP, where
-        undisturbed.check(trials.finish(uri, sweep=False), where)
+        trials.do(trials.act, uri=uri)
         sleeper.wake()
         assert sleeper.wait() == 0, where
         error = sleeper.result().get("error")
@@ -133,17 +129,15 @@ def test_an_act_that_sleeps_anywhere_while_another_does_it_doubles_nothing(trial
 
 
 def test_a_pass_that_sleeps_while_samples_are_forgotten_brings_none_back(
-    tmp_path, source, labelled
+    tmp_path, listed, labelled
 ):
-    removal = Trials(tmp_path, forget, source, before=labelled)
-    forgotten = Undisturbed(removal, str(tmp_path / "forgotten"))
-    trials = Trials(tmp_path, label, source)
+    forgotten = Undisturbed(Trials(tmp_path, forget, labelled), str(tmp_path / "forgotten"))
+    trials = Trials(tmp_path, label, listed)
     for point, number in Undisturbed(trials, str(tmp_path / "labelled")).points.items():
         uri, where = str(tmp_path / uuid.uuid4().hex), f"held at {point} #{number}"
         sleeper = trials.start(uri, Fault("stop", point, number))
         assert sleeper.wait() == signal.SIGSTOP, where
-        trials.finish(uri, sweep=False)
-        removal.finish(uri, sweep=False)
+        trials.do(label, forget, uri=uri)
         sleeper.wake()
         assert sleeper.wait() == 0, where
         error = sleeper.result().get("error")
@@ -151,10 +145,12 @@ def test_a_pass_that_sleeps_while_samples_are_forgotten_brings_none_back(
         forgotten.check(trials.look(uri), where)
 
 
-def test_two_drivers_that_hold_no_lease_double_nothing(tmp_path, source, labelled, new_uri):
-    trials = Trials(tmp_path, label_without_lease, source)
-    wanted = trials.finish(str(tmp_path / "alone"), sweep=True)
-    for _ in range(3):
+def test_two_drivers_that_hold_no_lease_double_nothing(tmp_path, listed, new_uri):
+    trials = Trials(tmp_path, label_without_lease, listed)
+    alone = str(tmp_path / "alone")
+    assert trials.start(alone).wait() == 0
+    wanted = trials.look(alone)
+    for _ in range(5):
         uri = new_uri()
         drivers = [trials.start(uri) for _ in range(2)]
         assert [one.wait() for one in drivers] == [0, 0]
@@ -164,8 +160,8 @@ def test_two_drivers_that_hold_no_lease_double_nothing(tmp_path, source, labelle
         assert (state["problems"], state["content"]) == ([], wanted["content"])
 
 
-def test_a_second_driver_is_told_who_holds_the_root(tmp_path, source, labelled, new_uri):
-    uri, trials = new_uri(), Trials(tmp_path, label_patiently, source)
+def test_a_second_driver_is_told_who_holds_the_root(tmp_path, listed, new_uri):
+    uri, trials = new_uri(), Trials(tmp_path, label_patiently, listed)
     first = trials.start(uri, Fault("stop", "write:begin:labels/attempt", 2))
     assert first.wait() == signal.SIGSTOP
     second = trials.start(uri)
