@@ -17,6 +17,7 @@ import logging
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,12 @@ class Chaos:
                 stdout=log,
                 stderr=log,
             )
+
+    def end(self) -> None:
+        """End what may still run."""
+        if self.driver is not None and self.driver.poll() is None:
+            self.driver.kill()
+            self.driver.wait()
 
     def is_working(self) -> bool:
         """Return whether there are actors: before, there is nothing to disturb but the start."""
@@ -182,7 +189,10 @@ def main() -> int:
     with local_s3() as server, _cluster() as cluster:
         build(source_spec(CLIPS, options.clips)).prepare()
         chaos = Chaos(cluster, server, options.clips, options.delay, random.Random(options.seed))
-        lost, num_passes = disturb(chaos, options.kills, options.pause)
+        try:
+            lost, num_passes = disturb(chaos, options.kills, options.pause)
+        finally:
+            chaos.end()
     kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(chaos.done.items()))
     print(f"{chaos.done.total()} kills in {time.monotonic() - start_s:.0f} s: {kinds}")
     print(f"{num_passes} passes over {options.clips} clips, {chaos.starts} starts of a driver")
@@ -258,6 +268,7 @@ def _cluster() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _add_node(cluster: Cluster) -> None:

@@ -66,9 +66,14 @@ def label_patiently(uri: str) -> LabelPlan:
 
 def forget(uri: str) -> LabelPlan:
     """Forget one sample of each of two units, and carry out the pass again, for the indexes."""
+    remove(uri)
+    return label(uri)
+
+
+def remove(uri: str) -> None:
+    """Forget one sample of each of two units, be they labelled or not."""
     Lease.__init__.__kwdefaults__["stale_after_s"] = 0.0  # in this child process alone
     forget_samples(open_root(uri), keys=["00000", "00005"])
-    return label(uri)
 
 
 def plan_at(uri: str) -> LabelPlan:

@@ -304,14 +304,24 @@ class UnitStore:
     def _claim(self, unit: str, record: Mapping[str, Any]) -> bool:
         """Create the commit record; delete the attempt if somebody else's is there."""
         name = commit_name(unit, record["generation"])
-        if self.root.create(name, json.dumps(record).encode()):
-            return True
+        is_first = self.root.create(name, json.dumps(record).encode())
         # A request that was repeated after a lost answer finds its own record: that is a win.
-        if json.loads(self.root.read(name))["file"] == record["file"]:
+        if is_first or json.loads(self.root.read(name))["file"] == record["file"]:
+            self._check_there(unit, name, record["file"])
             return True
         with contextlib.suppress(OSError):
             self.root.delete(record["file"])
         return False
+
+    def _check_there(self, unit: str, name: str, file: str) -> None:
+        """Take back a claim whose attempt was swept before it: this worker was taken for dead."""
+        if self.root.exists(file) or self.record(unit)["file"] != file:  # the next generation
+            return
+        self.root.delete(name)
+        raise StoreError(
+            f"{self.root.uri}: {file} of unit {unit} was deleted before it was committed, since a "
+            "sample of it was forgotten meanwhile; start the pass again, which writes it anew"
+        )
 
     def _check_schema(self, unit: str, table: pa.Table) -> None:
         """Refuse a table of other columns."""

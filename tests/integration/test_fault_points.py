@@ -14,6 +14,7 @@ from fault_trials import (
     label_patiently,
     label_without_lease,
     list_source,
+    remove,
     state_of,
 )
 
@@ -143,6 +144,26 @@ def test_a_pass_that_sleeps_while_samples_are_forgotten_brings_none_back(
         error = sleeper.result().get("error")
         assert error in (None, "StoreError"), (where, sleeper.result()["trace"])
         forgotten.check(trials.look(uri), where)
+
+
+def test_a_pass_that_sleeps_while_its_own_samples_are_forgotten_is_finished_by_the_next(
+    tmp_path, listed
+):
+    """What it has written and not yet committed is deleted meanwhile."""
+    trials = Trials(tmp_path, label, listed)
+    undisturbed = Undisturbed(trials, str(tmp_path / "labelled"))
+    places = [place for place in undisturbed.places() if "attempt" in place[0]]
+    assert len(places) > 6
+    for point, number in places:
+        uri, where = str(tmp_path / uuid.uuid4().hex), f"held at {point} #{number}"
+        sleeper = trials.start(uri, Fault("stop", point, number))
+        assert sleeper.wait() == signal.SIGSTOP, where
+        trials.do(remove, uri=uri)
+        sleeper.wake()
+        assert sleeper.wait() == 0, where
+        error = sleeper.result().get("error")
+        assert error in ("StoreError", "OSError"), (where, sleeper.result().get("trace"))
+        assert trials.finish(uri)["problems"] == [], where
 
 
 def test_two_drivers_that_hold_no_lease_double_nothing(tmp_path, listed, new_uri):

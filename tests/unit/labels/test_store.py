@@ -372,6 +372,21 @@ def test_columns_beside_the_media_are_read_without_the_file_as_a_whole(store, mo
     assert table.to_pydict() == {"sample_id": [0, 1], "video_status": ["ok", "truncated"]}
 
 
+def test_a_worker_whose_attempt_was_swept_does_not_commit_it(store, monkeypatch):
+    create = Root.create
+
+    def sweep_first(root, name, content):
+        monkeypatch.undo()
+        assert store.sweep([UNITS[0]]) == 1
+        return create(root, name, content)
+
+    monkeypatch.setattr(Root, "create", sweep_first)
+    with pytest.raises(StoreError, match=f"unit {UNITS[0]} was deleted before.*again"):
+        store.commit(UNITS[0], table_of(1))
+    assert store.committed() == set()
+    assert store.commit(UNITS[0], table_of(1))
+
+
 def test_of_a_unit_that_is_not_committed_everything_is_swept(store):
     store.root.write(f"attempts/{UNITS[0]}-dead.parquet", b"half a file")
     assert store.sweep([UNITS[0]]) == 1
