@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import posixpath
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +35,8 @@ from mke_ray.local_files import (
 
 WRITER_IS_DEAD_S = 3600.0
 
-_RETRY_SECONDS = 30.0
+PATIENCE_S = 30.0
+
 _TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO}
 _CONNECTION_ERRORS = (
     botocore_exceptions.ConnectionError,
@@ -47,6 +50,21 @@ _Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
 
 
+class Traffic(threading.local):
+    """What the files of this thread took, summed since the thread began.
+
+    Attributes:
+        reading_s: Seconds spent waiting for files that were read.
+        num_bytes_written: Bytes of the files that were written.
+    """
+
+    reading_s: float = 0.0
+    num_bytes_written: int = 0
+
+
+TRAFFIC = Traffic()
+
+
 @dataclass(frozen=True, slots=True)
 class Root:
     """A folder, local or in an object store, and the way to reach it; cheap to send to workers.
@@ -55,14 +73,16 @@ class Root:
         uri: Local path or URI such as ``s3://bucket/prefix``.
         options: Options of the file system of the URI, and ``endpoint_url``, ``region`` and
             ``anonymous``, which mean the same for every store. Neither logged nor stored.
+        patience_s: How long a store that does not answer is asked again.
     """
 
     uri: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    patience_s: float = PATIENCE_S
 
     def child(self, *parts: str) -> "Root":
         """Return the folder below this one."""
-        return Root(posixpath.join(self.uri, *parts), self.options)
+        return Root(posixpath.join(self.uri, *parts), self.options, self.patience_s)
 
     @property
     def is_local(self) -> bool:
@@ -87,7 +107,8 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
-        return cast(bytes, retried(lambda: filesystem.cat_file(path), f"reading {path}"))
+        with _reading():
+            return cast(bytes, self._retried(lambda: filesystem.cat_file(path), f"reading {path}"))
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
         """Return the bytes of a file from a position up to another; fewer at its end.
@@ -98,27 +119,29 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
-        return cast(
-            bytes,
-            retried(
-                lambda: filesystem.cat_file(path, start=begin, end=end),
-                f"reading {path} from {begin} to {end}",
-            ),
-        )
+        with _reading():
+            return cast(
+                bytes,
+                self._retried(
+                    lambda: filesystem.cat_file(path, start=begin, end=end),
+                    f"reading {path} from {begin} to {end}",
+                ),
+            )
 
     def exists(self, name: str = "") -> bool:
         """Return whether a file, or anything below a folder, exists now."""
         path = self.path(name)
         self.filesystem().invalidate_cache()
-        return bool(retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
+        return bool(self._retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file at once; readers see the old or the new content, never a part."""
         path = self.path(name)
+        TRAFFIC.num_bytes_written += len(content)
         reach("write:begin", path)
         if not self.is_local:
             filesystem = self.filesystem()
-            retried(lambda: _write_remote(filesystem, path, content), f"writing {path}")
+            self._retried(lambda: _write_remote(filesystem, path, content), f"writing {path}")
             return
         write_file(path, content)
 
@@ -133,10 +156,13 @@ class Root:
             True when this call made the file, False when it was there already.
         """
         path = self.path(name)
+        TRAFFIC.num_bytes_written += len(content)
         reach("create:begin", path)
         if not self.is_local:
             filesystem = self.filesystem()
-            return retried(lambda: _create_remote(filesystem, path, content), f"creating {path}")
+            return self._retried(
+                lambda: _create_remote(filesystem, path, content), f"creating {path}"
+            )
         return create_file(path, content)
 
     def delete(self, name: str) -> None:
@@ -144,7 +170,7 @@ class Root:
         path = self.path(name)
         reach("delete:begin", path)
         with contextlib.suppress(FileNotFoundError):
-            retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
+            self._retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
         reach("delete:end", path)
 
     def delete_unfinished(
@@ -194,7 +220,9 @@ class Root:
         else:
             filesystem = self.filesystem()
             filesystem.invalidate_cache()  # of all folders: a listing may be put together of theirs
-            paths = retried(lambda: _remote_files(filesystem, top, recursive), f"listing {top}")
+            paths = self._retried(
+                lambda: _remote_files(filesystem, top, recursive), f"listing {top}"
+            )
         for path in sorted(paths):
             if not _is_temporary(path):
                 yield posixpath.relpath(path, base)
@@ -226,19 +254,30 @@ class Root:
                 "that only one driver and no stale worker writes to it"
             )
 
+    def _retried(self, action: Callable[[], _Result], what: str) -> _Result:
+        """Do something with the store, again for as long as this root is patient."""
+        return retried(action, what, patience_s=self.patience_s)
+
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
         """Return the file system and the path of this root on it."""
         options = json.dumps(dict(self.options), sort_keys=True)
         return _open_filesystem(self.uri, options, os.getpid())
 
 
-def open_root(uri: str, options: Mapping[str, Any] | None = None, *, key: str = "root") -> Root:
+def open_root(
+    uri: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    key: str = "root",
+    patience_s: float = PATIENCE_S,
+) -> Root:
     """Return the root for a local path or URI.
 
     Args:
         uri: Local path (made absolute, so that workers agree) or URI.
         options: Options of the file system; see ``Root``.
         key: Configuration key that the URI comes from, for the error.
+        patience_s: How long a store that does not answer is asked again.
 
     Raises:
         ConfigError: No installed file system serves the URI, or it carries a secret.
@@ -246,12 +285,22 @@ def open_root(uri: str, options: Mapping[str, Any] | None = None, *, key: str = 
     if "://" not in uri:
         uri = os.path.abspath(os.path.expanduser(uri))
     check_uri(uri, key=key)
-    root = Root(uri, dict(options or {}))
+    root = Root(uri, dict(options or {}), patience_s)
     try:
         root.filesystem()
     except ConfigError as error:
         raise ConfigError(f"{key}={uri}: {error}") from error
     return root
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Count the time of a block as spent on reading."""
+    start_s = time.perf_counter()
+    try:
+        yield
+    finally:
+        TRAFFIC.reading_s += time.perf_counter() - start_s
 
 
 @lru_cache(maxsize=256)
@@ -306,16 +355,21 @@ def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: by
     return True
 
 
-def retried(action: Callable[[], _Result], what: str) -> _Result:
+def retried(action: Callable[[], _Result], what: str, *, patience_s: float = PATIENCE_S) -> _Result:
     """Do something with a store, again while it fails in a way that passes.
 
+    Args:
+        action: What to do.
+        what: What that is, for the log and the error.
+        patience_s: How long to go on.
+
     Raises:
-        OSError: It still fails after ``_RETRY_SECONDS``, or fails in a way that does not pass.
+        OSError: It still fails after that time, or fails in a way that does not pass.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_transient),
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0),
-        stop=tenacity.stop_after_delay(_RETRY_SECONDS),
+        stop=tenacity.stop_after_delay(patience_s),
         before_sleep=lambda state: _logger.warning(
             "%s failed, trying again: %s", what, _why(state)
         ),

@@ -1,6 +1,7 @@
 import os
 import pickle
 import threading
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -9,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mke_ray import storage
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.storage import Root, open_root
+from mke_ray.storage import TRAFFIC, Root, open_root
 
 
 @pytest.fixture
@@ -166,8 +167,7 @@ def test_an_unknown_protocol_is_a_config_error():
         open_root("nonsense://x")
 
 
-def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
-    monkeypatch.setattr(storage, "_RETRY_SECONDS", 5.0)
+def test_an_error_that_passes_is_tried_again_and_others_are_not():
     errors = [ConnectionResetError("gone"), TimeoutError("slow")]
     calls = []
 
@@ -189,13 +189,45 @@ def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_store_that_never_answers_ends_as_an_os_error(monkeypatch):
+def test_a_store_that_never_answers_ends_as_an_os_error():
     from botocore.exceptions import EndpointConnectionError
-
-    monkeypatch.setattr(storage, "_RETRY_SECONDS", 0.1)
 
     def action():
         raise EndpointConnectionError(endpoint_url="http://nowhere")
 
     with pytest.raises(OSError, match=r"listing.*nowhere"):
-        storage.retried(action, "listing")
+        storage.retried(action, "listing", patience_s=0.1)
+
+
+def test_a_root_is_as_patient_as_it_was_told(tmp_path, monkeypatch):
+    root = open_root(str(tmp_path), patience_s=0.1).child("run")
+    calls = []
+
+    def busy(path):
+        calls.append(path)
+        raise TimeoutError("slow")
+
+    monkeypatch.setattr(root.filesystem(), "cat_file", busy)
+    with pytest.raises(TimeoutError):
+        root.read("name")
+    assert 1 <= len(calls) <= 3
+
+
+def test_a_thread_knows_what_its_own_files_took(root, monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(storage, "time", SimpleNamespace(perf_counter=lambda: 10.0 * next(now)))
+    before_s, before = TRAFFIC.reading_s, TRAFFIC.num_bytes_written
+    root.write("a", b"12345")
+    assert root.create("b", b"123")
+    assert (root.read("a"), root.read_range("a", 1, 3)) == (b"12345", b"23")
+    with pytest.raises(FileNotFoundError):
+        root.read("none")
+    assert TRAFFIC.reading_s - before_s == 30.0
+    assert TRAFFIC.num_bytes_written - before == 8
+    seen = []
+    other = threading.Thread(
+        target=lambda: seen.append((TRAFFIC.reading_s, TRAFFIC.num_bytes_written))
+    )
+    other.start()
+    other.join()
+    assert seen == [(0.0, 0)]
