@@ -117,7 +117,7 @@ class Chaos:
                     yield from psutil.Process(raylet.process.pid).children(recursive=True)
 
     def _actors(self) -> list[psutil.Process]:
-        return [one for one in self._processes() if "_UnitActor" in _command(one)]
+        return [one for one in self._processes() if "ray::MapWorker" in _command(one)]
 
     def _decoders(self) -> list[psutil.Process]:
         return [one for one in self._processes() if "decode_child" in _command(one)]
