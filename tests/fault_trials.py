@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import traceback
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -140,7 +141,6 @@ class Trials:
     folder: Path
     act: Callable[[str], Any]
     before: Mapping[str, bytes] = field(default_factory=dict)
-    num_children: int = 0
 
     def start(self, uri: str, fault: Fault | None = None) -> Child:
         """Fork a child that does the act on a new root and meets a fault in it."""
@@ -160,7 +160,7 @@ class Trials:
 
     def points(self, uri: str) -> Counter[str]:
         """Return how often each point is reached by an act that nothing disturbs."""
-        file = self.folder / "points"
+        file = self.folder / f"points-{uuid.uuid4().hex}"
         child = self.start(uri, Fault("record", file=str(file)))
         assert child.wait() == 0 and "error" not in child.result(), child.result()
         return Counter(file.read_text().split())
@@ -183,8 +183,7 @@ class Trials:
 
     def _fork(self, work: Callable[[], Any]) -> Child:
         """Fork a child that does some work."""
-        self.num_children += 1
-        answer = self.folder / f"answer-{self.num_children}.json"
+        answer = self.folder / f"answer-{uuid.uuid4().hex}.json"
         pid = os.fork()
         if pid == 0:
             _be_child(work, answer)

@@ -17,6 +17,8 @@ from mke_ray.storage import Root
 STALE_AFTER_S = 60.0
 HEARTBEAT_S = 15.0
 
+_SMALL_FOLDERS = ("lease", "progress", "report")  # what else killed drivers leave is swept there
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -60,6 +62,7 @@ class Lease:
         heartbeat_s: float = HEARTBEAT_S,
         stale_after_s: float = STALE_AFTER_S,
     ) -> None:
+        self._run = root
         self._root = root.child("lease")
         self._heartbeat_s = heartbeat_s
         self._stale_after_s = stale_after_s
@@ -105,7 +108,8 @@ class Lease:
         for number in self._numbers():
             if number < generation:
                 self._root.delete(_name(number))
-        self._root.delete_unfinished()
+        for folder in _SMALL_FOLDERS:
+            self._run.delete_unfinished(folder)
         self._begin_heartbeat()
 
     def release(self) -> None:

@@ -45,6 +45,16 @@ def test_entries_that_killed_drivers_did_not_delete_go_with_the_next(root):
     assert list(root.names("lease")) == ["lease/000004.json", "lease/000005.json"]
 
 
+def test_what_killed_drivers_left_half_written_goes_with_the_next(root, tmp_path):
+    for folder in ("lease", "progress", "report"):
+        left = tmp_path / folder / ".000001.json.12.tmp"
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"{")
+        os.utime(left, (0, 0))
+    with Lease(root).held("label"):
+        assert [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")] == []
+
+
 def test_a_lease_is_released_when_the_driver_fails(root):
     with pytest.raises(KeyError), Lease(root).held("label"):
         raise KeyError
