@@ -98,7 +98,7 @@ def test_an_act_that_is_killed_at_one_point_after_another_leaves_no_heap(trials,
     for point in undisturbed.points:
         signals.append(trials.start(uri, Fault("kill", point)).wait())
         trials.before = {}
-    assert signals.count(signal.SIGKILL) > len(signals) / 3
+    assert signals.count(signal.SIGKILL) > 5  # what is done reaches no point again
     undisturbed.check(trials.finish(uri), "killed at all points on one root")
 
 
