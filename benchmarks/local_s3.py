@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,17 +30,36 @@ _NUM_LAST = 200
 _FOLDER, _ENTRY, _NAME = 0x0A, 0x12, 0x0A  # tags of the fields of a record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LocalServer:
     """A running server.
 
     Args:
         master: Port of its master.
         filer: Port of its filer.
+        command: What starts it.
+        folder: What it writes to.
+        process: It, as it runs now.
     """
 
     master: int
     filer: int
+    command: Sequence[str]
+    folder: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return Path(self.folder, "weed.log")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it on its folder and ports."""
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(
+                self.command, stdout=file, stderr=subprocess.STDOUT, cwd=self.folder
+            )
+        return self.process
 
     def shell(self, line: str) -> None:
         """Carry out one line of the server's own shell."""
@@ -79,16 +98,14 @@ def local_s3() -> Iterator[LocalServer]:
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    log = Path(folder, "weed.log")
-    command = conftest.weed_command(folder, port, ports)
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=folder)
+    server = LocalServer(ports[0], ports[1], conftest.weed_command(folder, port, ports), folder)
     try:
-        conftest.wait_for_s3(os.environ["AWS_ENDPOINT_URL"], process, log)
-        yield LocalServer(ports[0], ports[1])
+        conftest.wait_for_s3(os.environ["AWS_ENDPOINT_URL"], server.start(), server.log)
+        yield server
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        if server.process is not None:
+            server.process.terminate()
+            server.process.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,7 +22,18 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.fault_points import reach
 from mke_ray.filesystems import check_uri, open_filesystem
+from mke_ray.local_files import (
+    create_file,
+    delete_older,
+    files_below,
+    finished_name,
+    is_unfinished,
+    write_file,
+)
+
+WRITER_IS_DEAD_S = 3600.0
 
 PATIENCE_S = 30.0
 
@@ -127,11 +138,12 @@ class Root:
         """Write a whole file at once; readers see the old or the new content, never a part."""
         path = self.path(name)
         TRAFFIC.num_bytes_written += len(content)
+        reach("write:begin", path)
         if not self.is_local:
-            self._retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
+            filesystem = self.filesystem()
+            self._retried(lambda: _write_remote(filesystem, path, content), f"writing {path}")
             return
-        os.replace(_write_temporary(path, content), path)
-        _sync_folder(path)
+        write_file(path, content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file only if it does not exist; the first writer wins.
@@ -145,26 +157,46 @@ class Root:
         """
         path = self.path(name)
         TRAFFIC.num_bytes_written += len(content)
+        reach("create:begin", path)
         if not self.is_local:
             filesystem = self.filesystem()
             return self._retried(
                 lambda: _create_remote(filesystem, path, content), f"creating {path}"
             )
-        temporary = _write_temporary(path, content)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
-        _sync_folder(path)
-        return True
+        return create_file(path, content)
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
         path = self.path(name)
+        reach("delete:begin", path)
         with contextlib.suppress(FileNotFoundError):
             self._retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
+        reach("delete:end", path)
+
+    def delete_unfinished(
+        self,
+        below: str = "",
+        *,
+        recursive: bool = True,
+        older_than_s: float = WRITER_IS_DEAD_S,
+        wanted: Callable[[str], bool] = bool,
+    ) -> int:
+        """Delete files that killed writers left half written; buckets have none.
+
+        Args:
+            below: The folder.
+            recursive: Whether to go into the folders below it.
+            older_than_s: Seconds since the last sign of the writer; a living one whose file is
+                deleted fails.
+            wanted: Tells by the name that a file would have got whether to look at it.
+
+        Returns:
+            How many files were deleted.
+        """
+        if not self.is_local:
+            return 0
+        found = filter(is_unfinished, files_below(self.path(below), recursive=recursive))
+        return sum(delete_older(one, older_than_s) for one in found if wanted(finished_name(one)))
 
     def delete_empty_folders(self, below: str) -> None:
         """Remove the folders from one on in which no file is, itself too; buckets have none."""
@@ -184,7 +216,7 @@ class Root:
         """
         top, base = self.path(below), self.path()
         if self.is_local:
-            paths = _local_files(top, recursive=recursive)
+            paths = files_below(top, recursive=recursive)
         else:
             filesystem = self.filesystem()
             filesystem.invalidate_cache()  # of all folders: a listing may be put together of theirs
@@ -280,46 +312,9 @@ def _open_filesystem(
     return open_filesystem(uri, json.loads(options_json))
 
 
-def _write_temporary(path: str, content: bytes) -> str:
-    """Write a file beside its final place, durable, and return its name."""
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
-def _sync_folder(path: str) -> None:
-    """Make the name of a new file as durable as its content."""
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _is_temporary(path: str) -> bool:
     """Return whether a file is one that is being written or probed."""
-    name = posixpath.basename(path)
-    return name.startswith(_PROBE) or (name.startswith(".") and name.endswith(".tmp"))
-
-
-def _local_files(top: str, *, recursive: bool) -> Iterator[str]:
-    """Yield the paths of the files below a local folder."""
-    for folder, folders, files in os.walk(top, onerror=_raise_unless_absent):
-        if not recursive:
-            folders.clear()
-        for name in files:
-            yield os.path.join(folder, name)
-
-
-def _raise_unless_absent(error: OSError) -> None:
-    """Let a folder that does not exist count as empty, and nothing else."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
+    return posixpath.basename(path).startswith(_PROBE) or is_unfinished(path)
 
 
 def _remote_files(filesystem: fsspec.AbstractFileSystem, top: str, recursive: bool) -> list[str]:
@@ -334,6 +329,12 @@ def _remote_files(filesystem: fsspec.AbstractFileSystem, top: str, recursive: bo
     return [str(one["name"]) for one in found if one["type"] == "file"]
 
 
+def _write_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
+    """Put an object, whether there is one or not."""
+    filesystem.pipe_file(path, content)
+    reach("write:put", path)
+
+
 def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> bool:
     """Create an object with a conditional put."""
     if isinstance(filesystem, ArrowFSWrapper):
@@ -343,6 +344,7 @@ def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: by
         )
     try:
         filesystem.pipe_file(path, content, mode="create")
+        reach("create:put", path)
     except FileExistsError:
         return False
     except OSError as error:

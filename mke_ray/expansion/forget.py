@@ -93,6 +93,7 @@ def forget_samples(
         lease.check(now=True)
         deleted = tuple(name for name in DERIVED_FOLDERS if _delete_folder(root, name))
         _delete_unfinished_listings(manifest)
+        root.delete_unfinished(older_than_s=0.0)
         for name in (*DERIVED_FOLDERS, *STORE_FOLDERS):
             root.delete_empty_folders(name)
         scrub_rows(manifest, fresh)

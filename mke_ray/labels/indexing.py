@@ -86,18 +86,20 @@ def survey(root: Root, known: Index | None = None, *, needs_sizes: bool = False)
 def write_index(root: Root, found: Survey) -> None:
     """Write an index unless the newest index file says the same.
 
+    Where another driver was quicker, the index is made anew: what this one knows may be older.
+
     Args:
         root: The folder of the store.
         found: What the store holds.
     """
     if found.is_written:
         return
-    number, known = found.number, _index_file(root, found.number)
+    known = _index_file(root, found.number)
     while known is None or not known.table.equals(found.index.table):
-        number += 1
-        if root.create(index_name(number), found.index.to_bytes()):
+        if root.create(index_name(found.number + 1), found.index.to_bytes()):
             return
-        known = _index_file(root, number)
+        found = survey(root)
+        known = _index_file(root, found.number)
 
 
 def committed_generations(root: Root) -> dict[str, int]:

@@ -17,6 +17,8 @@ from mke_ray.storage import Root
 STALE_AFTER_S = 60.0
 HEARTBEAT_S = 15.0
 
+_SMALL_FOLDERS = ("lease", "progress", "report")  # what else killed drivers leave is swept there
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -60,6 +62,7 @@ class Lease:
         heartbeat_s: float = HEARTBEAT_S,
         stale_after_s: float = STALE_AFTER_S,
     ) -> None:
+        self._run = root
         self._root = root.child("lease")
         self._heartbeat_s = heartbeat_s
         self._stale_after_s = stale_after_s
@@ -102,8 +105,11 @@ class Lease:
             if winner.token != holder.token:
                 raise StoreError(self._explain(winner))
         self._holder, self._lost = holder, False
-        for number in range(max(self._generation - 3, 1), self._generation - 1):
-            self._root.delete(_name(number))
+        for number in self._numbers():
+            if number < generation:
+                self._root.delete(_name(number))
+        for folder in _SMALL_FOLDERS:
+            self._run.delete_unfinished(folder)
         self._begin_heartbeat()
 
     def release(self) -> None:
@@ -112,7 +118,7 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self._holder is not None and not self._lost and self._generation == self._newest()[0]:
+        if self._holder is not None and not self._lost and self._is_newest():
             self._write(released=True)
         self._holder = None
 
@@ -152,7 +158,7 @@ class Lease:
 
     def _look(self) -> None:
         """Find out whether somebody took over."""
-        if self._newest()[0] != self._generation:
+        if not self._is_newest():
             self._lost = True
 
     def _write(self, *, released: bool) -> None:
@@ -164,9 +170,16 @@ class Lease:
 
     def _newest(self) -> tuple[int, Holder | None]:
         """Return the newest generation and its holder, (0, None) where there never was one."""
-        numbers = [int(name.removesuffix(".json")) for name in self._root.names()]
-        newest = max(numbers, default=0)
+        newest = max(self._numbers(), default=0)
         return newest, self._read(newest) if newest else None
+
+    def _is_newest(self) -> bool:
+        """Return whether nobody took over."""
+        return max(self._numbers(), default=0) == self._generation
+
+    def _numbers(self) -> list[int]:
+        """Return the generations whose entries are there."""
+        return [int(name.removesuffix(".json")) for name in self._root.names()]
 
     def _read(self, generation: int) -> Holder:
         """Read the entry of a generation."""

@@ -161,7 +161,8 @@ class UnitStore:
     def sweep(self, units: Collection[str]) -> int:
         """Delete what killed workers left of some units: files that no commit record names.
 
-        Parts that no commit record names go too, of whatever units they are.
+        Parts that no commit record names go too, of whatever units they are, and files that are
+        half written; of the latter elsewhere in the store only old ones.
 
         Args:
             units: The units; of one that is not committed every file goes.
@@ -175,7 +176,11 @@ class UnitStore:
         orphans = [name for name in of_units if name not in named]
         for name in orphans:
             self.root.delete(name)
-        return len(orphans) + len(delete_unnamed_parts(self.root))
+        unfinished = self.root.delete_unfinished(
+            ATTEMPTS, older_than_s=0.0, wanted=lambda name: unit_of_file(name) in units
+        )
+        unfinished += self.root.delete_unfinished()
+        return len(orphans) + unfinished + len(delete_unnamed_parts(self.root))
 
     def committed(self) -> set[str]:
         """Return the ids of all committed units, by listing alone."""
@@ -323,10 +328,21 @@ class UnitStore:
         }
         self.root.write(file, content)
         if claim(self.root, record):
+            self._check_there(unit, commit_name(unit, record["generation"]), file)
             return True
         with contextlib.suppress(OSError):
             self.root.delete(file)
         return False
+
+    def _check_there(self, unit: str, name: str, file: str) -> None:
+        """Take back a claim whose attempt was swept before it: this worker was taken for dead."""
+        if self.root.exists(file) or self.record(unit)["file"] != file:  # the next generation
+            return
+        self.root.delete(name)
+        raise StoreError(
+            f"{self.root.uri}: {file} of unit {unit} was deleted before it was committed, since a "
+            "sample of it was forgotten meanwhile; start the pass again, which writes it anew"
+        )
 
     def _check_schema(self, unit: str, table: pa.Table) -> None:
         """Refuse a table of other columns."""

@@ -86,6 +86,7 @@ def remove_unnamed(root: Root, meta: Mapping[str, Any]) -> None:
             found = _NUMBERED.match(name)
             if found and int(found[1]) <= meta["generation"] and name not in stays:
                 root.delete(name)
+        root.delete_unfinished(recursive=False)
     except OSError as error:
         _logger.warning("%s: files that nothing names are left: %s", root.uri, error)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from label_fakes import make_world
@@ -192,6 +193,14 @@ def test_files_of_killed_workers_that_hold_the_sample_go_too(plan):
     needles = needles_of(plan)
     forget_samples(plan.root, keys=[KEY])
     assert traces(plan.root, needles) == set()
+
+
+def test_half_written_files_that_hold_the_sample_go_too(plan):
+    run = Path(plan.root.path())
+    for name in ("samples/.a.parquet.1.tmp", "manifest/.part-0.1.tmp", ".other.1.tmp"):
+        (run / name).write_bytes(KEY.encode())
+    forget_samples(plan.root, keys=[KEY])
+    assert [path for path in run.rglob("*.tmp") if path.is_file()] == []
 
 
 def test_what_a_killed_worker_left_of_a_unit_that_is_not_committed_goes_too(plan):

@@ -35,6 +35,26 @@ def test_a_released_lease_can_be_taken_again(root):
     assert len(list(root.names("lease"))) <= 3
 
 
+def test_entries_that_killed_drivers_did_not_delete_go_with_the_next(root):
+    for number in (1, 2, 3, 4):
+        fields = {"driver": "", "machine": "", "pid": 1, "token": "", "since_s": 0.0}
+        entry = fields | {"heartbeat_s": 0.0, "released": False}
+        root.write(f"lease/{number:06d}.json", json.dumps(entry).encode())
+    with Lease(root).held("label"):
+        pass
+    assert list(root.names("lease")) == ["lease/000004.json", "lease/000005.json"]
+
+
+def test_what_killed_drivers_left_half_written_goes_with_the_next(root, tmp_path):
+    for folder in ("lease", "progress", "report"):
+        left = tmp_path / folder / ".000001.json.12.tmp"
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"{")
+        os.utime(left, (0, 0))
+    with Lease(root).held("label"):
+        assert [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")] == []
+
+
 def test_a_lease_is_released_when_the_driver_fails(root):
     with pytest.raises(KeyError), Lease(root).held("label"):
         raise KeyError

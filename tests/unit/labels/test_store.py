@@ -1,7 +1,9 @@
 import json
+import os
 import pickle
 import re
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -218,6 +220,25 @@ def test_units_committed_after_the_index_are_in_the_next_generation(store):
     assert names == ["index-000000.parquet", "index-000001.parquet", "spec.json"]
 
 
+def test_a_driver_that_slept_writes_no_index_older_than_the_one_it_finds(store, monkeypatch):
+    fill(store)
+    create = Root.create
+
+    def supersede_first(root, name, content):
+        monkeypatch.undo()
+        store.supersede(UNITS[0], table_of(0, status=("bad", "bad")))
+        store.write_index(UNITS)
+        return create(root, name, content)
+
+    monkeypatch.setattr(Root, "create", supersede_first)
+    store.write_index(UNITS)
+    index = store.read_index()
+    assert index.table.equals(store.index().table)
+    assert store.read(UNITS[0], location=index.location(UNITS[0])).num_rows == 2
+    names = list(store.root.names(recursive=False))
+    assert names == ["index-000000.parquet", "spec.json"]
+
+
 def test_an_index_of_units_that_are_missing_is_refused_with_their_number(store):
     fill(store, UNITS[:3])
     with pytest.raises(StoreError, match="1 of 4 units are not committed"):
@@ -280,6 +301,18 @@ def test_what_killed_workers_left_of_a_unit_is_swept_and_nothing_else(store):
     assert left == {store.record(u)["file"] for u in UNITS} | {f"attempts/{UNITS[1]}-dead.parquet"}
 
 
+def test_files_that_are_half_written_are_swept_of_the_units_and_where_they_are_old(store):
+    folder = Path(store.root.path())
+    fill(store)
+    left = [f"attempts/.{unit}-dead.parquet.12.tmp" for unit in UNITS[:2]]
+    left += [".index-000000.parquet.12.tmp", ".index-000000.parquet.34.tmp"]
+    for name in left:
+        (folder / name).write_bytes(b"half a file")
+    os.utime(folder / left[2], (0, 0))
+    assert store.sweep([UNITS[0]]) == 2
+    assert [(folder / name).exists() for name in left] == [False, True, False, True]
+
+
 def damaged(store, unit):
     """Damage the file of a unit and return the records that the error tells to delete."""
     store.root.write(store.record(unit)["file"], b"not parquet")
@@ -337,6 +370,21 @@ def test_columns_beside_the_media_are_read_without_the_file_as_a_whole(store, mo
     monkeypatch.setattr(Root, "read", lambda *_: pytest.fail("read a whole file"))
     table = store.read_small_columns(UNITS[0], location, ["sample_id", "video_status"])
     assert table.to_pydict() == {"sample_id": [0, 1], "video_status": ["ok", "truncated"]}
+
+
+def test_a_worker_whose_attempt_was_swept_does_not_commit_it(store, monkeypatch):
+    create = Root.create
+
+    def sweep_first(root, name, content):
+        monkeypatch.undo()
+        assert store.sweep([UNITS[0]]) == 1
+        return create(root, name, content)
+
+    monkeypatch.setattr(Root, "create", sweep_first)
+    with pytest.raises(StoreError, match=f"unit {UNITS[0]} was deleted before.*again"):
+        store.commit(UNITS[0], table_of(1))
+    assert store.committed() == set()
+    assert store.commit(UNITS[0], table_of(1))
 
 
 def test_of_a_unit_that_is_not_committed_everything_is_swept(store):
