@@ -34,7 +34,8 @@ from mke_ray.data.videos import VideosSource
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import LocalRunner, PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
-from mke_ray.labels.verify import unreadable_samples, verify
+from mke_ray.labels.unreadable import unreadable_samples
+from mke_ray.labels.verify import verify
 from mke_ray.schema import DecodeSpec, ManifestRow
 from mke_ray.storage import open_root
 

@@ -12,10 +12,13 @@ class StorageConfig:
         options: Options of the fsspec file system of ``root``; credentials belong in the
             environment instead.
         single_driver: Accept a store that ignores conditional writes.
+        patience_s: How long the store of ``root`` is asked again while it does not answer, before
+            the job stops.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
     single_driver: bool = False
+    patience_s: float = 30.0
 
 
 @dataclass
@@ -240,6 +243,9 @@ class JobConfig:
         accept_loss: Go on although much of what an earlier run listed is gone from the source.
         dry_run: Check everything, print what would be done, write nothing.
         verbose: Show the log lines of Ray, DeepSpeed and MLflow too.
+        retry: ``io`` reads samples again that a store did not give, ``[io, timeout]`` also bad ones
+            of that reason; their labels, and the fits that saw them, are made anew. null reads
+            nothing again.
         verify: jobs/label.py proves that the stores hold every row exactly once: it compares them
             with the manifest row by row, and every file with its digest.
         allow_targets: Packages outside ``mke_ray`` whose classes ``_target_`` may name.
@@ -274,6 +280,7 @@ class JobConfig:
     accept_loss: bool = False
     dry_run: bool = False
     verbose: bool = False
+    retry: Any = None
     verify: bool = False
     allow_targets: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)

@@ -22,7 +22,8 @@ from fsspec.implementations.local import LocalFileSystem
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.filesystems import check_uri, open_filesystem
 
-_RETRY_SECONDS = 30.0
+PATIENCE_S = 30.0
+
 _TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO}
 _CONNECTION_ERRORS = (
     botocore_exceptions.ConnectionError,
@@ -44,14 +45,16 @@ class Root:
         uri: Local path or URI such as ``s3://bucket/prefix``.
         options: Options of the file system of the URI, and ``endpoint_url``, ``region`` and
             ``anonymous``, which mean the same for every store. Neither logged nor stored.
+        patience_s: How long a store that does not answer is asked again.
     """
 
     uri: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    patience_s: float = PATIENCE_S
 
     def child(self, *parts: str) -> "Root":
         """Return the folder below this one."""
-        return Root(posixpath.join(self.uri, *parts), self.options)
+        return Root(posixpath.join(self.uri, *parts), self.options, self.patience_s)
 
     @property
     def is_local(self) -> bool:
@@ -76,7 +79,7 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
-        return cast(bytes, retried(lambda: filesystem.cat_file(path), f"reading {path}"))
+        return cast(bytes, self._retried(lambda: filesystem.cat_file(path), f"reading {path}"))
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
         """Return the bytes of a file from a position up to another; fewer at its end.
@@ -89,7 +92,7 @@ class Root:
         filesystem = self.filesystem()
         return cast(
             bytes,
-            retried(
+            self._retried(
                 lambda: filesystem.cat_file(path, start=begin, end=end),
                 f"reading {path} from {begin} to {end}",
             ),
@@ -99,13 +102,13 @@ class Root:
         """Return whether a file, or anything below a folder, exists now."""
         path = self.path(name)
         self.filesystem().invalidate_cache()
-        return bool(retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
+        return bool(self._retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file at once; readers see the old or the new content, never a part."""
         path = self.path(name)
         if not self.is_local:
-            retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
+            self._retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
             return
         os.replace(_write_temporary(path, content), path)
         _sync_folder(path)
@@ -123,7 +126,9 @@ class Root:
         path = self.path(name)
         if not self.is_local:
             filesystem = self.filesystem()
-            return retried(lambda: _create_remote(filesystem, path, content), f"creating {path}")
+            return self._retried(
+                lambda: _create_remote(filesystem, path, content), f"creating {path}"
+            )
         temporary = _write_temporary(path, content)
         try:
             os.link(temporary, path)
@@ -138,7 +143,7 @@ class Root:
         """Remove a file; one that is not there is no error."""
         path = self.path(name)
         with contextlib.suppress(FileNotFoundError):
-            retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
+            self._retried(lambda: self.filesystem().rm_file(path), f"deleting {path}")
 
     def delete_empty_folders(self, below: str) -> None:
         """Remove the folders from one on in which no file is, itself too; buckets have none."""
@@ -162,7 +167,9 @@ class Root:
         else:
             filesystem = self.filesystem()
             filesystem.invalidate_cache()  # of all folders: a listing may be put together of theirs
-            paths = retried(lambda: _remote_files(filesystem, top, recursive), f"listing {top}")
+            paths = self._retried(
+                lambda: _remote_files(filesystem, top, recursive), f"listing {top}"
+            )
         for path in sorted(paths):
             if not _is_temporary(path):
                 yield posixpath.relpath(path, base)
@@ -194,19 +201,30 @@ class Root:
                 "that only one driver and no stale worker writes to it"
             )
 
+    def _retried(self, action: Callable[[], _Result], what: str) -> _Result:
+        """Do something with the store, again for as long as this root is patient."""
+        return retried(action, what, patience_s=self.patience_s)
+
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
         """Return the file system and the path of this root on it."""
         options = json.dumps(dict(self.options), sort_keys=True)
         return _open_filesystem(self.uri, options, os.getpid())
 
 
-def open_root(uri: str, options: Mapping[str, Any] | None = None, *, key: str = "root") -> Root:
+def open_root(
+    uri: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    key: str = "root",
+    patience_s: float = PATIENCE_S,
+) -> Root:
     """Return the root for a local path or URI.
 
     Args:
         uri: Local path (made absolute, so that workers agree) or URI.
         options: Options of the file system; see ``Root``.
         key: Configuration key that the URI comes from, for the error.
+        patience_s: How long a store that does not answer is asked again.
 
     Raises:
         ConfigError: No installed file system serves the URI, or it carries a secret.
@@ -214,7 +232,7 @@ def open_root(uri: str, options: Mapping[str, Any] | None = None, *, key: str = 
     if "://" not in uri:
         uri = os.path.abspath(os.path.expanduser(uri))
     check_uri(uri, key=key)
-    root = Root(uri, dict(options or {}))
+    root = Root(uri, dict(options or {}), patience_s)
     try:
         root.filesystem()
     except ConfigError as error:
@@ -304,16 +322,21 @@ def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: by
     return True
 
 
-def retried(action: Callable[[], _Result], what: str) -> _Result:
+def retried(action: Callable[[], _Result], what: str, *, patience_s: float = PATIENCE_S) -> _Result:
     """Do something with a store, again while it fails in a way that passes.
 
+    Args:
+        action: What to do.
+        what: What that is, for the log and the error.
+        patience_s: How long to go on.
+
     Raises:
-        OSError: It still fails after ``_RETRY_SECONDS``, or fails in a way that does not pass.
+        OSError: It still fails after that time, or fails in a way that does not pass.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_transient),
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0),
-        stop=tenacity.stop_after_delay(_RETRY_SECONDS),
+        stop=tenacity.stop_after_delay(patience_s),
         before_sleep=lambda state: _logger.warning(
             "%s failed, trying again: %s", what, _why(state)
         ),

@@ -19,7 +19,9 @@ from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.counts import count_rows
 from mke_ray.labels.labelling import LocalRunner
-from mke_ray.labels.store import UnitStore
+from mke_ray.labels.revisions import commit_derived
+from mke_ray.labels.store import UnitStore, location_of
+from mke_ray.labels.todo import is_behind
 from mke_ray.labels.worker import UnitReport
 from mke_ray.models.device import checked_device
 from mke_ray.models.student import Student
@@ -117,7 +119,8 @@ class EvaluateWorker:
     def run(self, ref: UnitRef) -> UnitReport:
         """Predict the whole stored samples of a unit and commit the logits."""
         started = time.perf_counter()
-        table = self._samples.read(ref.unit)
+        record = self._samples.record(ref.unit)
+        table = self._samples.read(ref.unit, location=location_of(record))
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
         columns = [
@@ -127,7 +130,7 @@ class EvaluateWorker:
         predicted = time.perf_counter()
         kept = [table.column(name).combine_chunks() for name in ("sample_id", "status")]
         made = pa.Table.from_arrays([*kept, *columns], schema=self._store.schema)
-        self._store.commit(ref.unit, made, {"split": ref.split})
+        commit_derived(self._store, ref, made, of_revision=record.get("revision", 0))
         report = UnitReport(ref.unit, count_rows(table))
         report.seconds = {
             "read": read - started,
@@ -183,8 +186,8 @@ def run_predictions(
     """
     store = plan.store()
     wanted = list(refs)
-    committed = store.committed()
-    todo = [ref for ref in wanted if ref.unit not in committed]
+    revisions, made = plan.sample_store().revisions(Split), store.index()
+    todo = [ref for ref in wanted if is_behind(ref.unit, made, revisions.get(ref.unit, 0))]
     num_total = sum(ref.num_rows for ref in wanted)
     num_done = num_total - sum(ref.num_rows for ref in todo)
     for report in runner(plan, todo) if todo else ():

@@ -15,6 +15,7 @@ from mke_ray.expansion.own_teacher import check_own_teacher
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
+from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.student import Student, build_student
 from mke_ray.models.teachers import AT_LEAST
 from mke_ray.schema import DecodeSpec, decode_spec_from_dict
@@ -56,9 +57,10 @@ def check_job(job: JobConfig) -> Run:
             f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
             f"{list(WITHIN_UNLABELED)}"
         )
+    retry_reasons(job.retry)
     run = Run(
         job=job,
-        root=open_root(job.root, job.storage.options),
+        root=open_root(job.root, job.storage.options, patience_s=job.storage.patience_s),
         source=build(job.source),
         decode=decode_spec_from_dict(job.decode),
         arms=choose_arms(job.arms),
@@ -107,6 +109,7 @@ def _check_ranges(job: JobConfig) -> None:
         "gate.confidence": (job.gate.confidence, 0.5, 1.0),
         "gate.select_fraction": (job.gate.select_fraction, 0.0, 1.0),
         "labels.temperature": (job.labels.temperature, 0.0, float("inf")),
+        "storage.patience_s": (job.storage.patience_s, 0.0, float("inf")),
         "labelling.sample_memory_gb": (job.labelling.sample_memory_gb, 0.0, float("inf")),
     }
     for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):

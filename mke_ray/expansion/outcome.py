@@ -21,7 +21,7 @@ from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.gate import GateDecision
 from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
-from mke_ray.labels.verify import unreadable_samples
+from mke_ray.labels.unreadable import unreadable_samples
 from mke_ray.models.student import Student
 from mke_ray.models.weights import SPEC_NAME, save_student
 from mke_ray.report import (
@@ -71,7 +71,8 @@ class Outcome:
         fits = [one.fingerprint() for one in self.fits]
         found = self.doubles.to_dict() if self.doubles else None
         uri, rows = self.labels.labels.root.uri, self.manifest.digest(Split)
-        return fingerprint([__version__, uri, fits, rows, self.decision.reason, found])
+        samples = self.labels.report.samples.revisions(Split)
+        return fingerprint([__version__, uri, fits, rows, samples, self.decision.reason, found])
 
 
 def report_content(run: Run, outcome: Outcome) -> ReportContent:

@@ -1,11 +1,11 @@
 """The stages of an expansion; each does nothing where its result is there already."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mke_ray.data.manifest import Manifest
+from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation import (
     Evaluation,
@@ -31,11 +31,12 @@ from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import samples_store
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
-from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 logger = logging.getLogger(__name__)
 
@@ -124,15 +125,26 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
         StoreError: The labelling pass is not finished.
     """
     plan = make_label_plan(run, manifest, (teacher.spec,))
-    units = [ref.unit for ref in manifest.unit_refs()]
-    missing = len(set(units) - plan.teachers[0].labels.committed())
-    if missing:
-        raise StoreError(
-            f"{run.root.uri}: {missing} of {len(units)} units are not labelled yet; "
-            "run jobs/label.py first, with the same settings"
-        )
-    report = run_pass(plan, manifest.unit_refs(), LazyRunner(run), lease=run.lease)
+    report = run_pass(plan, manifest.unit_refs(), _NotYet(run.root), lease=run.lease)
     return Labels(plan.samples, plan.teachers[0].labels, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotYet:
+    """The runner of a stage for which everything must be labelled already."""
+
+    root: Root
+
+    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+        """Refuse.
+
+        Raises:
+            StoreError: Always.
+        """
+        raise StoreError(
+            f"{self.root.uri}: {len(refs)} units are not labelled yet; run jobs/label.py first, "
+            "with the same settings"
+        )
 
 
 def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher) -> list[FitSpec]:
@@ -144,7 +156,7 @@ def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeache
         num_select=num_select(run, manifest),
     )
     fits = settings.fits(run.arms, run.job.model_seeds)
-    return [replace(one, data=manifest.digest(one.splits)) for one in fits]
+    return [_of_today(one, manifest, labels.samples) for one in fits]
 
 
 def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
@@ -228,8 +240,17 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
-    spec = run.teacher_fit(folder_name(samples_store(run.root, run.job.decode)))
-    return replace(spec, data=manifest.digest(spec.splits))
+    samples = samples_store(run.root, run.job.decode)
+    return _of_today(run.teacher_fit(folder_name(samples)), manifest, samples)
+
+
+def _of_today(spec: FitSpec, manifest: Manifest, samples: UnitStore) -> FitSpec:
+    """Return a fit that names the rows and the samples that it is trained on."""
+    return replace(
+        spec,
+        data=manifest.digest(spec.splits),
+        revisions=revisions_of(samples, spec.splits),
+    )
 
 
 def _teacher_loader(run: Run, folder: Root) -> dict[str, Any]:

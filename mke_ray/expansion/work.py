@@ -11,6 +11,7 @@ from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.report.progress import Report, stage_progress
 from mke_ray.train.fits import FitSpec, FitStore
@@ -29,7 +30,7 @@ def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, A
         max_bad_fraction=labelling.max_bad_fraction,
         num_threads=max(1, int(labelling.num_cpus)),
     )
-    return replace(plan, limits=_limits(labelling))
+    return replace(plan, limits=_limits(labelling), retry=retry_reasons(run.job.retry))
 
 
 def _limits(labelling: LabellingConfig) -> SampleLimits | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mke_ray.errors import StoreError
@@ -20,6 +21,7 @@ NUM_USABLE_CODES = 2  # ok and partial come first
 PRESENT_PREFIX = "present_"
 
 _REASONS = ("reasons", "partial_reasons")
+_REVISIONS = ("revision", "of_revision")
 
 _DIGIT_TO_BYTE = bytes((code - ord("0")) % 256 for code in range(256))
 _CODE_OF_STATUS = {str(status): str(code) for code, status in enumerate(STATUS_CODES)}
@@ -45,14 +47,14 @@ class Index:
 
     Args:
         table: Columns ``unit, generation, split, file, row_group, num_rows, status, reasons,
-            partial_reasons`` and one ``present_<modality>`` per modality; ``status`` and
-            ``present_*`` hold one byte per row.
+            partial_reasons, revision, of_revision`` and one ``present_<modality>`` per modality;
+            ``status`` and ``present_*`` hold one byte per row. The revisions may be absent.
     """
 
     __slots__ = ("_columns", "_table", "_units")
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table.sort_by("unit").combine_chunks()
+        self._table = _with_revisions(table).sort_by("unit").combine_chunks()
         self._units = np.asarray(self._table.column("unit").to_pylist(), dtype="S")
         self._columns = {name: self._table.column(name) for name in self._table.column_names}
 
@@ -123,6 +125,24 @@ class Index:
     def status(self, unit: str) -> np.ndarray:
         """Return one code per row, uint8 [N]: 0 ok, 1 partial, 2 bad, 3 retry."""
         return self._bytes("status", unit)
+
+    def revision(self, unit: str) -> int:
+        """Return how often rows of a unit were read again and put in the place of others."""
+        return self._columns["revision"][self._position(unit)].as_py()
+
+    def of_revision(self, unit: str) -> int:
+        """Return the revision of the samples from which the rows of a unit were computed."""
+        return self._columns["of_revision"][self._position(unit)].as_py()
+
+    def revisions(self, splits: Iterable[str]) -> dict[str, int]:
+        """Return the revision of every unit of some splits that is not as it was first."""
+        wanted, names = set(splits), ("unit", "split", "revision")
+        rows = self._table.filter(pc.field("revision") > 0).select(names).to_pylist()
+        return {row["unit"]: row["revision"] for row in rows if row["split"] in wanted}
+
+    def reasons(self, unit: str) -> dict[str, int]:
+        """Return how many rows of a unit could not be read, by reason."""
+        return json.loads(self._columns["reasons"][self._position(unit)].as_py() or "{}")
 
     def usable(self, unit: str) -> np.ndarray:
         """Return whether each row can be trained on, bool [N]: ok or partial."""
@@ -214,8 +234,17 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "num_rows": record["num_rows"],
         "status": digits_to_bytes(record.get("status", "0" * record["num_rows"])),
         **{name: json.dumps(record[name]) if record.get(name) else "" for name in _REASONS},
+        **{name: record.get(name, 0) for name in _REVISIONS},
         **{PRESENT_PREFIX + name: digits_to_bytes(digits) for name, digits in present.items()},
     }
+
+
+def _with_revisions(table: pa.Table) -> pa.Table:
+    """Return a table with the columns that an index of an earlier version lacks."""
+    for name in _REVISIONS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([0] * table.num_rows, pa.int32()))
+    return table
 
 
 def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
@@ -229,6 +258,7 @@ def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
         pa.field("num_rows", pa.int32()),
         pa.field("status", pa.binary()),
         *(pa.field(name, pa.string()) for name in _REASONS),
+        *(pa.field(name, pa.int32()) for name in _REVISIONS),
     ]
     present = sorted({name for row in rows for name in row if name.startswith(PRESENT_PREFIX)})
     return pa.schema(fields + [pa.field(name, pa.binary()) for name in present])

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from mke_ray.batching import batched
@@ -24,6 +25,21 @@ _NUM_READ_THREADS = 16
 _RECORDS_PER_ROUND = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a store holds now.
+
+    Args:
+        number: Number of the newest index file, -1 where there is none.
+        index: Index of all committed units.
+        is_written: Whether that file says the same.
+    """
+
+    number: int
+    index: Index
+    is_written: bool = False
+
+
 def read_index(root: Root) -> Index:
     """Return the index that was written last, and look at nothing else.
 
@@ -39,34 +55,43 @@ def read_index(root: Root) -> Index:
     return index
 
 
-def current_index(root: Root) -> tuple[int, Index]:
-    """Return the number of the newest index file (-1: none) and the index of all committed units.
+def newest_index(root: Root) -> Index:
+    """Return the index that was written last, an empty one where there is none yet."""
+    return _index_file(root, _newest_number(root)) or Index.from_records([])
 
-    The file is used as far as it goes; units committed since are looked up.
+
+def survey(root: Root, known: Index | None = None) -> Survey:
+    """Return what a store holds: what is known is used as far as it goes, the rest is looked up.
+
+    Args:
+        root: The folder of the store.
+        known: An index of earlier, None for the one in the newest index file.
     """
     number = _newest_number(root)
-    known = _index_file(root, number) or Index.from_records([])
+    written = None if known is not None else _index_file(root, number)
+    known = known or written or Index.from_records([])
     committed = committed_generations(root)
     is_current = _current_units(root, known, committed)
     new = {unit: one for unit, one in sorted(committed.items()) if unit not in is_current}
     if not new and len(is_current) == len(known):
-        return number, known
+        return Survey(number, known, is_written=known is written)
     kept = known.select(unit for unit in known.units() if unit in is_current)
-    return number, kept.merged(Index.from_records(_records(root, new)))
+    return Survey(number, kept.merged(Index.from_records(_records(root, new))))
 
 
-def write_index(root: Root, index: Index, *, after: int) -> None:
+def write_index(root: Root, found: Survey) -> None:
     """Write an index unless the newest index file says the same.
 
     Args:
         root: The folder of the store.
-        index: Index of all committed units.
-        after: Number of the newest index file, -1 where there is none.
+        found: What the store holds.
     """
-    number, known = after, _index_file(root, after)
-    while known is None or not known.table.equals(index.table):
+    if found.is_written:
+        return
+    number, known = found.number, _index_file(root, found.number)
+    while known is None or not known.table.equals(found.index.table):
         number += 1
-        if root.create(index_name(number), index.to_bytes()):
+        if root.create(index_name(number), found.index.to_bytes()):
             return
         known = _index_file(root, number)
 

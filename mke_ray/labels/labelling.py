@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +15,10 @@ from mke_ray.labels.index import NUM_USABLE_CODES, Index
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.rates import PassRates, cost_text
-from mke_ray.labels.too_many import LIST_NAME, too_many_unreadable
+from mke_ray.labels.store import Survey
+from mke_ray.labels.todo import units_to_do
+from mke_ray.labels.too_many import too_many_unreadable
+from mke_ray.labels.unreadable import LIST_NAME, write_unreadable
 from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.schema import StatusCounts
 
@@ -94,25 +97,63 @@ def run_pass(
         StoreError: Another driver works on this root, or a store is damaged.
     """
     wanted = list(refs)
-    done = set.intersection(*(store.committed() for store in plan.stores))
-    todo = [ref for ref in wanted if ref.unit not in done]
+    found = [store.survey() for store in plan.stores]
+    todo = _todo(wanted, found, retry=plan.retry)
     num_wanted = num_in_use(plan.manifest, wanted)
     tally = _Tally(plan, num_wanted=num_wanted, progress=progress, cost_per_hour=cost_per_hour)
     if todo:
-        tally.begin_with([ref.unit for ref in wanted if ref.unit in done])
+        tally.begin_with(found[0].index.select(_units_beside(wanted, todo)))
         with contextlib.ExitStack() as stack:
             held = lease or stack.enter_context(Lease(plan.root).held("label"))
-            for unit_report in runner.run(plan, todo):
-                tally.add(unit_report)
-                held.check()
-                if tally.has_too_many():
-                    break  # so that the runner stops before the samples are looked up
-            tally.check_bad()
-            held.check(now=True)
-    indexes = [store.write_index([ref.unit for ref in wanted]) for store in plan.stores]
+            _run_units(plan, todo, runner, tally, held)
+            found = _surveys(plan, found)
+            # A worker of an earlier driver that woke late may have labelled older samples.
+            if behind := _todo(wanted, found):
+                _run_units(plan, behind, runner, tally, held)
+                found = _surveys(plan, found)
+    units = [ref.unit for ref in wanted]
+    indexes = [store.write_index(units, one) for store, one in zip(plan.stores, found, strict=True)]
     report = tally.finish(indexes)
-    plan.root.delete(LIST_NAME)
+    if todo or not plan.root.exists(LIST_NAME):
+        write_unreadable(plan, found[0].index)
     return report
+
+
+def _todo(
+    wanted: Sequence[UnitRef], found: Sequence[Survey], *, retry: Collection[str] = ()
+) -> list[UnitRef]:
+    """Return the units to work on, from what the stores hold."""
+    samples, *labels = (one.index for one in found)
+    return units_to_do(wanted, samples, labels, retry=retry)
+
+
+def _units_beside(wanted: Sequence[UnitRef], todo: Sequence[UnitRef]) -> list[str]:
+    """Return the units that an earlier pass finished."""
+    left = {ref.unit for ref in todo}
+    return [ref.unit for ref in wanted if ref.unit not in left]
+
+
+def _run_units(
+    plan: LabelPlan, todo: Sequence[UnitRef], runner: Runner, tally: "_Tally", lease: Lease
+) -> None:
+    """Bring units to their end.
+
+    Raises:
+        MediaError: More samples are unreadable than the plan allows.
+        StoreError: Another driver took over.
+    """
+    for unit_report in runner.run(plan, todo):
+        tally.add(unit_report)
+        lease.check()
+        if tally.has_too_many():
+            break  # so that the runner stops before the samples are looked up
+    tally.check_bad()
+    lease.check(now=True)
+
+
+def _surveys(plan: LabelPlan, found: Sequence[Survey]) -> list[Survey]:
+    """Return what the stores hold now."""
+    return [store.survey(one) for store, one in zip(plan.stores, found, strict=True)]
 
 
 class _Tally:
@@ -138,10 +179,10 @@ class _Tally:
         self._num_before = 0
         self._unreadable: list[str] = []  # units, as many as bad samples at the most
 
-    def begin_with(self, units: list[str]) -> None:
+    def begin_with(self, done: Index) -> None:
         """Count the units that an earlier pass finished."""
-        if units:
-            self._count_stored(self._plan.samples.index(units))
+        if len(done):
+            self._count_stored(done)
             self.check_bad()
         self._num_before = self._counts.samples
         self._tell(None)

@@ -51,6 +51,7 @@ class LabelPlan:
         num_threads: Threads per worker, for decoding and for the teacher alike.
         limits: What one sample may take in the process in which samples are read; None reads
             them in the worker itself, which they can hold up or kill.
+        retry: Reasons for which samples are read again, see ``retry_reasons``.
     """
 
     root: Root
@@ -61,6 +62,7 @@ class LabelPlan:
     max_bad_fraction: float = 0.1
     num_threads: int = 1
     limits: SampleLimits | None = None
+    retry: frozenset[str] = frozenset()
 
     @property
     def decode(self) -> DecodeSpec:

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ from mke_ray.labels.files import (
 )
 from mke_ray.labels.index import Index, Location
 from mke_ray.labels.indexing import (
+    Survey,
     committed_generations,
-    current_index,
+    newest_index,
     read_index,
+    survey,
     write_index,
 )
 from mke_ray.labels.unit_files import (
@@ -166,8 +168,18 @@ class UnitStore:
 
     def find(self, unit: str) -> Location | None:
         """Return where a unit lies, None where it is not committed."""
-        record = self._newest_record(unit)
-        return None if record is None else _location(record)
+        record = self.find_record(unit)
+        return None if record is None else location_of(record)
+
+    def find_record(self, unit: str) -> dict[str, Any] | None:
+        """Return the newest commit record of a unit, None where it is not committed."""
+        newest = None
+        for generation in itertools.count():
+            try:
+                newest = json.loads(self.root.read(commit_name(unit, generation)))
+            except FileNotFoundError:
+                break
+        return newest
 
     def record(self, unit: str) -> dict[str, Any]:
         """Return the commit record of a unit that counts, which is the newest one.
@@ -175,7 +187,7 @@ class UnitStore:
         Raises:
             StoreError: The unit is not committed.
         """
-        record = self._newest_record(unit)
+        record = self.find_record(unit)
         if record is None:
             raise StoreError(f"unit {unit} is not committed in {self.root.uri}")
         return record
@@ -200,7 +212,7 @@ class UnitStore:
             StoreError: The unit is not committed, or its file is missing or damaged.
         """
         record = self.record(unit) if location is None or check_digest else {}
-        place = location or _location(record)
+        place = location or location_of(record)
         content = read_unit_file(self.root, unit, place)
         if check_digest:
             check_unit_digest(self.root, record, content)
@@ -236,8 +248,17 @@ class UnitStore:
         Raises:
             StoreError: A wanted unit is not committed.
         """
-        _, index = current_index(self.root)
+        index = self.survey().index
         return index if units is None else self._restrict(index, units)
+
+    def survey(self, known: Survey | None = None) -> Survey:
+        """Return the index of all committed units and the number of its newest file.
+
+        Args:
+            known: What an earlier survey of this process found: only units committed since are
+                looked up.
+        """
+        return survey(self.root, None if known is None else known.index)
 
     def read_index(self) -> Index:
         """Return the index as a finished pass wrote it; for whoever only reads.
@@ -247,16 +268,24 @@ class UnitStore:
         """
         return read_index(self.root)
 
-    def write_index(self, units: Collection[str]) -> Index:
+    def write_index(self, units: Collection[str], current: Survey | None = None) -> Index:
         """Write the index once all of some units are committed, and return the index of these.
+
+        Args:
+            units: Ids of the units.
+            current: A survey after which nothing was committed; None makes one.
 
         Raises:
             StoreError: A unit is not committed.
         """
-        number, index = current_index(self.root)
-        wanted = self._restrict(index, units)
-        write_index(self.root, index, after=number)
+        found = current or self.survey()
+        wanted = self._restrict(found.index, units)
+        write_index(self.root, found)
         return wanted
+
+    def revisions(self, splits: Iterable[str]) -> dict[str, int]:
+        """Return the revision of every unit of some splits that is not as it was first."""
+        return newest_index(self.root).revisions(splits)
 
     def _restrict(self, index: Index, units: Collection[str]) -> Index:
         """Return the index of some units."""
@@ -267,16 +296,6 @@ class UnitStore:
                 f"example {missing[0]}; start the pass again, it goes on where it stopped"
             )
         return index if len(units) == len(index) else index.select(units)
-
-    def _newest_record(self, unit: str) -> dict[str, Any] | None:
-        """Return the newest commit record of a unit, None where it is not committed."""
-        newest = None
-        for generation in itertools.count():
-            try:
-                newest = json.loads(self.root.read(commit_name(unit, generation)))
-            except FileNotFoundError:
-                break
-        return newest
 
     def _put(self, unit: str, table: pa.Table, facts: Mapping[str, Any]) -> bool:
         """Write a table to an attempt file and claim a generation of its unit with it."""
@@ -317,6 +336,6 @@ class UnitStore:
             )
 
 
-def _location(record: Mapping[str, Any]) -> Location:
+def location_of(record: Mapping[str, Any]) -> Location:
     """Return where the unit of a commit record lies."""
     return Location(record["file"], record["row_group"], record["num_rows"])

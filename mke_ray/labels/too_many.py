@@ -1,7 +1,5 @@
 """The stop of a pass over a source of which too much cannot be read: which samples, and why."""
 
-import csv
-import io
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
@@ -9,10 +7,8 @@ from itertools import chain, islice
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import MediaError, MkeRayError
 from mke_ray.labels.plan import LabelPlan
-from mke_ray.labels.verify import UnreadableSample, unreadable_of
+from mke_ray.labels.unreadable import LIST_NAME, UnreadableSample, unreadable_of, write_list
 from mke_ray.schema import Status, StatusCounts
-
-LIST_NAME = "report/unreadable.csv"
 
 _MAX_UNITS = 1000
 _NUM_THREADS = 16
@@ -38,8 +34,18 @@ def too_many_unreadable(
         "too_many_unreadable",
         f"{counts.bad + counts.retry} of {num_wanted} samples cannot be read, more than "
         f"labelling.max_bad_fraction={plan.max_bad_fraction:g} allows ({reasons}){examples}; "
-        f"{listed}. Look at these files in the source, or raise labelling.max_bad_fraction",
+        f"{listed}. {_way_out(counts)}",
     )
+
+
+def _way_out(counts: StatusCounts) -> str:
+    """Say what to do about samples that cannot be read."""
+    if counts.retry > counts.bad:
+        return (
+            "Most of them failed because the store of the source did not answer: start the job "
+            "again with retry=io when it does"
+        )
+    return "Look at these files in the source, or raise labelling.max_bad_fraction"
 
 
 def _listed(plan: LabelPlan, units: frozenset[str]) -> tuple[str, str]:
@@ -49,7 +55,7 @@ def _listed(plan: LabelPlan, units: frozenset[str]) -> tuple[str, str]:
     """
     try:
         some = _unreadable(plan, units)
-        plan.root.write(LIST_NAME, _table(some))
+        write_list(plan, some)
     except (MkeRayError, OSError) as error:
         return "", f"they could not be listed ({' '.join(str(error).split())})"
     examples = ", ".join(f"{one.key} ({_short(one.error)})" for one in some[:_NUM_SHOWN])
@@ -70,15 +76,6 @@ def _unreadable(plan: LabelPlan, units: frozenset[str]) -> list[UnreadableSample
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         found = chain.from_iterable(pool.map(read, refs))
         return [one for one in found if one.status != Status.PARTIAL]
-
-
-def _table(samples: list[UnreadableSample]) -> bytes:
-    """Return samples as a CSV file."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["key", "split", "status", "reason"])
-    writer.writerows((one.key, one.split, one.status, one.error) for one in samples)
-    return text.getvalue().encode()
 
 
 def _short(reason: str) -> str:

@@ -1,7 +1,7 @@
-"""Proof that a store holds every row exactly once, and the list of the unreadable ones."""
+"""Proof that a store holds every row exactly once."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,10 +12,9 @@ from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import ATTEMPTS
-from mke_ray.labels.files import STATUS_SUFFIX, row_facts
-from mke_ray.labels.index import Index, Location, digits_to_bytes
+from mke_ray.labels.files import row_facts
+from mke_ray.labels.index import Index, digits_to_bytes
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import Status
 
 _NUM_THREADS = 8
 _UNITS_PER_ROUND = 256
@@ -58,23 +57,6 @@ class VerifyReport:
         return not self.problems
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadableSample:
-    """A sample that is ``partial``, ``bad`` or must be tried again.
-
-    Args:
-        key: Key in the source.
-        split: Role of the sample.
-        status: ``partial``, ``bad`` or ``retry``.
-        error: Why.
-    """
-
-    key: str
-    split: str
-    status: str
-    error: str
-
-
 def verify(
     store: UnitStore,
     manifest: Manifest,
@@ -112,31 +94,6 @@ def verify(
     report.problems += _shared_places(index)
     report.num_orphans = _count_orphans(store, index)
     return report
-
-
-def unreadable_samples(
-    samples: UnitStore, manifest: Manifest, index: Index
-) -> Iterator[UnreadableSample]:
-    """Yield every sample in use that is not whole, with the reason, in the manifest's order."""
-    for ref in manifest.unit_refs():
-        if ref.unit in index and index.status(ref.unit).any():
-            yield from unreadable_of(samples, manifest, ref, index.location(ref.unit))
-
-
-def unreadable_of(
-    samples: UnitStore, manifest: Manifest, ref: UnitRef, location: Location
-) -> list[UnreadableSample]:
-    """Return every sample in use of one unit that is not whole, with the reason."""
-    states = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
-    columns = ["sample_id", "status", "error", *states]
-    table = samples.read_small_columns(ref.unit, location, columns)
-    not_whole = []
-    for row, found in zip(manifest.read_unit(ref), table.to_pylist(), strict=True):
-        if found["status"] != Status.OK and not row.mark:
-            missing = sorted({found[name] for name in states} - {"ok"})
-            reason = found["error"] or ", ".join(missing)
-            not_whole.append(UnreadableSample(row.key, row.split, found["status"], reason))
-    return not_whole
 
 
 def _problems_of(

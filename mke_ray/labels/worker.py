@@ -23,7 +23,9 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.counts import count_rows, reasons_of
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.isolation import IsolatedDecoder
+from mke_ray.labels.revisions import commit_derived, rows_to_retry, with_rows
 from mke_ray.labels.rows import StoredRow, decode_row
+from mke_ray.labels.store import location_of
 from mke_ray.models.teachers import Teacher
 from mke_ray.schema import (
     LABELS_SCHEMA,
@@ -70,6 +72,19 @@ class UnitReport:
         """Read what ``to_json`` wrote."""
         plain = json.loads(text)
         return cls(**(plain | {"counts": StatusCounts(**plain["counts"])}))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSamples:
+    """The samples of a unit as they are stored.
+
+    Args:
+        table: Its rows.
+        revision: How often some of them were read again.
+    """
+
+    table: pa.Table
+    revision: int
 
 
 class Worker(Protocol):
@@ -121,45 +136,72 @@ class UnitWorker:
             StoreError: A store is damaged, or a teacher does not fit it.
         """
         report = UnitReport(ref.unit, StatusCounts())
-        table = self._samples(ref, report)
-        report.counts = count_rows(table, self._plan.manifest.marks(ref.unit))
+        samples = self._samples(ref, report)
+        report.counts = count_rows(samples.table, self._plan.manifest.marks(ref.unit))
         for number, teacher_plan in enumerate(self._plan.teachers):
-            if teacher_plan.labels.find(ref.unit) is None:
-                self._label(ref, number, table, report)
+            known = teacher_plan.labels.find_record(ref.unit)
+            if known is None or known.get("of_revision", 0) < samples.revision:
+                self._label(ref, number, samples, report)
         return report
 
-    def _samples(self, ref: UnitRef, report: UnitReport) -> pa.Table:
-        """Return the stored samples of a unit; decode and store them where there are none."""
+    def _samples(self, ref: UnitRef, report: UnitReport) -> "StoredSamples":
+        """Return the stored samples of a unit; decode and store what is not there."""
         store = self._plan.samples
-        location = store.find(ref.unit)
-        if location is None:
+        record = store.find_record(ref.unit)
+        if record is None:
             table, facts = self._decode_unit(ref, report)
             with _timed(report, "write"):
                 if store.commit(ref.unit, table, facts):
-                    return table
-        # Somebody else was first: labels are computed from what is stored, so read theirs.
+                    return StoredSamples(table, 0)
+            # Somebody else was first: labels are computed from what is stored, so read theirs.
+            record = store.record(ref.unit)
         with _timed(report, "read"):
-            return store.read(ref.unit, location=location)
+            table = store.read(ref.unit, location=location_of(record))
+        samples = StoredSamples(table, record.get("revision", 0))
+        again = rows_to_retry(table, self._plan.retry)
+        return self._retry(ref, samples, again, report) if again else samples
+
+    def _retry(
+        self, ref: UnitRef, samples: "StoredSamples", again: list[int], report: UnitReport
+    ) -> "StoredSamples":
+        """Read some rows of a unit again, and put those that changed in the place of the old."""
+        manifest_rows = self._plan.manifest.read_unit(ref)
+        new, _ = self._read_rows(ref, [manifest_rows[row] for row in again], report)
+        table = with_rows(samples.table, again, new)
+        if table.equals(samples.table):
+            return samples
+        store, revision = self._plan.samples, samples.revision + 1
+        with _timed(report, "write"):
+            if store.supersede(ref.unit, table, {**reasons_of(table), "revision": revision}):
+                return StoredSamples(table, revision)
+            record = store.record(ref.unit)
+            return StoredSamples(store.read(ref.unit), record.get("revision", 0))
 
     def _decode_unit(self, ref: UnitRef, report: UnitReport) -> tuple[pa.Table, dict[str, Any]]:
         """Fetch, decode and encode every sample of a unit."""
-        manifest_rows = self._plan.manifest.read_unit(ref)
-        with _timed(report, "decode"):
-            rows = self._decode_rows(manifest_rows)
-        report.num_bytes_read = sum(row.num_bytes_read for row in rows)
-        report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
-        report.duration_s = sum(row.duration_s for row in rows)
-        table = self._samples_table(manifest_rows, rows)
+        table, decoders = self._read_rows(ref, self._plan.manifest.read_unit(ref), report)
         facts = {
             "split": ref.split,
             **reasons_of(table),
             "seconds": round(report.seconds["decode"], 4),
             "num_bytes_read": report.num_bytes_read,
             "num_bytes_needed": report.num_bytes_needed,
-            "decoders": dict(Counter(row.decoder for row in rows if row.decoder)),
+            "decoders": decoders,
             "duration_s": round(report.duration_s, 3),
         }
         return table, facts
+
+    def _read_rows(
+        self, ref: UnitRef, manifest_rows: list[ManifestRow], report: UnitReport
+    ) -> tuple[pa.Table, dict[str, int]]:
+        """Fetch, decode and encode some samples of a unit, and count what decoded them."""
+        with _timed(report, "decode"):
+            rows = self._decode_rows(manifest_rows)
+        report.num_bytes_read = sum(row.num_bytes_read for row in rows)
+        report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
+        report.duration_s = sum(row.duration_s for row in rows)
+        decoders = Counter(row.decoder for row in rows if row.decoder)
+        return self._samples_table(manifest_rows, rows), dict(decoders)
 
     def _decode_rows(self, rows: list[ManifestRow]) -> list[StoredRow]:
         """Decode the samples of a unit, side by side where the plan gives more threads."""
@@ -192,14 +234,16 @@ class UnitWorker:
             columns[modality + SIGNATURE_SUFFIX] = [row.signatures.get(modality) for row in rows]
         return pa.table(columns, schema=self._plan.samples.schema)
 
-    def _label(self, ref: UnitRef, number: int, samples: pa.Table, report: UnitReport) -> None:
+    def _label(
+        self, ref: UnitRef, number: int, samples: "StoredSamples", report: UnitReport
+    ) -> None:
         """Store one teacher's logits for a unit."""
         plan = self._plan.teachers[number]
         with _timed(report, "teacher"):
             teacher = self._teacher(number, plan)
-            table = self._labels_table(ref, teacher, samples)
+            table = self._labels_table(ref, teacher, samples.table)
         with _timed(report, "write"):
-            plan.labels.commit(ref.unit, table, {"split": ref.split})
+            commit_derived(plan.labels, ref, table, of_revision=samples.revision)
 
     def _teacher(self, number: int, plan: "TeacherPlan") -> Teacher:
         """Return a teacher, built once, and the same that the driver saw."""

@@ -22,7 +22,7 @@ from mke_ray.train.average import WeightAverage
 from mke_ray.train.blocks import TargetSpec, UnitReader
 from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
 from mke_ray.train.feed import Feed
-from mke_ray.train.fits import FitSpec, FitStore, RowSelection
+from mke_ray.train.fits import FitSpec, FitStore, RowSelection, revisions_of
 from mke_ray.train.loop import FitParts
 from mke_ray.train.plan import RowPlan
 from mke_ray.train.usable import usable_entries
@@ -79,6 +79,11 @@ def open_reader(spec: FitSpec, root: Root, *, cache_bytes: int) -> UnitReader:
             f"{spec.name} was planned; start the job again"
         )
     samples = UnitStore.open(root.child("samples", spec.samples))
+    if spec.data and revisions_of(samples, spec.splits) != spec.revisions:
+        raise StoreError(
+            f"{samples.root.uri}: samples of {list(spec.splits)} were read again since the fit "
+            f"{spec.name} was planned; start the job again"
+        )
     labels = UnitStore.open(root.child("labels", spec.labels)) if spec.labels else None
     return UnitReader(
         samples,

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.store import UnitStore
 from mke_ray.models.weights import WEIGHTS_NAME, LoadedStudent, load_student
 from mke_ray.schema import Split, fingerprint
 from mke_ray.storage import Root
@@ -81,6 +82,8 @@ class FitSpec:
         num_norm_samples: Rows from which the statistics of normalisation are computed.
         precision: Numbers that the engine computes in: float32, bfloat16 or float16.
         data: Digest of the rows of the splits that the fit reads, from ``Manifest.digest``.
+        revisions: Digest of the units of these splits of which samples were read again, from
+            ``revisions_of``; "" where there are none.
     """
 
     name: str
@@ -109,6 +112,7 @@ class FitSpec:
     num_norm_samples: int = 512
     precision: str = "float32"
     data: str = ""
+    revisions: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a store."""
@@ -157,7 +161,20 @@ class FitSpec:
         """Return 16 hex digits that change whenever the trained network could."""
         plain = self.to_dict()
         del plain["name"], plain["arm"]
+        if not plain["revisions"]:
+            del plain["revisions"]
         return fingerprint(plain)
+
+
+def revisions_of(samples: UnitStore, splits: Iterable[str]) -> str:
+    """Return what changes whenever samples of some splits are read again; "" before they were.
+
+    Args:
+        samples: The sample store.
+        splits: Splits of the samples.
+    """
+    revisions = samples.revisions(splits)
+    return fingerprint(revisions) if revisions else ""
 
 
 @dataclass(frozen=True, slots=True)

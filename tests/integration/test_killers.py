@@ -18,7 +18,8 @@ from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.isolation import IsolatedDecoder
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.ray_runner import RayDataRunner
-from mke_ray.labels.verify import unreadable_samples, verify
+from mke_ray.labels.unreadable import unreadable_samples
+from mke_ray.labels.verify import verify
 from mke_ray.schema import decode_spec_from_dict
 from mke_ray.storage import open_root
 

@@ -422,6 +422,29 @@ def test_predictions_that_are_there_are_not_made_again(root):
     assert len(store.index()) == 2
 
 
+def test_predictions_of_samples_that_were_read_again_are_made_anew(root):
+    manifest, plan = students_of(root, [source_row("test", n, (0,)) for n in range(8)])
+    asked = []
+
+    def runner(plan, refs):
+        asked.append([ref.unit for ref in refs])
+        yield from LocalRunner().run(plan, refs)
+
+    refs = list(refs_with_truth(manifest))
+    run_predictions(plan, refs, runner=runner)
+    samples, again = plan.sample_store(), refs[1].unit
+    other = samples.read(refs[0].unit).set_column(
+        0, samples.schema.field(0), samples.read(again).column(0)
+    )
+    samples.supersede(again, other, {"revision": 1})
+    samples.write_index([ref.unit for ref in refs])
+    store = run_predictions(plan, refs, runner=runner)
+    assert asked[1:] == [[again]]
+    assert store.read(again).column("both").equals(store.read(refs[0].unit).column("both"))
+    run_predictions(plan, refs, runner=runner)
+    assert len(asked) == 2
+
+
 def test_another_set_of_fits_is_another_store(root):
     _, plan = students_of(root, [source_row("test", n, (0,)) for n in range(4)])
     both, elsewhere = plan.students["both"], root.child("elsewhere")

@@ -166,8 +166,7 @@ def test_an_unknown_protocol_is_a_config_error():
         open_root("nonsense://x")
 
 
-def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
-    monkeypatch.setattr(storage, "_RETRY_SECONDS", 5.0)
+def test_an_error_that_passes_is_tried_again_and_others_are_not():
     errors = [ConnectionResetError("gone"), TimeoutError("slow")]
     calls = []
 
@@ -189,13 +188,25 @@ def test_an_error_that_passes_is_tried_again_and_others_are_not(monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_store_that_never_answers_ends_as_an_os_error(monkeypatch):
+def test_a_store_that_never_answers_ends_as_an_os_error():
     from botocore.exceptions import EndpointConnectionError
-
-    monkeypatch.setattr(storage, "_RETRY_SECONDS", 0.1)
 
     def action():
         raise EndpointConnectionError(endpoint_url="http://nowhere")
 
     with pytest.raises(OSError, match=r"listing.*nowhere"):
-        storage.retried(action, "listing")
+        storage.retried(action, "listing", patience_s=0.1)
+
+
+def test_a_root_is_as_patient_as_it_was_told(tmp_path, monkeypatch):
+    root = open_root(str(tmp_path), patience_s=0.1).child("run")
+    calls = []
+
+    def busy(path):
+        calls.append(path)
+        raise TimeoutError("slow")
+
+    monkeypatch.setattr(root.filesystem(), "cat_file", busy)
+    with pytest.raises(TimeoutError):
+        root.read("name")
+    assert 1 <= len(calls) <= 3

@@ -8,12 +8,14 @@ from composed import composed
 
 from mke_ray.data.manifest import write_manifest
 from mke_ray.data.sources import SourceRow
+from mke_ray.errors import StoreError
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import (
     Labels,
     TaughtTeacher,
     arm_fits,
+    known_labels,
     make_label_plan,
     teacher_fit,
 )
@@ -66,3 +68,11 @@ def test_new_unlabeled_rows_train_the_student_anew_and_not_its_teacher(run):
     labelled = fits_of(run, labelled=3, unlabeled=6, probe=8, test=3)
     assert labelled["teacher"] != more["teacher"]
     assert labelled["mm_labelled_only"] != more["mm_labelled_only"]
+
+
+def test_a_later_stage_refuses_units_that_are_not_labelled(run):
+    source = Rows(run.source.label_space, {"labelled": 4, "unlabeled": 5, "test": 2})
+    manifest = write_manifest(run.root.child("manifest"), source, unit_size=2)
+    teacher = TaughtTeacher({"_target_": "label_fakes.FakeTeacher", "modality": "a"})
+    with pytest.raises(StoreError, match=r"6 units are not labelled yet; run jobs/label\.py"):
+        known_labels(run, manifest, teacher)

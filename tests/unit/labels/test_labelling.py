@@ -1,8 +1,9 @@
-import csv
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from label_fakes import make_world, teacher_spec
 
@@ -12,8 +13,8 @@ from mke_ray.labels import labelling, too_many
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
-from mke_ray.labels.too_many import LIST_NAME
-from mke_ray.labels.verify import unreadable_samples, verify
+from mke_ray.labels.unreadable import LIST_NAME, unreadable_samples
+from mke_ray.labels.verify import verify
 from mke_ray.labels.worker import UnitWorker
 from mke_ray.storage import Root, open_root
 
@@ -216,14 +217,30 @@ def test_the_stop_names_five_unreadable_samples_and_lists_all_of_them_in_a_file(
     plan = make_world(root, 20, broken={0: "no_y", **dict.fromkeys(range(1, 12), "bad")})
     with pytest.raises(MediaError) as stop:
         run_pass(plan, refs_of(plan), LocalRunner())
-    listed = list(csv.reader(root.read(LIST_NAME).decode().splitlines()))
-    assert listed[0] == ["key", "split", "status", "reason"]
-    assert [row[0] for row in listed[1:]] == [f"{number:05}" for number in range(1, 12)]
+    assert [row["key"] for row in bad_rows(root)] == [f"{number:05}" for number in range(1, 12)]
     named = [f"{number:05} (truncated: sample {number})" for number in range(1, 12)]
     assert [name in str(stop.value) for name in named] == [True] * 5 + [False] * 6
     assert root.child(LIST_NAME).uri in str(stop.value)
     run_pass(replace(plan, max_bad_fraction=1.0), refs_of(plan), LocalRunner())
-    assert not root.exists(LIST_NAME)
+    assert [row["status"] for row in bad_rows(root)] == ["bad"] * 11 + ["partial"]
+
+
+def bad_rows(root):
+    return pq.read_table(pa.BufferReader(root.read(LIST_NAME))).to_pylist()
+
+
+def test_what_is_not_whole_is_listed_by_reason(root):
+    plan = make_world(root, 10, broken=BROKEN)
+    run_pass(plan, refs_of(plan), LocalRunner())
+    listed = [(row["status"], row["reason"], row["key"]) for row in bad_rows(root)]
+    assert listed == [
+        ("bad", "missing_file", "00006"),
+        ("bad", "truncated", "00001"),
+        ("retry", "io", "00003"),
+        ("partial", "no_sound", "00002"),
+    ]
+    assert bad_rows(root)[1]["error"] == "truncated: sample 1"
+    assert bad_rows(root)[1]["group"] == "g1"
 
 
 def test_a_store_that_fails_hides_nothing_of_the_stop(root, monkeypatch):
