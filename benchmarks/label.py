@@ -30,11 +30,12 @@ from label_clips import (
     NUM_DISTINCT,
     ClipSet,
     clip_set,
+    write_240p_clips,
     write_demo_clips,
     write_teachers,
 )
 from label_daft import daft_loop, import_daft
-from label_rivals import NUM_WORKERS, Tuning, decode_loop, plain_loop, pool_loop
+from label_rivals import NUM_WORKERS, VARIANTS, Tuning, decode_loop, plain_loop, pool_loop
 from label_watch import watched
 from local_s3 import BUCKET, LocalServer, local_s3
 
@@ -82,7 +83,11 @@ def main() -> None:
 
 def compare(folder: Path, server: LocalServer, options: argparse.Namespace) -> None:
     """Print the rates of all contenders, and the ratios of ours to each."""
-    files = write_demo_clips(folder / "demo", min(NUM_DISTINCT, max(options.clips)))
+    num_distinct = min(NUM_DISTINCT, max(options.clips))
+    if options.large:
+        files = write_240p_clips(folder / "large", num_distinct // 4, seconds=options.seconds)
+    else:
+        files = write_demo_clips(folder / "demo", num_distinct)
     contents = [file.read_bytes() for file in files]
     teachers = write_teachers(folder, 1)
     stores = f"s3://{BUCKET}/stores"
@@ -100,15 +105,21 @@ def compare(folder: Path, server: LocalServer, options: argparse.Namespace) -> N
     for _ in range(options.repetitions):
         for name, run in wanted.items():
             rates.setdefault(name, []).append(measure(name, run, sets))
+    first = next(iter(rates))
     for name, theirs in rates.items():
-        pairs = list(zip(rates[OURS], theirs, strict=True))
+        pairs = list(zip(rates[first], theirs, strict=True))
         by_clock = spread([ours.per_s / one.per_s for ours, one in pairs])
         by_cpu = spread([ours.per_cpu_s / one.per_cpu_s for ours, one in pairs])
-        print(f"{OURS} / {name:<32} {by_clock}   by CPU time {by_cpu}")
+        print(f"{first} / {name:<32} {by_clock}   by CPU time {by_cpu}")
 
 
 def contenders(files: Sequence[Path], options: argparse.Namespace) -> dict[str, Contender]:
     """Return who is measured: each runs over a set of clips and returns its seconds."""
+    if options.tune:
+        return {
+            f"pool, {name}": functools.partial(pool_s, tuning=tuning)
+            for name, tuning in VARIANTS.items()
+        }
     found: dict[str, Contender] = {
         OURS: run_ours,
         "(a) pool, keeps nothing": lambda clips: pool_s(clips, Tuning()),
@@ -220,9 +231,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--daft", help="folder in which Daft was installed")
     parser.add_argument("--only", nargs="*", help="beginnings of names of contenders, ours besides")
+    parser.add_argument("--tune", action="store_true", help="variants of the pool alone")
     parser.add_argument("--alone", action="store_true", help="one process against a plain loop")
     parser.add_argument("--relabel", type=int, nargs="*", help="first pass against another teacher")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a clip of --relabel")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a clip of 240p")
+    parser.add_argument("--large", action="store_true", help="clips of 240p, not of the demo")
     parser.add_argument("--memory", type=int, nargs="*", help="sizes of which memory is compared")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)

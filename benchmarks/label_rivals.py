@@ -43,6 +43,18 @@ class Tuning:
     stores: str | None = None
 
 
+VARIANTS = {
+    "as it is": Tuning(),
+    "fetch by 1 thread": Tuning(num_fetch_threads=1),
+    "fetch by 2 threads": Tuning(num_fetch_threads=2),
+    "fetch by 16 threads": Tuning(num_fetch_threads=16),
+    "1 chunk per process": Tuning(num_chunks=1),
+    "8 chunks per process": Tuning(num_chunks=8),
+    "teacher gets 8": Tuning(batch=8),
+    "teacher gets 128": Tuning(batch=128),
+}
+
+
 def plain_loop(clips: ClipSet) -> None:
     """Fetch, decode, encode and label unit by unit in this process, and keep nothing."""
     teacher_at.cache_clear()  # the pass loads its teacher too
