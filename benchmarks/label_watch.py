@@ -12,7 +12,12 @@ _LOOK_EVERY_S = 0.5
 _MIB = 1 << 20
 
 DRIVER, ACTOR, DECODER, SERVER, OTHER = "driver", "actor", "decode process", "server", "other"
-_ROLES = {"_UnitActor": ACTOR, "decode_child": DECODER, "weed": SERVER}
+# What the command of a process holds; Ray writes the class of an actor there.
+_ROLES = {
+    **dict.fromkeys(["UnitActor", "DecodeActor", "LabelActor"], ACTOR),
+    "decode_child": DECODER,
+    "weed mini": SERVER,
+}
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 import s3fs
@@ -77,9 +78,7 @@ class LocalServer:
 @contextmanager
 def local_s3() -> Iterator[LocalServer]:
     """Run a server while something is measured; the environment names it."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    conftest = importlib.import_module("conftest")
-
+    conftest = _conftest()
     folder, port = tempfile.mkdtemp(prefix="mke-s3-"), conftest.free_ports(1)[0]
     ports = conftest.free_ports(4)
     os.environ |= {
@@ -99,6 +98,17 @@ def local_s3() -> Iterator[LocalServer]:
         process.terminate()
         process.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _conftest() -> ModuleType:
+    """Return what the tests start their server with, and leave Ray as the environment has it."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    before = dict(os.environ)
+    conftest = importlib.import_module("conftest")
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_")]:
+        del os.environ[name]  # Ray may be imported already, and reads them then
+    os.environ |= {name: text for name, text in before.items() if name.startswith("RAY_AUTH_")}
+    return conftest
 
 
 @dataclass(frozen=True, slots=True)
