@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import posixpath
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +37,21 @@ _PROBE = ".probe-"
 
 _Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
+
+
+class Traffic(threading.local):
+    """What the files of this thread took, summed since the thread began.
+
+    Attributes:
+        reading_s: Seconds spent waiting for files that were read.
+        num_bytes_written: Bytes of the files that were written.
+    """
+
+    reading_s: float = 0.0
+    num_bytes_written: int = 0
+
+
+TRAFFIC = Traffic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +98,11 @@ class Root:
         filesystem = self.filesystem()
         # s3fs asks for the size of every object first, to fetch very large ones in parts at once.
         options = {"max_concurrency": 1} if is_s3(filesystem) else {}
-        return cast(
-            bytes,
-            self._retried(lambda: filesystem.cat_file(path, **options), f"reading {path}"),
-        )
+        with _reading():
+            return cast(
+                bytes,
+                self._retried(lambda: filesystem.cat_file(path, **options), f"reading {path}"),
+            )
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
         """Return the bytes of a file from a position up to another; fewer at its end.
@@ -95,13 +113,14 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
-        return cast(
-            bytes,
-            self._retried(
-                lambda: filesystem.cat_file(path, start=begin, end=end),
-                f"reading {path} from {begin} to {end}",
-            ),
-        )
+        with _reading():
+            return cast(
+                bytes,
+                self._retried(
+                    lambda: filesystem.cat_file(path, start=begin, end=end),
+                    f"reading {path} from {begin} to {end}",
+                ),
+            )
 
     def exists(self, name: str = "") -> bool:
         """Return whether a file, or anything below a folder, exists now."""
@@ -112,6 +131,7 @@ class Root:
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file at once; readers see the old or the new content, never a part."""
         path = self.path(name)
+        TRAFFIC.num_bytes_written += len(content)
         if not self.is_local:
             self._retried(lambda: self.filesystem().pipe_file(path, content), f"writing {path}")
             return
@@ -129,6 +149,7 @@ class Root:
             True when this call made the file, False when it was there already.
         """
         path = self.path(name)
+        TRAFFIC.num_bytes_written += len(content)
         if not self.is_local:
             filesystem = self.filesystem()
             return self._retried(
@@ -243,6 +264,16 @@ def open_root(
     except ConfigError as error:
         raise ConfigError(f"{key}={uri}: {error}") from error
     return root
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Count the time of a block as spent on reading."""
+    start_s = time.perf_counter()
+    try:
+        yield
+    finally:
+        TRAFFIC.reading_s += time.perf_counter() - start_s
 
 
 @lru_cache(maxsize=256)

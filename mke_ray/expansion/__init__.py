@@ -17,6 +17,7 @@ from mke_ray.expansion.stages import (
 )
 from mke_ray.expansion.verifying import verify_stage
 from mke_ray.expansion.whole import arm_fits, finish, run_stages
+from mke_ray.labels.pass_words import in_all
 from mke_ray.report.terminal import counts_line, terminal
 from mke_ray.train.fits import FitStore
 
@@ -56,6 +57,8 @@ def label(jobs: Sequence[JobConfig]) -> None:
             _, doubles = doubles_stage(run, manifest)
             found = counts_line(labels.report.counts)
             logger.info("%s; labels in %s", found, labels.labels.root.uri)
+            if not labels.report.num_units_run and (said := in_all(labels.report.state)):
+                logger.info("nothing to do; %s", said)
             if doubles is not None and doubles.num_found:
                 logger.info("%d samples occur twice: %s", doubles.num_found, doubles.to_dict())
             if job.verify:

@@ -1,12 +1,16 @@
 """The teacher that a user brings, checked before anything starts."""
 
+import inspect
 import pickle
+import traceback
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 
 from mke_ray.config import build
 from mke_ray.config_schema import TeacherConfig
-from mke_ray.errors import ConfigError, StoreError
+from mke_ray.errors import ConfigError, MkeRayError, StoreError
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import DecodeSpec, LabelSpace
 
@@ -75,3 +79,35 @@ def _loaded(config: TeacherConfig) -> Teacher:
             f"{_WAY_OUT}"
         ) from error
     return built
+
+
+def answer_of(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
+    """Return the logits [B, C] of a teacher of the user's.
+
+    Args:
+        teacher: The teacher.
+        arrays_BX: Stored arrays [B, ...], as the pass gives them.
+
+    Raises:
+        ConfigError: It fails, or answers with something that is no array; the error names the line.
+    """
+    try:
+        with torch.inference_mode():
+            return torch.as_tensor(teacher.predict(arrays_BX)).float().cpu().numpy()
+    except MkeRayError:
+        raise
+    except Exception as error:  # a class of the user's may raise anything
+        said = " ".join(str(error).split())[:_MAX_LETTERS]
+        raise ConfigError(
+            f"teacher.network: {type(teacher).__name__}.predict failed on an array of shape "
+            f"{arrays_BX.shape} ({arrays_BX.dtype}): {type(error).__name__}: {said} "
+            f"({_place(teacher, error)}); correct it"
+        ) from error
+
+
+def _place(teacher: Teacher, error: BaseException) -> str:
+    """Return file and line of an error: the last ones in the teacher's own file, if it is there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = inspect.getsourcefile(type(teacher))
+    frame = next((one for one in reversed(frames) if one.filename == own), frames[-1])
+    return f"{frame.filename}, line {frame.lineno}"

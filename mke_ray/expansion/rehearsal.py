@@ -1,9 +1,10 @@
 """The rehearsal behind ``dry_run=true``: everything is built and tried once, nothing is kept."""
 
+import os
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,12 +12,14 @@ from rich.console import Console
 
 from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
-from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
-from mke_ray.data.manifest import manifest_row
-from mke_ray.data.sources import Decoded, Source
+from mke_ray.data.codec import decode_modality, empty_modality
+from mke_ray.data.sources import Source
 from mke_ray.data.views import View
-from mke_ray.errors import ConfigError, MediaError
+from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.estimate import Estimate, estimate_lines, means, workers_of
+from mke_ray.expansion.own_teacher import answer_of
+from mke_ray.expansion.probing import Probed, Survey, probe, survey
 from mke_ray.expansion.run import Run
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher
@@ -26,12 +29,14 @@ from mke_ray.train.engine import build_optimizer
 from mke_ray.train.loop import apply_views
 
 NUM_SAMPLES = 2
-MAX_TRIES = 50
-MAX_COUNTED = 200_000
+NUM_OF_PREVIEW = 1000
+TEACHER_S = 10.0
+
+Answer = Callable[[np.ndarray], np.ndarray]
 
 
 def rehearse(job: JobConfig, console: Console) -> None:
-    """Compose, build everything, read two samples, run one step, write nothing.
+    """Compose, build everything, read some samples, run one step, write nothing.
 
     Args:
         job: The configuration.
@@ -42,79 +47,90 @@ def rehearse(job: JobConfig, console: Console) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="mke_ray_dry_run_") as scratch:
         run = check_job(job)
-        source = _source_to_read(run, scratch)
+        source, is_preview = _source_to_read(run, scratch)
         console.print(f"configuration   fine; arms {', '.join(run.arms)}")
-        decoded, num_tried = _read_some(source, run)
-        pieces = [_encode(one, run) for one in decoded]
-        num_bytes = round(sum(_num_bytes(one) for one in pieces) / len(pieces))
-        console.print(f"source          {len(decoded)} samples read of {num_tried} tried")
-        _count(run, console, num_bytes=num_bytes)
-        batch = _batch(pieces, run)
-        _try_teacher(run, batch, console)
-        _try_students(run, batch, console)
+        found = survey(source, select_fraction=job.gate.select_fraction)
+        good, bad = probe(source, found.in_turn(), run.decode)
+        said = _source_lines(found, good, bad)
+        for line in [*said[is_preview:], *gate_lines(run, found, is_preview=is_preview)]:
+            console.print(line)
+        teacher_s = _try_teacher(run, good, console)
+        _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
+        for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):
+            console.print(line)
         console.print(f"nothing was written to {run.root.uri}")
 
 
-def _source_to_read(run: Run, scratch: str) -> Source:
+def _source_to_read(run: Run, scratch: str) -> tuple[Source, bool]:
     """Return the source; of one that makes its own data, a few samples in a scratch folder."""
     preview = getattr(run.source, "preview", None)
-    return run.source if preview is None else preview(scratch)
+    return (run.source, False) if preview is None else (preview(scratch), True)
 
 
-def _read_some(source: Source, run: Run) -> tuple[list[Decoded], int]:
-    """Read the first samples that can be read.
+def _source_lines(found: Survey, good: Sequence[Probed], bad: Sequence[Probed]) -> list[str]:
+    """Say what the source lists and what of it can be read."""
+    named = ", ".join(f"{found.splits[one]:,} {one}" for one in Split if found.splits[one])
+    unread = ""
+    if bad:
+        reasons = Counter(next(iter(one.stored.missing.values())) for one in bad)
+        first = f"{bad[0].row.key}: {bad[0].stored.error}"
+        unread = f"; {len(bad)} cannot be read ({dict(reasons)}; the first is {first})"
+    return [
+        f"samples         {'' if found.is_whole else 'at least '}{found.num_samples:,}: {named}",
+        f"source          {len(good)} samples read of {len(good) + len(bad)} tried{unread}",
+    ]
 
-    Raises:
-        ConfigError: None of the first ones can be read.
-    """
-    reader = source.reader(run.decode)
-    found: list[Decoded] = []
-    reasons: Counter[str] = Counter()
-    first = ""
-    for number, row in enumerate(islice(source.rows(), MAX_TRIES), start=1):
-        try:
-            found.append(reader.read(manifest_row(row)))
-        except MediaError as error:
-            reasons[error.reason] += 1
-            first = first or f"{row.key}: {error}"
-        if len(found) == NUM_SAMPLES:
-            return found, number
-    if not found:
-        raise ConfigError(
-            f"source: none of the first {sum(reasons.values())} samples can be read "
-            f"({dict(reasons)}; the first is {first}); look at source.root and the files"
+
+def gate_lines(run: Run, found: Survey, *, is_preview: bool = False) -> list[str]:
+    """Say whether the gate will have enough samples to verify the student."""
+    gate = run.job.gate
+    num_probe = found.splits[Split.PROBE]
+    if not num_probe and found.is_whole:
+        return [
+            "gate            no rows with split=probe: the gate cannot verify the student, and the "
+            "teacher\n                stays; give some labelled samples that split"
+        ]
+    if is_preview or not found.is_whole:
+        return []
+    said = f"gate            {found.num_gate:,} of {num_probe:,} probe samples are the gate's part"
+    if found.num_gate < gate.min_samples:
+        said += (
+            f", fewer than gate.min_samples={gate.min_samples}:\n                the verdict will "
+            "be unverified; add samples with split=probe, or lower gate.select_fraction\n"
+            "                or gate.min_samples"
         )
-    return found, len(found) + sum(reasons.values())
+    return [said]
 
 
-def _encode(decoded: Decoded, run: Run) -> dict[str, list[bytes]]:
-    """Return a sample as it would be stored."""
-    return {name: encode_modality(x, run.decode[name]) for name, x in decoded.arrays.items()}
-
-
-def _num_bytes(pieces: Mapping[str, list[bytes]]) -> int:
-    """Return the bytes that a sample takes in the store."""
-    return sum(len(piece) for some in pieces.values() for piece in some)
-
-
-def _count(run: Run, console: Console, *, num_bytes: int) -> None:
-    """Say how many samples there are and what they will take."""
-    if hasattr(run.source, "preview"):
-        console.print(f"storage         about {num_bytes / 1e3:.1f} kB per sample")
-        return
-    splits = Counter(row.split for row in islice(run.source.rows(), MAX_COUNTED))
-    total = sum(splits.values())
-    more = "at least " if total == MAX_COUNTED else ""
-    named = ", ".join(f"{splits[split]:,} {split}" for split in Split if splits[split])
-    console.print(f"samples         {more}{total:,}: {named}")
-    console.print(
-        f"storage         {more}{total * num_bytes / 1e9:.2f} GB of samples "
-        f"({num_bytes / 1e3:.1f} kB each)"
+def _estimate_lines(
+    run: Run,
+    found: Survey,
+    good: Sequence[Probed],
+    *,
+    teacher_s: float | None,
+    is_preview: bool,
+) -> list[str]:
+    """Say what the pass over all samples will take, per thousand of a source yet to be made."""
+    ray_address = run.job.ray.address or os.environ.get("RAY_ADDRESS") or "local"
+    estimate = Estimate(
+        num_samples=NUM_OF_PREVIEW if is_preview else found.num_samples,
+        each=means(good, found.splits),
+        teacher_s=teacher_s,
+        workers=workers_of(run.job, is_cluster=ray_address != "local"),
+        num_classes=run.source.label_space.num_classes,
+        cost_per_hour=run.job.labelling.cost_per_hour,
     )
+    least = "" if found.is_whole else "at least"
+    whole = f"each {NUM_OF_PREVIEW:,}" if is_preview else f"{least} {found.num_samples:,}".strip()
+    return [
+        f"estimate        for {whole} samples, from {len(good)} that were read",
+        *estimate_lines(estimate, least=least),
+    ]
 
 
-def _batch(pieces: list[dict[str, list[bytes]]], run: Run) -> Batch:
-    """Return the samples as training would see them, with a made-up target."""
+def _batch(some: Sequence[Probed], run: Run) -> Batch:
+    """Return samples as training would see them, with a made-up target."""
+    pieces = [one.stored.pieces for one in some]
     arrays, present = {}, {}
     for name, spec in run.decode.items():
         rows = [
@@ -129,24 +145,73 @@ def _batch(pieces: list[dict[str, list[bytes]]], run: Run) -> Batch:
     return Batch(torch.arange(num), arrays, present, target_BC, torch.ones(num))
 
 
-def _try_teacher(run: Run, batch: Batch, console: Console) -> None:
-    """Let the teacher answer; one that will be trained answers untrained."""
+def _try_teacher(run: Run, good: Sequence[Probed], console: Console) -> float | None:
+    """Let the teacher answer, and return its seconds per sample; None where none has its modality.
+
+    Raises:
+        ConfigError: It fails, or its answer is none.
+    """
+    modality, spec = run.job.teacher.modality, run.decode[run.job.teacher.modality]
+    some = [one for one in good if modality in one.stored.pieces]
+    answer, said = _answer(run)
+    if not some:
+        console.print(f"teacher         not tried: none of the samples read has {modality}")
+        return None
+    arrays_BX = np.stack([decode_modality(one.stored.pieces[modality], spec) for one in some])
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(run.job.labelling.num_cpus)))  # as a worker has them
+    try:
+        few_BX, few = arrays_BX[:NUM_SAMPLES], some[:NUM_SAMPLES]
+        each_s = timed_answer(run, answer, few_BX, few)
+        if each_s * len(some) < TEACHER_S:  # the first answer loads what later ones have
+            each_s = timed_answer(run, answer, arrays_BX, some)
+    finally:
+        torch.set_num_threads(num_threads)
+    console.print(f"teacher         reads {modality}, {said}")
+    return each_s
+
+
+def _answer(run: Run) -> tuple[Answer, str]:
+    """Return how the teacher answers, and what it is; one that will be trained is untrained."""
+    if not run.job.teacher.train:
+        teacher: Teacher = build(run.job.teacher.network, Teacher)
+        return lambda arrays_BX: answer_of(teacher, arrays_BX), "yours"
     modality = run.job.teacher.modality
     num_classes = run.source.label_space.num_classes
-    if run.job.teacher.train:
-        student = build_student(run.teacher_fit("samples").student, num_classes, build=build)
-        logits = student({modality: batch.arrays[modality]}, batch.present)
-        said = "will be trained on the labelled split"
-    else:
-        teacher: Teacher = build(run.job.teacher.network, Teacher)
-        logits = teacher.predict(batch.arrays[modality])
-        said = "yours"
-    if tuple(logits.shape) != (batch.num_samples, num_classes):
+    student = build_student(run.teacher_fit("samples").student, num_classes, build=build).eval()
+
+    def untrained(arrays_BX: np.ndarray) -> np.ndarray:
+        present = {modality: torch.ones(len(arrays_BX), dtype=torch.bool)}
+        with torch.inference_mode():
+            return student({modality: torch.from_numpy(arrays_BX)}, present).numpy()
+
+    return untrained, "will be trained on the labelled split"
+
+
+def timed_answer(run: Run, answer: Answer, arrays_BX: np.ndarray, some: Sequence[Probed]) -> float:
+    """Check the answer on some samples, and return the seconds per sample.
+
+    Raises:
+        ConfigError: The logits are of another shape, or not finite.
+    """
+    start_s = time.perf_counter()
+    logits_BC = answer(arrays_BX)
+    spent_s = time.perf_counter() - start_s
+    wanted = (len(some), run.source.label_space.num_classes)
+    if logits_BC.shape != wanted:
         raise ConfigError(
-            f"teacher.network answers with shape {tuple(logits.shape)}, expected "
-            f"{(batch.num_samples, num_classes)}: one logit per class of the source"
+            f"teacher.network answers with shape {logits_BC.shape}, expected {wanted}: one logit "
+            "per class of the source"
         )
-    console.print(f"teacher         reads {modality}, {said}")
+    is_finite_B = np.isfinite(logits_BC).all(axis=1)
+    if not is_finite_B.all():
+        place = int(np.flatnonzero(~is_finite_B)[0])
+        raise ConfigError(
+            f"teacher.network: logits are not finite for {int((~is_finite_B).sum())} of "
+            f"{len(some)} samples, for example {some[place].row.key}: "
+            f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
+        )
+    return spent_s / len(some)
 
 
 def _try_students(run: Run, batch: Batch, console: Console) -> None:

@@ -123,9 +123,12 @@ class Run:
 
     def _close_tracker(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close the MLflow run as what became of it."""
-        if self._tracker is not None and kind is not None:
-            is_error = issubclass(kind, Exception)
-            self._tracker.finish("FAILED" if is_error else "KILLED")
+        if self._tracker is None:
+            return
+        if kind is None:
+            self._tracker.finish()
+        else:
+            self._tracker.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def manifest(self, *, refresh: bool = False) -> Manifest:
         """Return the newest manifest; the source is needed only where it is listed.

@@ -1,21 +1,28 @@
 """The work of the stages: units and fits, with their progress, on Ray only where there is any."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.expansion.pass_curve import PassCurve
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import PassReport, run_pass
+from mke_ray.labels.pass_words import summary
 from mke_ray.labels.plan import LabelPlan, make_plan
+from mke_ray.labels.ray_metrics import RayMetrics
+from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.worker import UnitReport, WorkPlan
 from mke_ray.report.progress import Report, stage_progress
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
+
+logger = logging.getLogger(__name__)
 
 
 def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
@@ -41,17 +48,26 @@ def _limits(labelling: LabellingConfig) -> SampleLimits | None:
 
 
 def run_label_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
-    """Run a pass with its progress."""
+    """Run a pass with its progress; of one that labels, MLflow gets the curve."""
+    curve = PassCurve(run.tracker if plan.teachers else lambda: None)
+    spilling = Spilling()
     with stage_progress(title, unit="samples") as progress:
         shown = PassShown(progress)
-        return run_pass(
+        report = run_pass(
             plan,
             refs,
-            LazyRunner(run, shown.say),
+            LazyRunner(run, shown.say, spilling),
             progress=shown.tell,
             lease=run.lease,
             cost_per_hour=run.job.labelling.cost_per_hour,
+            watchers=[RayMetrics(run.job.name), curve],
         )
+    if report.num_units_run:
+        num_spilled = spilling.num_bytes()
+        curve.finish(report.state, num_bytes_spilled=num_spilled)
+        for said in summary(report.state, num_bytes_spilled=num_spilled):
+            logger.info("%s: %s", title, said)
+    return report
 
 
 @dataclass(slots=True)
@@ -62,20 +78,22 @@ class PassShown:
         report: What shows it.
         num_done: Samples done so far.
         num_wanted: Samples wanted.
+        eta_s: Seconds left, None where that cannot be told.
     """
 
     report: Report
     num_done: int = 0
     num_wanted: int = 0
+    eta_s: float | None = None
 
     def tell(self, done: int, total: int, eta_s: float | None, text: str) -> None:
         """Show samples done, samples wanted, the seconds left and how the pass goes."""
-        self.num_done, self.num_wanted = done, total
+        self.num_done, self.num_wanted, self.eta_s = done, total, eta_s
         self.report(done, total, text, eta_s=eta_s)
 
     def say(self, text: str) -> None:
         """Show what is waited for."""
-        self.report(self.num_done, self.num_wanted, text, eta_s=None)
+        self.report(self.num_done, self.num_wanted, text, eta_s=self.eta_s)
 
 
 def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
@@ -108,15 +126,20 @@ class LazyRunner:
     Args:
         run_context: The run.
         say: Called with what the work waits for.
+        spilling: Asked to begin when the work does.
     """
 
     run_context: Run
     say: Callable[[str], None] | None = None
+    spilling: Spilling | None = None
 
     def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
         """Work on the units with the runner of the run; called only if there are any."""
         self.run_context.clock.work_begins()
-        yield from self.run_context.runner(self.say).run(plan, refs)
+        runner = self.run_context.runner(self.say)
+        if self.spilling is not None:
+            self.spilling.begin()
+        yield from runner.run(plan, refs)
 
 
 def folder_name(store: UnitStore) -> str:

@@ -24,7 +24,7 @@ from mke_ray.labels.counts import count_rows, reasons_of
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.isolation import IsolatedDecoder
 from mke_ray.labels.revisions import commit_derived, rows_to_retry, with_rows
-from mke_ray.labels.rows import StoredRow, decode_row
+from mke_ray.labels.rows import StoredRow, decode_row, fetch_share
 from mke_ray.labels.store import location_of
 from mke_ray.models.teachers import Teacher
 from mke_ray.schema import (
@@ -35,7 +35,7 @@ from mke_ray.schema import (
     Status,
     StatusCounts,
 )
-from mke_ray.storage import Root
+from mke_ray.storage import TRAFFIC, Root
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
@@ -50,10 +50,12 @@ class UnitReport:
     Args:
         unit: Id of the unit.
         counts: How many of its samples ended in each status.
-        seconds: Time by stage: ``decode`` (with fetching and encoding), ``teacher``, ``write``.
+        seconds: Time by stage: ``fetch``, ``decode`` (with encoding), ``teacher``, ``write``, and
+            ``read`` where the samples were stored already.
         num_bytes_read: Bytes fetched from the source; 0 where the samples were stored already.
         num_bytes_needed: Bytes of those that hold the samples.
         duration_s: Seconds of media that were decoded.
+        num_bytes_written: Bytes written to the stores.
     """
 
     unit: str
@@ -62,6 +64,7 @@ class UnitReport:
     num_bytes_read: int = 0
     num_bytes_needed: int = 0
     duration_s: float = 0.0
+    num_bytes_written: int = 0
 
     def to_json(self) -> str:
         """Return text that ``from_json`` reads back."""
@@ -183,7 +186,7 @@ class UnitWorker:
         facts = {
             "split": ref.split,
             **reasons_of(table),
-            "seconds": round(report.seconds["decode"], 4),
+            "seconds": round(report.seconds["decode"] + report.seconds.get("fetch", 0.0), 4),
             "num_bytes_read": report.num_bytes_read,
             "num_bytes_needed": report.num_bytes_needed,
             "decoders": decoders,
@@ -197,6 +200,9 @@ class UnitWorker:
         """Fetch, decode and encode some samples of a unit, and count what decoded them."""
         with _timed(report, "decode"):
             rows = self._decode_rows(manifest_rows)
+        spent_s = report.seconds["decode"]
+        if fetch_s := spent_s * fetch_share(rows):
+            report.seconds |= {"fetch": fetch_s, "decode": spent_s - fetch_s}
         report.num_bytes_read = sum(row.num_bytes_read for row in rows)
         report.num_bytes_needed = sum(row.num_bytes_needed for row in rows)
         report.duration_s = sum(row.duration_s for row in rows)
@@ -312,10 +318,11 @@ def _predict(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _timed(report: UnitReport, stage: str) -> Iterator[None]:
-    """Add the time of a block to a stage of the report."""
-    start_s = time.perf_counter()
+    """Add the time of a block to a stage of the report, and what it wrote to what was written."""
+    start_s, num_written = time.perf_counter(), TRAFFIC.num_bytes_written
     try:
         yield
     finally:
         elapsed_s = time.perf_counter() - start_s
         report.seconds[stage] = report.seconds.get(stage, 0.0) + elapsed_s
+        report.num_bytes_written += TRAFFIC.num_bytes_written - num_written

@@ -42,8 +42,8 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         yield _LineProgress(title, unit, clock)
         return
     columns = (
-        TextColumn("[bold]{task.description:<22}"),
-        BarColumn(bar_width=32),
+        TextColumn("[bold]{task.description:<16}"),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TextColumn(f"{unit}  "),
         TimeElapsedColumn(),
@@ -118,4 +118,7 @@ class _LineProgress:
 
 def _eta(left_s: float | None) -> str:
     """Return the time left as it is shown, nothing where it is not known."""
-    return "" if left_s is None else f"ETA {timedelta(seconds=round(left_s))}"
+    if left_s is None:
+        return ""
+    left = timedelta(seconds=round(left_s))
+    return f"ETA {left.days} d {left.seconds // 3600} h" if left.days else f"ETA {left}"

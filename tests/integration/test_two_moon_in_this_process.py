@@ -133,6 +133,8 @@ def test_a_rehearsal_writes_nothing(job: JobConfig, capsys: pytest.CaptureFixtur
     expand([replace(job, dry_run=True)])
     said = capsys.readouterr().out
     assert "one step, loss" in said
+    assert "estimate        for each 1,000 samples, from 16 that were read" in said
+    assert "no rows with split=probe" in said
     assert not Path(job.root).exists()
 
 

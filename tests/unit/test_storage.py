@@ -1,6 +1,7 @@
 import os
 import pickle
 import threading
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -9,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mke_ray import storage
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.storage import Root, open_root
+from mke_ray.storage import TRAFFIC, Root, open_root
 
 
 @pytest.fixture
@@ -210,3 +211,23 @@ def test_a_root_is_as_patient_as_it_was_told(tmp_path, monkeypatch):
     with pytest.raises(TimeoutError):
         root.read("name")
     assert 1 <= len(calls) <= 3
+
+
+def test_a_thread_knows_what_its_own_files_took(root, monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(storage, "time", SimpleNamespace(perf_counter=lambda: 10.0 * next(now)))
+    before_s, before = TRAFFIC.reading_s, TRAFFIC.num_bytes_written
+    root.write("a", b"12345")
+    assert root.create("b", b"123")
+    assert (root.read("a"), root.read_range("a", 1, 3)) == (b"12345", b"23")
+    with pytest.raises(FileNotFoundError):
+        root.read("none")
+    assert TRAFFIC.reading_s - before_s == 30.0
+    assert TRAFFIC.num_bytes_written - before == 8
+    seen = []
+    other = threading.Thread(
+        target=lambda: seen.append((TRAFFIC.reading_s, TRAFFIC.num_bytes_written))
+    )
+    other.start()
+    other.join()
+    assert seen == [(0.0, 0)]

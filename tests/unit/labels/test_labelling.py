@@ -9,7 +9,7 @@ from label_fakes import make_world, teacher_spec
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import MediaError, StoreError
-from mke_ray.labels import labelling, too_many
+from mke_ray.labels import tally, too_many
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
@@ -264,7 +264,7 @@ def test_progress_says_how_fast_a_pass_goes_and_what_it_costs(root):
         cost_per_hour=3600.0,
     )
     assert said[0] == ""
-    assert all("samples/s" in one and "decode" in one and "cost" in one for one in said[1:])
+    assert all("samples/s" in one and "%" in one and "cost" in one for one in said[1:])
 
 
 def test_progress_counts_what_was_there_before(root):
@@ -273,7 +273,7 @@ def test_progress_counts_what_was_there_before(root):
     calls = []
     run_pass(plan, refs_of(plan), LocalRunner(), progress=lambda *call: calls.append(call))
     assert [call[:2] for call in calls] == [(4, 12), (8, 12), (12, 12)]
-    assert calls[0][2] is None and calls[-1][2] == 0.0
+    assert calls[-1][2] == 0.0
 
 
 class Reporting:
@@ -281,7 +281,7 @@ class Reporting:
 
     def __init__(self, monkeypatch, ends_s):
         self._now_s, self._ends_s = 0.0, ends_s
-        monkeypatch.setattr(labelling, "time", SimpleNamespace(perf_counter=lambda: self._now_s))
+        monkeypatch.setattr(tally, "time", SimpleNamespace(perf_counter=lambda: self._now_s))
 
     def run(self, plan, refs):
         done = LocalRunner().run(plan, refs)
@@ -416,3 +416,18 @@ def test_a_broken_sample_that_is_marked_later_counts_no_more(root):
     assert "no_sound" not in report.counts.partial_reasons
     keys = [s.key for s in unreadable_samples(plan.samples, marked.manifest, report.samples)]
     assert keys == ["00003", "00006"]
+
+
+def test_a_report_tells_fetching_from_decoding_and_counts_what_was_written(root, monkeypatch):
+    from mke_ray.labels import worker
+
+    plan = make_world(root, 4)
+    monkeypatch.setattr(worker, "fetch_share", lambda rows: 0.25 * len(rows) / 4)
+    ref = refs_of(plan)[0]
+    report = UnitWorker(plan).run(ref)
+    spent_s = report.seconds["fetch"] + report.seconds["decode"]
+    assert report.seconds["fetch"] == pytest.approx(0.25 * spent_s) and spent_s > 0
+    assert plan.samples.record(ref.unit)["seconds"] == pytest.approx(spent_s, abs=1e-4)
+    files = [store.root for store in plan.stores]
+    sizes = [len(one.read(n)) for one in files for n in one.names() if ref.unit in n]
+    assert len(sizes) == 4 and report.num_bytes_written == sum(sizes)

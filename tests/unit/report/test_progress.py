@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,16 @@ def test_a_terminal_gets_a_bar_with_an_eta() -> None:
         report(50, 100, "clip.mp4", eta_s=75.0)
     assert "50/100" in screen.getvalue()
     assert "ETA 0:01:15" in screen.getvalue()
+
+
+def test_a_terminal_of_150_columns_shows_a_pass_of_days_whole() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=150)
+    text = "312.5 samples/s, 1,000 of about 2,500 h, decode 70%, cost 2,222 + 3,200"
+    with stage_progress("label", unit="samples", console=console) as report:
+        report(600_000, 1_500_000, text, eta_s=360_000.0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert text in shown and "600000/1500000" in shown and "ETA 4 d 4 h" in shown
 
 
 @pytest.fixture
