@@ -1,18 +1,20 @@
-"""What the stores cost: the labelling pass against a plain loop that keeps nothing.
+"""The labelling pass against process pools, Daft and decoding alone, on clips in a real S3 server.
 
-    OMP_NUM_THREADS=1 python benchmarks/label.py --clips 200 --repetitions 3 --ray
+    OMP_NUM_THREADS=1 python benchmarks/label.py --clips 300 3000 --repetitions 3 [--daft FOLDER]
+    OMP_NUM_THREADS=1 python benchmarks/label.py --alone       # one process, no server
+    OMP_NUM_THREADS=1 python benchmarks/label.py --relabel     # by another teacher
+    OMP_NUM_THREADS=1 python benchmarks/label.py --memory 300 3000 30000
 
-The plain loop fetches, decodes and encodes the same clips and gives the same teacher the frames
-that it decoded; the pass stores what it encoded and gives the teacher what is stored. A ratio is
-the pass's rate over the loop's rate, in turns in one run: 1 means that storing is free. In one
-process the rate is clips per CPU-second. With --ray two actors meet a pool of two processes, in
-clips per second of the clock between a quarter of the units and all of them, so that neither
-start counts; the load of the machine does. Shares are of the clock.
+The clips are files of the demo in a SeaweedFS on loopback, some hundred distinct ones under as many
+keys as asked for. Everybody fetches, decodes and encodes the same keys and asks the same teacher,
+with two processes, in turns. The marginal rate is that of the clips between both sizes, so that no
+start counts; the start is what is left of the time of the smaller size. Ratios are our rate over
+theirs: 1 is as fast. The load of the machine matters to the clock, much less to the CPU time of all
+processes but the server, which is beside it.
 """
 
 import argparse
 import functools
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -21,154 +23,185 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import label_again
+import label_memory
 import torch
-import yaml
+from label_clips import (
+    NUM_DISTINCT,
+    ClipSet,
+    clip_set,
+    write_240p_clips,
+    write_demo_clips,
+    write_teachers,
+)
+from label_daft import daft_loop, import_daft
+from label_rivals import NUM_WORKERS, VARIANTS, Tuning, decode_loop, plain_loop, pool_loop
+from label_watch import watched
+from local_s3 import BUCKET, LocalServer, local_s3
 
-from mke_ray.data.codec import encode_modality
-from mke_ray.data.demo import DemoSource
-from mke_ray.data.manifest import Manifest, UnitRef, write_manifest
-from mke_ray.data.media import decode_clip
 from mke_ray.labels.capacity import ActorPool
 from mke_ray.labels.labelling import LocalRunner, PassReport, run_pass
-from mke_ray.labels.plan import LabelPlan, make_plan
 from mke_ray.labels.ray_runner import RayDataRunner
-from mke_ray.models.student import build_student
-from mke_ray.models.teachers import StudentTeacher
-from mke_ray.models.weights import save_student
-from mke_ray.schema import Split, decode_spec_from_dict
 from mke_ray.session import Session
-from mke_ray.storage import open_root
 
-CONF = Path(__file__).parents[1] / "conf"
-UNIT_SIZE = 32
-NUM_WORKERS = 2
+OURS = "the pass"
+STAGES = ("decode", "teacher", "write", "rest")
+
+Contender = Callable[[ClipSet], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """Clips, their units, a teacher, and a folder in which every pass gets stores of its own."""
+class Rate:
+    """How fast clips beyond the first ones are.
 
-    folder: Path
-    source: str
-    teacher: str
-    manifest: Manifest
-    refs: list[UnitRef]
+    Args:
+        per_s: Clips per second of the clock.
+        per_cpu_s: Clips per second of CPU time, of all processes but the server.
+    """
 
-    def paths(self, ref: UnitRef) -> list[str]:
-        """Return the files of a unit's clips."""
-        return [f"{self.source}/{row.key}" for row in self.manifest.read_unit(ref)]
+    per_s: float
+    per_cpu_s: float
 
 
 def main() -> None:
-    """Print the ratios."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--ray", action="store_true", help="also two actors against two processes")
-    options = parser.parse_args()
-    if options.ray and options.clips <= NUM_WORKERS * UNIT_SIZE:
-        parser.error(f"--ray needs more than --clips {NUM_WORKERS * UNIT_SIZE}")
+    """Measure what is asked for."""
+    options = _options()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        bench = make_bench(Path(temporary), options.clips)
-        compare_alone(bench, options.repetitions)
-        if options.ray:
-            with Session().connected():
-                compare_in_parallel(bench, options.repetitions)
+    if options.stage:
+        label_memory.run_stage(options.stage, options.folder)
+    elif options.memory:
+        label_memory.compare(options.memory)
+    elif options.relabel:
+        label_again.compare(options.relabel, seconds=options.seconds)
+    elif options.alone:
+        with tempfile.TemporaryDirectory() as folder:
+            compare_alone(Path(folder), options.repetitions)
+    else:
+        with tempfile.TemporaryDirectory() as folder, local_s3() as server:
+            compare(Path(folder), server, options)
 
 
-def make_bench(folder: Path, num_clips: int) -> Bench:
-    """Make the clips, their manifest and a teacher that was never trained."""
-    others: dict[str, Any] = {"num_labelled": 1, "num_probe": 1, "num_test": 1, "num_broken": 0}
-    source = DemoSource(str(folder / "source"), num_unlabeled=num_clips, **others)
-    source.prepare()
-    manifest = write_manifest(open_root(str(folder / "manifest")), source, unit_size=UNIT_SIZE)
-    encoders = {"video": load("student/demo.yaml")["encoders"]["video"]}
-    spec = {"encoders": encoders, "fusion": {"type": "concat"}, "head_hidden": [], "dropout": 0.0}
-    torch.manual_seed(0)
-    student = build_student(spec, source.label_space.num_classes).eval()
-    save_student(folder / "teacher", student, spec=spec, label_space=source.label_space)
-    refs = list(manifest.unit_refs([Split.UNLABELED]))
-    return Bench(folder, source.root, str(folder / "teacher"), manifest, refs)
+def compare(folder: Path, server: LocalServer, options: argparse.Namespace) -> None:
+    """Print the rates of all contenders, and the ratios of ours to each."""
+    num_distinct = min(NUM_DISTINCT, max(options.clips))
+    if options.large:
+        files = write_240p_clips(folder / "large", num_distinct // 4, seconds=options.seconds)
+    else:
+        files = write_demo_clips(folder / "demo", num_distinct)
+    contents = [file.read_bytes() for file in files]
+    teachers = write_teachers(folder, 1)
+    stores = f"s3://{BUCKET}/stores"
+    sets = []
+    for number in options.clips:
+        server.fill(f"clips-{number}", number, contents)
+        sets.append(clip_set(f"s3://{BUCKET}/clips-{number}", stores, teachers=teachers))
+    print(f"{len(files)} distinct clips of {sum(map(len, contents)) / len(files) / 1e3:.0f} kB")
+    wanted = {
+        name: run
+        for name, run in contenders(files, options).items()
+        if name == OURS or not options.only or name.startswith(tuple(options.only))
+    }
+    rates: dict[str, list[Rate]] = {}
+    for _ in range(options.repetitions):
+        for name, run in wanted.items():
+            rates.setdefault(name, []).append(measure(name, run, sets))
+    first = next(iter(rates))
+    for name, theirs in rates.items():
+        pairs = list(zip(rates[first], theirs, strict=True))
+        by_clock = spread([ours.per_s / one.per_s for ours, one in pairs])
+        by_cpu = spread([ours.per_cpu_s / one.per_cpu_s for ours, one in pairs])
+        print(f"{first} / {name:<32} {by_clock}   by CPU time {by_cpu}")
 
 
-def compare_alone(bench: Bench, repetitions: int) -> None:
-    """Print the ratio of the rates of one process, and where the pass spends its time."""
+def contenders(files: Sequence[Path], options: argparse.Namespace) -> dict[str, Contender]:
+    """Return who is measured: each runs over a set of clips and returns its seconds."""
+    if options.tune:
+        return {
+            f"pool, {name}": functools.partial(pool_s, tuning=tuning)
+            for name, tuning in VARIANTS.items()
+        }
+    found: dict[str, Contender] = {
+        OURS: run_ours,
+        "(a) pool, keeps nothing": lambda clips: pool_s(clips, Tuning()),
+        "(a) pool, does not encode": lambda clips: pool_s(clips, Tuning(does_encode=False)),
+        "(a') pool, plain Parquet files": lambda clips: pool_s(
+            clips, Tuning(stores=clips.new_root())
+        ),
+        "(b) decoding alone, from memory": lambda clips: timed(
+            time.perf_counter, lambda: decode_loop(files, clips.num_clips)
+        )[0],
+    }
+    daft = import_daft(options.daft)
+    if daft is None:
+        print("(c) is left out: Daft is not installed; pip install --target FOLDER daft, --daft")
+        return found
+    found["(c) Daft, keeps nothing"] = lambda clips: timed(
+        time.perf_counter, lambda: daft_loop(daft, clips, stores=None)
+    )[0]
+    found["(c) Daft, Parquet files"] = lambda clips: timed(
+        time.perf_counter, lambda: daft_loop(daft, clips, stores=clips.new_root())
+    )[0]
+    return found
+
+
+def measure(name: str, run: Contender, sets: Sequence[ClipSet]) -> Rate:
+    """Print what a contender took and return its marginal rate."""
+    took_s, cpu_s = [], []
+    for clips in sets:
+        with watched() as seen:
+            took_s.append(run(clips))
+        cpu_s.append(seen.own_cpu_s)
+    num_few, num_all = sets[0].num_clips, sets[-1].num_clips
+    more = num_all - num_few
+    rate = Rate(more / (took_s[-1] - took_s[0]), more / (cpu_s[-1] - cpu_s[0]))
+    start_s = took_s[0] - num_few / rate.per_s
+    seconds = "  ".join(
+        f"{clips.num_clips:,} in {one:6.1f} s" for clips, one in zip(sets, took_s, strict=True)
+    )
+    print(
+        f"{name:<32} {seconds}  {rate.per_s:7.1f} clips/s  {1e3 / rate.per_cpu_s:6.1f} ms of CPU "
+        f"per clip  start {start_s:5.1f} s",
+        flush=True,
+    )
+    return rate
+
+
+def run_ours(clips: ClipSet) -> float:
+    """Return the seconds of a pass to new stores, without those that Ray takes to start."""
+    runner = RayDataRunner(ActorPool(min_actors=NUM_WORKERS, max_actors=NUM_WORKERS))
+    with Session().connected():
+        plan = clips.plan(clips.new_root())
+        took_s, report = timed(time.perf_counter, lambda: run_pass(plan, clips.refs, runner))
+    if report.counts.ok != clips.num_clips:
+        raise RuntimeError(f"{report.counts} of {clips.num_clips} clips")
+    return took_s
+
+
+def pool_s(clips: ClipSet, tuning: Tuning) -> float:
+    """Return the seconds of a pool."""
+    took_s, number = timed(time.perf_counter, lambda: pool_loop(clips, tuning))
+    if number != clips.num_clips:
+        raise RuntimeError(f"{number} of {clips.num_clips} clips")
+    return took_s
+
+
+def compare_alone(folder: Path, repetitions: int) -> None:
+    """Print the ratio of the rates of one process by CPU time, and where the pass spends time."""
+    write_demo_clips(folder / "demo", NUM_DISTINCT)
+    stores, teachers = str(folder / "stores"), write_teachers(folder, 1)
+    clips = clip_set(str(folder / "demo"), stores, teachers=teachers)
     ratios, reports = [], []
-    for refs in [bench.refs[:1], *[bench.refs] * repetitions]:  # the first only warms up
-        baseline_s, _ = timed(time.process_time, functools.partial(plain_loop, bench, refs))
-        ours = functools.partial(run_pass, new_plan(bench), refs, LocalRunner())
+    for _ in range(1 + repetitions):  # the first only warms up
+        baseline_s, _ = timed(time.process_time, functools.partial(plain_loop, clips))
+        plan = clips.plan(clips.new_root(), is_isolated=False)
+        ours = functools.partial(run_pass, plan, clips.refs, LocalRunner())
         ours_s, report = timed(time.process_time, ours)
         ratios.append(baseline_s / ours_s)
         reports.append(report)
     print(f"one process, pass / plain loop          {spread(ratios[1:])}")
-    for stage in ("decode", "teacher", "write", "rest"):
+    for stage in STAGES:
         shares = [share(report, stage) for report in reports[1:]]
         print(f"share of the pass's time, {stage:<13} {spread(shares)}")
-
-
-def compare_in_parallel(bench: Bench, repetitions: int) -> None:
-    """Print the ratio of the marginal rates of two actors and two processes."""
-    runner = RayDataRunner(ActorPool(min_actors=NUM_WORKERS, max_actors=NUM_WORKERS))
-    run_pass(new_plan(bench), bench.refs[:NUM_WORKERS], runner)  # the first actors start slowly
-    ratios = []
-    for _ in range(repetitions):
-        baseline_s = marginal_s(bench, lambda refs: pool_loop(bench, refs))
-        ours_s = marginal_s(bench, lambda refs: run_pass(new_plan(bench), refs, runner))
-        ratios.append(baseline_s / ours_s)
-    print(f"two actors / pool of two processes      {spread(ratios)}")
-
-
-def marginal_s(bench: Bench, work: Callable[[Sequence[UnitRef]], Any]) -> float:
-    """Return how much longer all units take than a quarter of them."""
-    few = bench.refs[: max(len(bench.refs) // 4, NUM_WORKERS)]
-    all_s, few_s = (timed(time.perf_counter, lambda r=r: work(r))[0] for r in (bench.refs, few))
-    return all_s - few_s
-
-
-def new_plan(bench: Bench) -> LabelPlan:
-    """Return the plan of a pass to new stores."""
-    return make_plan(
-        open_root(tempfile.mkdtemp(dir=bench.folder)),
-        manifest=bench.manifest,
-        source={"_target_": "mke_ray.data.demo.DemoSource", "root": bench.source},
-        decode=load("decode/demo.yaml"),
-        teachers=[{"_target_": "mke_ray.models.teachers.StudentTeacher", "path": bench.teacher}],
-    )
-
-
-def plain_loop(bench: Bench, refs: Sequence[UnitRef]) -> None:
-    """Fetch, decode, encode and label unit by unit, and keep nothing."""
-    teacher_at.cache_clear()  # the pass loads its teacher too
-    for ref in refs:
-        plain_unit(bench.teacher, bench.paths(ref))
-
-
-def pool_loop(bench: Bench, refs: Sequence[UnitRef]) -> None:
-    """Do the same in two processes."""
-    work = functools.partial(plain_unit, bench.teacher)
-    with multiprocessing.get_context("spawn").Pool(NUM_WORKERS) as pool:
-        pool.map(work, [bench.paths(ref) for ref in refs], chunksize=1)
-
-
-def plain_unit(teacher: str, paths: list[str]) -> np.ndarray:
-    """Return the logits of some clips."""
-    spec = decode_spec_from_dict(load("decode/demo.yaml"))
-    frames = []
-    for path in paths:
-        arrays = decode_clip(Path(path).read_bytes(), spec).arrays
-        for name in spec:
-            encode_modality(arrays[name], spec[name])
-        frames.append(arrays["video"])
-    return teacher_at(teacher).predict(np.stack(frames))
-
-
-@functools.cache
-def teacher_at(path: str) -> StudentTeacher:
-    """Return the teacher, loaded once per process."""
-    torch.set_num_threads(1)
-    return StudentTeacher(path)
 
 
 def timed(clock: Callable[[], float], work: Callable[[], Any]) -> tuple[float, Any]:
@@ -190,9 +223,30 @@ def spread(values: Sequence[float]) -> str:
     return f"min {least:.3f}  median {middle:.3f}  max {greatest:.3f}"
 
 
-def load(name: str) -> dict[str, Any]:
-    """Return one file of the configuration."""
-    return yaml.safe_load((CONF / name).read_text())
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, nargs=2, default=[300, 3000], help="both sizes")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--daft", help="folder in which Daft was installed")
+    parser.add_argument("--only", nargs="*", help="beginnings of names of contenders, ours besides")
+    parser.add_argument("--tune", action="store_true", help="variants of the pool alone")
+    parser.add_argument("--alone", action="store_true", help="one process against a plain loop")
+    parser.add_argument("--relabel", type=int, nargs="*", help="first pass against another teacher")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a clip of 240p")
+    parser.add_argument("--large", action="store_true", help="clips of 240p, not of the demo")
+    parser.add_argument("--memory", type=int, nargs="*", help="sizes of which memory is compared")
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    found = parser.parse_args()
+    if found.relabel is not None:
+        found.relabel = found.relabel or [320, 3200]
+    if found.memory is not None:
+        found.memory = found.memory or [300, 3000, 30_000]
+    if found.clips[0] >= found.clips[1]:
+        parser.error("--clips needs the smaller size first")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A SeaweedFS on loopback for benchmarks, and buckets of any number of keys in minutes.
 
-An object is put once by S3. Its record is taken out of the server's metadata, written down again
-under as many names as are asked for, and given back to the server, which takes thousands a second
-where puts take a hundred. To a client they are objects like others; they share their bytes.
+A few objects are put by S3. Their records are taken out of the server's metadata, written down
+again in turns under as many names as are asked for, and given back to the server, which takes
+thousands a second where puts take a hundred. To a client they are objects like others; those of
+one record share their bytes.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
 import s3fs
@@ -27,6 +29,7 @@ KEYS_PER_FOLDER = 10_000
 
 # The server says that it is done when its last few records are still on their way.
 _NUM_LAST = 200
+_OBJECT = "object"
 _FOLDER, _ENTRY, _NAME = 0x0A, 0x12, 0x0A  # tags of the fields of a record
 
 
@@ -72,10 +75,17 @@ class LocalServer:
         if "error" in said.lower():  # the shell ends with 0 whatever happened
             raise RuntimeError(f"{line}: {said[-2000:]}")
 
-    def fill(self, prefix: str, num_keys: int) -> None:
-        """Put objects of one byte below ``prefix/unlabeled``, in folders of equal size."""
+    def fill(self, prefix: str, num_keys: int, contents: Sequence[bytes] = (b"x",)) -> None:
+        """Put objects below ``prefix/unlabeled``, in folders of equal size.
+
+        Args:
+            prefix: Folder of the bucket.
+            num_keys: How many objects.
+            contents: What they hold, in turns.
+        """
         filesystem = s3fs.S3FileSystem(skip_instance_cache=True)
-        filesystem.pipe_file(f"{BUCKET}/{prefix}/first/object", b"x")
+        for number, content in enumerate(contents[:num_keys]):
+            filesystem.pipe_file(f"{BUCKET}/{prefix}/first/{_OBJECT}-{number:06d}", content)
         with tempfile.TemporaryDirectory(prefix="mke-fill-") as folder:
             saved, filled = Path(folder, "saved.meta"), Path(folder, "filled.meta")
             self.shell(f"fs.meta.save -o {saved} /buckets/{BUCKET}/{prefix}")
@@ -87,9 +97,7 @@ class LocalServer:
 @contextmanager
 def local_s3() -> Iterator[LocalServer]:
     """Run a server while something is measured; the environment names it."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    conftest = importlib.import_module("conftest")
-
+    conftest = _conftest()
     folder, port = tempfile.mkdtemp(prefix="mke-s3-"), conftest.free_ports(1)[0]
     ports = conftest.free_ports(4)
     os.environ |= {
@@ -107,6 +115,17 @@ def local_s3() -> Iterator[LocalServer]:
             server.process.terminate()
             server.process.wait(timeout=30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _conftest() -> ModuleType:
+    """Return what the tests start their server with, and leave Ray as the environment has it."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    before = dict(os.environ)
+    conftest = importlib.import_module("conftest")
+    for name in [name for name in os.environ if name.startswith("RAY_AUTH_")]:
+        del os.environ[name]  # Ray may be imported already, and reads them then
+    os.environ |= {name: text for name, text in before.items() if name.startswith("RAY_AUTH_")}
+    return conftest
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +184,8 @@ def _field(tag: int, content: bytes) -> bytes:
 
 def _write_records(file: BinaryIO, found: dict[bytes, _Record], num_keys: int) -> None:
     """Write the folders, the objects, and some objects elsewhere that may get lost."""
-    like_folder, like_object = found[b"first"], found[b"object"]
+    like_folder = found[b"first"]
+    likes = [found[name] for name in sorted(found) if name.startswith(_OBJECT.encode())]
     top = like_folder.folder
     file.write(like_folder.named(top, "unlabeled"))
     for begin in range(0, num_keys, KEYS_PER_FOLDER):
@@ -173,6 +193,7 @@ def _write_records(file: BinaryIO, found: dict[bytes, _Record], num_keys: int) -
         file.write(like_folder.named(top + b"/unlabeled", name))
         below = top + b"/unlabeled/" + name.encode()
         for number in range(begin, min(begin + KEYS_PER_FOLDER, num_keys)):
-            file.write(like_object.named(below, f"clip-{number:09d}.mp4"))
+            like = likes[number % len(likes)]
+            file.write(like.named(below, f"clip-{number:09d}.mp4"))
     for number in range(_NUM_LAST):
-        file.write(like_object.named(top + b"/last", f"object-{number}"))
+        file.write(likes[0].named(top + b"/last", f"object-{number}"))

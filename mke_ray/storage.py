@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.fault_points import reach
-from mke_ray.filesystems import check_uri, open_filesystem
+from mke_ray.filesystems import check_uri, is_s3, open_filesystem
 from mke_ray.local_files import (
     create_file,
     delete_older,
@@ -99,7 +99,7 @@ class Root:
         return self._open()[0]
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file.
+        """Return the bytes of a file, by one request.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -107,8 +107,13 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
+        # s3fs asks for the size of every object first, to fetch very large ones in parts at once.
+        options = {"max_concurrency": 1} if is_s3(filesystem) else {}
         with _reading():
-            return cast(bytes, self._retried(lambda: filesystem.cat_file(path), f"reading {path}"))
+            return cast(
+                bytes,
+                self._retried(lambda: filesystem.cat_file(path, **options), f"reading {path}"),
+            )
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
         """Return the bytes of a file from a position up to another; fewer at its end.

@@ -6,6 +6,7 @@ it again is to blame.
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,7 @@ class IsolatedDecoder:
         """Read samples side by side and fill in what was read; end a process that fails."""
         process = self._process = self._process or self._start()
         failure: Failure | None = None
+        looked_s = time.monotonic()
         try:
             process.send(rows)
             while len(done) < len(rows) and failure is None:
@@ -82,8 +84,9 @@ class IsolatedDecoder:
                 if answer is not None:
                     number, outcome = answer
                     done[number] = self._row_of(rows[number], outcome)
-                if len(done) < len(rows):
-                    failure = process.failure(self.limits)
+                is_due = answer is None or time.monotonic() - looked_s >= _LOOK_EVERY_S
+                if is_due and len(done) < len(rows):  # a look costs as much as a small sample
+                    failure, looked_s = process.failure(self.limits), time.monotonic()
         finally:
             if len(done) < len(rows):
                 process.end()

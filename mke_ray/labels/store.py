@@ -14,6 +14,7 @@ from mke_ray.labels.file_names import (
     ATTEMPTS,
     COMMITS,
     SPEC_FILE,
+    commit_name,
     is_part,
     new_file_name,
     unit_of_file,

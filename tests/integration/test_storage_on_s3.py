@@ -57,6 +57,22 @@ def test_a_missing_file_is_file_not_found(root):
         root.read("nothing.json")
 
 
+def test_a_file_is_read_by_one_request_whether_it_is_there_or_not(root, monkeypatch):
+    root.write("there", b"content")
+    filesystem = root.filesystem()
+    asked, call = [], filesystem._call_s3
+
+    def noted(method, *args, **keys):
+        asked.append(method)
+        return call(method, *args, **keys)
+
+    monkeypatch.setattr(filesystem, "_call_s3", noted)
+    assert root.read("there") == b"content"
+    with pytest.raises(FileNotFoundError):
+        root.read("absent")
+    assert asked == ["get_object", "get_object"]
+
+
 def test_a_unit_store_makes_the_whole_round_trip(root):
     schema = samples_schema(["video"])
     store = UnitStore.open_or_create(root.child("samples"), spec={"a": 1}, schema=schema)

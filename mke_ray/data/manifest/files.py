@@ -1,5 +1,6 @@
 """The files of a manifest: their names, and what a process holds of them."""
 
+import io
 import json
 import logging
 import re
@@ -41,6 +42,40 @@ class UnitRef:
     row_group: int
     split: str
     num_rows: int
+
+
+class PartOfFile(io.BytesIO):
+    """Bytes of a file that stand where they stand in the file; nothing else of it can be read.
+
+    Args:
+        content: The bytes.
+        begin: Where they begin.
+    """
+
+    def __init__(self, content: bytes, begin: int) -> None:
+        super().__init__(content)
+        self._begin = begin
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Set the position in the file and return it."""
+        is_absolute = whence == io.SEEK_SET
+        return self._begin + super().seek(offset - self._begin if is_absolute else offset, whence)
+
+    def tell(self) -> int:
+        """Return the position in the file."""
+        return self._begin + super().tell()
+
+
+def range_of_row_group(footer: pq.FileMetaData, number: int) -> tuple[int, int]:
+    """Return where the bytes of a row group begin and end in its file."""
+    group = footer.row_group(number)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    begins = [
+        min(one.data_page_offset, one.dictionary_page_offset or one.data_page_offset)
+        for one in columns
+    ]
+    ends = [begin + one.total_compressed_size for begin, one in zip(begins, columns, strict=True)]
+    return min(begins), max(ends)
 
 
 def newest_generation(root: Root) -> int | None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mke_ray.data.manifest.files import (
+    PartOfFile,
     UnitRef,
     held_footer,
     held_marks,
@@ -20,6 +21,7 @@ from mke_ray.data.manifest.files import (
     meta_name,
     new_attempt,
     newest_generation,
+    range_of_row_group,
     refs_of_part,
     remove_unnamed,
 )
@@ -27,7 +29,7 @@ from mke_ray.data.manifest.fresh import fresh_marks
 from mke_ray.data.manifest.marks import Mark, MarkTable, marks_table, table_to_bytes
 from mke_ray.errors import StoreError
 from mke_ray.schema import LabelSpace, ManifestRow, fingerprint
-from mke_ray.storage import Root, retried
+from mke_ray.storage import Root
 
 MANIFEST_VERSION = 3
 
@@ -130,7 +132,7 @@ class Manifest:
         Raises:
             StoreError: The file holds another unit there.
         """
-        table = retried(lambda: self._read_row_group(ref), f"reading unit {ref.unit}")
+        table = self._read_row_group(ref)
         reasons = self.mark_table().reasons(ref.unit)
         rows = [
             _manifest_row(row, reasons.get(number, ""))
@@ -175,9 +177,12 @@ class Manifest:
         return self.meta["attempt"]
 
     def _read_row_group(self, ref: UnitRef) -> pa.Table:
-        with self.root.filesystem().open(self.root.path(ref.part), "rb") as file:
-            opened = pq.ParquetFile(file, metadata=self._footer(ref.part))
-            return opened.read_row_group(ref.row_group)
+        """Fetch the bytes of a row group by one request, and nothing around them."""
+        footer = self._footer(ref.part)
+        begin, end = range_of_row_group(footer, ref.row_group)
+        content = self.root.read_range(ref.part, begin, end)
+        opened = pq.ParquetFile(PartOfFile(content, begin), metadata=footer)
+        return opened.read_row_group(ref.row_group, use_threads=False)
 
     def _footer(self, part: str) -> pq.FileMetaData:
         return held_footer(self.root, part, version=self._version)

@@ -1,5 +1,6 @@
 """Tests of the manifest: units of one split, found again, and never of two minds."""
 
+import os
 import pickle
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from mke_ray.data.manifest import META, Manifest, write_manifest
 from mke_ray.data.sources import SourceRow
 from mke_ray.errors import StoreError
 from mke_ray.schema import LabelSpace, Split, sample_id, unit_id
-from mke_ray.storage import open_root
+from mke_ray.storage import Root, open_root
 
 AB = LabelSpace(("a", "b"))
 SPLITS = [split.value for split in Split]
@@ -150,3 +151,22 @@ def test_a_manifest_of_another_format_is_refused(root):
     root.write(META, meta)
     with pytest.raises(StoreError, match="format version 99"):
         Manifest.open(root)
+
+
+def test_a_unit_is_read_by_one_request_for_its_own_bytes(root, monkeypatch):
+    manifest = write_manifest(
+        root, ListedSource(tuple(row(number) for number in range(400))), unit_size=4
+    )
+    (part,) = manifest.parts()
+    refs = list(manifest.unit_refs())
+    asked, read_range = [], Root.read_range
+
+    def noted(self, name, begin, end):
+        asked.append((name, end - begin))
+        return read_range(self, name, begin, end)
+
+    monkeypatch.setattr(Root, "read_range", noted)
+    found = [one.key for ref in refs for one in manifest.read_unit(ref)]
+    assert sorted(found) == sorted(f"clip-{number}.mp4" for number in range(400))
+    assert [name for name, _ in asked] == [part] * len(refs)
+    assert sum(size for _, size in asked) < os.path.getsize(root.path(part))
