@@ -147,7 +147,7 @@ class Station:
 class UnitActor:
     """A worker as Ray Data calls it: one unit, or another item of work, in; one report out."""
 
-    def __init__(self, plan: WorkPlan, tries: Any, item: Callable[..., WorkItem]) -> None:
+    def __init__(self, plan: WorkPlan, tries: Any, item: Callable[..., WorkItem] = UnitRef) -> None:
         self._worker = plan.worker()
         self._item = item
         self._station = Station(plan, tries, name="unit", num_threads=plan.num_threads)
@@ -162,8 +162,7 @@ class UnitActor:
 class DecodeActor:
     """Decodes units and stores their samples: a unit in, its samples as they are stored out."""
 
-    def __init__(self, plan: Any, tries: Any, item: type[UnitRef]) -> None:
-        del item
+    def __init__(self, plan: Any, tries: Any) -> None:
         self._worker: UnitWorker = plan.worker()
         self._station = Station(plan, tries, name="decode", num_threads=plan.num_threads)
 
@@ -187,8 +186,7 @@ class DecodeActor:
 class LabelActor:
     """Labels what was decoded: the stored samples of a unit in, its report out."""
 
-    def __init__(self, plan: Any, tries: Any, item: type[UnitRef]) -> None:
-        del item
+    def __init__(self, plan: Any, tries: Any) -> None:
         self._worker: UnitWorker = plan.worker()
         self._station = Station(plan, tries, name="label", num_threads=plan.threads_of_teachers)
 

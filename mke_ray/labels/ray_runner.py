@@ -64,10 +64,12 @@ class RayDataRunner:
         num_calls = sizes[0].most * plan.units_at_once
         with DataContext.current(self._context(is_split=len(steps) > 1)):
             dataset = ray.data.from_arrow(_blocks(refs, num_calls))
+            arguments = {"plan": plan, "tries": tries}
             for (actor, pool), size in zip(steps, sizes, strict=True):
+                item = {"item": type(refs[0])} if actor is UnitActor else {}
                 dataset = dataset.map_batches(
                     actor,
-                    fn_constructor_kwargs={"plan": plan, "tries": tries, "item": type(refs[0])},
+                    fn_constructor_kwargs=arguments | item,
                     batch_size=1,
                     batch_format="pyarrow",
                     compute=_strategy(size, plan.units_at_once),

@@ -154,7 +154,7 @@ def test_the_loser_of_a_unit_labels_what_the_winner_stored(root, monkeypatch):
     plan = make_world(root, 4)
     ref = refs_of(plan)[0]
     loser = UnitWorker(plan)
-    decode = loser._decode_unit
+    decode = loser._storing._decode_unit
 
     def decode_late(*args):
         table, facts = decode(*args)
@@ -164,7 +164,7 @@ def test_the_loser_of_a_unit_labels_what_the_winner_stored(root, monkeypatch):
         assert plan.samples.commit(ref.unit, shifted, facts)
         return table, facts
 
-    monkeypatch.setattr(loser, "_decode_unit", decode_late)
+    monkeypatch.setattr(loser._storing, "_decode_unit", decode_late)
     loser.run(ref)
     labels = plan.teachers[0].labels.read(ref.unit)
     assert labels.column("logits").to_pylist() == [[50.0, 1.0, 2.0]] * 4
@@ -419,10 +419,10 @@ def test_a_broken_sample_that_is_marked_later_counts_no_more(root):
 
 
 def test_a_report_tells_fetching_from_decoding_and_counts_what_was_written(root, monkeypatch):
-    from mke_ray.labels import worker
+    from mke_ray.labels import storing
 
     plan = make_world(root, 4)
-    monkeypatch.setattr(worker, "fetch_share", lambda rows: 0.25 * len(rows) / 4)
+    monkeypatch.setattr(storing, "fetch_share", lambda rows: 0.25 * len(rows) / 4)
     ref = refs_of(plan)[0]
     report = UnitWorker(plan).run(ref)
     assert report.num_decoded == 4

@@ -21,7 +21,9 @@ WAIT_S = 10.0
 
 
 def row(number, size=1):
-    return SimpleNamespace(key=str(number), mark="", size=size, sample_id=number)
+    return SimpleNamespace(
+        key=str(number), mark="", size=size, sample_id=number, start_s=None, end_s=None
+    )
 
 
 def decoded(number):
