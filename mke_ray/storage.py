@@ -1,9 +1,7 @@
 """Files of a run under one root, on a local disk or in an object store, with create-if-absent."""
 
 import contextlib
-import errno
 import json
-import logging
 import os
 import posixpath
 import threading
@@ -15,10 +13,6 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import fsspec
-import tenacity
-from botocore import exceptions as botocore_exceptions
-from botocore.exceptions import BotoCoreError
-from fsspec.implementations.arrow import ArrowFSWrapper
 from fsspec.implementations.local import LocalFileSystem
 
 from mke_ray.errors import ConfigError, StoreError
@@ -32,22 +26,14 @@ from mke_ray.local_files import (
     is_unfinished,
     write_file,
 )
+from mke_ray.remote_files import create_object, remote_files, write_object
+from mke_ray.retries import PATIENCE_S, retried
 
 WRITER_IS_DEAD_S = 3600.0
 
-PATIENCE_S = 30.0
-
-_TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO}
-_CONNECTION_ERRORS = (
-    botocore_exceptions.ConnectionError,
-    botocore_exceptions.HTTPClientError,
-    botocore_exceptions.IncompleteReadError,
-)
-_PRECONDITION_CODES = ("PreconditionFailed", "412")
 _PROBE = ".probe-"
 
 _Result = TypeVar("_Result")
-_logger = logging.getLogger(__name__)
 
 
 class Traffic(threading.local):
@@ -146,7 +132,7 @@ class Root:
         reach("write:begin", path)
         if not self.is_local:
             filesystem = self.filesystem()
-            self._retried(lambda: _write_remote(filesystem, path, content), f"writing {path}")
+            self._retried(lambda: write_object(filesystem, path, content), f"writing {path}")
             return
         write_file(path, content)
 
@@ -166,7 +152,7 @@ class Root:
         if not self.is_local:
             filesystem = self.filesystem()
             return self._retried(
-                lambda: _create_remote(filesystem, path, content), f"creating {path}"
+                lambda: create_object(filesystem, path, content), f"creating {path}"
             )
         return create_file(path, content)
 
@@ -226,7 +212,7 @@ class Root:
             filesystem = self.filesystem()
             filesystem.invalidate_cache()  # of all folders: a listing may be put together of theirs
             paths = self._retried(
-                lambda: _remote_files(filesystem, top, recursive), f"listing {top}"
+                lambda: remote_files(filesystem, top, recursive=recursive), f"listing {top}"
             )
         for path in sorted(paths):
             if not _is_temporary(path):
@@ -320,81 +306,3 @@ def _open_filesystem(
 def _is_temporary(path: str) -> bool:
     """Return whether a file is one that is being written or probed."""
     return posixpath.basename(path).startswith(_PROBE) or is_unfinished(path)
-
-
-def _remote_files(filesystem: fsspec.AbstractFileSystem, top: str, recursive: bool) -> list[str]:
-    """Return the paths of the objects below a prefix, by flat listing where that is all of them."""
-    if recursive:
-        found = cast(dict[str, dict[str, Any]], filesystem.find(top, detail=True)).values()
-    else:
-        try:
-            found = filesystem.ls(top, detail=True)
-        except FileNotFoundError:
-            return []
-    return [str(one["name"]) for one in found if one["type"] == "file"]
-
-
-def _write_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
-    """Put an object, whether there is one or not."""
-    filesystem.pipe_file(path, content)
-    reach("write:put", path)
-
-
-def _create_remote(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> bool:
-    """Create an object with a conditional put."""
-    if isinstance(filesystem, ArrowFSWrapper):
-        raise StoreError(
-            f"{path} is reached through pyarrow, which cannot create a file only if it is absent; "
-            "pip install gcsfs (gs://) or adlfs (az://)"
-        )
-    try:
-        filesystem.pipe_file(path, content, mode="create")
-        reach("create:put", path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        response = getattr(error.__cause__, "response", None) or {}
-        if response.get("Error", {}).get("Code") in _PRECONDITION_CODES:
-            return False
-        raise
-    return True
-
-
-def retried(action: Callable[[], _Result], what: str, *, patience_s: float = PATIENCE_S) -> _Result:
-    """Do something with a store, again while it fails in a way that passes.
-
-    Args:
-        action: What to do.
-        what: What that is, for the log and the error.
-        patience_s: How long to go on.
-
-    Raises:
-        OSError: It still fails after that time, or fails in a way that does not pass.
-    """
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_transient),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0),
-        stop=tenacity.stop_after_delay(patience_s),
-        before_sleep=lambda state: _logger.warning(
-            "%s failed, trying again: %s", what, _why(state)
-        ),
-        reraise=True,
-    )
-    try:
-        return retrying(action)
-    except BotoCoreError as error:
-        raise OSError(errno.EIO, f"{what}: {error}") from error
-
-
-def _why(state: tenacity.RetryCallState) -> BaseException | None:
-    """Return the error of a failed try."""
-    return state.outcome.exception() if state.outcome else None
-
-
-def _is_transient(error: BaseException) -> bool:
-    """Return whether an error can pass by itself."""
-    if isinstance(error, TimeoutError | ConnectionError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno in _TRANSIENT_ERRNOS
-    return isinstance(error, _CONNECTION_ERRORS)

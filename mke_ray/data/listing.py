@@ -16,7 +16,8 @@ from typing import Any
 from mke_ray.data.key_ranges import NUM_THREADS
 from mke_ray.data.listing_s3 import list_s3
 from mke_ray.filesystems import is_s3
-from mke_ray.storage import Root, retried
+from mke_ray.retries import retried
+from mke_ray.storage import Root
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Any
 from aiobotocore.session import AioSession
 
 from mke_ray.data.key_ranges import NUM_THREADS, Entry, Page, list_in_order
-from mke_ray.storage import Root, retried
+from mke_ray.retries import retried
+from mke_ray.storage import Root
 
 
 def list_s3(

@@ -14,8 +14,9 @@ from mke_ray.labels.files import STATUS_SUFFIX
 from mke_ray.labels.moving import move_units
 from mke_ray.labels.records import records_of
 from mke_ray.labels.store import UnitStore
+from mke_ray.retries import retried
 from mke_ray.schema import Status
-from mke_ray.storage import Root, retried
+from mke_ray.storage import Root
 
 
 def stores_below(root: Root) -> Iterator[UnitStore]:

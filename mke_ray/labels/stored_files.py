@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from mke_ray.storage import Root, retried
+from mke_ray.retries import retried
+from mke_ray.storage import Root
 
 _TIMES = ("mtime", "LastModified", "last_modified", "updated")  # as file systems call it
 

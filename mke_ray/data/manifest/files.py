@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mke_ray.data.manifest.marks import MarkTable, table_from_bytes
+from mke_ray.retries import retried
 from mke_ray.schema import MANIFEST_SCHEMA
-from mke_ray.storage import Root, retried
+from mke_ray.storage import Root
 
 META = "meta.json"
 
