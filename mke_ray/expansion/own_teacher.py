@@ -121,12 +121,15 @@ def _loaded(spec: Mapping[str, Any], key: str) -> Teacher:
     return built
 
 
-def answer_of(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
+def answer_of(
+    teacher: Teacher, arrays_BX: np.ndarray, *, key: str = "teacher.network"
+) -> np.ndarray:
     """Return the logits [B, C] of a teacher of the user's.
 
     Args:
         teacher: The teacher.
         arrays_BX: Stored arrays [B, ...], as the pass gives them.
+        key: Where it stands in the configuration.
 
     Raises:
         ConfigError: It fails, or answers with something that is no array; the error names the line.
@@ -139,7 +142,7 @@ def answer_of(teacher: Teacher, arrays_BX: np.ndarray) -> np.ndarray:
     except Exception as error:  # a class of the user's may raise anything
         said = " ".join(str(error).split())[:_MAX_LETTERS]
         raise ConfigError(
-            f"teacher.network: {type(teacher).__name__}.predict failed on an array of shape "
+            f"{key}: {type(teacher).__name__}.predict failed on an array of shape "
             f"{arrays_BX.shape} ({arrays_BX.dtype}): {type(error).__name__}: {said} "
             f"({_place(teacher, error)}); correct it"
         ) from error

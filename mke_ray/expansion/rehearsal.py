@@ -2,9 +2,8 @@
 
 import os
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +15,12 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.sources import Source
 from mke_ray.data.views import View
-from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.estimate import Each, Estimate, estimate_lines, means, workers_of
-from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Probed, Survey, probe, survey
 from mke_ray.expansion.run import Run
+from mke_ray.expansion.teacher_trial import try_teachers
 from mke_ray.models.student import build_student
-from mke_ray.models.teachers import Teacher
 from mke_ray.objectives import Objective
 from mke_ray.schema import Batch, Split
 from mke_ray.train.engine import build_optimizer
@@ -31,15 +28,12 @@ from mke_ray.train.loop import apply_views
 
 NUM_SAMPLES = 2
 NUM_OF_PREVIEW = 1000
-TEACHER_S = 10.0
 
 ROW_BYTES = 320  # of a sample whose media are not kept: id, status, signatures, digests
 _UNKEPT = (
     "samples=off     media are not kept: training, evaluation and another teacher decode again\n"
     "                from the source"
 )
-
-Answer = Callable[[np.ndarray], np.ndarray]
 
 
 def rehearse(job: JobConfig, console: Console) -> None:
@@ -61,7 +55,7 @@ def rehearse(job: JobConfig, console: Console) -> None:
         said = _source_lines(found, good, bad)
         for line in [*said[is_preview:], *gate_lines(run, found, is_preview=is_preview)]:
             console.print(line)
-        teacher_s = _try_teacher(run, good, console)
+        teacher_s = try_teachers(run, good, console)
         _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
         for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):
             console.print(line)
@@ -157,75 +151,6 @@ def _batch(some: Sequence[Probed], run: Run) -> Batch:
     target_BC = torch.zeros(num, run.source.label_space.num_classes)
     target_BC[:, 0] = 1.0
     return Batch(torch.arange(num), arrays, present, target_BC, torch.ones(num))
-
-
-def _try_teacher(run: Run, good: Sequence[Probed], console: Console) -> float | None:
-    """Let the teacher answer, and return its seconds per sample; None where none has its modality.
-
-    Raises:
-        ConfigError: It fails, or its answer is none.
-    """
-    modality, spec = run.job.teacher.modality, run.decode[run.job.teacher.modality]
-    some = [one for one in good if modality in one.stored.pieces]
-    answer, said = _answer(run)
-    if not some:
-        console.print(f"teacher         not tried: none of the samples read has {modality}")
-        return None
-    arrays_BX = np.stack([decode_modality(one.stored.pieces[modality], spec) for one in some])
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(run.job.labelling.num_cpus)))  # as a worker has them
-    try:
-        few_BX, few = arrays_BX[:NUM_SAMPLES], some[:NUM_SAMPLES]
-        each_s = timed_answer(run, answer, few_BX, few)
-        if each_s * len(some) < TEACHER_S:  # the first answer loads what later ones have
-            each_s = timed_answer(run, answer, arrays_BX, some)
-    finally:
-        torch.set_num_threads(num_threads)
-    console.print(f"teacher         reads {modality}, {said}")
-    return each_s
-
-
-def _answer(run: Run) -> tuple[Answer, str]:
-    """Return how the teacher answers, and what it is; one that will be trained is untrained."""
-    if not run.job.teacher.train:
-        teacher: Teacher = build(run.job.teacher.network, Teacher)
-        return lambda arrays_BX: answer_of(teacher, arrays_BX), "yours"
-    modality = run.job.teacher.modality
-    num_classes = run.source.label_space.num_classes
-    student = build_student(run.teacher_fit("samples").student, num_classes, build=build).eval()
-
-    def untrained(arrays_BX: np.ndarray) -> np.ndarray:
-        present = {modality: torch.ones(len(arrays_BX), dtype=torch.bool)}
-        with torch.inference_mode():
-            return student({modality: torch.from_numpy(arrays_BX)}, present).numpy()
-
-    return untrained, "will be trained on the labelled split"
-
-
-def timed_answer(run: Run, answer: Answer, arrays_BX: np.ndarray, some: Sequence[Probed]) -> float:
-    """Check the answer on some samples, and return the seconds per sample.
-
-    Raises:
-        ConfigError: The logits are of another shape, or not finite.
-    """
-    start_s = time.perf_counter()
-    logits_BC = answer(arrays_BX)
-    spent_s = time.perf_counter() - start_s
-    wanted = (len(some), run.source.label_space.num_classes)
-    if logits_BC.shape != wanted:
-        raise ConfigError(
-            f"teacher.network answers with shape {logits_BC.shape}, expected {wanted}: one logit "
-            "per class of the source"
-        )
-    is_finite_B = np.isfinite(logits_BC).all(axis=1)
-    if not is_finite_B.all():
-        place = int(np.flatnonzero(~is_finite_B)[0])
-        raise ConfigError(
-            f"teacher.network: logits are not finite for {int((~is_finite_B).sum())} of "
-            f"{len(some)} samples, for example {some[place].row.key}: "
-            f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
-        )
-    return spent_s / len(some)
 
 
 def _try_students(run: Run, batch: Batch, console: Console) -> None:

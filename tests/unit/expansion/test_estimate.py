@@ -195,18 +195,3 @@ def test_an_error_of_predict_is_one_line_with_its_place():
         answer_of(Odd(lambda arrays_BX: None), np.zeros((2, 5), np.float32))
     with pytest.raises(StoreError, match="mine"):
         answer_of(Odd(lambda arrays_BX: (_ for _ in ()).throw(StoreError("mine"))), np.zeros(2))
-
-
-def test_odd_logits_are_refused():
-    run = SimpleNamespace(source=FakeSource(2))
-    some = [probed("test", fetch_s=0.0, spent_s=0.0, num_bytes=1)] * 2
-    arrays_BX = np.zeros((2, 2), np.float32)
-
-    def timed(logits):
-        return rehearsal.timed_answer(run, lambda _: np.array(logits), arrays_BX, some)
-
-    assert timed([[0.0, 1.0, 2.0]] * 2) >= 0.0
-    with pytest.raises(ConfigError, match=r"shape \(2, 2\), expected \(2, 3\)"):
-        timed([[0.0, 1.0]] * 2)
-    with pytest.raises(ConfigError, match=r"not finite for 1 of 2 samples, for example key: \[nan"):
-        timed([[0.0, 1.0, 2.0], [float("nan"), 0.0, 0.0]])

@@ -1,0 +1,148 @@
+"""The teachers of a dry run answer for a few samples, and what that takes is timed."""
+
+# B samples, C classes, X any.
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from mke_ray.config import build
+from mke_ray.data.codec import decode_modality
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.labelling_keys import computing_of
+from mke_ray.expansion.own_teacher import answer_of
+from mke_ray.expansion.probing import Probed
+from mke_ray.expansion.run import Run
+from mke_ray.models.student import build_student
+from mke_ray.models.teachers import Teacher
+
+NUM_FIRST = 2
+MOST_S = 10.0
+
+_OWN_KEY = "teacher.network"
+
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A teacher of the pass.
+
+    Args:
+        name: What it is called.
+        key: Where it stands in the configuration.
+        modality: What it reads.
+        said: What it is, for a person.
+        answer: Logits [B, C] for stored arrays [B, ...].
+    """
+
+    name: str
+    key: str
+    modality: str
+    said: str
+    answer: Answer
+
+
+def try_teachers(run: Run, good: Sequence[Probed], console: Console) -> float | None:
+    """Let every teacher of the pass answer, and return the seconds per sample of all of them.
+
+    Args:
+        run: The run.
+        good: Samples that were read.
+        console: Where the findings are printed.
+
+    Returns:
+        None where no sample has the modality of the first teacher.
+
+    Raises:
+        ConfigError: One fails, or its answer is none.
+    """
+    first, *others = (_try(run, one, good, console) for one in _candidates(run))
+    return None if first is None else first + sum(one or 0.0 for one in others)
+
+
+def timed_answer(run: Run, one: Candidate, arrays_BX: np.ndarray, some: Sequence[Probed]) -> float:
+    """Check the answer on some samples, and return the seconds per sample.
+
+    Raises:
+        ConfigError: The logits are of another shape, or not finite.
+    """
+    start_s = time.perf_counter()
+    with computing_of(run.job.labelling).running():
+        logits_BC = one.answer(arrays_BX)
+    spent_s = time.perf_counter() - start_s
+    wanted = (len(some), run.source.label_space.num_classes)
+    if logits_BC.shape != wanted:
+        raise ConfigError(
+            f"{one.key} answers with shape {logits_BC.shape}, expected {wanted}: one logit per "
+            "class of the source"
+        )
+    is_finite_B = np.isfinite(logits_BC).all(axis=1)
+    if not is_finite_B.all():
+        place = int(np.flatnonzero(~is_finite_B)[0])
+        raise ConfigError(
+            f"{one.key}: logits are not finite for {int((~is_finite_B).sum())} of {len(some)} "
+            f"samples, for example {some[place].row.key}: {logits_BC[place].tolist()[:5]}; look at "
+            "its predict and its weights"
+        )
+    return spent_s / len(some)
+
+
+def _candidates(run: Run) -> list[Candidate]:
+    """Return the teachers of the pass; one that will be trained is untrained."""
+    config = run.job.teacher
+    if config.train:
+        said = "will be trained on the labelled split"
+        first = Candidate("teacher", "teacher", config.modality, said, _untrained(run))
+    else:
+        first = _own(_OWN_KEY, config.network, "teacher")
+    more = run.job.more_teachers.items()
+    return [first, *(_own(f"more_teachers.{name}", spec, name) for name, spec in more)]
+
+
+def _own(key: str, spec: object, name: str) -> Candidate:
+    """Return a teacher of the user's."""
+    teacher: Teacher = build(spec, Teacher)  # type: ignore[arg-type]
+
+    def answer(arrays_BX: np.ndarray) -> np.ndarray:
+        return answer_of(teacher, arrays_BX, key=key)
+
+    return Candidate(name, key, teacher.modality, "yours", answer)
+
+
+def _untrained(run: Run) -> Answer:
+    """Return the answers of the network that will be trained."""
+    modality, num_classes = run.job.teacher.modality, run.source.label_space.num_classes
+    student = build_student(run.teacher_fit("samples").student, num_classes, build=build).eval()
+
+    def answer(arrays_BX: np.ndarray) -> np.ndarray:
+        present = {modality: torch.ones(len(arrays_BX), dtype=torch.bool)}
+        with torch.inference_mode():
+            return student({modality: torch.from_numpy(arrays_BX)}, present).float().numpy()
+
+    return answer
+
+
+def _try(run: Run, one: Candidate, good: Sequence[Probed], console: Console) -> float | None:
+    """Let a teacher answer, and return its seconds per sample; None where none has its modality."""
+    some = [sample for sample in good if one.modality in sample.stored.pieces]
+    if not some:
+        console.print(f"{one.name:<15} not tried: none of the samples read has {one.modality}")
+        return None
+    spec = run.decode[one.modality]
+    pieces = [sample.stored.pieces[one.modality] for sample in some]
+    arrays_BX = np.stack([decode_modality(piece, spec) for piece in pieces])
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(run.job.labelling.num_cpus)))  # as a worker has them
+    try:
+        each_s = timed_answer(run, one, arrays_BX[:NUM_FIRST], some[:NUM_FIRST])
+        if each_s * len(some) < MOST_S:  # the first answer loads what later ones have
+            each_s = timed_answer(run, one, arrays_BX, some)
+    finally:
+        torch.set_num_threads(num_threads)
+    console.print(f"{one.name:<15} reads {one.modality}, {one.said}")
+    return each_s
