@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+FAULT_POINTS := tests/integration/test_fault_points.py
 BENCHMARKS ?= train label decode ranges listing bucket manifest doubles mutated demo_difficulty
 export RAY_USAGE_STATS_ENABLED ?= 0
 
@@ -13,7 +14,8 @@ expand: $(VENV)/.installed
 	$(BIN)/python jobs/expand.py $(ARGS)
 
 test: lint types layers
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 2 $(ARGS)
+	$(BIN)/python -m pytest tests/integration tests/cluster --ignore $(FAULT_POINTS) $(ARGS)
 
 check: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers unit

@@ -1,5 +1,6 @@
 """The pass that chaos.py disturbs: its plan, its driver, and the proof of what it left."""
 
+import logging
 import sys
 import time
 from collections import Counter
@@ -111,7 +112,7 @@ def drive(address: str, uri: str, clips: str, num_clips: int, delay_s: float) ->
         address=address,
         runtime_env={"env_vars": {"PYTHONPATH": ":".join(filter(None, sys.path))}},
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
     )
     plan = plan_at(uri, source_spec(clips, num_clips), delay_s)
     runner = RayDataRunner(ActorPool(min_actors=1, max_actors=NUM_ACTORS))

@@ -33,12 +33,12 @@ from big_teachers import CLASSES, RATE_HZ, BigTeacher, decode_spec
 
 from mke_ray.config import build
 from mke_ray.data.codec import empty_modality
-from mke_ray.data.manifest import Manifest, UnitRef, write_manifest
+from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import LocalRunner, Runner, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
 from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkPlan
+from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.models.computing import Computing
 from mke_ray.schema import decode_spec_from_dict
 from mke_ray.storage import open_root
@@ -60,7 +60,7 @@ class Timed:
     runner: Runner
     ends: list[tuple[float, int]] = field(default_factory=list)
 
-    def run(self, plan: WorkPlan, refs: Sequence[UnitRef]) -> Iterator[UnitReport]:
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units."""
         for report in self.runner.run(plan, refs):
             self.ends.append((time.perf_counter(), report.counts.samples))

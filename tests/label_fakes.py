@@ -81,6 +81,8 @@ class FakeReader:
             "x": np.array([number, number / 2], np.float32),
             "y": np.array([-number], np.float32),
         }
+        if how == "bad_x":
+            return Decoded({}, {"x": "no_picture", "y": "no_sound"}, 10, 1.0)
         if how == "no_y":
             return Decoded({"x": arrays["x"]}, {"y": "no_sound"}, 10, 1.0)
         return Decoded(arrays, {}, 10, 1.0)

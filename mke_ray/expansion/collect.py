@@ -76,7 +76,7 @@ class Collected:
 def collect(jobs: Sequence[CollectConfig]) -> None:
     """Delete what nobody refers to in the roots of some jobs, and say what was freed."""
     for job in jobs:
-        root = open_root(job.root, job.storage.options)
+        root = open_root(job.root, job.storage.options, patience_s=job.storage.patience_s)
         found = collect_root(
             root,
             ttl_days=job.ttl_days,

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.expansion.probing import Probed
@@ -51,11 +51,13 @@ class Workers:
         num_actors: Actors side by side.
         num_threads: Samples that each decodes side by side.
         said: Where these numbers come from.
+        num_teachers: Actors of the teachers, where they have their own; None otherwise.
     """
 
     num_actors: int
     num_threads: int
     said: str
+    num_teachers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Estimate:
         workers: What the pass runs on.
         num_classes: Classes of the labels.
         cost_per_hour: Cost of the whole cluster per hour, None where it is not known.
+        num_stores: Label stores that are written, one per teacher.
     """
 
     num_samples: int
@@ -77,13 +80,17 @@ class Estimate:
     workers: Workers
     num_classes: int
     cost_per_hour: float | None = None
+    num_stores: int = 1
 
     @property
     def wall_s(self) -> float:
         """Wall-clock time, without the start of the workers."""
         reading_s = (self.each.fetch_s + self.each.decode_s) / self.workers.num_threads
-        each_s = reading_s + (self.teacher_s or 0.0)
-        return self.num_samples * each_s / self.workers.num_actors
+        teacher_s = self.teacher_s or 0.0
+        if self.workers.num_teachers is None:
+            return self.num_samples * (reading_s + teacher_s) / self.workers.num_actors
+        slower_s = max(reading_s / self.workers.num_actors, teacher_s / self.workers.num_teachers)
+        return self.num_samples * slower_s
 
     @property
     def decode_core_s(self) -> float:
@@ -92,8 +99,8 @@ class Estimate:
 
     @property
     def label_bytes(self) -> int:
-        """Bytes of the labels, before compression."""
-        return self.num_samples * LABEL_BYTES_PER_CLASS * self.num_classes
+        """Bytes of the labels of all teachers, before compression."""
+        return self.num_samples * LABEL_BYTES_PER_CLASS * self.num_classes * self.num_stores
 
     @property
     def cost(self) -> float | None:
@@ -131,6 +138,11 @@ def workers_of(job: JobConfig, *, is_cluster: bool) -> Workers:
         is_cluster: Whether it joins a cluster, of which nothing is known before.
     """
     labelling = job.labelling
+    if labelling.plan == "split" and labelling.runner == "ray":
+        alone = replace(job, labelling=replace(labelling, plan="fused"))
+        pool = labelling.teachers_pool
+        num_teachers = pool.max_actors or pool.min_actors
+        return replace(workers_of(alone, is_cluster=is_cluster), num_teachers=num_teachers)
     num_threads = max(1, int(labelling.num_cpus))
     if labelling.runner == "local":
         return Workers(1, num_threads, "labelling.runner=local")
@@ -204,7 +216,8 @@ def _teacher(one: Estimate) -> str:
 def _actors(workers: Workers) -> str:
     actors = "1 actor" if workers.num_actors == 1 else f"{workers.num_actors} actors"
     threads = "1 thread" if workers.num_threads == 1 else f"{workers.num_threads} threads"
-    return f"{actors} of {threads} ({workers.said})"
+    teachers = f" and {workers.num_teachers} of teachers" if workers.num_teachers else ""
+    return f"{actors} of {threads} ({workers.said}){teachers}"
 
 
 def _hours(spent_s: float) -> str:

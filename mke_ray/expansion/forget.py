@@ -14,7 +14,7 @@ from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import probe_part
-from mke_ray.labels.scrub import scrub_units, stores_below
+from mke_ray.labels.scrub import delete_half_stores, scrub_units, stores_below
 from mke_ray.schema import Split, sample_id
 from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import DONE, FitSpec, FitStore, RowSelection
@@ -48,7 +48,7 @@ def forget(jobs: Sequence[ForgetConfig]) -> None:
         keys = [job.uri] if isinstance(job.uri, str) else [str(one) for one in job.uri]
         if not keys and not job.sample_ids:
             raise ConfigError("uri=[] and sample_ids=[]: name what is to be forgotten")
-        root = open_root(job.root, job.storage.options)
+        root = open_root(job.root, job.storage.options, patience_s=job.storage.patience_s)
         done = forget_samples(root, keys=keys, sample_ids=job.sample_ids, is_dry_run=job.dry_run)
         _say(root, done, is_dry_run=job.dry_run)
 
@@ -140,6 +140,8 @@ def _scrub_stores(root: Root, found: list[FoundRow]) -> int:
     rows: dict[str, set[int]] = {}
     for one in found:
         rows.setdefault(one.ref.unit, set()).add(one.number)
+    for name in STORE_FOLDERS:
+        delete_half_stores(root.child(name))
     stores = (store for name in STORE_FOLDERS for store in stores_below(root.child(name)))
     return sum(scrub_units(store, rows) for store in stores) if rows else 0
 

@@ -120,6 +120,7 @@ def _estimate_lines(
         workers=workers_of(run.job, is_cluster=ray_address != "local"),
         num_classes=run.source.label_space.num_classes,
         cost_per_hour=run.job.labelling.cost_per_hour,
+        num_stores=1 + len(run.job.more_teachers),
     )
     least = "" if found.is_whole else "at least"
     whole = f"each {NUM_OF_PREVIEW:,}" if is_preview else f"{least} {found.num_samples:,}".strip()

@@ -124,14 +124,31 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
         MediaError: More samples are unreadable than allowed.
     """
     with run.clock.stage("label"):
-        more = run.job.more_teachers
-        plan = make_label_plan(run, manifest, (teacher.spec, *more.values()))
+        plan = _label_plan(run, manifest, teacher)
         run.refer(*_folders(plan), _fit_folder(teacher.fit))
         _say_what_is_read_again(plan)
         refs = list(manifest.unit_refs())
         report = compact_stage(run, plan, refs, run_label_pass(run, plan, refs, "label"))
+    return _labels(run, plan, report)
+
+
+def _label_plan(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> LabelPlan:
+    """Return the plan of the pass of all teachers.
+
+    Samples that a trained teacher learnt from are not read again after it was trained: it would
+    have to be trained anew, and everything labelled anew. That is for the stage before.
+    """
+    specs = (teacher.spec, *run.job.more_teachers.values())
+    plan = make_label_plan(run, manifest, specs)
+    return replace(plan, unretried=frozenset({Split.LABELLED} if teacher.fit else ()))
+
+
+def _labels(run: Run, plan: LabelPlan, report: PassReport) -> Labels:
+    """Return the stores of a finished pass."""
     first, *others = (one.labels for one in plan.teachers)
-    return Labels(plan.samples, first, report, dict(zip(more, others, strict=True)))
+    return Labels(
+        plan.samples, first, report, dict(zip(run.job.more_teachers, others, strict=True))
+    )
 
 
 def _say_what_is_read_again(plan: LabelPlan) -> None:
@@ -151,10 +168,10 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
     Raises:
         StoreError: The labelling pass is not finished.
     """
-    plan = make_label_plan(run, manifest, (teacher.spec,))
+    plan = replace(_label_plan(run, manifest, teacher), retry=frozenset())
     run.refer(*_folders(plan), _fit_folder(teacher.fit))
     report = run_pass(plan, manifest.unit_refs(), _NotYet(run.root), lease=run.lease)
-    return Labels(plan.samples, plan.teachers[0].labels, report)
+    return _labels(run, plan, report)
 
 
 @dataclass(frozen=True, slots=True)

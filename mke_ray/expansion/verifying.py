@@ -24,7 +24,8 @@ def verify_stage(manifest: Manifest, labels: Labels) -> None:
     stores = {"samples": labels.samples, "labels": labels.labels, **more}
     for title, store in stores.items():
         with stage_progress(f"verify {title}", unit="rows") as progress:
-            report = verify(store, manifest, progress=progress)
+            of = None if store is labels.samples else labels.samples
+            report = verify(store, manifest, samples=of, progress=progress)
         if not report.ok:
             raise StoreError(_what_is_wrong(store, report))
         logger.info(

@@ -1,7 +1,7 @@
 """The labelling pass: every unit of the manifest to the stores, exactly once, with its progress."""
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from mke_ray.labels.pass_state import Watcher
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.store import Survey
 from mke_ray.labels.tally import PassReport, ProgressCallback, Tally
-from mke_ray.labels.todo import units_to_do
+from mke_ray.labels.todo import ReasonsOf, no_reasons, units_to_do
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.unreadable import LIST_NAME, write_unreadable
 from mke_ray.labels.worker import Worker, WorkItem, WorkPlan
@@ -90,7 +90,7 @@ def run_pass(
     """
     wanted = list(refs)
     found = [store.survey() for store in plan.stores]
-    todo = _todo(wanted, found, retry=plan.retry)
+    todo = _todo(wanted, found, retry_of=plan.retry_of)
     num_wanted = num_in_use(plan.manifest, wanted)
     tally = Tally(plan, num_wanted=num_wanted, progress=progress, cost_per_hour=cost_per_hour)
     if todo:
@@ -140,11 +140,11 @@ class _Work:
 
 
 def _todo(
-    wanted: Sequence[UnitRef], found: Sequence[Survey], *, retry: Collection[str] = ()
+    wanted: Sequence[UnitRef], found: Sequence[Survey], *, retry_of: ReasonsOf = no_reasons
 ) -> list[UnitRef]:
     """Return the units to work on, from what the stores hold."""
     samples, *labels = (one.index for one in found)
-    return units_to_do(wanted, samples, labels, retry=retry)
+    return units_to_do(wanted, samples, labels, retry_of=retry_of)
 
 
 def _units_beside(wanted: Sequence[UnitRef], todo: Sequence[UnitRef]) -> list[str]:

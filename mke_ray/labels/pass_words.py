@@ -11,7 +11,10 @@ _FASTER = {
     "fetch": "bring the workers nearer to the source, or read more samples side by side: "
     "labelling.num_cpus, labelling.max_actors",
     "decode": "give it more cores (labelling.max_actors, more nodes) or store less (decode)",
-    "teacher": "give it GPUs (labelling.num_gpus) or more actors (labelling.max_actors)",
+    "unpack": "give the teacher's workers more cores (labelling.num_cpus, or "
+    "labelling.teachers_pool.num_cpus under labelling.plan=split)",
+    "teacher": "give it GPUs or more actors (labelling.num_gpus, labelling.max_actors; under "
+    "labelling.plan=split those of labelling.teachers_pool)",
     "write": "bring the root nearer to the workers, or write larger units: labelling.unit_size",
     "read": "bring the root nearer to the workers, or use more of them: labelling.max_actors",
 }

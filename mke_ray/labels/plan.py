@@ -60,6 +60,7 @@ class LabelPlan:
         limits: What one sample may take in the process in which samples are read; None reads
             them in the worker itself, which they can hold up or kill.
         retry: Reasons for which samples are read again, see ``retry_reasons``.
+        unretried: Splits whose samples are not read again all the same.
         units_ahead: Units that are decoded while another one is with the teacher; 0 begins a
             unit when the one before it is written.
         teacher_threads: Threads of workers that only label; None takes ``num_threads``.
@@ -74,6 +75,7 @@ class LabelPlan:
     num_threads: int = 1
     limits: SampleLimits | None = None
     retry: frozenset[str] = frozenset()
+    unretried: frozenset[str] = frozenset()
     units_ahead: int = 0
     teacher_threads: int | None = None
 
@@ -86,6 +88,10 @@ class LabelPlan:
     def units_at_once(self) -> int:
         """Units in work at once: those ahead, one with the teacher, one that is written."""
         return self.units_ahead + 2 if self.units_ahead else 1
+
+    def retry_of(self, split: str) -> frozenset[str]:
+        """Return the reasons for which samples of a split are read again."""
+        return frozenset() if split in self.unretried else self.retry
 
     @property
     def decodes(self) -> bool:

@@ -58,7 +58,7 @@ def commit_derived(store: UnitStore, ref: UnitRef, table: pa.Table, *, of_revisi
         return store.commit(ref.unit, table, facts)
     if known.get("of_revision", 0) >= of_revision:
         return False
-    return store.supersede(ref.unit, table, facts)
+    return store.supersede(ref.unit, table, facts, of=known)
 
 
 def _is_wanted(status: str, reasons: Sequence[str], retry: Collection[str]) -> bool:

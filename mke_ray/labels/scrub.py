@@ -12,7 +12,7 @@ from mke_ray.labels.counts import reasons_of
 from mke_ray.labels.file_names import SPEC_FILE, is_part
 from mke_ray.labels.files import STATUS_SUFFIX
 from mke_ray.labels.moving import move_units
-from mke_ray.labels.records import records_of
+from mke_ray.labels.records import location_of, records_of
 from mke_ray.labels.store import UnitStore
 from mke_ray.retries import retried
 from mke_ray.schema import Status
@@ -36,6 +36,14 @@ def _folders(root: Root) -> list[str]:
         return []
     paths = [str(one["name"]).rstrip("/") for one in found if one["type"] == "directory"]
     return sorted(map(posixpath.basename, paths))
+
+
+def delete_half_stores(root: Root) -> None:
+    """Delete the stores in the folders of a folder of which somebody deleted the beginning."""
+    for name in retried(lambda: _folders(root), f"listing {root.uri}"):
+        if not root.exists(f"{name}/{SPEC_FILE}"):
+            for file in list(root.names(name)):
+                root.delete(file)
 
 
 def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
@@ -81,12 +89,13 @@ def _leave_parts(store: UnitStore, units: Iterable[str]) -> None:
 
 def _scrub_unit(store: UnitStore, unit: str, rows: list[int]) -> bool:
     """Scrub rows of one unit; a unit in which they are scrubbed stays as it is."""
-    table = store.read(unit)
+    record = store.record(unit)
+    table = store.read(unit, location=location_of(record))
     scrubbed = _scrubbed(table, rows)
     if scrubbed.equals(table):
         return False
     facts = reasons_of(scrubbed) if "error" in table.column_names else {}
-    if not store.supersede(unit, scrubbed, facts):
+    if not store.supersede(unit, scrubbed, facts, of=record):
         raise StoreError(
             f"{store.root.uri}: another driver changed unit {unit} at the same time; wait for it "
             "and start again"

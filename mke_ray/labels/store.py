@@ -133,31 +133,42 @@ class UnitStore:
         """
         return self._put(unit, table, dict(facts or {}) | {"generation": 0})
 
-    def supersede(self, unit: str, table: pa.Table, facts: Mapping[str, Any] | None = None) -> bool:
-        """Put a table in the place of the one that a unit has.
+    def supersede(
+        self,
+        unit: str,
+        table: pa.Table,
+        facts: Mapping[str, Any] | None = None,
+        *,
+        of: Mapping[str, Any],
+    ) -> bool:
+        """Put a table in the place of another one.
 
         The file of that one is deleted; a part stays, since it holds other units too.
 
         Args:
-            unit: Id of a committed unit.
+            unit: Id of the unit.
             table: Its rows, of the store's schema.
             facts: Plain data of the commit record that are others now.
+            of: The commit record of the table that it was made from.
 
         Returns:
-            True when this call did it, False when somebody did the same at the same time; then
-            nothing of this call is left.
+            True when this call did it, False when somebody else put another table in the place of
+            that one; then nothing of this call is left.
 
         Raises:
-            StoreError: The unit is not committed, or the table is not of the store's schema.
+            StoreError: The unit is not committed any more, or the table is not of the store's
+                schema.
         """
-        old = self.record(unit)
-        kept = {key: value for key, value in old.items() if key not in PLACE_IN_PART}
-        next_one = {**kept, **(facts or {}), "generation": old["generation"] + 1}
-        if not self._put(unit, table, next_one):
-            return False
-        if not is_part(old["file"]):
-            self.root.delete(old["file"])
-        return True
+        old = of
+        while old["digest"] == of["digest"]:  # it may have moved to a part since
+            kept = {key: value for key, value in old.items() if key not in PLACE_IN_PART}
+            next_one = {**kept, **(facts or {}), "generation": old["generation"] + 1}
+            if self._put(unit, table, next_one):
+                if not is_part(old["file"]):
+                    self.root.delete(old["file"])
+                return True
+            old = self.record(unit)
+        return False
 
     def sweep(self, units: Collection[str]) -> int:
         """Delete what killed workers left of some units: files that no commit record names.

@@ -69,8 +69,8 @@ class Storing:
             # Somebody else was first: labels are computed from what is stored, so read theirs.
             record = store.record(ref.unit)
         samples = self._read(ref, record, report)
-        again = rows_to_retry(samples.table, self._plan.retry)
-        return self._retry(ref, samples, again, report) if again else samples
+        again = rows_to_retry(samples.table, self._plan.retry_of(ref.split))
+        return self._retry(ref, record, samples, again, report) if again else samples
 
     def with_media(
         self, ref: UnitRef, samples: StoredSamples, modalities: Collection[str], report: UnitReport
@@ -94,7 +94,12 @@ class Storing:
         return StoredSamples(table, record.get("revision", 0), has_media=keeps_media(store))
 
     def _retry(
-        self, ref: UnitRef, samples: StoredSamples, again: list[int], report: UnitReport
+        self,
+        ref: UnitRef,
+        record: dict[str, Any],
+        samples: StoredSamples,
+        again: list[int],
+        report: UnitReport,
     ) -> StoredSamples:
         """Read some rows of a unit again, and put those that changed in the place of the old."""
         store, manifest_rows = self._plan.samples, self._plan.manifest.read_unit(ref)
@@ -104,7 +109,7 @@ class Storing:
             return samples
         facts = {**reasons_of(table), "revision": samples.revision + 1}
         with report.timed("write"):
-            is_ours = store.supersede(ref.unit, table, facts)
+            is_ours = store.supersede(ref.unit, table, facts, of=record)
         if not is_ours:
             return self._read(ref, store.record(ref.unit), report)
         return replace(samples, table=table, revision=samples.revision + 1)

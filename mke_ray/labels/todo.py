@@ -1,6 +1,6 @@
 """Which units of a pass are still to be worked on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import ConfigError
@@ -8,6 +8,8 @@ from mke_ray.labels.index import STATUS_CODES, Index
 from mke_ray.schema import Status
 
 TRANSIENT = "io"
+
+ReasonsOf = Callable[[str], Collection[str]]
 
 _RETRY_CODE = STATUS_CODES.index(Status.RETRY)
 
@@ -30,12 +32,18 @@ def retry_reasons(retry: str | Sequence[str] | None) -> frozenset[str]:
     )
 
 
+def no_reasons(split: str) -> Collection[str]:
+    """Return the reasons for which samples of a split are read again: none."""
+    del split
+    return ()
+
+
 def units_to_do(
     refs: Sequence[UnitRef],
     samples: Index,
     labels: Sequence[Index],
     *,
-    retry: Collection[str] = (),
+    retry_of: ReasonsOf = no_reasons,
 ) -> list[UnitRef]:
     """Return the units that are not at their end.
 
@@ -46,14 +54,14 @@ def units_to_do(
         refs: Units wanted.
         samples: What the sample store holds.
         labels: What the label store of each teacher holds.
-        retry: Reasons for which samples are read again.
+        retry_of: Reasons for which samples of a split are read again.
     """
     return [
         ref
         for ref in refs
         if ref.unit not in samples
         or any(is_behind(ref.unit, one, samples.revision(ref.unit)) for one in labels)
-        or (retry and wants_retry(samples, ref.unit, retry))
+        or wants_retry(samples, ref.unit, retry_of(ref.split))
     ]
 
 
@@ -64,6 +72,9 @@ def is_behind(unit: str, derived: Index, revision: int) -> bool:
 
 def wants_retry(samples: Index, unit: str, retry: Collection[str]) -> bool:
     """Return whether a unit may hold a sample to read again; which one says its table."""
+    if not retry:
+        return False
     if TRANSIENT in retry and (samples.status(unit) == _RETRY_CODE).any():
         return True
-    return not samples.reasons(unit).keys().isdisjoint(retry)
+    found = (one for several in samples.reasons(unit) for one in several.split(", "))
+    return any(one in retry for one in found)

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mke_ray.batching import batched
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.files import STATUS_SUFFIX
-from mke_ray.labels.index import Index, Location
+from mke_ray.labels.index import NUM_USABLE_CODES, STATUS_CODES, Index, Location
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status
@@ -18,7 +19,9 @@ from mke_ray.schema import Status
 LIST_NAME = "report/bad.parquet"
 
 _NUM_THREADS = 16
-_ORDER = (Status.BAD, Status.RETRY, Status.PARTIAL)
+_ROWS_AT_ONCE = 4096
+_SORTED_BY = ("status", "reason", "split", "key")  # bad comes before retry
+_FIRST_CODE = NUM_USABLE_CODES
 _SCHEMA = pa.schema(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -56,37 +59,46 @@ class UnreadableSample:
 
 
 def write_unreadable(plan: LabelPlan, index: Index) -> None:
-    """Write the table of the samples of a run that are not whole, sorted by reason.
+    """Write the table of the samples of a run that gave nothing, sorted by reason.
+
+    How many lack a modality alone is counted, not listed: that may be all of them.
 
     Args:
         plan: The plan of the pass that stored them.
         index: Index of the sample store.
     """
-    write_list(plan, unreadable_samples(plan.samples, plan.manifest, index))
+    write_list(plan, unreadable_samples(plan.samples, plan.manifest, index, least=_FIRST_CODE))
 
 
 def write_list(plan: LabelPlan, samples: Iterable[UnreadableSample]) -> None:
-    """Write some samples as that table."""
-    ranked = sorted(samples, key=_rank)
+    """Write some samples as that table, in memory as columns and not one by one."""
+    blocks = [
+        pa.Table.from_pylist(list(map(asdict, some)), schema=_SCHEMA)
+        for some in batched(samples, _ROWS_AT_ONCE)
+    ]
+    table = pa.concat_tables([_SCHEMA.empty_table(), *blocks])
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(map(asdict, ranked)), schema=_SCHEMA), sink)
+    pq.write_table(table.sort_by([(name, "ascending") for name in _SORTED_BY]), sink)
     plan.root.write(LIST_NAME, sink.getvalue())
 
 
-def _rank(sample: UnreadableSample) -> tuple[int, str, str, str]:
-    """Return what the table is sorted by."""
-    return _ORDER.index(Status(sample.status)), sample.reason, sample.split, sample.key
-
-
 def unreadable_samples(
-    samples: UnitStore, manifest: Manifest, index: Index
+    samples: UnitStore, manifest: Manifest, index: Index, *, least: int = 1
 ) -> Iterator[UnreadableSample]:
     """Yield every sample in use that is not whole, with the reason, in the manifest's order.
 
     Only units that hold such samples are read, and of these only columns beside the media.
+
+    Args:
+        samples: The sample store.
+        manifest: Its manifest.
+        index: Index of the units that count.
+        least: Least status code of those wanted: 1 partial, 2 bad, 3 retry.
     """
     wanted = (
-        ref for ref in manifest.unit_refs() if ref.unit in index and index.status(ref.unit).any()
+        ref
+        for ref in manifest.unit_refs()
+        if ref.unit in index and (index.status(ref.unit) >= least).any()
     )
     found = map_ahead(
         lambda ref: unreadable_of(samples, manifest, ref, index.location(ref.unit)),
@@ -94,7 +106,7 @@ def unreadable_samples(
         num_threads=_NUM_THREADS,
     )
     for some in found:
-        yield from some
+        yield from (one for one in some if STATUS_CODES.index(Status(one.status)) >= least)
 
 
 def unreadable_of(

@@ -26,7 +26,7 @@ class Problem:
 
     Args:
         unit: Id of the unit.
-        kind: ``missing``, ``damaged``, ``rows``, ``index``, ``shared`` or ``extra``.
+        kind: ``missing``, ``damaged``, ``rows``, ``index``, ``shared``, ``stale`` or ``extra``.
         detail: What was found, for a person.
     """
 
@@ -63,6 +63,7 @@ def verify(
     manifest: Manifest,
     *,
     splits: Iterable[str] | None = None,
+    samples: UnitStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
     """Compare a whole store with the manifest, row by row.
@@ -74,6 +75,8 @@ def verify(
         store: A sample or label store.
         manifest: The manifest of its run.
         splits: Splits that the store should hold, all by default.
+        samples: The sample store from which the store was computed; every unit must be of the
+            samples that are there now.
         progress: Called with rows compared and rows to compare.
     """
     report = VerifyReport()
@@ -93,6 +96,8 @@ def verify(
     if splits is None:
         report.problems += [Problem(one, "extra", "") for one in sorted(committed - seen)]
     report.problems += _shared_places(index)
+    if samples is not None:
+        report.problems += _of_other_samples(index, samples.index())
     report.num_orphans = len(unnamed_files(store.root, index))
     return report
 
@@ -140,6 +145,17 @@ def _check_rows(manifest: Manifest, ref: UnitRef, table: pa.Table) -> list[Probl
             f"{len(differing)} rows differ; row {row} is sample {found[row]}, not {wanted[row]}",
         )
     ]
+
+
+def _of_other_samples(index: Index, samples: Index) -> list[Problem]:
+    """Return the units that were computed from samples that were read again since, or are gone."""
+    problems = []
+    for unit in index.units():
+        now = samples.revision(unit) if unit in samples else None
+        if now != index.of_revision(unit):
+            detail = f"computed from revision {index.of_revision(unit)} of its samples, now {now}"
+            problems.append(Problem(unit, "stale", detail))
+    return problems
 
 
 def _shared_places(index: Index) -> list[Problem]:

@@ -436,7 +436,7 @@ def test_predictions_of_samples_that_were_read_again_are_made_anew(root):
     other = samples.read(refs[0].unit).set_column(
         0, samples.schema.field(0), samples.read(again).column(0)
     )
-    samples.supersede(again, other, {"revision": 1})
+    samples.supersede(again, other, {"revision": 1}, of=samples.record(again))
     samples.write_index([ref.unit for ref in refs])
     store = run_predictions(plan, refs, runner=runner)
     assert asked[1:] == [[again]]

@@ -108,6 +108,18 @@ def test_the_whole_follows_from_the_means():
     assert one.cost == 20.0
     assert whole(teacher_s=None).wall_s == 9000.0
     assert whole(cost_per_hour=None).cost is None
+    assert whole(num_stores=3).label_bytes == 3 * one.label_bytes
+
+
+def test_of_two_pools_the_slower_one_takes_the_time():
+    workers = Workers(2, 4, "labelling.max_actors", num_teachers=4)
+    assert whole(workers=workers).wall_s == 36_000 * 2.0 / 4 / 2
+    assert whole(workers=workers, teacher_s=2.0).wall_s == 36_000 * 2.0 / 4
+    assert "2 actors of 4 threads (labelling.max_actors) and 4 of teachers" in "".join(
+        estimate_lines(whole(workers=workers))
+    )
+    (job,) = composed("labelling=split", "labelling.teachers_pool.max_actors=3")
+    assert workers_of(job, is_cluster=True).num_teachers == 3
 
 
 def test_the_estimate_is_said_with_what_it_assumes():

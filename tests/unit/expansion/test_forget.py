@@ -195,6 +195,14 @@ def test_files_of_killed_workers_that_hold_the_sample_go_too(plan):
     assert traces(plan.root, needles) == set()
 
 
+def test_a_store_that_was_half_deleted_goes_too(plan):
+    half = plan.root.child("samples", "half-deleted")
+    half.write("attempts/unit-1.parquet", b"the sample")
+    forget_samples(plan.root, keys=["00003"])
+    assert list(half.names()) == []
+    assert plan.samples.root.exists("spec.json")
+
+
 def test_half_written_files_that_hold_the_sample_go_too(plan):
     run = Path(plan.root.path())
     for name in ("samples/.a.parquet.1.tmp", "manifest/.part-0.1.tmp", ".other.1.tmp"):

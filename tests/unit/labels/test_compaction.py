@@ -215,7 +215,7 @@ def test_units_that_somebody_else_changes_at_the_same_time_stay_as_that_one_left
     def write_late(root, name, content):
         write(root, name, content)
         if is_part(name) and store.record(changed)["generation"] == 0:
-            assert store.supersede(changed, other)
+            assert store.supersede(changed, other, of=store.record(changed))
 
     monkeypatch.setattr(Root, "write", write_late)
     move_units(store, dict.fromkeys(units, 0))
@@ -277,7 +277,7 @@ def test_new_units_join_the_small_part_and_large_parts_stay(plan):
     small = {store.find(ref.unit).file for ref in list(plan.manifest.unit_refs(["labelled"]))[4:]}
     unit = next(plan.manifest.unit_refs(["labelled"])).unit
     last = list(plan.manifest.unit_refs(["labelled"]))[5].unit
-    store.supersede(last, store.read(last))
+    store.supersede(last, store.read(last), of=store.record(last))
     compacted(plan, num_units=5)
     assert {store.find(unit).file} == large
     assert not set(store.root.names("parts")) & small
@@ -290,7 +290,7 @@ def test_a_part_that_is_mostly_dead_is_compacted_again(plan):
     units = [ref.unit for ref in plan.manifest.unit_refs(["unlabeled"])]
     part = store.find(units[0]).file
     for unit in units[:4]:
-        store.supersede(unit, store.read(unit))
+        store.supersede(unit, store.read(unit), of=store.record(unit))
     assert store.root.exists(part)
     compacted(plan, num_units=2)
     assert not store.root.exists(part)

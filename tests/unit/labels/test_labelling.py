@@ -222,7 +222,7 @@ def test_the_stop_names_five_unreadable_samples_and_lists_all_of_them_in_a_file(
     assert [name in str(stop.value) for name in named] == [True] * 5 + [False] * 6
     assert root.child(LIST_NAME).uri in str(stop.value)
     run_pass(replace(plan, max_bad_fraction=1.0), refs_of(plan), LocalRunner())
-    assert [row["status"] for row in bad_rows(root)] == ["bad"] * 11 + ["partial"]
+    assert [row["status"] for row in bad_rows(root)] == ["bad"] * 11
 
 
 def bad_rows(root):
@@ -237,7 +237,6 @@ def test_what_is_not_whole_is_listed_by_reason(root):
         ("bad", "missing_file", "00006"),
         ("bad", "truncated", "00001"),
         ("retry", "io", "00003"),
-        ("partial", "no_sound", "00002"),
     ]
     assert bad_rows(root)[1]["error"] == "truncated: sample 1"
     assert bad_rows(root)[1]["group"] == "g1"

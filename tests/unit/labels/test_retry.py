@@ -5,9 +5,10 @@ import pytest
 from label_fakes import make_world, source_spec, teacher_spec
 
 from mke_ray.errors import ConfigError, MediaError
+from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.revisions import commit_derived
-from mke_ray.labels.todo import retry_reasons
+from mke_ray.labels.todo import retry_reasons, wants_retry
 from mke_ray.labels.unreadable import unreadable_samples
 from mke_ray.labels.verify import verify
 from mke_ray.labels.worker import UnitWorker
@@ -153,6 +154,78 @@ def test_threads_and_a_second_teacher_see_the_same_samples(root):
     run_pass(replace(with_source(plan, 8), retry=IO), refs_of(plan), LocalRunner())
     one, two = (np.array(logits(plan, number)) for number in range(2))
     assert np.array_equal(2 * one, two)
+
+
+def test_a_late_worker_puts_no_other_samples_below_the_labels_of_the_first(root):
+    """Two workers read the same samples: what the second reads again is not what was labelled."""
+    plan = make_world(root, 4, broken={1: "io", 2: "io"})
+    run_pass(plan, refs_of(plan), LocalRunner())
+    (ref,) = refs_of(plan)
+    late = UnitWorker(replace(with_source(plan, 4, broken={2: "io"}), retry=IO))
+    record = plan.samples.record(ref.unit)
+    first = UnitWorker(replace(with_source(plan, 4), retry=IO))
+    read = late._storing._read_rows
+
+    def read_late(*args):
+        first.run(ref)
+        return read(*args)
+
+    late._storing._read_rows = read_late
+    late.run(ref)
+    assert plan.samples.record(ref.unit)["generation"] == record["generation"] + 1
+    assert statuses(plan, plan.samples) == ["ok"] * 4
+    labels = plan.teachers[0].labels
+    assert verify(labels, plan.manifest, samples=plan.samples).ok and None not in logits(plan)
+
+
+def test_what_is_read_again_goes_below_a_unit_that_moved_meanwhile(root):
+    plan = make_world(root, 8, broken={1: "io"})
+    report = run_pass(plan, refs_of(plan), LocalRunner())
+    ref = next(ref for ref in refs_of(plan) if (report.samples.status(ref.unit) == 3).any())
+    worker = UnitWorker(replace(with_source(plan, 8), retry=IO))
+    read = worker._storing._read_rows
+
+    def compact_first(*args):
+        compact(
+            CompactionPlan(plan.root, plan.stores),
+            refs_of(plan),
+            [report.samples, *report.labels],
+            LocalRunner(),
+            part_bytes=1 << 20,
+        )
+        return read(*args)
+
+    worker._storing._read_rows = compact_first
+    worker.run(ref)
+    assert plan.samples.record(ref.unit)["generation"] == 2
+    assert statuses(plan, plan.samples) == ["ok"] * 8
+
+
+def test_verify_names_labels_of_older_samples(root):
+    plan = make_world(root, 8, broken={1: "io"})
+    run_pass(plan, refs_of(plan), LocalRunner())
+    run_pass(replace(with_source(plan, 8), teachers=(), retry=IO), refs_of(plan), LocalRunner())
+    labels = plan.teachers[0].labels
+    found = verify(labels, plan.manifest, samples=plan.samples)
+    assert [problem.kind for problem in found.problems] == ["stale"]
+    assert verify(labels, plan.manifest).ok
+
+
+def test_splits_may_be_left_as_they_are(root):
+    splits = ["labelled", "unlabeled"]
+    plan = make_world(root, 8, broken={2: "io", 3: "io"}, splits=splits)
+    run_pass(plan, refs_of(plan), LocalRunner())
+    healed = with_source(plan, 8, splits=splits)
+    kept = replace(healed, retry=IO, unretried=frozenset({"labelled"}))
+    report = run_pass(kept, refs_of(plan), LocalRunner())
+    assert report.counts.retry == 1 and set(report.samples.revisions(splits).values()) == {1}
+
+
+def test_one_of_several_reasons_is_enough(root):
+    plan = make_world(root, 8, broken={1: "bad_x", 2: "bad"})
+    index = run_pass(plan, refs_of(plan), LocalRunner()).samples
+    units = [ref.unit for ref in refs_of(plan)]
+    assert any(wants_retry(index, unit, {"no_sound"}) for unit in units)
 
 
 @pytest.mark.parametrize("retry", ["i o", [3], ["io", ""], {"io": "x y"}])

@@ -226,7 +226,7 @@ def test_a_driver_that_slept_writes_no_index_older_than_the_one_it_finds(store, 
 
     def supersede_first(root, name, content):
         monkeypatch.undo()
-        store.supersede(UNITS[0], table_of(0, status=("bad", "bad")))
+        store.supersede(UNITS[0], table_of(0, status=("bad", "bad")), of=store.record(UNITS[0]))
         store.write_index(UNITS)
         return create(root, name, content)
 
@@ -259,7 +259,12 @@ def test_a_table_that_takes_the_place_of_another_is_the_one_that_counts(store):
     fill(store)
     store.write_index(UNITS)
     old = store.record(UNITS[1])
-    assert store.supersede(UNITS[1], table_of(10, status=("bad", "bad")), {"reasons": {"gone": 2}})
+    assert store.supersede(
+        UNITS[1],
+        table_of(10, status=("bad", "bad")),
+        {"reasons": {"gone": 2}},
+        of=store.record(UNITS[1]),
+    )
     new = store.record(UNITS[1])
     assert (new["generation"], new["split"], new["reasons"]) == (1, "test", {"gone": 2})
     assert store.read(UNITS[1], check_digest=True).column("status").to_pylist() == ["bad", "bad"]
@@ -275,7 +280,7 @@ def test_a_table_that_takes_the_place_of_another_is_the_one_that_counts(store):
 
 def test_a_late_worker_cannot_bring_a_superseded_table_back(store):
     fill(store)
-    store.supersede(UNITS[0], table_of(0, status=("bad", "bad")))
+    store.supersede(UNITS[0], table_of(0, status=("bad", "bad")), of=store.record(UNITS[0]))
     assert not store.commit(UNITS[0], table_of(0))
     assert store.read(UNITS[0]).column("status").to_pylist() == ["bad", "bad"]
     assert len(list(store.root.names("attempts"))) == 4
@@ -284,10 +289,8 @@ def test_a_late_worker_cannot_bring_a_superseded_table_back(store):
 def test_of_two_that_supersede_a_unit_at_the_same_time_one_wins(store, monkeypatch):
     fill(store)
     record = store.record(UNITS[0])
-    store.supersede(UNITS[0], table_of(0, status=("bad", "bad")))
-    monkeypatch.setattr(UnitStore, "record", lambda *_: record)
-    assert not store.supersede(UNITS[0], table_of(0, status=("ok", "ok")))
-    monkeypatch.undo()
+    store.supersede(UNITS[0], table_of(0, status=("bad", "bad")), of=store.record(UNITS[0]))
+    assert not store.supersede(UNITS[0], table_of(0, status=("ok", "ok")), of=record)
     assert store.read(UNITS[0]).column("status").to_pylist() == ["bad", "bad"]
     assert len(list(store.root.names("attempts"))) == 4
 
@@ -337,7 +340,7 @@ def test_a_unit_is_made_anew_once_the_records_are_deleted_that_the_error_names(
 ):
     fill(store)
     if is_superseded:
-        store.supersede(UNITS[1], table_of(10, status=("bad", "bad")))
+        store.supersede(UNITS[1], table_of(10, status=("bad", "bad")), of=store.record(UNITS[1]))
     store.write_index(UNITS)
     records = break_file(store, UNITS[1])
     assert len(records) == 1 + is_superseded
