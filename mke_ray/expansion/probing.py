@@ -22,7 +22,7 @@ PROBE_S = 30.0
 
 
 @dataclass(slots=True)
-class Survey:
+class Census:
     """What a source lists.
 
     Args:
@@ -62,14 +62,14 @@ class Probed:
     stored: StoredRow
 
 
-def survey(source: Source, *, select_fraction: float) -> Survey:
+def census(source: Source, *, select_fraction: float) -> Census:
     """Count the samples of a source and draw some of every split, each as likely as any other.
 
     Args:
         source: The source.
         select_fraction: Share of the probe's groups that is the select part.
     """
-    found, chance = Survey(), np.random.default_rng(0)
+    found, chance = Census(), np.random.default_rng(0)
     for row in islice(source.rows(), MAX_COUNTED):
         found.splits[row.split] += 1
         if row.split == Split.PROBE:

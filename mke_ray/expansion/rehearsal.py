@@ -17,7 +17,7 @@ from mke_ray.data.sources import Source
 from mke_ray.data.views import View
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.estimate import Each, Estimate, estimate_lines, means, workers_of
-from mke_ray.expansion.probing import Probed, Survey, probe, survey
+from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
 from mke_ray.models.student import build_student
@@ -50,7 +50,7 @@ def rehearse(job: JobConfig, console: Console) -> None:
         run = check_job(job)
         source, is_preview = _source_to_read(run, scratch)
         console.print(f"configuration   fine; arms {', '.join(run.arms)}")
-        found = survey(source, select_fraction=job.gate.select_fraction)
+        found = census(source, select_fraction=job.gate.select_fraction)
         good, bad = probe(source, found.in_turn(), run.decode)
         said = _source_lines(found, good, bad)
         for line in [*said[is_preview:], *gate_lines(run, found, is_preview=is_preview)]:
@@ -68,7 +68,7 @@ def _source_to_read(run: Run, scratch: str) -> tuple[Source, bool]:
     return (run.source, False) if preview is None else (preview(scratch), True)
 
 
-def _source_lines(found: Survey, good: Sequence[Probed], bad: Sequence[Probed]) -> list[str]:
+def _source_lines(found: Census, good: Sequence[Probed], bad: Sequence[Probed]) -> list[str]:
     """Say what the source lists and what of it can be read."""
     named = ", ".join(f"{found.splits[one]:,} {one}" for one in Split if found.splits[one])
     unread = ""
@@ -82,7 +82,7 @@ def _source_lines(found: Survey, good: Sequence[Probed], bad: Sequence[Probed]) 
     ]
 
 
-def gate_lines(run: Run, found: Survey, *, is_preview: bool = False) -> list[str]:
+def gate_lines(run: Run, found: Census, *, is_preview: bool = False) -> list[str]:
     """Say whether the gate will have enough samples to verify the student."""
     gate = run.job.gate
     num_probe = found.splits[Split.PROBE]
@@ -105,7 +105,7 @@ def gate_lines(run: Run, found: Survey, *, is_preview: bool = False) -> list[str
 
 def _estimate_lines(
     run: Run,
-    found: Survey,
+    found: Census,
     good: Sequence[Probed],
     *,
     teacher_s: float | None,

@@ -39,12 +39,13 @@ def select_value(store: UnitStore, manifest: Manifest, *, select_fraction: float
     space = manifest.label_space
     if space.kind not in (LabelKind.SINGLE, LabelKind.MULTI):
         return ""
-    logits, truths = [], []
+    logits, truths, is_single = [], [], space.kind is LabelKind.SINGLE
     for ref in manifest.unit_refs([Split.PROBE]):
         said = store.read(ref.unit, columns=["logits"]).column("logits").to_pylist()
         for row, logits_C in zip(manifest.read_unit(ref), said, strict=True):
             is_select = probe_part(row.group, select_fraction=select_fraction) == SELECT
-            is_known = row.labels is not None and logits_C is not None and not row.mark
+            has_truth = bool(row.labels) if is_single else row.labels is not None
+            is_known = has_truth and logits_C is not None and not row.mark
             if is_select and is_known:
                 logits.append(logits_C)
                 truths.append(row.labels)

@@ -13,6 +13,7 @@ from mke_ray.labels.counts import num_in_use
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.pass_state import Watcher
 from mke_ray.labels.plan import LabelPlan
+from mke_ray.labels.scrub import brought_back, scrub_units
 from mke_ray.labels.store import Survey
 from mke_ray.labels.tally import PassReport, ProgressCallback, Tally
 from mke_ray.labels.todo import ReasonsOf, no_reasons, units_to_do
@@ -105,6 +106,7 @@ def run_pass(
             if behind := _todo(wanted, found):
                 work.run(behind)
                 found = _surveys(plan, found)
+    found = _without_forgotten(plan, found)
     units = [ref.unit for ref in wanted]
     indexes = [store.write_index(units, one) for store, one in zip(plan.stores, found, strict=True)]
     report = tally.finish(indexes)
@@ -151,6 +153,17 @@ def _units_beside(wanted: Sequence[UnitRef], todo: Sequence[UnitRef]) -> list[st
     """Return the units that an earlier pass finished."""
     left = {ref.unit for ref in todo}
     return [ref.unit for ref in wanted if ref.unit not in left]
+
+
+def _without_forgotten(plan: LabelPlan, found: Sequence[Survey]) -> list[Survey]:
+    """Scrub what a worker of an earlier driver brought back of samples that are forgotten."""
+    forgotten = plan.manifest.mark_table().forgotten_rows()
+    now = list(found)
+    for number, store in enumerate(plan.stores):
+        if rows := brought_back(now[number].index, forgotten):
+            scrub_units(store, rows)
+            now[number] = store.survey(now[number])
+    return now
 
 
 def _surveys(plan: LabelPlan, found: Sequence[Survey]) -> list[Survey]:

@@ -1,7 +1,7 @@
 """Rows of a store lose what they hold: their unit gets another table, and the old file goes."""
 
 import posixpath
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.counts import reasons_of
 from mke_ray.labels.file_names import SPEC_FILE, is_part
 from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.index import STATUS_CODES, Index
 from mke_ray.labels.moving import move_units
 from mke_ray.labels.records import location_of, records_of
 from mke_ray.labels.store import UnitStore
@@ -67,6 +68,30 @@ def scrub_units(store: UnitStore, rows: Mapping[str, Collection[int]]) -> int:
     return num_scrubbed
 
 
+def brought_back(index: Index, forgotten: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Return the rows of forgotten samples that a store holds all the same, by unit.
+
+    A worker that had read them before and wrote them after brought them back.
+
+    Args:
+        index: Index of the store.
+        forgotten: Rows of forgotten samples by unit.
+    """
+    held = {
+        unit: [row for row in rows if _holds(index, unit, row)]
+        for unit, rows in forgotten.items()
+        if unit in index
+    }
+    return {unit: rows for unit, rows in held.items() if rows}
+
+
+def _holds(index: Index, unit: str, row: int) -> bool:
+    """Return whether a store holds more of a row than its id."""
+    if index.modalities:
+        return any(bool(index.present(unit, one)[row]) for one in index.modalities)
+    return index.status(unit)[row] == STATUS_CODES.index(Status.OK)
+
+
 def _leave_parts(store: UnitStore, units: Iterable[str]) -> None:
     """Move what counts out of the parts that hold what some units were; then nothing names these.
 
@@ -76,11 +101,11 @@ def _leave_parts(store: UnitStore, units: Iterable[str]) -> None:
     records = (record for unit in units for record in list(records_of(store.root, unit))[:-1])
     named = sorted({record["file"] for record in records if is_part(record["file"])})
     parts = [name for name in named if store.root.exists(name)]
+    entries = list(store.index().entries()) if parts else []
     for part in parts:
-        move_units(
-            store, {unit: one for unit, one, file in store.index().entries() if file == part}
-        )
-    if still := {file for _, _, file in store.index().entries()}.intersection(parts):
+        move_units(store, {unit: one for unit, one, file in entries if file == part})
+    now = {file for _, _, file in store.index().entries()} if parts else set()
+    if still := now.intersection(parts):
         raise StoreError(
             f"{store.root.uri}: another driver changed units of {sorted(still)[0]} at the same "
             "time; wait for it and start again"

@@ -87,6 +87,16 @@ class MarkTable:
         rows, ranks = self._row_M[some].tolist(), self._rank_M[some].tolist()
         return {row: REASONS[rank] for row, rank in zip(rows, ranks, strict=True)}
 
+    def forgotten_rows(self) -> dict[str, list[int]]:
+        """Return the rows of forgotten samples by unit."""
+        is_row_M = (self._rank_M == _RANK[FORGOTTEN]) & (self._row_M >= 0)
+        found: dict[str, list[int]] = {}
+        for unit, row in zip(
+            self._unit_M[is_row_M].astype(str).tolist(), self._row_M[is_row_M].tolist(), strict=True
+        ):
+            found.setdefault(unit, []).append(row)
+        return found
+
     def mask(self, unit: str) -> np.ndarray | None:
         """Return which rows of a unit are marked, bool [N]; None where none is."""
         return self._mask(self._slice(unit))

@@ -13,7 +13,7 @@ from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import estimate, probing, rehearsal
 from mke_ray.expansion.estimate import Each, Estimate, Workers, estimate_lines, means, workers_of
 from mke_ray.expansion.own_teacher import answer_of
-from mke_ray.expansion.probing import Probed, Survey, probe, survey
+from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import Status, decode_spec_from_dict
 
@@ -41,9 +41,9 @@ def probed(split, *, fetch_s, spent_s, num_bytes):
 
 def test_a_survey_counts_splits_and_draws_from_each():
     source = FakeSource(900, ["unlabeled", "unlabeled", "probe"])
-    found = survey(source, select_fraction=0.5)
+    found = census(source, select_fraction=0.5)
     assert found.splits == {"unlabeled": 600, "probe": 300} and found.is_whole
-    in_gate = survey(source, select_fraction=1e-9).num_gate
+    in_gate = census(source, select_fraction=1e-9).num_gate
     assert in_gate == 300 > found.num_gate > 0
     assert [one.split for one in found.in_turn()][:4] == ["unlabeled", "probe"] * 2
     drawn = [int(one.key) for one in found.drawn["unlabeled"]]
@@ -53,25 +53,25 @@ def test_a_survey_counts_splits_and_draws_from_each():
 
 def test_a_survey_that_stops_says_so(monkeypatch):
     monkeypatch.setattr(probing, "MAX_COUNTED", 50)
-    found = survey(FakeSource(51), select_fraction=0.5)
+    found = census(FakeSource(51), select_fraction=0.5)
     assert (found.num_samples, found.is_whole) == (50, False)
-    assert survey(FakeSource(49), select_fraction=0.5).is_whole
+    assert census(FakeSource(49), select_fraction=0.5).is_whole
 
 
 def test_samples_are_read_until_there_are_enough_or_it_takes_too_long(monkeypatch):
     source = FakeSource(40, broken={0: "bad", 1: "io", 2: "gone"})
-    good, bad = probe(source, survey(source, select_fraction=0.5).in_turn(), SPEC)
+    good, bad = probe(source, census(source, select_fraction=0.5).in_turn(), SPEC)
     assert len(good) == probing.NUM_PROBED
     errors = [one.stored.error for one in bad]
     assert errors[:2] == ["truncated: sample 0", "io: TimeoutError: sample 1"]
     monkeypatch.setattr(probing, "PROBE_S", 0.0)
-    good, _ = probe(source, survey(source, select_fraction=0.5).in_turn(), SPEC)
+    good, _ = probe(source, census(source, select_fraction=0.5).in_turn(), SPEC)
     assert len(good) == 1
 
 
 def test_a_source_of_which_nothing_can_be_read_is_refused():
     source = FakeSource(60, broken=dict.fromkeys(range(60), "bad"))
-    rows = survey(source, select_fraction=0.5).in_turn()
+    rows = census(source, select_fraction=0.5).in_turn()
     with pytest.raises(ConfigError, match=r"none of 50 samples .*truncated': 50.*sample \d+"):
         probe(source, rows, SPEC)
     with pytest.raises(ConfigError, match="lists no samples"):
@@ -175,7 +175,7 @@ def test_the_actors_are_those_configured_and_on_a_laptop_no_more_than_its_cores(
 )
 def test_the_gate_is_said_to_have_too_few_samples(num_probe, num_gate, is_whole, said):
     (job,) = composed()
-    found = Survey(Counter(unlabeled=9, probe=num_probe), num_gate, is_whole)
+    found = Census(Counter(unlabeled=9, probe=num_probe), num_gate, is_whole)
     text = " ".join(rehearsal.gate_lines(SimpleNamespace(job=job), found))
     assert said in text and bool(said) == bool(text)
     assert ("unverified" in text) == (num_gate < 50 and num_probe > 0)

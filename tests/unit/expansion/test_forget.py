@@ -18,6 +18,7 @@ from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.scrub import scrub_units
 from mke_ray.labels.verify import verify
+from mke_ray.labels.worker import UnitWorker
 from mke_ray.schema import sample_id
 from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import FitStore, RowSelection
@@ -193,6 +194,35 @@ def test_files_of_killed_workers_that_hold_the_sample_go_too(plan):
     needles = needles_of(plan)
     forget_samples(plan.root, keys=[KEY])
     assert traces(plan.root, needles) == set()
+
+
+def test_what_a_late_worker_brings_back_is_gone_after_the_next_pass(tmp_path):
+    plan = make_world(open_root(str(tmp_path / "run")), 12)
+    *others, last = plan.manifest.unit_refs()
+    run_pass(plan, others, LocalRunner())
+    late, row = UnitWorker(plan), plan.manifest.read_unit(last)[1]
+    forget_samples(plan.root, keys=[row.key])
+    late._storing._plan = replace(plan, manifest=Stale(plan.manifest, last, row))
+    late.run(last)
+    assert plan.samples.read(last.unit).column("x")[1].as_py() is not None
+    now = replace(plan, manifest=manifest_of(plan))
+    report = run_pass(now, now.manifest.unit_refs(), LocalRunner())
+    assert report.num_units_run == 0
+    assert plan.samples.read(last.unit).column("x")[1].as_py() is None
+    assert plan.teachers[0].labels.read(last.unit).column("logits")[1].as_py() is None
+    assert [verify(store, now.manifest).ok for store in plan.stores] == [True, True]
+
+
+class Stale:
+    """A manifest of which a worker had read a unit before a sample of it was forgotten."""
+
+    def __init__(self, manifest, ref, row):
+        self._manifest = manifest
+        self._rows = {ref.unit: [*manifest.read_unit(ref)]}
+        self._rows[ref.unit][1] = row
+
+    def read_unit(self, ref):
+        return self._rows[ref.unit]
 
 
 def test_a_store_that_was_half_deleted_goes_too(plan):
