@@ -151,6 +151,7 @@ def test_errors_of_both_pools_arrive_as_themselves(tmp_path):
     plan = world(tmp_path / "bad", 8, broken=dict.fromkeys(range(8), "bad"))
     with pytest.raises(MediaError, match=r"labelling\.max_bad_fraction"):
         run_pass(plan, refs_of(plan), SPLIT)
+    plan = world(tmp_path / "full", 8)
     full = replace(SPLIT, pool=ActorPool(max_actors=4))
     with pytest.raises(ConfigError, match=r"set labelling\.max_actors=3 or less"):
         run_pass(plan, refs_of(plan), full)
