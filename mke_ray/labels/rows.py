@@ -43,8 +43,8 @@ class StoredRow:
     signatures: dict[str, bytes] = field(default_factory=dict)
     decoder: str = ""
     num_bytes_needed: int = 0
-    fetch_s: float = 0.0
-    spent_s: float = 0.0
+    fetch_s: float = field(default=0.0, compare=False)
+    spent_s: float = field(default=0.0, compare=False)
 
 
 def decode_row(reader: Reader, row: ManifestRow, spec: DecodeSpec) -> StoredRow:

@@ -74,7 +74,7 @@ def test_rows_of_features_need_not_be_kept_either(tmp_path: Path) -> None:
 def test_a_rehearsal_says_that_media_are_read_again(tmp_path: Path) -> None:
     console = Console(record=True, width=200)
     rehearse(points_job(tmp_path, "off", "samples=off"), console)
-    assert "not kept; training and evaluation decode again from the source" in console.export_text()
+    assert "media are not kept: training, evaluation and another teacher" in console.export_text()
     assert not (tmp_path / "off").exists()
 
 
