@@ -15,7 +15,7 @@ expand: $(VENV)/.installed
 
 test: lint types layers
 	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 2 $(ARGS)
-	$(BIN)/python -m pytest tests/integration tests/cluster --ignore $(FAULT_POINTS) $(ARGS)
+	$(BIN)/python -m pytest tests/cluster tests/integration --ignore $(FAULT_POINTS) $(ARGS)
 
 check: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers unit
