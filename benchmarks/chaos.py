@@ -276,7 +276,7 @@ def _add_node(cluster: Cluster) -> None:
     for _ in range(_NODE_TRIES):
         try:
             cluster.add_node(num_cpus=CPUS_PER_NODE)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - Ray raises Exception itself
             _logger.info("a node did not start: %s", error)
         else:
             return

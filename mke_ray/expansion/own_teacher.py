@@ -139,7 +139,7 @@ def answer_of(
             return torch.as_tensor(teacher.predict(arrays_BX)).float().cpu().numpy()
     except MkeRayError:
         raise
-    except Exception as error:  # a class of the user's may raise anything
+    except Exception as error:  # code of the user's may raise anything; it is named, not hidden
         said = " ".join(str(error).split())[:_MAX_LETTERS]
         raise ConfigError(
             f"{key}: {type(teacher).__name__}.predict failed on an array of shape "
