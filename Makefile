@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-FAULT_POINTS := tests/integration/test_fault_points.py
+FAULT_POINTS := tests/integration/test_dying_at_every_write.py
 BENCHMARKS ?= train label decode ranges listing bucket manifest doubles mutated demo_difficulty
 export RAY_USAGE_STATS_ENABLED ?= 0
 
