@@ -10,7 +10,7 @@ from mke_ray.data.manifest import META
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.references import STORE_FOLDERS, Reference, references
 from mke_ray.labels.file_names import ATTEMPTS, SPEC_FILE, unit_of_file
-from mke_ray.labels.indexing import survey
+from mke_ray.labels.indexing import outdated_indexes, survey
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.stored_files import StoredFile, stored_files
 from mke_ray.labels.sweeping import (
@@ -61,7 +61,8 @@ class Collected:
 
     Args:
         stores: All stores with what became of them.
-        num_swept: Files of killed workers, in stores that stay, that were deleted.
+        num_swept: Files of killed workers and outdated indexes, in stores that stay, that were
+            deleted.
     """
 
     stores: tuple[StoreUse, ...]
@@ -188,7 +189,11 @@ def _delete_store(root: Root, store: StoreUse) -> None:
 
 
 def _sweep(root: Root, stores: Iterable[StoreUse], *, oldest_s: float) -> int:
-    """Delete what killed workers left in the stores that stay, and return how many files."""
+    """Delete what killed workers left in the stores that stay, and indexes that newer ones replace.
+
+    Returns:
+        How many files were deleted.
+    """
     num_swept = 0
     for use, store in _unit_stores(root, stores):
         index = survey(store).index
@@ -199,7 +204,9 @@ def _sweep(root: Root, stores: Iterable[StoreUse], *, oldest_s: float) -> int:
         lost = [name for name in attempts if unit_of_file(name) not in index]
         delete_all(store, lost)  # of units that nobody works at any more
         swept = [*delete_unnamed_parts(store), *delete_unnamed_attempts(store, index)]
-        num_swept += len(lost) + len(swept)
+        outdated = old.intersection(outdated_indexes(store))  # a reader may have one of late open
+        delete_all(store, outdated)
+        num_swept += len(lost) + len(swept) + len(outdated)
     return num_swept
 
 
@@ -232,7 +239,7 @@ def _say(root: Root, found: Collected, *, is_dry_run: bool) -> None:
             one.why,
         )
     logger.info(
-        "%s: %s %.1f MB of %d stores, and %d files of killed workers",
+        "%s: %s %.1f MB of %d stores, and %d files of killed workers or outdated indexes",
         root.uri,
         "would free" if is_dry_run else "freed",
         sum(one.num_bytes for one in found.deleted) / _MB,

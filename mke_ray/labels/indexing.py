@@ -102,6 +102,13 @@ def write_index(root: Root, found: Survey) -> None:
         known = _index_file(root, found.number)
 
 
+def outdated_indexes(root: Root) -> list[str]:
+    """Return the names of the index files that a newer one replaces."""
+    found = {index_number(name): name for name in root.names(recursive=False)}
+    numbers = sorted(one for one in found if one is not None)
+    return [found[one] for one in numbers[:-1]]
+
+
 def committed_generations(root: Root) -> dict[str, int]:
     """Return the newest generation of every committed unit, by listing alone."""
     newest: dict[str, int] = {}

@@ -179,6 +179,19 @@ def test_files_of_killed_workers_go_and_those_of_a_unit_at_work_stay(plan, monke
     assert report.ok and report.num_orphans == 1
 
 
+def test_indexes_that_a_newer_one_replaces_go_once_they_are_old(plan, monkeypatch):
+    referred(plan, monkeypatch, first=1, second=1)
+    store = plan.samples
+    for number in (1, 2):
+        store.root.write(f"index-{number:06d}.parquet", store.root.read("index-000000.parquet"))
+    grow_old(plan.root, days=100)
+    os.utime(store.root.path("index-000001.parquet"))
+    assert collect_root(plan.root, ttl_days=30).num_swept == 1
+    left = [name for name in store.root.names(recursive=False) if name.startswith("index-")]
+    assert sorted(left) == ["index-000001.parquet", "index-000002.parquet"]
+    assert len(store.read_index()) == len(list(plan.manifest.unit_refs()))
+
+
 def test_another_driver_keeps_collecting_away(plan):
     with Lease(plan.root).held("train"), pytest.raises(StoreError, match="'train'"):
         collect_root(plan.root, ttl_days=30)
