@@ -1,8 +1,11 @@
 """Small clips of many containers and codecs, and ways to damage them; a seed decides all of it."""
 
+import contextlib
 import io
+import os
 import random
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 RATE_HZ = 12
 SOUND_RATE_HZ = 48000
 SECONDS = 2
+NOBODY = 65534
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
 
@@ -64,10 +68,30 @@ def write_files(folder: Path, number: int, seed: int) -> None:
         (folder / f"{name}.{KINDS[choice].ending}").write_bytes(content)
 
 
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a block, where this process is root.
+
+    To root the AV1 encoder gives real-time threads, which spin and let nothing else run, and the
+    thread that called it stays one of them.
+    """
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
 def make_clip(kind: Kind, number: int) -> bytes:
     """Return a clip of moving noise with a chord as its sound."""
     file = io.BytesIO()
-    with av.open(file, "w", format=kind.container, container_options=kind.options) as container:
+    with (
+        unprivileged(),
+        av.open(file, "w", format=kind.container, container_options=kind.options) as container,
+    ):
         streams: list[tuple[Any, list[Any]]] = []
         if kind.video:
             video: Any = container.add_stream(

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.stream import Disposition
-from media_files import brightness
+from media_files import brightness, unprivileged
 
 RATE_HZ = 10
 SIZE = (48, 64)
@@ -54,10 +54,11 @@ def write(*streams, container="mp4", options=None, cover=False):
             made = [(_add(output, one), one) for one in streams]
             if cover:
                 packets += _cover(output)
-            for stream, one in made:
-                frames = pictures(one) if isinstance(one, Video) else sounds(one)
-                for frame in [*frames, None]:
-                    packets += stream.encode(frame)
+            with unprivileged():
+                for stream, one in made:
+                    frames = pictures(one) if isinstance(one, Video) else sounds(one)
+                    for frame in [*frames, None]:
+                        packets += stream.encode(frame)
             packets.sort(key=lambda p: float((p.dts or 0) * p.time_base))
             for packet in packets:
                 output.mux(packet)

@@ -1,5 +1,6 @@
 """A whole run that keeps no media: the same numbers, and an error where a file is not the same."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_rows_of_features_need_not_be_kept_either(tmp_path: Path) -> None:
     assert numbers(run_stages(points_job(tmp_path, "off", "samples=off"))) == numbers(kept)
     figures = [tmp_path / name / "report/figures/boundaries.png" for name in ("kept", "off")]
     assert figures[0].read_bytes() == figures[1].read_bytes()
+
+
+def test_ray_workers_read_media_again_too(ray_session: Any, tmp_path: Path) -> None:
+    """The pass in actors of Ray Data, training in two workers of Ray Train."""
+    run_stages(job_of(tmp_path, "kept"))
+    on_ray = ("samples=off", "labelling.runner=ray", "scaling.launch=trainer", "engine=torch")
+    metrics = run_stages(job_of(tmp_path, "off", *on_ray))
+    assert metrics["arms"]["mm_student"]["num_test"] > 0
+    assert _media_bytes(tmp_path / "off") < 0.1 * _media_bytes(tmp_path / "kept")
+    assert _labels_of(tmp_path / "off") == _labels_of(tmp_path / "kept")
+    facts = [json.loads(one.read_text()) for one in (tmp_path / "off/fits").rglob("fit.json")]
+    assert {one["spec"]["arm"]: one["world_size"] for one in facts}["mke"] == 2
 
 
 def test_a_rehearsal_says_that_media_are_read_again(tmp_path: Path) -> None:
