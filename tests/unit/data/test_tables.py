@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mke_ray.data.tables import TableSource, TwoMoonSource
+from mke_ray.data.tables import TableSource
+from mke_ray.data.two_moon import TwoMoonSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import FeatureSpec, ManifestRow
 from mke_ray.storage import open_root
@@ -67,7 +68,7 @@ def test_preparing_twice_keeps_the_first_table(tmp_path) -> None:
 
 
 def test_labels_may_be_names_or_indices_or_unknown(tmp_path) -> None:
-    write_table(tmp_path, x=[0.0, 1.0], y=[1.0, 2.0], label=["yes", None], split=["test"] * 2)
+    write_table(tmp_path, x=[0.0, 1.0], y=[1.0, 2.0], label=["yes", None], split=["test", ""])
     assert [row.labels for row in table_source(tmp_path).rows()] == [(1,), None]
     write_table(tmp_path, x=[0.0], y=[1.0], label=[1], split=["test"])
     assert [row.labels for row in table_source(tmp_path).rows()] == [(1,)]
