@@ -214,12 +214,14 @@ def _numbers(name: str, column_N: pa.ChunkedArray) -> np.ndarray:
     try:
         if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
             return _floats(column_N)[:, None]
-        widths = pc.unique(pc.list_value_length(column_N).drop_null()).to_pylist()
+        widths = pc.call_function("list_value_length", [column_N]).drop_null().unique().to_pylist()
         if len(widths) != 1:
             raise ConfigError(f"column {name} holds lists of {sorted(widths)} numbers; give one")
         features_ND = np.full((len(column_N), widths[0]), np.nan, dtype=np.float32)
         is_there_N = column_N.is_valid().to_numpy()
-        features_ND[is_there_N] = _floats(pc.list_flatten(column_N)).reshape(-1, widths[0])
+        features_ND[is_there_N] = _floats(pc.call_function("list_flatten", [column_N])).reshape(
+            -1, widths[0]
+        )
         return features_ND
     except pa.ArrowException as error:
         raise ConfigError(

@@ -85,7 +85,7 @@ def fill_with_means(
     num_D = is_gap_ND.sum(axis=0)
     if not num_D.any():
         return None
-    for column in np.flatnonzero(num_D):
+    for column in np.flatnonzero(num_D).tolist():
         known_N = features_ND[is_source_N, column]
         known_N = known_N[np.isfinite(known_N)]
         if not len(known_N):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mke_ray.data.roles import parse_labels
 from mke_ray.errors import ConfigError
 from mke_ray.schema import LabelKind, LabelSpace
 
@@ -61,8 +60,10 @@ def _index(value: Any, space: LabelSpace, where: str) -> int:
     number = _whole_number(text)
     name = text if number is None else str(number)
     if number is None or name in space.classes:
-        ((index,)) = parse_labels(name, LabelSpace(space.classes), where=where) or ()
-        return index
+        try:
+            return space.index(name)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}; correct it or add it to source.classes") from None
     if 0 <= number < space.num_classes and not all(one.isdigit() for one in space.classes):
         return number
     raise ConfigError(
