@@ -35,7 +35,12 @@ def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
 OWN_KEYS = {
     "videos": ["source.root=s3://b", "source.classes=[a,b]"],
     "ravdess_features": ["source.root=s3://b"],
-    "features": ["source.table=t.csv", "+source.modalities={a: [x]}", "teacher.modality=a"],
+    "features": [
+        "source.table=t.csv",
+        "source.modalities={a: [x]}",
+        "+student.encoders.a={type: features, num_inputs: 1}",
+        "teacher.modality=a",
+    ],
 }
 
 
@@ -190,7 +195,7 @@ def test_draws_of_a_source_without_a_seed_are_refused() -> None:
     own = OWN_KEYS["features"]
     with pytest.raises(ConfigError, match=r"source\.splits=null.*draw splits with source\.splits"):
         composed("experiment=features", *own, "data_seeds=2")
-    drawn = composed("experiment=features", *own, "+source.splits.test=4", "data_seeds=2")
+    drawn = composed("experiment=features", *own, "source.splits={test: 4}", "data_seeds=2")
     assert [one.source["data_seed"] for one in drawn] == [0, 1]
 
 
