@@ -129,11 +129,7 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
         return [job_from(cfg)]
     if cfg.data_seeds < 1:
         raise ConfigError(f"data_seeds={cfg.data_seeds}; give the number of draws, at least 1")
-    if "data_seed" not in cfg.source:
-        raise ConfigError(
-            f"data_seeds={cfg.data_seeds}: source={cfg.source.get('_target_')} has no data_seed, "
-            "so every draw would be the same; repeat over networks with model_seeds=[0,1,2]"
-        )
+    _check_redrawn(cfg)
     drawn = []
     for data_seed in range(cfg.data_seeds):
         one = copy.deepcopy(cfg)
@@ -141,6 +137,25 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
         one.data_seed = data_seed
         drawn.append(job_from(one))
     return drawn
+
+
+def _check_redrawn(cfg: DictConfig) -> None:
+    """Refuse draws that would all be the same.
+
+    Raises:
+        ConfigError: The source draws nothing from its seed.
+    """
+    repeat = "every draw would be the same; repeat over networks with model_seeds=[0,1,2]"
+    if "data_seed" not in cfg.source:
+        target = cfg.source.get("_target_")
+        raise ConfigError(
+            f"data_seeds={cfg.data_seeds}: source={target} has no data_seed, so {repeat}"
+        )
+    if "splits" in cfg.source and cfg.source.splits is None:
+        raise ConfigError(
+            f"data_seeds={cfg.data_seeds}: source.splits=null reads the splits from the table, so "
+            f"{repeat}, or draw splits with source.splits"
+        )
 
 
 def job_from(cfg: DictConfig) -> JobConfig:

@@ -7,7 +7,16 @@ from typing import Any, Protocol, runtime_checkable
 from mke_ray.data.media import Decoded
 from mke_ray.schema import DecodeSpec, LabelSpace, ManifestRow
 
-__all__ = ["Decoded", "FetchesApart", "Placed", "Progress", "Reader", "Source", "SourceRow"]
+__all__ = [
+    "Decoded",
+    "FetchesApart",
+    "Noted",
+    "Placed",
+    "Progress",
+    "Reader",
+    "Source",
+    "SourceRow",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -106,4 +115,13 @@ class Placed(Protocol):
 
     def place(self) -> str:
         """Return where the samples lie and the version of their table, without secrets."""
+        ...
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A source that has something to say of its samples; the report says it too."""
+
+    def notes(self) -> list[str]:
+        """Return what a person should know, a sentence each."""
         ...

@@ -1,73 +1,110 @@
-"""Sources of feature rows: tables of columns, and the TwoMoon set of the paper."""
+"""The source whose samples are rows of features: a table with a group of columns per modality."""
 
-import hashlib
-import io
 import json
+import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from sklearn.datasets import make_moons
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 
+from mke_ray.data.feature_table import NEWEST, FeatureTable, TableReading, load_table
+from mke_ray.data.lookup import place_of
+from mke_ray.data.reachable import is_there
+from mke_ray.data.roles import label_space_of
 from mke_ray.data.sources import Decoded, Reader, SourceRow
+from mke_ray.data.table_columns import ColumnChoice, column_choice, is_pattern
+from mke_ray.data.table_files import TableFile
+from mke_ray.data.table_gaps import ABSENT, MEAN, ways_by_modality
+from mke_ray.data.table_splits import Wanted, check_splits
 from mke_ray.errors import ConfigError, MediaError
-from mke_ray.schema import DecodeSpec, FeatureSpec, LabelSpace, ManifestRow, Split
-from mke_ray.storage import Root, open_root
-
-_TWO_MOON_FILE = "two_moon.parquet"
+from mke_ray.schema import DecodeSpec, FeatureSpec, LabelSpace, ManifestRow
+from mke_ray.storage import open_root
 
 
+@dataclass(frozen=True, slots=True)
 class TableSource:
-    """Rows of one Parquet table as samples, with a group of columns per modality.
+    """Rows of a table of features as samples, with a group of columns per modality.
+
+    The table is a Parquet, CSV or TSV file, or an npz file, whose arrays [N] or [N, D] count as
+    columns; in Parquet a column of lists holds several features too. A modality is a column or a
+    list of columns, each a name or a pattern such as ``mfcc*``. A label is the name of a class or
+    its index, blank where it is unknown; where many classes may hold it is names joined by ``|``.
+    It may also be one column of 0 and 1 for every class, in the order of the classes.
 
     Args:
-        root: Folder or URI that holds the table.
-        table: Name of the Parquet file below ``root``.
+        table: Name of the file below ``root``.
         modalities: Columns of each modality.
-        classes: Class names in logit order; the label column holds names or indices.
-        columns: Names of the columns ``label`` (null values are unknown), ``split`` and, if there
-            is one, ``group``; without a group each row is its own.
+        root: Folder or URI that holds the table; None where ``table`` is a whole path or URI.
+        classes: Class names in logit order; None takes the names of the label columns.
+        label_kind: ``single``, or ``multi`` where many classes may hold.
+        columns: Columns ``label`` (a name, a pattern or a list), ``split``, ``group`` and ``key``
+            (a name of the row that stays when rows move). Without a group each row is its own,
+            without a key its number names it; a blank split is ``labelled`` where there is a label
+            and ``unlabeled`` where there is none.
+        missing: What happens to a row that lacks a value of a modality, one word or one per
+            modality: ``absent`` leaves the row without the modality, ``mean`` takes the mean of
+            the column over the unlabeled rows; a row with no value of a modality lacks it anyway.
+        splits: Per split a number of groups (of rows, where there are no groups), a share of them,
+            or ``rest``, in place of a split column.
+        data_seed: Seed of that draw.
+        about: What the table is and where it comes from, for the error when it is not there.
         storage_options: Options of the file system.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        table: str,
-        modalities: Mapping[str, Sequence[str]],
-        classes: Sequence[str],
-        columns: Mapping[str, str] | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.label_space = LabelSpace(tuple(classes))
-        self._root = open_root(root, storage_options)
-        self._table = table
-        self._modalities = {name: tuple(columns) for name, columns in modalities.items()}
-        named = {"label": "label", "split": "split", **(columns or {})}
-        unknown = sorted(set(named) - {"label", "split", "group"})
-        if unknown:
-            raise ConfigError(f"source.columns has {unknown}; it may name label, split and group")
-        self._label, self._split, self._group = named["label"], named["split"], named.get("group")
+    table: str
+    modalities: Mapping[str, str | Sequence[str]]
+    root: str | None = None
+    classes: Sequence[Any] | None = None
+    label_kind: str = "single"
+    columns: Mapping[str, Any] | None = None
+    missing: str | Mapping[str, str] = ABSENT
+    splits: Mapping[str, Wanted] | None = None
+    data_seed: int = 0
+    about: str = ""
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the table."""
+        check_splits(self._reading.splits or {})
+        self._file.root.filesystem()
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes of the labels."""
+        return label_space_of(_classes(self.classes, self._choice), self.label_kind)
 
     def identity(self) -> dict[str, Any]:
-        """Return what may not change under one root: the table's name and its columns."""
-        return {
+        """Return what may not change under one root: the table's name and how it is read."""
+        reading, choice = self._reading, self._reading.choice
+        label = choice.label[0] if len(choice.label) == 1 else choice.label
+        known = {
             "source": "table",
-            "table": self._table,
-            "modalities": {name: list(columns) for name, columns in self._modalities.items()},
+            "table": self._file.name,
+            "modalities": choice.modalities,
             "label_space": self.label_space.to_dict(),
-            "columns": [self._label, self._split, self._group],
+            "columns": [label, choice.others.get("split"), choice.others.get("group")],
         }
+        if "key" in choice.others:
+            known["key"] = choice.others["key"]
+        if MEAN in reading.missing.values():
+            known["missing"] = dict(reading.missing)
+        if reading.splits is not None:
+            known |= {"splits": dict(reading.splits), "data_seed": reading.data_seed}
+        return known
+
+    def place(self) -> str:
+        """Return the URI of the table and its version."""
+        return place_of(self._file.root, (self._file.root, self._file.name))
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Do nothing: the table is there."""
+        """Check that the table is there.
+
+        Raises:
+            ConfigError: It is not.
+        """
+        if not is_there(self._file.root, self._file.name, key="source.root"):
+            raise self._not_there()
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield one row per line of the table; its version is a digest of its features.
@@ -76,96 +113,114 @@ class TableSource:
             after: Cursor of the row to go on behind.
 
         Raises:
-            ConfigError: The table or one of its columns is missing.
+            ConfigError: The table or one of its columns is missing, or holds what it should not.
         """
-        table = _read_table(self._root, self._table)
-        wanted = [self._label, self._split, *([self._group] if self._group else [])]
-        features = [column for columns in self._modalities.values() for column in columns]
-        missing = sorted({*wanted, *features} - set(table.column_names))
-        if missing:
-            raise ConfigError(
-                f"source.table={self._table} has no columns {missing}; it has {table.column_names}"
+        table = self._table()
+        for key, number in list(table.row_of.items())[int(after or 0) :]:
+            yield SourceRow(
+                key=f"{self._file.name}#{key}",
+                size=-1,
+                etag=table.version(number),
+                start_s=None,
+                end_s=None,
+                group=table.groups[number],
+                split=table.splits[number],
+                labels=table.labels[number],
+                cursor=str(number + 1),
             )
-        features_ND = _matrix(table, features)
-        first = int(after or 0)
-        for number, line in enumerate(table.select(wanted).slice(first).to_pylist(), start=first):
-            etag = hashlib.blake2b(features_ND[number].tobytes(), digest_size=8).hexdigest()
-            yield replace(self._row(number, line), etag=etag)
+
+    def notes(self) -> list[str]:
+        """Say which missing values were filled."""
+        return [str(one) for one in self._table().filled]
 
     def reader(self, spec: DecodeSpec) -> Reader:
-        """Return what reads the features of a row."""
-        return TableReader(root=self._root, modalities=self._modalities, spec=spec)
+        """Return what reads the features of a row.
 
-    def _row(self, number: int, line: Mapping[str, Any]) -> SourceRow:
-        """Return the manifest's view of one line."""
-        value = line[self._label]
-        labels = None if value is None else (self._index(value),)
-        group = str(line[self._group]) if self._group else f"row-{number}"
-        if line[self._split] not in list(Split):
-            raise ConfigError(
-                f"row {number} of {self._table} has {self._split}={line[self._split]!r}; "
-                f"choose one of {[str(split) for split in Split]}"
-            )
-        return SourceRow(
-            key=f"{self._table}#{number}",
-            size=-1,
-            etag="",
-            start_s=None,
-            end_s=None,
-            group=group,
-            split=str(line[self._split]),
-            labels=labels,
-            cursor=str(number + 1),
+        Raises:
+            ConfigError: A modality has another number of columns than is to be stored.
+        """
+        table = self._table()
+        for name, one in spec.items():
+            found = table.features[name].shape[1] if name in table.features else 0
+            expected = one.num_features if isinstance(one, FeatureSpec) else one.kind
+            if expected != found:
+                raise ConfigError(
+                    f"decode.{name} wants {expected} features, source.modalities.{name} has "
+                    f"{found} columns of {self._file.name}; set decode.{name}="
+                    f"{{kind: features, num_features: {found}}}, or name other columns"
+                )
+        return TableReader(table, tuple(spec))
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Return the folder and the name of the table."""
+        return (self.root, self.table) if self.root else posixpath.split(self.table)
+
+    @property
+    def _file(self) -> TableFile:
+        folder, name = self._place
+        return TableFile(open_root(folder, self.storage_options, key="source.root"), name)
+
+    @property
+    def _choice(self) -> ColumnChoice:
+        return column_choice(self.modalities, self.columns, has_splits=self.splits is not None)
+
+    @property
+    def _reading(self) -> TableReading:
+        choice = self._choice
+        missing = ways_by_modality(self.missing, list(choice.modalities))
+        return TableReading(choice, self.label_space, missing, self.splits, self.data_seed)
+
+    def _table(self) -> FeatureTable:
+        """Return the table as it is now; it is read once per process, and when it changed."""
+        options = dict(self._file.root.options)
+        key = json.dumps([self.identity(), self.place(), options], sort_keys=True, default=str)
+        return NEWEST.get(key, self._load)
+
+    def _load(self) -> FeatureTable:
+        try:
+            return load_table(self._file, self._reading)
+        except FileNotFoundError:
+            raise self._not_there() from None
+
+    def _not_there(self) -> ConfigError:
+        """Return the error for a table that is not there."""
+        name, about = self._file.name, f" {self.about}" if self.about else ""
+        return ConfigError(
+            f"source.table={name} is not in {self._file.root.uri}; set source.root=DIR to the "
+            f"folder that holds {name}.{about}"
         )
 
-    def _index(self, value: object) -> int:
-        """Return the class index of a label given by name or by index."""
-        if isinstance(value, int | float) and float(value).is_integer():
-            if 0 <= int(value) < self.label_space.num_classes:
-                return int(value)
-            raise ConfigError(
-                f"label {value} of {self._table} is no class index; "
-                f"there are {self.label_space.num_classes} classes"
-            )
-        return self.label_space.index(str(value))
 
-
+@dataclass(frozen=True, slots=True)
 class TableReader:
-    """Reads feature rows of a table; the table is loaded once per process.
+    """Reads rows of a table in memory.
 
     Args:
-        root: Folder that holds the table.
-        modalities: Columns of each modality.
-        spec: What is to be stored of each modality.
+        table: The table.
+        modalities: What is to be stored of it.
     """
 
-    def __init__(
-        self, *, root: Root, modalities: Mapping[str, Sequence[str]], spec: DecodeSpec
-    ) -> None:
-        self._root = root
-        self._modalities = {name: modalities.get(name, ()) for name in spec}
-        for name, one in spec.items():
-            expected = one.num_features if isinstance(one, FeatureSpec) else None
-            if expected != len(self._modalities[name]):
-                raise ConfigError(
-                    f"decode.{name} wants {expected} features, "
-                    f"source.modalities.{name} has {len(self._modalities[name])} columns"
-                )
+    table: FeatureTable
+    modalities: tuple[str, ...]
 
     def read(self, row: ManifestRow) -> Decoded:
         """Return the features of a row; a modality with a value missing or not finite is missing.
 
         Raises:
-            MediaError: No modality of the row is complete.
+            MediaError: No modality of the row is complete, or the row is not as it was listed.
         """
-        table, number = row.key.rsplit("#", 1)
+        number = self.table.row_of.get(row.key.rsplit("#", 1)[1])
+        if number is None or (row.etag and row.etag != self.table.version(number)):
+            raise MediaError(
+                "changed", f"{row.key} is not as it was listed: the table changed; start again"
+            )
         arrays: dict[str, np.ndarray] = {}
         missing: dict[str, str] = {}
-        for modality, columns in self._modalities.items():
-            matrix = _read_matrix(self._root, table, tuple(columns))
-            features = matrix[int(number)]
-            if np.isfinite(features).all():
-                arrays[modality] = features
+        for modality in self.modalities:
+            features_D = self.table.features[modality][number]
+            if np.isfinite(features_D).all():
+                arrays[modality] = features_D
             else:
                 missing[modality] = "no_value"
         if not arrays:
@@ -173,124 +228,17 @@ class TableReader:
         return Decoded(arrays, missing)
 
 
-class TwoMoonSource:
-    """The TwoMoon set of the paper: the horizontal axis is modality ``a``, the vertical ``b``.
-
-    Args:
-        root: Folder or URI in which the table is written.
-        data_seed: Seed of the points and of both splits; the paper's notebook uses 42.
-        num_points: Points drawn.
-        noise: Standard deviation of the noise on the points.
-        storage_options: Options of the file system.
-
-    Source:
-        Xue et al., Multimodal Knowledge Expansion, ICCV 2021, section 4.1 and its notebook.
-    """
-
-    def __init__(
-        self,
-        *,
-        root: str,
-        data_seed: int = 42,
-        num_points: int = 500,
-        noise: float = 0.1,
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._root = open_root(root, storage_options)
-        self._drawn = {"data_seed": data_seed, "num_points": num_points, "noise": noise}
-        self._table = TableSource(
-            root=root,
-            table=_TWO_MOON_FILE,
-            modalities={"a": ["x"], "b": ["y"]},
-            classes=["upper", "lower"],
-            storage_options=storage_options,
-        )
-        self.label_space = self._table.label_space
-
-    def identity(self) -> dict[str, Any]:
-        """Return what decides whether a manifest of this source can be used again."""
-        return {**self._table.identity(), "source": "two_moon", **self._drawn}
-
-    def preview(self, scratch: str) -> "TwoMoonSource":
-        """Return the same set in a scratch folder, for a rehearsal that writes nothing else."""
-        source = TwoMoonSource(root=scratch, **self._drawn)
-        source.prepare()
-        return source
-
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Write the table if it is not there."""
-        sink = io.BytesIO()
-        pq.write_table(two_moon_table(**self._drawn), sink)
-        self._root.create(_TWO_MOON_FILE, sink.getvalue())
-
-    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
-        """Yield one row per point, those behind a cursor where one is given."""
-        return self._table.rows(after)
-
-    def reader(self, spec: DecodeSpec) -> Reader:
-        """Return what reads the coordinates of a point."""
-        return self._table.reader(spec)
-
-
-def two_moon_table(*, data_seed: int, num_points: int, noise: float) -> pa.Table:
-    """Draw the TwoMoon points and their splits: 40% test, of the rest 10% labelled.
-
-    The points are standardised over the whole set, before the split, as the paper's notebook does.
-
-    Returns:
-        Table with columns x, y (float32), label (int32) and split.
-    """
-    points, label_N = make_moons(n_samples=num_points, noise=noise, random_state=data_seed)
-    points_N2 = np.asarray(StandardScaler().fit_transform(points), dtype=np.float32)
-    rest, test = train_test_split(np.arange(num_points), test_size=0.4, random_state=data_seed)
-    labelled, unlabeled = train_test_split(rest, test_size=0.9, random_state=data_seed)
-    split_N = np.empty(num_points, dtype=object)
-    for name, chosen in (("labelled", labelled), ("unlabeled", unlabeled), ("test", test)):
-        split_N[chosen] = name
-    return pa.table(
-        {
-            "x": points_N2[:, 0],
-            "y": points_N2[:, 1],
-            "label": np.asarray(label_N, dtype=np.int32),
-            "split": pa.array(split_N.tolist(), pa.string()),
-        }
-    )
-
-
-def _read_table(root: Root, name: str) -> pa.Table:
-    """Return the table below a root.
+def _classes(classes: Sequence[Any] | None, choice: ColumnChoice) -> list[str]:
+    """Return the names of the classes.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: Neither the classes nor the label columns are named.
     """
-    try:
-        return pq.read_table(io.BytesIO(root.read(name)))
-    except FileNotFoundError:
-        raise _missing_table(root, name) from None
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"source.table={name} is not a Parquet file: {error}") from error
-
-
-def _missing_table(root: Root, name: str) -> ConfigError:
-    """Return the error for a table that is not there."""
-    return ConfigError(
-        f"source.table={name} is not in source.root={root.uri}; give the folder of the table"
-    )
-
-
-@lru_cache(maxsize=32)
-def _load_matrix(uri: str, options_json: str, key: tuple[str, ...]) -> np.ndarray:
-    """Load columns of a table as float32 [N, D] once per process."""
-    name, *columns = key
-    return _matrix(_read_table(Root(uri, json.loads(options_json)), name), columns)
-
-
-def _matrix(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
-    """Return columns of a table as float32 [N, D]."""
-    stacked = [table.column(column).to_numpy(zero_copy_only=False) for column in columns]
-    return np.stack(stacked, axis=1).astype(np.float32)
-
-
-def _read_matrix(root: Root, name: str, columns: tuple[str, ...]) -> np.ndarray:
-    """Return columns of a table as float32 [N, D]."""
-    return _load_matrix(root.uri, json.dumps(dict(root.options), sort_keys=True), (name, *columns))
+    if classes is not None:
+        return [str(one) for one in classes]
+    if len(choice.label) < 2 or any(is_pattern(one) for one in choice.label):
+        raise ConfigError(
+            "source.classes is not given; list the names of the classes in source.classes, or a "
+            "column of 0 and 1 for each in source.columns.label"
+        )
+    return choice.label

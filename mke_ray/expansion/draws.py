@@ -11,6 +11,7 @@ from ray.exceptions import RayTaskError
 from rich.table import Table
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.data.sources import Placed
 from mke_ray.errors import MkeRayError
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.run import Run
@@ -34,6 +35,8 @@ def expand_draws(jobs: Sequence[JobConfig]) -> dict[str, Any]:
     """
     run = check_job(jobs[0])
     with run.stack:
+        if isinstance(run.source, Placed) and run.job.refresh:  # cheap, and before Ray starts
+            run.source.prepare()
         run.connect()
         metrics = _expand_all([_inside_one_task(job) for job in jobs], run)
     summary = summarise(metrics)

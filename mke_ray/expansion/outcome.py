@@ -17,6 +17,7 @@ from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.run import TEACHER_ARM, Run
+from mke_ray.expansion.source_notes import source_notes
 from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.expansion.work import origin_of
 from mke_ray.gate import GateDecision
@@ -109,6 +110,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
         shared_groups=known_shared_groups(run.root, manifest),
+        source_notes=source_notes(run.root),
         **_doubles(outcome.doubles),
     )
 

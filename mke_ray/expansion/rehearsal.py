@@ -13,7 +13,7 @@ from rich.console import Console
 from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import decode_modality, empty_modality
-from mke_ray.data.sources import Source
+from mke_ray.data.sources import Noted, Source
 from mke_ray.data.views import View
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.estimate import Each, Estimate, estimate_lines, means, workers_of
@@ -55,6 +55,8 @@ def rehearse(job: JobConfig, console: Console) -> None:
         said = _source_lines(found, good, bad)
         for line in [*said[is_preview:], *gate_lines(run, found, is_preview=is_preview)]:
             console.print(line)
+        for note in source.notes() if isinstance(source, Noted) else ():
+            console.print(f"noted           {note}")
         teacher_s = try_teachers(run, good, console)
         _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
         for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):

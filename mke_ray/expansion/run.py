@@ -16,6 +16,7 @@ from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.expansion.references import refer
+from mke_ray.expansion.source_notes import note_source
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
@@ -156,6 +157,9 @@ class Run:
                 refresh=looks_again,
                 accept_loss=self.job.accept_loss,
             )
+            if looks_again or not is_listed:
+                for note in note_source(self.root, self.source):
+                    logger.info("%s", note)
         if refresh and not self._is_refreshed:
             for one in known_shared_groups(self.root, manifest):
                 logger.warning("%s", one)

@@ -113,6 +113,7 @@ class ReportContent:
         doubles: Per split, how many rows occur twice and how; None where nobody looked.
         num_excluded_doubles: How many of these nothing uses.
         shared_groups: What is wrong with the splits: groups that several of them have.
+        source_notes: What the source says of its samples, for example which values it filled.
         double_pairs: Some of them, each with what it is a copy of.
     """
 
@@ -136,6 +137,7 @@ class ReportContent:
     doubles: Mapping[str, Mapping[str, int]] | None = None
     num_excluded_doubles: int = 0
     shared_groups: Sequence[str] = ()
+    source_notes: Sequence[str] = ()
     double_pairs: Sequence[DoublePair] = ()
 
     @property
@@ -180,6 +182,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
         },
         "doubles": _doubles(content),
         "shared_groups": list(content.shared_groups),
+        "source_notes": list(content.source_notes),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)

@@ -40,7 +40,8 @@ def terminal_report(content: ReportContent) -> Group:
         (f"{VERDICT_WORDS.get(verdict, verdict)}. ", _VERDICT_STYLES.get(verdict, "bold")),
         content.decision.reason,
     )
-    lines = [counts_line(content.counts), *_doubles(content), *content.shared_groups]
+    lines = [counts_line(content.counts), *_doubles(content)]
+    lines += [*content.shared_groups, *content.source_notes]
     return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 
 

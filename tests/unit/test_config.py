@@ -32,13 +32,25 @@ def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
     )
 
 
+OWN_KEYS = {
+    "videos": ["source.root=s3://b", "source.classes=[a,b]"],
+    "ravdess_features": ["source.root=s3://b"],
+    "features": [
+        "source.table=t.csv",
+        "source.modalities={a: [x]}",
+        "+student.encoders.a={type: features, num_inputs: 1}",
+        "teacher.modality=a",
+    ],
+}
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_into_a_typed_job(experiment: str) -> None:
-    own = ["source.root=s3://b", "source.classes=[a,b]"] if experiment == "videos" else []
+    own = OWN_KEYS.get(experiment, [])
     (job,) = composed(f"experiment={experiment}", *own)
     assert job.name == experiment
     assert job.root == os.path.abspath(f"outputs/{experiment}/seed-{job.data_seed}")
-    assert experiment == "videos" or job.source["root"].startswith(job.root)
+    assert own or job.source["root"].startswith(job.root)
 
 
 def test_the_running_mean_of_the_weights_reaches_the_fits_that_ask_for_it() -> None:
@@ -180,6 +192,26 @@ def test_the_seed_reaches_the_students() -> None:
 def test_draws_of_a_source_without_a_seed_are_refused() -> None:
     with pytest.raises(ConfigError, match="model_seeds"):
         composed("experiment=videos", "source.root=s3://b", "source.classes=[a,b]", "data_seeds=2")
+    own = OWN_KEYS["features"]
+    with pytest.raises(ConfigError, match=r"source\.splits=null.*draw splits with source\.splits"):
+        composed("experiment=features", *own, "data_seeds=2")
+    drawn = composed("experiment=features", *own, "source.splits={test: 4}", "data_seeds=2")
+    assert [one.source["data_seed"] for one in drawn] == [0, 1]
+
+
+def test_the_error_for_a_data_set_that_is_not_there_says_what_it_is(tmp_path: Path) -> None:
+    (job,) = composed("experiment=ravdess_features", f"source.root={tmp_path}")
+    with pytest.raises(ConfigError) as caught:
+        check_job(job).source.prepare()
+    for said in ("source.root=DIR", "combined_summary.csv", "RAVDESS", "CC BY-NC-SA"):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("modality", ["face", "voice"])
+def test_either_modality_teaches_the_experiment_on_ravdess(modality: str) -> None:
+    (job,) = composed("experiment=ravdess_features", f"teacher.modality={modality}")
+    assert job.teacher.network == job.student.encoders[modality]
+    check_job(job)
 
 
 def documented_commands() -> list[list[str]]:
