@@ -26,8 +26,8 @@ _VERSION = 1
 class AvMnistSource:
     """Pairs of a written and a spoken digit of the same class, with spoilt pictures.
 
-    A key says what it is of: ``image-NUMBER/RECORDING.wav``. The group of a sample is its recording,
-    which several samples of a split share.
+    A key says what it is of: ``image-NUMBER/RECORDING.wav``. The group of a sample is its
+    recording, which several samples of a split share.
 
     Args:
         root: Folder or URI that holds ``mnist/`` and ``fsdd/``.

@@ -1,4 +1,4 @@
-"""The files that AV-MNIST is made of: MNIST in its idx format, and the Free Spoken Digit Dataset."""
+"""The files that AV-MNIST is made of: MNIST as idx files, and the Free Spoken Digit Dataset."""
 
 # N pictures, H height, W width, S sound samples.
 

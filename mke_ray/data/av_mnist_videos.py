@@ -90,7 +90,9 @@ class AvMnistVideosSource:
         missing = [pair for pair in pairs if clip_name(pair) not in there]
         counter = FileCounter(len(pairs) - len(missing), len(pairs), progress)
         write_clips(
-            PairWriter(open_root(self.root), made, self.data_seed, Flaws(self.noise, self.occluded)),
+            PairWriter(
+                open_root(self.root), made, self.data_seed, Flaws(self.noise, self.occluded)
+            ),
             missing,
             num_processes=self.num_processes or os.cpu_count() or 1,
             progress=counter.add,
