@@ -163,7 +163,7 @@ def _draw_indices(
             f"source.root: fsdd/ has recordings of {len(there)} indices and {needed} are needed; "
             "put the whole Free Spoken Digit Dataset there"
         )
-    order = [there[place] for place in rng.permutation(len(there))]
+    order = [there[int(place)] for place in rng.permutation(len(there))]
     shares = {}
     for split, number in INDEX_SHARES.items():
         shares[split], order = frozenset(order[:number]), order[number:]
@@ -190,4 +190,5 @@ def _endless(
             "Free Spoken Digit Dataset there"
         )
     while True:
-        yield from (names[place] for place in rng.permutation(len(names)))
+        for place in rng.permutation(len(names)):
+            yield names[int(place)]

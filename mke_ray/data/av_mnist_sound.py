@@ -37,8 +37,9 @@ def log_mels(sounds: Sequence[np.ndarray]) -> np.ndarray:
 
 def _mel_filters() -> np.ndarray:
     """Return triangles on the mel scale whose weights sum to 1 [K, F]."""
-    ends = 2595.0 * np.log10(1.0 + np.array([_LOW_HZ, RATE_HZ / 2]) / 700.0)
-    corners_hz = 700.0 * (10.0 ** (np.linspace(*ends, _NUM_BANDS + 2) / 2595.0) - 1.0)
+    low_mel, high_mel = (2595.0 * np.log10(1.0 + hz / 700.0) for hz in (_LOW_HZ, RATE_HZ / 2))
+    corner_mels = np.linspace(low_mel, high_mel, _NUM_BANDS + 2)
+    corners_hz = 700.0 * (10.0 ** (corner_mels / 2595.0) - 1.0)
     bins_hz = np.fft.rfftfreq(_WINDOW, 1.0 / RATE_HZ)[:, None]
     low, middle, high = corners_hz[:-2], corners_hz[1:-1], corners_hz[2:]
     rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)

@@ -55,7 +55,7 @@ class ClipPlan:
 class WritesClips(Protocol[_Plan_contra]):
     """What writes clips; it is sent to processes."""
 
-    def write(self, plans: Sequence[_Plan_contra]) -> int:
+    def write(self, plans: Sequence[_Plan_contra], /) -> int:
         """Write some clips and return their number."""
         ...
 

@@ -32,13 +32,21 @@ def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
     )
 
 
+OWN_KEYS = {
+    "videos": ["source.root=s3://b", "source.classes=[a,b]"],
+    "av_mnist": ["source.root=s3://b"],
+    "av_mnist_features": ["source.root=s3://b"],
+    "av_mnist_videos": ["source.root=s3://b"],
+}
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_into_a_typed_job(experiment: str) -> None:
-    own = ["source.root=s3://b", "source.classes=[a,b]"] if experiment == "videos" else []
+    own = OWN_KEYS.get(experiment, [])
     (job,) = composed(f"experiment={experiment}", *own)
     assert job.name == experiment
     assert job.root == os.path.abspath(f"outputs/{experiment}/seed-{job.data_seed}")
-    assert experiment == "videos" or job.source["root"].startswith(job.root)
+    assert own or job.source["root"].startswith(job.root)
 
 
 def test_the_running_mean_of_the_weights_reaches_the_fits_that_ask_for_it() -> None:
