@@ -172,6 +172,8 @@ def job_from(cfg: DictConfig) -> JobConfig:
     folder = "root" if job.source.get("root") else "table"
     if isinstance(job.source.get(folder), str):
         job.source[folder] = _absolute(job.source[folder])
+    if isinstance(job.source.get("made"), str):
+        job.source["made"] = _absolute(job.source["made"])
     return job
 
 

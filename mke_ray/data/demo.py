@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,11 +11,12 @@ import numpy as np
 
 from mke_ray.data import demo_audio, demo_video
 from mke_ray.data.demo_writer import BROKEN_KINDS, ClipPlan, ClipWriter, write_clips
+from mke_ray.data.made_files import FileCounter, claim
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelSpace, Split
-from mke_ray.storage import Root, open_root
+from mke_ray.storage import open_root
 
 CLASSES = tuple(str(digit) for digit in range(10))
 TABLE = "clips.csv"
@@ -84,13 +84,13 @@ class DemoSource:
         """
         self._check()
         root = open_root(self.root, self.storage_options)
-        _claim(root, self.identity())
+        claim(root, self.identity(), settings=SETTINGS, key="source.root")
         if root.exists(TABLE):
             return
         plans = plan_clips(self._counts(), num_broken=self.num_broken, data_seed=self.data_seed)
         there = set(root.names("clips"))
         missing = [plan for plan in plans if plan.key not in there]
-        counter = _Counter(len(plans) - len(missing), len(plans), progress)
+        counter = FileCounter(len(plans) - len(missing), len(plans), progress)
         write_clips(
             ClipWriter(root, self.data_seed, self.dependence),
             missing,
@@ -200,34 +200,9 @@ def _broken_at(number: int, num_broken: int) -> dict[int, str]:
     return {int((k + 0.5) * step): kinds[k % len(kinds)] for k in range(num_broken)}
 
 
-def _claim(root: Root, identity: dict[str, Any]) -> None:
-    """Write the settings of the demo into its root, or check those that are there."""
-    content = json.dumps(identity, indent=1, sort_keys=True).encode()
-    if root.create(SETTINGS, content) or root.read(SETTINGS) == content:
-        return
-    raise ConfigError(
-        f"source.root={root.uri} holds a demo with other settings ({SETTINGS} there); "
-        "choose another source.root or the same settings"
-    )
-
-
 def _table(plans: list[ClipPlan]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["uri", "label", "group", "split"])
     table.writerows([plan.key, CLASSES[plan.digit], plan.group, plan.split] for plan in plans)
     return text.getvalue().encode()
-
-
-@dataclass(slots=True)
-class _Counter:
-    """Counts what is done for a progress bar."""
-
-    num_done: int
-    num_total: int
-    progress: Progress | None
-
-    def add(self, number: int) -> None:
-        self.num_done += number
-        if self.progress is not None:
-            self.progress(self.num_done, self.num_total)

@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import av
 import numpy as np
@@ -23,6 +24,8 @@ BROKEN_KINDS = ("truncated", "empty", "no_audio", "no_video", "not_media")
 
 _SHORTEST_S, _LONGEST_S = 2.0, 4.0
 _CHUNK_CLIPS = 4
+_Plan = TypeVar("_Plan")
+_Plan_contra = TypeVar("_Plan_contra", contravariant=True)
 _ERROR_PAGE = b"<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>\n"
 
 
@@ -47,6 +50,14 @@ class ClipPlan:
     group: str
     split: str
     broken: str = ""
+
+
+class WritesClips(Protocol[_Plan_contra]):
+    """What writes clips; it is sent to processes."""
+
+    def write(self, plans: Sequence[_Plan_contra], /) -> int:
+        """Write some clips and return their number."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +121,8 @@ class ClipWriter:
 
 
 def write_clips(
-    writer: ClipWriter,
-    plans: Sequence[ClipPlan],
+    writer: WritesClips[_Plan],
+    plans: Sequence[_Plan],
     *,
     num_processes: int,
     progress: Callable[[int], None],

@@ -41,6 +41,9 @@ OWN_KEYS = {
         "+student.encoders.a={type: features, num_inputs: 1}",
         "teacher.modality=a",
     ],
+    "av_mnist": ["source.root=s3://b"],
+    "av_mnist_features": ["source.root=s3://b"],
+    "av_mnist_videos": ["source.root=s3://b"],
 }
 
 
