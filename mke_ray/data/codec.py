@@ -6,6 +6,7 @@ import io
 import math
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from mke_ray.data.flac import decode_flac, encode_flac
@@ -21,6 +22,7 @@ from mke_ray.schema import (
 )
 
 _PCM_SCALE = 32767.0
+_JPEG_MAGIC = b"\xff\xd8"
 
 
 def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
@@ -126,7 +128,13 @@ def _encode_png(picture_HWC: np.ndarray) -> bytes:
 
 
 def _decode_picture(piece: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(piece), formats=("JPEG", "PNG")))
+    """Return the pixels of a picture, [H, W, 3]; those of a JPEG are what Pillow gives, sooner."""
+    if not piece.startswith(_JPEG_MAGIC):
+        return np.asarray(Image.open(io.BytesIO(piece), formats=("PNG",)))
+    try:
+        return simplejpeg.decode_jpeg(piece, colorspace="RGB")
+    except ValueError as error:
+        raise StoreError(f"a stored picture of {len(piece)} bytes is damaged: {error}") from error
 
 
 def _check_shape(array: np.ndarray, spec: ModalitySpec) -> None:

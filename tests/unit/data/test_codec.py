@@ -1,5 +1,6 @@
 """Tests of how arrays are stored."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
 from mke_ray.errors import StoreError
@@ -163,3 +165,21 @@ def test_flac_is_the_same_in_many_threads():
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(round_trip, sounds)) == [round_trip(one) for one in sounds]
+
+
+@pytest.mark.parametrize("size", [(48, 48), (47, 63), (112, 80)])
+@pytest.mark.parametrize("quality", [30, 90, 100])
+def test_a_stored_jpeg_is_decoded_to_the_pixels_that_pillow_gives(size, quality):
+    noise_HW3 = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    spec = ImageSpec(*size, quality=quality)
+    (piece,) = encode_modality(noise_HW3, spec)
+    pillow_HW3 = np.asarray(Image.open(io.BytesIO(piece)))
+    assert np.array_equal(decode_modality([piece], spec), pillow_HW3)
+
+
+def test_a_damaged_stored_jpeg_is_an_error_of_the_store():
+    spec = ImageSpec(48, 48)
+    noise_HW3 = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    (piece,) = encode_modality(noise_HW3, spec)
+    with pytest.raises(StoreError, match=f"picture of {len(piece) // 2} bytes is damaged"):
+        decode_modality([piece[: len(piece) // 2]], spec)
