@@ -159,9 +159,10 @@ class DepthSpec:
         return (4,) if self.channels == DepthChannels.HHA else ()
 
     @property
-    def lowest(self) -> float:
-        """The lowest value that is kept."""
-        return -2.0 if self.channels == DepthChannels.HHA else 0.0
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest value that is kept."""
+        ranges = {"metres": (0.0, 65.535), "inverse": (0.0, 13.107), "hha": (-2.0, 2.0)}
+        return ranges[self.channels]
 
     @property
     def steps_per_one(self) -> float:

@@ -24,7 +24,6 @@ from mke_ray.schema import (
 )
 
 _PCM_SCALE = 32767.0
-_MOST_STEPS = 65_535
 
 
 def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
@@ -124,8 +123,9 @@ def _decode_frame(piece: bytes, spec: VideoSpec) -> np.ndarray:
 
 def _encode_depth(depth_HWK: np.ndarray, spec: DepthSpec) -> list[bytes]:
     """Return one PNG of 16 bits per channel."""
-    steps_HWK = np.rint((depth_HWK - spec.lowest) * spec.steps_per_one)
-    steps_HWK = np.clip(steps_HWK, 0, _MOST_STEPS).astype(np.uint16)
+    lowest, highest = spec.range
+    kept_HWK = np.clip(depth_HWK, lowest, highest).astype(np.float64)
+    steps_HWK = np.rint((kept_HWK - lowest) * spec.steps_per_one).astype(np.uint16)
     return [_encode_png(np.ascontiguousarray(one_HW)) for one_HW in np.moveaxis(steps_HWK, 2, 0)]
 
 
@@ -134,7 +134,7 @@ def _decode_depth(pieces: list[bytes], spec: DepthSpec) -> np.ndarray:
     steps_HWK = np.stack(channels, axis=2) if channels else np.zeros(0, np.uint16)
     if steps_HWK.dtype != np.uint16:
         raise StoreError("a depth map has not 16 bits; it is damaged, or of another store")
-    return ((steps_HWK - spec.lowest * spec.steps_per_one) / spec.steps_per_one).astype(np.float32)
+    return ((steps_HWK + spec.range[0] * spec.steps_per_one) / spec.steps_per_one).astype(np.float32)
 
 
 def _decode_sound(pieces: list[bytes], spec: AudioSpec) -> np.ndarray:
