@@ -23,11 +23,11 @@ class KnownSource(FakeSource):
     Everywhere else the truth is what the teacher does not say.
     """
 
-    kind = LabelKind.SINGLE
+    kind, ignore = LabelKind.SINGLE, None
 
     def __init__(self, num_samples, **more):
         super().__init__(num_samples, SPLITS, **more)
-        self.label_space = LabelSpace(("zero", "one", "two"), self.kind)
+        self.label_space = LabelSpace(("zero", "one", "two"), self.kind, self.ignore)
 
     def rows(self):
         for row in super().rows():
@@ -43,7 +43,7 @@ class MultiSource(KnownSource):
 
 
 class DenseSource(KnownSource):
-    kind = LabelKind.DENSE
+    kind, ignore = LabelKind.DENSE, 255
 
 
 def done(tmp_path, monkeypatch, source=KnownSource):

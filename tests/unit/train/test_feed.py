@@ -299,7 +299,7 @@ def test_none_of_the_classes_is_a_label_only_where_a_sample_may_have_many(run):
 
 def test_dense_labels_are_refused_for_now():
     with pytest.raises(ConfigError, match="dense"):
-        TargetSpec(LabelSpace(("x", "y"), LabelKind.DENSE))
+        TargetSpec(LabelSpace(("x", "y"), LabelKind.DENSE, 255))
 
 
 def test_the_stores_are_named_by_the_fit(run):
