@@ -26,7 +26,7 @@ from mke_ray.labels.store import UnitStore, location_of
 from mke_ray.labels.todo import is_behind
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.models.device import checked_device
-from mke_ray.models.student import Student
+from mke_ray.models.student import Network
 from mke_ray.models.weights import load_student
 from mke_ray.schema import (
     DecodeSpec,
@@ -168,7 +168,7 @@ class EvaluateWorker:
         return checked_device(self.plan.device)
 
     @cached_property
-    def _students(self) -> list[Student]:
+    def _students(self) -> list[Network]:
         """Return the students in the order of the columns."""
         folders = [folder for _, folder in sorted(self.plan.students.items())]
         loaded = (load_student(folder, classes=self.plan.classes) for folder in folders)
@@ -258,7 +258,7 @@ def stored_batch(
 
 @torch.inference_mode()
 def predict(
-    student: Student,
+    student: Network,
     arrays: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     *,

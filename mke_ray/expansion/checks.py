@@ -17,7 +17,7 @@ from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
-from mke_ray.models.student import Student, build_student
+from mke_ray.models.student import Network, build_student
 from mke_ray.models.teachers import AT_LEAST
 from mke_ray.schema import DecodeSpec, decode_spec_from_dict
 from mke_ray.storage import open_root
@@ -137,7 +137,7 @@ def _check_ranges(job: JobConfig) -> None:
             raise ConfigError(f"{key}={number}; give a number of at least 1")
 
 
-def _check_encoders(student: Student, decode: DecodeSpec) -> None:
+def _check_encoders(student: Network, decode: DecodeSpec) -> None:
     """Refuse encoders that expect other arrays than are stored.
 
     Raises:

@@ -24,7 +24,7 @@ from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.unreadable import unreadable_samples
-from mke_ray.models.student import Student
+from mke_ray.models.student import Network
 from mke_ray.models.weights import SPEC_NAME, save_student
 from mke_ray.report import (
     DoublePair,
@@ -268,7 +268,7 @@ def _test_points(run: Run, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 class _Predictor:
     """Probability of class 1 over the plane."""
 
-    student: Student
+    student: Network
     modalities: tuple[str, ...]
 
     @torch.inference_mode()
