@@ -83,7 +83,7 @@ class DenseStudent(nn.Module):
         num_classes: Number of classes C.
         dropout: Share of the channels before the last layer that is dropped in training.
         flip_average: Whether, in evaluation mode, logits are the mean of the pictures as they are
-            and mirrored; for encoders whose channels mean the same in a mirror (not ``hha``).
+            and mirrored.
     """
 
     def __init__(
@@ -128,7 +128,11 @@ class DenseStudent(nn.Module):
         logits_BCHW = self._logits(arrays, present, perturb)
         if not self.flip_average or self.training:
             return logits_BCHW
-        mirrored = {name: array.flip(2) for name, array in arrays.items()}
+        mirrored = {
+            name: _mirrored(arrays[name], self.encoder(name).mirrored)
+            for name in self.modalities
+            if name in arrays
+        }
         return (logits_BCHW + self._logits(mirrored, present, perturb).flip(3)) / 2
 
     def observe(self, arrays: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
@@ -225,6 +229,14 @@ def _common_size(arrays: Mapping[str, Tensor]) -> tuple[int, int]:
             "(decode.*.height, decode.*.width) and give their views one size"
         )
     return next(iter(sizes.values()))
+
+
+def _mirrored(x_BHWK: Tensor, changing: Sequence[int]) -> Tensor:
+    """Return an array mirrored left and right, with the sign of some channels changed."""
+    flipped_BHWK = x_BHWK.flip(2)
+    for channel in changing:
+        flipped_BHWK[..., channel] *= -1
+    return flipped_BHWK
 
 
 def _zeros(widths: Sequence[int], like: Sequence[Tensor]) -> list[Tensor]:

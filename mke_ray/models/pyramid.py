@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
 from mke_ray.models.normaliser import Normaliser
+from mke_ray.schema import DepthSpec
 
 # What an encoder can read: the channels that are stored of it.
 NUM_CHANNELS = {"picture": 3, "metres": 1, "inverse": 1, "hha": 6}
@@ -26,12 +27,14 @@ class DenseEncoder(Protocol):
         modality: Name of the modality it reads.
         widths: Channels of its maps, the finest first.
         needs: What the stored array must hold, for example ``{"kind": "image"}``.
+        mirrored: Channels of the array whose sign changes in a mirror.
         normaliser: Statistics of the representation, saved with the weights.
     """
 
     modality: str
     widths: tuple[int, ...]
     needs: dict[str, Any]
+    mirrored: tuple[int, ...]
     normaliser: Normaliser
 
     def raw(self, x_BX: Tensor) -> Tensor:
@@ -83,6 +86,7 @@ class PyramidEncoder(nn.Module):
         self.needs: dict[str, Any] = (
             {"kind": "image"} if reads == "picture" else {"kind": "depth", "channels": reads}
         )
+        self.mirrored = () if reads == "picture" else DepthSpec(1, 1, reads).mirrored
         self._scale = 1.0 / 255.0 if reads == "picture" else 1.0
         self.normaliser = Normaliser(NUM_CHANNELS[reads], axis=1, enabled=normalise)
         self.levels = nn.ModuleList(
