@@ -156,5 +156,6 @@ def group_norm(width: int) -> nn.GroupNorm:
     Source:
         Wu, He, Group Normalization, ECCV 2018.
     """
-    groups = next(n for n in range(min(_LARGEST_GROUP_COUNT, width), 0, -1) if width % n == 0)
+    most = max(1, min(_LARGEST_GROUP_COUNT, width // 2))  # a group of one value has no spread
+    groups = next(n for n in range(most, 0, -1) if width % n == 0)
     return nn.GroupNorm(groups, width)
