@@ -19,7 +19,7 @@ from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.student import Student, build_student
 from mke_ray.models.teachers import AT_LEAST
-from mke_ray.schema import DecodeSpec, decode_spec_from_dict
+from mke_ray.schema import MASK, DecodeSpec, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import choose_arms
 from mke_ray.train.launch import Scaling, check_fits
@@ -168,6 +168,10 @@ def _check_modalities(run: Run) -> None:
                 raise ConfigError(
                     f"{key}: {modality!r} is not among the stored modalities "
                     f"{sorted(run.decode)}; add decode.{modality} or leave it out"
+                )
+            if modality == MASK and key != "views":
+                raise ConfigError(
+                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it out"
                 )
     if run.job.teacher.modality not in run.job.student.encoders:
         raise ConfigError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mke_ray.errors import ConfigError
-from mke_ray.schema import Split
+from mke_ray.schema import MASK, Split
 from mke_ray.train.fits import FitSpec, RowSelection
 
 STUDENT_ARM = "mke"
@@ -118,9 +118,9 @@ class ArmSettings:
         return {**student, "encoders": encoders, "head_hidden": head_hidden}
 
     def _unimodal_views(self) -> dict[str, Mapping[str, Any]]:
-        """Return the view of the teacher's modality alone."""
-        views = self.template.views
-        return {name: view for name, view in views.items() if name == self.teacher_modality}
+        """Return the view of the teacher's modality alone, and that of dense targets."""
+        seen = (self.teacher_modality, MASK)
+        return {name: view for name, view in self.template.views.items() if name in seen}
 
 
 def choose_arms(asked: str | Sequence[str]) -> tuple[str, ...]:
