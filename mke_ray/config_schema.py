@@ -85,6 +85,8 @@ class LabellingConfig:
         compile: Compile the teacher's ``network`` by torch.compile; a teacher of yours needs an
             attribute of that name, a torch.nn.Module.
         channels_last: Keep the weights of the convolutions in ``network`` channels last.
+        top_k: Classes kept of each pixel of dense labels, the likeliest ones; the rest of the
+            probability is shared equally by the others. Another number makes a store of its own.
         max_bad_fraction: Share of unreadable samples above which the job stops.
         sample_timeout_s: Time that reading one sample may take, in a process of its own that is
             ended after it; null reads samples in the worker itself, for sources without media.
@@ -107,6 +109,7 @@ class LabellingConfig:
     precision: str = "float32"
     compile: bool = False
     channels_last: bool = False
+    top_k: int = 3
     max_bad_fraction: float = 0.1
     sample_timeout_s: float | None = 60.0
     sample_memory_gb: float = 4.0

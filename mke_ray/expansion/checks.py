@@ -207,17 +207,16 @@ def _check_modalities(run: Run) -> None:
     wanted["student.encoders"] = list(run.job.student.encoders)
     wanted["views"] = list(run.job.views)
     wanted["plain_views"] = list(run.job.plain_views or {})
-    for key in ("teacher.modality", "student.encoders"):
-        if MASK in wanted[key]:
-            raise ConfigError(
-                f"{key}: {MASK!r} holds the true classes, which no network may read; take it out"
-            )
     for key, modalities in wanted.items():
         for modality in modalities:
             if modality not in run.decode:
                 raise ConfigError(
                     f"{key}: {modality!r} is not among the stored modalities "
                     f"{sorted(run.decode)}; add decode.{modality} or leave it out"
+                )
+            if modality == MASK and key not in ("views", "plain_views"):
+                raise ConfigError(
+                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it out"
                 )
     if run.job.teacher.modality not in run.job.student.encoders:
         raise ConfigError(
