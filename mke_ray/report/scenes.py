@@ -132,7 +132,7 @@ def class_gain_picture(
             _draw_class(axes, row, teacher[one], student[one], colour=arm_colour(shipped))
         axes.set_yticks(range(len(classes)), [classes[one] for one in order])
         axes.set_ylim(len(classes) - 0.5, -0.5)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, max(0.1, 1.12 * float(np.nanmax([*teacher, *student]))))
         axes.set_xlabel("Intersection over union on the test set")
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
@@ -231,8 +231,8 @@ def _legend(classes: Sequence[str]) -> list[Patch]:
 def _draw_class(axes: Axes, row: int, teacher: float, student: float, *, colour: str) -> None:
     """Draw the gain of one class as a line from the teacher to the student."""
     axes.plot([teacher, student], [row, row], color=style.GRID, lw=2.5, zorder=1)
-    axes.plot(teacher, row, "o", mfc="none", mec=style.INK, ms=6, zorder=2)
-    axes.plot(student, row, "o", color=colour, ms=6, zorder=3)
+    axes.plot(teacher, row, "o", mfc="none", mec=style.INK, ms=6, zorder=4, clip_on=False)
+    axes.plot(student, row, "o", color=colour, ms=6, zorder=3, clip_on=False)
     if np.isfinite(student - teacher):
         place = max(teacher, student)
         axes.annotate(
