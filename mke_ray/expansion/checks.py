@@ -171,7 +171,8 @@ def _check_modalities(run: Run) -> None:
                 )
             if modality == MASK and key != "views":
                 raise ConfigError(
-                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it out"
+                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it "
+                    "out"
                 )
     if run.job.teacher.modality not in run.job.student.encoders:
         raise ConfigError(
