@@ -49,12 +49,20 @@ def test_a_floor_has_angle_and_height_zero_and_a_wall_a_horizontal_normal():
         inner[max(row - 3, 0) : row + 4] = False
     floor, wall = channels[inner & (which == 0)], channels[inner & (which == 1)]
     assert len(floor) > 50 and len(wall) > 50
-    assert np.abs(floor[:, [2, 3, 4]]).max() < 1e-3
+    # Between the two, normals belong to neither, and tilt what is taken for up a little.
+    assert np.abs(floor[:, [2, 3, 4]]).max() < 1e-2
     assert np.allclose(floor[:, 5], 1.0, atol=1e-3)
-    assert np.allclose(wall[:, 3], 0.5, atol=1e-3)
+    assert np.allclose(wall[:, 3], 0.5, atol=1e-2)
     assert np.abs(wall[:, [4, 5]]).max() < 1e-3
     assert np.allclose(wall[:, :2], [0.8, 0.0625], atol=1e-4)
     assert wall[:, 2].min() > 0
+
+
+def test_a_floor_alone_is_flat_to_the_last_digit():
+    channels = hha(FLOOR)[FLOOR > 0]
+    has_normal = np.abs(channels[:, 5]) > 0
+    assert has_normal.mean() > 0.9
+    assert np.abs(channels[has_normal][:, [2, 3, 4]]).max() < 1e-4
 
 
 def test_heights_are_metres_above_the_floor():

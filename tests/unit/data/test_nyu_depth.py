@@ -108,7 +108,7 @@ def test_folders_of_ones_own_have_labels_where_there_are_class_maps(tmp_path):
     assert (reader.read(manifest_row(rows[0])).arrays["mask"] == 0).all()
     assert reader.read(manifest_row(rows[1])).missing == {"mask": "missing_file"}
     (tmp_path / "mask/labelled/a.png").unlink()
-    with pytest.raises(ConfigError, match="labelled/a: .*needs a label"):
+    with pytest.raises(ConfigError, match=r"labelled/a: .*needs a label"):
         list(pairs.rows())
     with pytest.raises(ConfigError, match=r"source\.files\.mask.*label_kind=dense"):
         PairsSource(str(tmp_path), files, ["x", "y"])

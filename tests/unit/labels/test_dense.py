@@ -68,7 +68,7 @@ def test_certainty_beyond_sixteen_bits_is_no_error():
 
 def test_pieces_of_another_form_are_refused():
     packed = DenseForm(5, 4, 6, 3).pack(logits_of(0))
-    with pytest.raises(StoreError, match="72 bytes.*asks for 48"):
+    with pytest.raises(StoreError, match=r"72 bytes.*asks for 48"):
         DenseForm(5, 4, 6, 2).hard(packed[0])
 
 
