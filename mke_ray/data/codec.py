@@ -134,9 +134,8 @@ def _decode_depth(pieces: list[bytes], spec: DepthSpec) -> np.ndarray:
     steps_HWK = np.stack(channels, axis=2) if channels else np.zeros(0, np.uint16)
     if steps_HWK.dtype != np.uint16:
         raise StoreError("a depth map has not 16 bits; it is damaged, or of another store")
-    return ((steps_HWK + spec.range[0] * spec.steps_per_one) / spec.steps_per_one).astype(
-        np.float32
-    )
+    of_zero = -spec.range[0] * spec.steps_per_one
+    return ((steps_HWK - of_zero) / spec.steps_per_one).astype(np.float32)
 
 
 def _decode_sound(pieces: list[bytes], spec: AudioSpec) -> np.ndarray:

@@ -53,7 +53,8 @@ def _hha(inverse_HW: np.ndarray, is_known_HW: np.ndarray, view_deg: float) -> np
         Gupta, Girshick, Arbelaez, Malik, Learning Rich Features from RGB-D Images for Object
         Detection and Segmentation, ECCV 2014, section 2 (disparity, height, angle to gravity).
     """
-    rays_HW3 = _rays(*inverse_HW.shape, view_deg)
+    height, width = inverse_HW.shape
+    rays_HW3 = _rays(height, width, view_deg)
     normal_HW3, has_normal_HW = _normals(inverse_HW, is_known_HW, rays_HW3)
     up_3 = _up(normal_HW3[has_normal_HW])
     metres_HW = np.where(is_known_HW, 1.0 / np.where(is_known_HW, inverse_HW, 1.0), 0.0)

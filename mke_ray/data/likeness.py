@@ -92,9 +92,9 @@ def copies(
     """Return how unlike the samples of some pairs are, NaN where they are not copies, float32 [P].
 
     Two samples are copies when every modality that both have a signature of is alike. Bit for bit
-    equal content always is; features and depth have to be equal. Where only one modality can be compared it
-    has to be more alike than otherwise: pictures by themselves may be two takes before one
-    background.
+    equal content always is; features and depth have to be equal. Where only one modality can be
+    compared it has to be more alike than otherwise: pictures by themselves may be two takes before
+    one background.
 
     Args:
         mine: Per modality the signatures of some samples.

@@ -1,6 +1,6 @@
 """NYU Depth V2 as folders of pictures: RGB, depth and 13 or 40 classes, by the official split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,8 +161,8 @@ class NyuDepthSource:
                 "train.txt; lower one of them"
             )
         order = np.random.default_rng(self.data_seed).permutation(len(train))
-        shuffled = [train[place] for place in order]
-        ends = np.cumsum([0, self.labelled, num_unlabeled, self.probe])
+        shuffled = [train[place] for place in order.tolist()]
+        ends = np.cumsum([0, self.labelled, num_unlabeled, self.probe]).tolist()
         splits = (Split.LABELLED, Split.UNLABELED, Split.PROBE)
         drawn = {
             split: sorted(shuffled[ends[place] : ends[place + 1]])
@@ -170,6 +170,6 @@ class NyuDepthSource:
         }
         return {**drawn, Split.TEST: sorted(test)}
 
-    def _listed(self, name: str) -> Sequence[str]:
+    def _listed(self, name: str) -> list[str]:
         """Return the keys that a list names."""
         return self._pairs.location.read(name).decode().split()

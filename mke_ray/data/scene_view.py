@@ -4,6 +4,7 @@
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from mke_ray.seeds import mix_integers
 KINDS = ("picture", "depth", "mask")
 
 
+@dataclass(frozen=True, slots=True)
 class SceneView:
     """A random crop of a scene, mirrored half of the time, at the size of the view.
 
@@ -43,36 +45,32 @@ class SceneView:
         ConfigError: A kind is unknown, or a number makes no sense.
     """
 
-    def __init__(
-        self,
-        height: int,
-        width: int,
-        *,
-        of: str = "picture",
-        flip: bool = False,
-        scale: Sequence[float] = (1.0, 1.0),
-        colour: float = 0.0,
-        noise: float = 0.0,
-        cut_out: float = 0.0,
-        drop_share: float = 0.0,
-        mirrored: Sequence[int] = (),
-        stream: str = "scene",
-    ) -> None:
-        if of not in KINDS:
-            raise ConfigError(f"of={of!r}; choose one of {list(KINDS)}")
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise ConfigError(f"scale={list(scale)}; give the least and the largest, above 0")
-        if of == "mask" and (colour or noise or cut_out or drop_share):
+    height: int
+    width: int
+    of: str = "picture"
+    flip: bool = False
+    scale: Sequence[float] = (1.0, 1.0)
+    colour: float = 0.0
+    noise: float = 0.0
+    cut_out: float = 0.0
+    drop_share: float = 0.0
+    mirrored: Sequence[int] = ()
+    stream: str = "scene"
+
+    def __post_init__(self) -> None:
+        """Check the words and the numbers."""
+        if self.of not in KINDS:
+            raise ConfigError(f"of={self.of!r}; choose one of {list(KINDS)}")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(f"scale={list(self.scale)}; give the least and the largest, above 0")
+        changes = (self.colour, self.noise, self.cut_out, self.drop_share)
+        if self.of == "mask" and any(changes):
             raise ConfigError("of=mask has no colour, noise, cut_out or drop_share; leave them out")
-        if not 0 <= cut_out <= 1 or not 0 <= drop_share <= 1 or colour < 0 or noise < 0:
+        if min(changes) < 0 or max(self.cut_out, self.drop_share) > 1:
             raise ConfigError(
-                "colour, noise, cut_out and drop_share are 0 or more; the last two, 1"
+                f"colour, noise, cut_out, drop_share are {changes}; give numbers from 0, the last "
+                "two up to 1"
             )
-        self.height, self.width, self.of = height, width, of
-        self.flip, self.scale = flip, (float(scale[0]), float(scale[1]))
-        self.colour, self.noise = colour, noise
-        self.cut_out, self.drop_share = cut_out, drop_share
-        self.mirrored, self.stream = tuple(mirrored), stream
 
     def __call__(self, x_BX: Tensor, key_B: Tensor, own_B: Tensor | None = None) -> Tensor:
         """Return the view of stored arrays.

@@ -216,7 +216,8 @@ def _check_modalities(run: Run) -> None:
                 )
             if modality == MASK and key not in ("views", "plain_views"):
                 raise ConfigError(
-                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it out"
+                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it "
+                    "out"
                 )
     if run.job.teacher.modality not in run.job.student.encoders:
         raise ConfigError(

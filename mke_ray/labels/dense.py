@@ -1,4 +1,4 @@
-"""Dense labels as they are stored: per pixel the likeliest classes and what is left to the others."""
+"""Dense labels as they are stored: of each pixel the likeliest classes, and what is left over."""
 
 # R rows, C classes, k classes kept, H height, W width.
 

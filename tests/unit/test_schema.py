@@ -131,7 +131,7 @@ def test_sound_is_counted_in_whole_samples():
     st.none() | st.integers(0, 255),
 )
 def test_label_spaces_come_back_from_plain_data(classes, kind, ignore):
-    space = LabelSpace(tuple(classes), kind, ignore)
+    space = LabelSpace(tuple(classes), kind, 255 if kind == LabelKind.DENSE else ignore)
     assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
     assert space.num_classes == len(classes)
     assert [space.index(name) for name in classes] == list(range(len(classes)))
