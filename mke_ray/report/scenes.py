@@ -124,13 +124,13 @@ def class_gain_picture(
     if not teacher or not student:
         return None
     gain_C = np.nan_to_num(np.subtract(student, teacher))
-    order = np.argsort(-gain_C, kind="stable")
+    order: list[int] = np.argsort(-gain_C, kind="stable").tolist()
     with house_style():
         figure = new_figure(0.9 + 0.3 * len(classes))
         axes = figure.subplots()
         for row, one in enumerate(order):
             _draw_class(axes, row, teacher[one], student[one], colour=arm_colour(shipped))
-        axes.set_yticks(range(len(classes)), [classes[one] for one in order])
+        axes.set_yticks(range(len(classes)), [str(classes[one]) for one in order])
         axes.set_ylim(len(classes) - 0.5, -0.5)
         axes.set_xlim(0, max(0.1, 1.12 * float(np.nanmax([*teacher, *student]))))
         axes.set_xlabel("Intersection over union on the test set")
@@ -225,7 +225,7 @@ def _legend(classes: Sequence[str]) -> list[Patch]:
         Patch(color=_CLASS_COLOURS[number % len(_CLASS_COLOURS)], label=name.replace("_", " "))
         for number, name in enumerate(classes)
     ]
-    return [*patches, Patch(color=tuple(one / 255 for one in _IGNORED), label="not labelled")]
+    return [*patches, Patch(color=f"#{bytes(_IGNORED).hex()}", label="not labelled")]
 
 
 def _draw_class(axes: Axes, row: int, teacher: float, student: float, *, colour: str) -> None:
