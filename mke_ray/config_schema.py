@@ -176,6 +176,8 @@ class TeacherConfig:
         head_hidden: Hidden layers of the head of a trained teacher.
         dropout: Dropout in the head of a trained teacher.
         decoder: Decoder of a trained teacher of dense labels, as in ``student.decoder``.
+        views: What a trained teacher sees in training in the place of the job's ``views``; null
+            lets it see the same.
         flip_average: Let a trained teacher of dense labels answer by the mean over its pictures
             and their mirror images.
         fit: How a trained teacher is trained.
@@ -188,6 +190,7 @@ class TeacherConfig:
     head_hidden: list[int] = field(default_factory=list)
     dropout: float = 0.0
     decoder: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] | None = None
     flip_average: bool = False
     fit: FitConfig = field(default_factory=FitConfig)
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -17,12 +18,12 @@ from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
-from mke_ray.models.dense import DenseStudent
 from mke_ray.models.student import Network, build_student
 from mke_ray.models.teachers import AT_LEAST
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import choose_arms
+from mke_ray.train.fits import FitSpec
 from mke_ray.train.launch import Scaling, check_fits
 
 
@@ -73,9 +74,8 @@ def check_job(job: JobConfig) -> Run:
     check_more_teachers(job.more_teachers, *fits_with)
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
     for fit in [*teacher, *fits]:
-        network = build_student(fit.student, num_classes, build=build)
-        _check_kind(fit.arm, network, LabelKind(run.source.label_space.kind))
-        _check_encoders(network, run.decode)
+        _check_decoder(fit, LabelKind(run.source.label_space.kind))
+        _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
         build(fit.objective)
     _check_views(run)
     scaling = Scaling.from_dict(asdict(job.scaling))
@@ -91,7 +91,7 @@ def _check_views(run: Run) -> None:
     Raises:
         ConfigError: A view is larger than what is stored.
     """
-    for key, specs in {"views": run.job.views, "plain_views": run.job.plain_views or {}}.items():
+    for key, specs in _all_views(run.job).items():
         views: dict[str, View] = {modality: build(spec) for modality, spec in specs.items()}
         for modality, view in views.items():
             empty = torch.from_numpy(empty_modality(run.decode[modality]))
@@ -100,7 +100,18 @@ def _check_views(run: Run) -> None:
             except ConfigError as error:
                 raise ConfigError(f"{key}.{modality}: {error}") from None
         if run.source.label_space.kind == LabelKind.DENSE:
-            _check_streams(key, views, list(run.job.student.encoders))
+            of_teacher = [run.job.teacher.modality]
+            read = of_teacher if key == "teacher.views" else list(run.job.student.encoders)
+            _check_streams(key, views, read)
+
+
+def _all_views(job: JobConfig) -> dict[str, dict[str, Any]]:
+    """Return the views of all networks by their key."""
+    return {
+        "views": job.views,
+        "plain_views": job.plain_views or {},
+        "teacher.views": job.teacher.views or {},
+    }
 
 
 def _check_streams(key: str, views: Mapping[str, View], modalities: Sequence[str]) -> None:
@@ -121,21 +132,21 @@ def _check_streams(key: str, views: Mapping[str, View], modalities: Sequence[str
         )
 
 
-def _check_kind(arm: str, network: Network, kind: LabelKind) -> None:
+def _check_decoder(fit: FitSpec, kind: LabelKind) -> None:
     """Refuse a network that answers by pixels where labels do not, or the other way round.
 
     Raises:
         ConfigError: It names the key.
     """
-    key = "teacher.decoder" if arm == TEACHER_ARM else "student.decoder"
-    if isinstance(network, DenseStudent) == (kind == LabelKind.DENSE):
-        return
-    if kind == LabelKind.DENSE:
+    key = "teacher.decoder" if fit.arm == TEACHER_ARM else "student.decoder"
+    has_decoder = bool(fit.student.get("decoder"))
+    if kind == LabelKind.DENSE and not has_decoder:
         raise ConfigError(
             f"{key} is empty, but the source's labels are dense; give it channels, with pyramid "
             "encoders (conf/student/nyu_depth_v2.yaml)"
         )
-    raise ConfigError(f"{key} is for dense labels, but the source's are {kind}; leave it empty")
+    if has_decoder and kind != LabelKind.DENSE:
+        raise ConfigError(f"{key} is for dense labels, but the source's are {kind}; leave it empty")
 
 
 def _check_ranges(job: JobConfig) -> None:
@@ -205,8 +216,7 @@ def _check_modalities(run: Run) -> None:
     """
     wanted = {"teacher.modality": [run.job.teacher.modality]}
     wanted["student.encoders"] = list(run.job.student.encoders)
-    wanted["views"] = list(run.job.views)
-    wanted["plain_views"] = list(run.job.plain_views or {})
+    wanted |= {key: list(views) for key, views in _all_views(run.job).items()}
     for key, modalities in wanted.items():
         for modality in modalities:
             if modality not in run.decode:
@@ -214,7 +224,7 @@ def _check_modalities(run: Run) -> None:
                     f"{key}: {modality!r} is not among the stored modalities "
                     f"{sorted(run.decode)}; add decode.{modality} or leave it out"
                 )
-            if modality == MASK and key not in ("views", "plain_views"):
+            if modality == MASK and not key.endswith("views"):
                 raise ConfigError(
                     f"{key}: {MASK!r} is the true class map, which no network may read; leave it "
                     "out"

@@ -239,6 +239,7 @@ class Run:
         """
         job, teacher = self.job, self.job.teacher
         seen = (teacher.modality, MASK)
+        views = job.views if teacher.views is None else teacher.views
         return FitSpec(
             name=TEACHER_ARM,
             arm=TEACHER_ARM,
@@ -247,7 +248,7 @@ class Run:
             student=self._student({teacher.modality: teacher.network}, teacher.head_hidden),
             objective=self._objective(PLAIN_OBJECTIVE),
             rows=(RowSelection(Split.LABELLED, targets="true", modalities=(teacher.modality,)),),
-            views={name: view for name, view in job.views.items() if name in seen},
+            views={name: view for name, view in views.items() if name in seen},
             seed=job.seed if teacher.seed is None else teacher.seed,
             window_units=job.scaling.window_units,
             **_fit_keys(teacher.fit),
