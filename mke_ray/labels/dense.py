@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mke_ray.data.codec import decode_modality
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.schema import (
     DENSE_LABELS_SCHEMA,
@@ -17,6 +18,7 @@ from mke_ray.schema import (
     DecodeSpec,
     LabelKind,
     LabelSpace,
+    MaskSpec,
 )
 
 DEFAULT_TOP_K = 3
@@ -192,6 +194,15 @@ def hard_rows(table: pa.Table, form: DenseForm) -> np.ndarray:
         if piece is not None:
             hard_RHW[row] = form.hard(piece)
     return hard_RHW
+
+
+def mask_rows(pieces: Sequence[list[bytes] | None], spec: MaskSpec) -> np.ndarray:
+    """Return the true class map of each row, uint8 [R, H, W]; 255 where a row has none."""
+    mask_RHW = np.full((len(pieces), spec.height, spec.width), IGNORE, np.uint8)
+    for row, one in enumerate(pieces):
+        if one is not None:
+            mask_RHW[row] = decode_modality(one, spec)
+    return mask_RHW
 
 
 def labels_schema(form: DenseForm | None, plain: pa.Schema) -> pa.Schema:

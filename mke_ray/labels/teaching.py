@@ -2,6 +2,7 @@
 
 # B samples, C classes, X any; of dense labels logits are [B, C, H, W].
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -137,7 +138,7 @@ class Teaching:
                 f"{list(self._plan.label_space.classes)}"
                 + (", or not one for each stored pixel" if self._form else "")
             )
-        flat_BX = logits_BC.reshape(len(rows), -1)
+        flat_BX = logits_BC.reshape(len(rows), math.prod(self._shape))
         is_finite_B = np.isfinite(flat_BX).all(axis=1)
         if not is_finite_B.all():
             place = int(np.flatnonzero(~is_finite_B)[0])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.labels.dense import COLUMNS, DenseForm, dense_size, hard_rows
+from mke_ray.labels.dense import COLUMNS, DenseForm, dense_size, hard_rows, mask_rows
 from mke_ray.labels.index import Index
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import SampleReader
@@ -28,7 +28,7 @@ from mke_ray.schema import (
     ModalitySpec,
     decode_spec_from_dict,
 )
-from mke_ray.train.dense_targets import OneHotRows, SoftRows, mask_rows
+from mke_ray.train.dense_targets import OneHotRows, SoftRows
 
 TargetRows = np.ndarray | SoftRows | OneHotRows
 

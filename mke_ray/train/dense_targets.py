@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mke_ray.data.codec import decode_modality
 from mke_ray.labels.dense import DenseForm, Packed
-from mke_ray.schema import IGNORE, MaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +60,3 @@ class OneHotRows:
         """Return probabilities of some rows, float32 [N, C, H, W]; zeros where a pixel has none."""
         class_C = np.arange(self.num_classes)[:, None, None]
         return (self.mask_RHW[row_N][:, None] == class_C).astype(np.float32)
-
-
-def mask_rows(pieces: Sequence[list[bytes] | None], spec: MaskSpec) -> np.ndarray:
-    """Return the true class map of each row, uint8 [R, H, W]; 255 where a row has none."""
-    mask_RHW = np.full((len(pieces), spec.height, spec.width), IGNORE, np.uint8)
-    for row, one in enumerate(pieces):
-        if one is not None:
-            mask_RHW[row] = decode_modality(one, spec)
-    return mask_RHW

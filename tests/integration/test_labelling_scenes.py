@@ -13,6 +13,7 @@ from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.dense import DenseForm
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.probe import ProbeDivision
+from mke_ray.labels.scrub import scrub_units
 from mke_ray.labels.verify import verify
 from mke_ray.schema import DENSE_LABELS_SCHEMA, decode_spec_from_dict
 from mke_ray.storage import open_root
@@ -159,3 +160,17 @@ def test_views_of_one_stream_move_picture_depth_and_target_alike(world):
     assert flipped
     with pytest.raises(ConfigError, match=r"views\.mask is missing"):
         apply_views(batch, {"rgb": views["rgb"]})
+
+
+def test_a_forgotten_sample_leaves_neither_picture_nor_class_map_nor_labels(world, tmp_path):
+    folder, _, _ = world
+    plan = make_plan(open_root(str(tmp_path / "run")), folder)
+    run_pass(plan, plan.manifest.unit_refs(), LocalRunner())
+    ref = next(iter(plan.manifest.unit_refs(["probe"])))
+    gone = {ref.unit: [1]}
+    for store in plan.stores:
+        scrub_units(store, gone)
+    samples, labels = (store.read(ref.unit).to_pylist() for store in plan.stores)
+    assert samples[1]["mask"] is samples[1]["depth"] is None
+    assert labels[1]["classes"] is labels[1]["rest"] is None and labels[1]["status"] == "bad"
+    assert labels[0]["classes"] is not None
