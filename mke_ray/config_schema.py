@@ -85,6 +85,8 @@ class LabellingConfig:
         compile: Compile the teacher's ``network`` by torch.compile; a teacher of yours needs an
             attribute of that name, a torch.nn.Module.
         channels_last: Keep the weights of the convolutions in ``network`` channels last.
+        top_k: Classes kept of each pixel of dense labels, the likeliest ones; the rest of the
+            probability is shared equally by the others. Another number makes a store of its own.
         max_bad_fraction: Share of unreadable samples above which the job stops.
         sample_timeout_s: Time that reading one sample may take, in a process of its own that is
             ended after it; null reads samples in the worker itself, for sources without media.
@@ -107,6 +109,7 @@ class LabellingConfig:
     precision: str = "float32"
     compile: bool = False
     channels_last: bool = False
+    top_k: int = 3
     max_bad_fraction: float = 0.1
     sample_timeout_s: float | None = 60.0
     sample_memory_gb: float = 4.0
@@ -144,6 +147,9 @@ class FitConfig:
         ema_decay: Decay of the running mean of the weights that is kept instead of the last ones,
             0.999 for example; null keeps the last.
         validate_every_steps: Steps between looks at the select part of the probe; 0 never looks.
+        class_balance: Exponent by which rare classes of dense labels count more: every class weighs
+            its share of the labelled pixels of the fit's rows, to the power of minus this; 0
+            weighs all pixels alike.
     """
 
     num_steps: int | None = None
@@ -154,6 +160,7 @@ class FitConfig:
     clip_norm: float | None = None
     ema_decay: float | None = None
     validate_every_steps: int = 0
+    class_balance: float = 0.0
 
 
 @dataclass
@@ -168,6 +175,11 @@ class TeacherConfig:
             arguments of a class with ``modality``, ``needs``, ``predict`` and ``fingerprint``.
         head_hidden: Hidden layers of the head of a trained teacher.
         dropout: Dropout in the head of a trained teacher.
+        decoder: Decoder of a trained teacher of dense labels, as in ``student.decoder``.
+        views: What a trained teacher sees in training in the place of the job's ``views``; null
+            lets it see the same.
+        flip_average: Let a trained teacher of dense labels answer by the mean over its pictures
+            and their mirror images.
         fit: How a trained teacher is trained.
     """
 
@@ -177,6 +189,9 @@ class TeacherConfig:
     network: dict[str, Any] = field(default_factory=dict)
     head_hidden: list[int] = field(default_factory=list)
     dropout: float = 0.0
+    decoder: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] | None = None
+    flip_average: bool = False
     fit: FitConfig = field(default_factory=FitConfig)
 
 
@@ -186,16 +201,20 @@ class StudentConfig:
 
     Args:
         encoders: Per modality ``type`` and the arguments of its encoder.
-        fusion: ``type`` (concat, gated, attention, film) and its arguments.
+        fusion: ``type`` (concat, gated, attention, film; with a decoder add, gated, attention) and
+            its arguments.
+        decoder: ``channels`` of the way back to every pixel, for dense labels; empty for others.
         head_hidden: Hidden layers of the head.
         unimodal_head_hidden: Hidden layers of the head of unimodal students; null takes
             ``head_hidden``.
         dropout: Dropout in the head.
-        init_from_teacher: Start the encoder of the teacher's modality from the teacher.
+        init_from_teacher: Start the encoder of the teacher's modality from the teacher, and with
+            it the decoder.
     """
 
     encoders: dict[str, Any] = field(default_factory=dict)
     fusion: dict[str, Any] = field(default_factory=dict)
+    decoder: dict[str, Any] = field(default_factory=dict)
     head_hidden: list[int] = field(default_factory=list)
     unimodal_head_hidden: list[int] | None = None
     dropout: float = 0.0
@@ -299,6 +318,8 @@ class JobConfig:
             what became of every sample, and training and evaluation decode again from the
             source (``docs/storage.md`` has what that costs).
         views: What a network sees of every stored modality, with its augmentation.
+        plain_views: What the arms without perturbation (um_student, mm_student_no_reg) see in the
+            place of ``views``; null lets them see the same.
         teacher: Where the teacher comes from.
         more_teachers: Further teachers by name, each ``_target_`` and arguments as in
             ``teacher.network`` of a teacher of yours; the labelling pass writes their logits too,
@@ -338,6 +359,7 @@ class JobConfig:
     decode: dict[str, Any] = field(default_factory=dict)
     samples: bool = True
     views: dict[str, Any] = field(default_factory=dict)
+    plain_views: dict[str, Any] | None = None
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     more_teachers: dict[str, Any] = field(default_factory=dict)
     labels: LabelsConfig = field(default_factory=LabelsConfig)

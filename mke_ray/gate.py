@@ -18,7 +18,11 @@ from mke_ray.storage import Root
 
 GATE_FOLDER = "gate"
 
-_METRIC_WORDS = {"accuracy": "accuracy", "map": "average precision per sample"}
+_METRIC_WORDS = {
+    "accuracy": "accuracy",
+    "map": "average precision per sample",
+    "miou": "mean IoU",
+}
 
 
 class Verdict(StrEnum):
@@ -54,10 +58,11 @@ class GateScores:
     Args:
         sample_id_N: Sample ids [N], int64.
         group_N: Group of each sample [N], any values that can be compared.
-        teacher_N: Score of the teacher in [0, 1]: right or wrong, or an average precision.
+        teacher_N: Score of the teacher: right or wrong, an average precision, or of dense labels a
+            score whose mean is the mean IoU.
         student_N: Score of the student on the same samples.
         labelled_only_N: Score of ``mm_labelled_only`` on the same samples, None without that arm.
-        metric: ``accuracy`` or ``map``, for the wording.
+        metric: ``accuracy``, ``map`` or ``miou``, for the wording.
     """
 
     sample_id_N: np.ndarray

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mke_ray.errors import ConfigError
+from mke_ray.losses import consistency, pseudo_label_loss
 from mke_ray.randomness import gaussian_like, keys_for, uniform
 from mke_ray.schema import Batch, LabelKind
 
@@ -42,12 +42,15 @@ class MKEObjective:
 
     Args:
         alpha: Input noise, in units of the mean absolute value; one number, or one per modality.
-        beta: The same on the first hidden layer of the head.
+        beta: The same on the first hidden layer of the head, or on the coarsest fused map of a
+            dense student.
         consistency_weight: Weight of the divergence of the perturbed student from the clean one.
         consistency_ramp: Share of the training over which that weight rises from 0.
         modality_dropout: Per modality the share of samples that lose it in training; a sample
             never loses its last modality.
-        kind: ``single`` (softmax) or ``multi`` (sigmoid per class).
+        kind: ``single`` (softmax), ``multi`` (sigmoid per class) or ``dense`` (softmax per pixel).
+        class_weights: Weight of each class in the pseudo-label loss, of ``kind=dense`` alone; None
+            weighs all alike.
 
     Source:
         Xue, Ren, Gao, Zhao, Multimodal Knowledge Expansion, ICCV 2021, equations 2 to 4, and the
@@ -60,6 +63,7 @@ class MKEObjective:
     consistency_ramp: float = 0.0
     modality_dropout: Mapping[str, float] | None = None
     kind: str = LabelKind.SINGLE
+    class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -70,7 +74,13 @@ class MKEObjective:
         present = self._visible(student, batch)
         logits_BC = student(batch.arrays, present, self._perturb(batch, present))
         weight_B = batch.weight_B
-        loss = pseudo_label_loss(logits_BC, batch.target_BC, weight_B=weight_B, kind=self.kind)
+        loss = pseudo_label_loss(
+            logits_BC,
+            batch.target_BC,
+            weight_B=weight_B,
+            kind=self.kind,
+            class_weights=self.class_weights,
+        )
         parts = {"pseudo_label": loss.detach()}
         weight = self.consistency_weight * ramp(progress, self.consistency_ramp)
         if self.consistency_weight > 0:
@@ -120,85 +130,11 @@ class Noise:
         return x_BX + scale * gaussian_like(x_BX, _keys(self.batch, f"noise/{modality}"))
 
     def hidden(self, x_BD: Tensor) -> Tensor:
-        """Return the hidden layer with noise."""
+        """Return the hidden layer, or the coarsest fused map, with noise."""
         if self.beta == 0:
             return x_BD
         noise_BD = gaussian_like(x_BD, _keys(self.batch, "noise of the hidden layer"))
         return x_BD + self.beta * x_BD.detach().abs().mean() * noise_BD
-
-
-def pseudo_label_loss(
-    logits_BC: Tensor, target_BC: Tensor, *, weight_B: Tensor, kind: str = LabelKind.SINGLE
-) -> Tensor:
-    """Return the loss against soft or hard labels of either kind; see the two functions below.
-
-    With ``kind="single"`` a sample whose targets are all 0 has no label and counts for nothing.
-    """
-    if kind == LabelKind.MULTI:
-        return soft_binary_cross_entropy(logits_BC, target_BC, weight_B)
-    labelled_B = (target_BC.sum(dim=1) > 0).to(weight_B.dtype)
-    return soft_cross_entropy(logits_BC, target_BC, weight_B * labelled_B)
-
-
-def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
-    """Cross-entropy against soft pseudo-labels, averaged over the weighted samples.
-
-    Args:
-        logits_BC: Student logits [B, C], any float dtype; computed in float32.
-        target_BC: Teacher probabilities [B, C]; each row sums to 1.
-        weight_B: Weight of each sample [B], 0 where the teacher was unsure.
-
-    Returns:
-        Scalar loss in nats; 0 when every weight is 0.
-
-    Source:
-        Xue et al., Multimodal Knowledge Expansion, ICCV 2021.
-    """
-    log_probability_BC = torch.log_softmax(logits_BC.float(), dim=1)
-    return _weighted_mean(-(target_BC.float() * log_probability_BC).sum(dim=1), weight_B)
-
-
-def soft_binary_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
-    """Binary cross-entropy against soft labels, averaged over classes and weighted samples.
-
-    Args:
-        logits_BC: Student logits [B, C], any float dtype; computed in float32.
-        target_BC: Probability of each class [B, C], independent of the others.
-        weight_B: Weight of each sample [B].
-
-    Returns:
-        Scalar loss in nats per class; 0 when every weight is 0.
-    """
-    loss_BC = functional.binary_cross_entropy_with_logits(
-        logits_BC.float(), target_BC.float(), reduction="none"
-    )
-    return _weighted_mean(loss_BC.mean(dim=1), weight_B)
-
-
-def consistency(
-    logits_BC: Tensor, clean_BC: Tensor, *, weight_B: Tensor, kind: str = LabelKind.SINGLE
-) -> Tensor:
-    """Kullback-Leibler divergence of the perturbed prediction from the clean one.
-
-    Args:
-        logits_BC: Logits of the perturbed student [B, C].
-        clean_BC: Logits of the clean student [B, C]; no gradient passes through them.
-        weight_B: Weight of each sample [B].
-        kind: ``single`` sums over classes; ``multi`` averages the divergence of each class.
-
-    Returns:
-        Scalar in nats, at least 0; 0 when every weight is 0.
-    """
-    logits_BC, clean_BC = logits_BC.float(), clean_BC.detach().float()
-    if kind == LabelKind.MULTI:
-        target_BC = torch.sigmoid(clean_BC)
-        loss = functional.binary_cross_entropy_with_logits
-        cross_BC = loss(logits_BC, target_BC, reduction="none")
-        entropy_BC = loss(clean_BC, target_BC, reduction="none")
-        return _weighted_mean((cross_BC - entropy_BC).mean(dim=1), weight_B)
-    log_clean_BC = torch.log_softmax(clean_BC, dim=1)
-    difference_BC = log_clean_BC - torch.log_softmax(logits_BC, dim=1)
-    return _weighted_mean((log_clean_BC.exp() * difference_BC).sum(dim=1), weight_B)
 
 
 def ramp(progress: float, length: float) -> float:
@@ -253,13 +189,6 @@ def _mean_magnitude(x_BX: Tensor, present_B: Tensor) -> Tensor:
     return (magnitude_B * weight_B).sum() / weight_B.sum().clamp(min=1.0)
 
 
-def _weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Return the weighted mean; 0, with a gradient of 0, when every weight is 0."""
-    weight_B = weight_B.to(loss_B.dtype)
-    smallest = torch.finfo(loss_B.dtype).tiny
-    return (loss_B * weight_B).sum() / weight_B.sum().clamp(min=smallest)
-
-
 def _modalities(student: nn.Module) -> Sequence[str]:
     """Return the modalities of a student, which may be wrapped for distributed training."""
     inner = getattr(student, "module", student)
@@ -290,5 +219,13 @@ def _check_settings(objective: MKEObjective) -> None:
             raise ConfigError(
                 f"objective.modality_dropout.{name} is {share}; give a share from 0 to 1"
             )
-    if objective.kind not in (LabelKind.SINGLE, LabelKind.MULTI):
-        raise ConfigError(f"objective.kind is {objective.kind!r}; choose 'single' or 'multi'")
+    if objective.kind not in list(LabelKind):
+        raise ConfigError(
+            f"objective.kind is {objective.kind!r}; choose one of {[*map(str, LabelKind)]}"
+        )
+    weights = objective.class_weights
+    if weights is not None and (objective.kind != LabelKind.DENSE or min(weights) < 0):
+        raise ConfigError(
+            f"objective.class_weights is {list(weights)} with kind={objective.kind}; give numbers "
+            "from 0 upwards, for kind=dense alone"
+        )

@@ -1,21 +1,79 @@
-"""The words of the system as types: statuses, splits, label spaces, specifications, batches."""
+"""The words of the system as types: statuses, splits, label spaces, rows, batches, schemas."""
 
-# B samples, C classes.
+# B samples, C classes, H height, W width, k classes kept of a pixel.
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from mke_ray.decode_spec import (
+    IGNORE,
+    MASK,
+    AudioSpec,
+    Backend,
+    DecodeSpec,
+    DepthChannels,
+    DepthSpec,
+    FeatureSpec,
+    FrameCodec,
+    ImageSpec,
+    MaskSpec,
+    ModalitySpec,
+    Sampling,
+    SoundCodec,
+    VideoSpec,
+    decode_spec_from_dict,
+    decode_spec_to_dict,
+    without_mask,
+)
 from mke_ray.errors import ConfigError
 
 if TYPE_CHECKING:  # a process that only decodes need not load torch
     import torch
     from torch import Tensor
+
+__all__ = [
+    "DENSE_LABELS_SCHEMA",
+    "DIGEST_SUFFIX",
+    "FORMAT_VERSION",
+    "IGNORE",
+    "LABELS_SCHEMA",
+    "MANIFEST_SCHEMA",
+    "MASK",
+    "SIGNATURE_SUFFIX",
+    "AudioSpec",
+    "Backend",
+    "Batch",
+    "DecodeSpec",
+    "DepthChannels",
+    "DepthSpec",
+    "FeatureSpec",
+    "FrameCodec",
+    "ImageSpec",
+    "LabelKind",
+    "LabelSpace",
+    "ManifestRow",
+    "MaskSpec",
+    "ModalitySpec",
+    "Sampling",
+    "SoundCodec",
+    "Split",
+    "Status",
+    "StatusCounts",
+    "VideoSpec",
+    "decode_spec_from_dict",
+    "decode_spec_to_dict",
+    "fingerprint",
+    "sample_id",
+    "samples_schema",
+    "unit_id",
+    "without_mask",
+]
 
 FORMAT_VERSION = 1
 SIGNATURE_SUFFIX = "_signature"
@@ -55,7 +113,7 @@ class LabelSpace:
     Args:
         classes: Class names in the order of the logits.
         kind: ``single``, ``multi`` (many at once) or ``dense`` (one per pixel).
-        ignore: Label value that counts for nothing, for dense labels.
+        ignore: Value of a class map that counts for nothing: 255 for dense labels, None for others.
     """
 
     classes: tuple[str, ...]
@@ -67,6 +125,15 @@ class LabelSpace:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(
                 f"label space needs at least two distinct classes, found {list(self.classes)}"
+            )
+        if self.kind == LabelKind.DENSE and self.ignore != IGNORE:
+            raise ConfigError(
+                f"label space of kind dense with ignore={self.ignore}: class maps have {IGNORE} "
+                "where a pixel counts for nothing; use that"
+            )
+        if self.kind == LabelKind.DENSE and len(self.classes) > IGNORE:
+            raise ConfigError(
+                f"label space of kind dense has {len(self.classes)} classes, at most {IGNORE}"
             )
 
     @property
@@ -97,197 +164,6 @@ class LabelSpace:
         return cls(tuple(plain["classes"]), LabelKind(plain["kind"]), plain.get("ignore"))
 
 
-class Sampling(StrEnum):
-    """Which frames of a video are stored."""
-
-    UNIFORM = "uniform"
-    FPS = "fps"
-    KEYFRAME = "keyframe"
-    RANDOM = "random"
-
-
-class Backend(StrEnum):
-    """The library that decodes frames; sound is always decoded by PyAV."""
-
-    PYAV = "pyav"
-    DECORD = "decord"
-    TORCHCODEC = "torchcodec"
-
-
-class FrameCodec(StrEnum):
-    """How the frames of a video are stored."""
-
-    JPEG = "jpeg"
-    PNG = "png"
-    RAW = "raw"
-
-
-class SoundCodec(StrEnum):
-    """How 16-bit sound is stored; the samples are the same."""
-
-    PCM = "pcm"
-    FLAC = "flac"
-
-
-@dataclass(frozen=True, slots=True)
-class VideoSpec:
-    """What is stored of a video stream: a few frames, decoded as uint8 [T, H, W, 3].
-
-    Args:
-        num_frames: Frames stored per sample T.
-        height: Stored height in pixels.
-        width: Stored width in pixels.
-        quality: JPEG quality, 1 to 100; of no effect with another codec.
-        sampling: ``uniform`` takes the frames shown in the middle of T equal parts of the span;
-            ``fps`` the first T at ``rate_hz`` from its start, repeating the last where it is
-            shorter; ``random`` one at a time drawn in each of T equal parts; ``keyframe`` the
-            keyframes nearest to the uniform times: several times faster, and approximate.
-        rate_hz: Frames per second of ``sampling=fps``.
-        seed: What ``sampling=random`` draws from, with the sample's id.
-        backend: Library that decodes; pixels differ a little between them.
-        codec: ``jpeg``; ``png`` keeps every pixel, in several times the bytes; ``raw`` too, in
-            still more bytes that take almost no time to read.
-    """
-
-    num_frames: int
-    height: int
-    width: int
-    quality: int = 90
-    sampling: str = Sampling.UNIFORM.value
-    rate_hz: float | None = None
-    seed: int = 0
-    backend: str = Backend.PYAV.value
-    kind: str = "video"
-    codec: str = FrameCodec.JPEG.value
-
-    def __post_init__(self) -> None:
-        """Check the words, and that they go together."""
-        if self.sampling not in list(Sampling):
-            raise ConfigError(_choose("sampling", self.sampling, Sampling))
-        if self.backend not in list(Backend):
-            raise ConfigError(_choose("backend", self.backend, Backend))
-        if self.codec not in list(FrameCodec):
-            raise ConfigError(_choose("codec", self.codec, FrameCodec))
-        if (self.sampling == Sampling.FPS) != (self.rate_hz is not None):
-            raise ConfigError(
-                f"sampling={self.sampling} with rate_hz={self.rate_hz}; "
-                "set rate_hz for sampling=fps and for nothing else"
-            )
-        if self.rate_hz is not None and not self.rate_hz > 0:
-            raise ConfigError(f"rate_hz={self.rate_hz} must be above 0")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSpec:
-    """What is stored of a picture: one JPEG or PNG, decoded as uint8 [H, W, 3].
-
-    Args:
-        height: Stored height in pixels.
-        width: Stored width in pixels.
-        quality: JPEG quality, 1 to 100; of no effect where lossless.
-        lossless: Store a PNG, for which pixels count exactly, instead of a JPEG.
-    """
-
-    height: int
-    width: int
-    quality: int = 90
-    lossless: bool = False
-    kind: str = "image"
-
-
-@dataclass(frozen=True, slots=True)
-class AudioSpec:
-    """What is stored of a sound stream: 16-bit mono samples, decoded as float32 [N] in [-1, 1].
-
-    Args:
-        sample_rate_hz: Stored sample rate.
-        seconds: Stored duration from the start of the span; shorter sound is padded with zeros.
-        codec: ``pcm``; ``flac`` keeps the same samples in fewer bytes that take longer to read.
-    """
-
-    sample_rate_hz: int
-    seconds: float
-    kind: str = "audio"
-    codec: str = SoundCodec.PCM.value
-
-    def __post_init__(self) -> None:
-        """Check the codec."""
-        if self.codec not in list(SoundCodec):
-            raise ConfigError(_choose("codec", self.codec, SoundCodec))
-
-    @property
-    def num_samples(self) -> int:
-        """Stored samples per clip N."""
-        return round(self.sample_rate_hz * self.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureSpec:
-    """What is stored of a row of features: float32 [D].
-
-    Args:
-        num_features: Number of features D.
-    """
-
-    num_features: int
-    kind: str = "features"
-
-
-ModalitySpec: TypeAlias = VideoSpec | ImageSpec | AudioSpec | FeatureSpec
-DecodeSpec: TypeAlias = dict[str, ModalitySpec]
-
-_MODALITY_SPECS: dict[str, type[ModalitySpec]] = {
-    "video": VideoSpec,
-    "image": ImageSpec,
-    "audio": AudioSpec,
-    "features": FeatureSpec,
-}
-
-
-def decode_spec_from_dict(plain: Mapping[str, Mapping[str, Any]]) -> DecodeSpec:
-    """Build the decode specification of every modality from plain data.
-
-    Args:
-        plain: ``{modality: {"kind": "video" | "image" | "audio" | "features", ...}}``.
-
-    Raises:
-        ConfigError: A kind or a key is unknown.
-    """
-    spec: DecodeSpec = {}
-    for modality, keys in plain.items():
-        kind = keys.get("kind")
-        if kind not in _MODALITY_SPECS:
-            raise ConfigError(
-                f"decode.{modality}.kind is {kind!r}; choose one of {sorted(_MODALITY_SPECS)}"
-            )
-        try:
-            spec[modality] = _MODALITY_SPECS[kind](**keys)
-        except (TypeError, ConfigError) as error:
-            raise ConfigError(f"decode.{modality}: {error}") from None
-    return spec
-
-
-def _choose(key: str, found: str, words: type[StrEnum]) -> str:
-    return f"{key} is {found!r}; choose one of {[word.value for word in words]}"
-
-
-def decode_spec_to_dict(spec: DecodeSpec) -> dict[str, dict[str, Any]]:
-    """Return plain data that ``decode_spec_from_dict`` reads back.
-
-    A codec that is the default is left out, so that stores made before there were codecs keep
-    their fingerprint.
-    """
-    return {modality: _without_default_codec(one) for modality, one in spec.items()}
-
-
-def _without_default_codec(spec: ModalitySpec) -> dict[str, Any]:
-    plain = asdict(spec)
-    default = type(spec).__dataclass_fields__.get("codec")
-    if default is not None and plain["codec"] == default.default:
-        del plain["codec"]
-    return plain
-
-
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
     """One sample of the manifest.
@@ -302,7 +178,8 @@ class ManifestRow:
         end_s: End of the span in seconds, None for the whole object.
         group: Who or what the sample comes from.
         split: Role of the sample.
-        labels: Indices of the true classes; None where unknown.
+        labels: Indices of the true classes; None where unknown. Of dense labels ``()`` where there
+            is a true class map, which is in the sample store.
         mark: Why the row must no longer be used, "" where it may be.
     """
 
@@ -327,7 +204,9 @@ class Batch:
         sample_id_B: Sample ids [B], int64.
         arrays: Per modality an array [B, ...] as stored; rows of a missing modality are zero.
         present: Per modality whether the sample has it [B], bool.
-        target_BC: Teacher probabilities or one-hot true labels [B, C]; zero rows where none.
+        target_BC: Teacher probabilities or one-hot true labels [B, C]; zero rows where none. Of
+            dense labels a class map [B, H, W], uint8, with 255 where a pixel has no label, or
+            probabilities [B, C, H, W], float32, all of a pixel zero where it has none.
         weight_B: Weight of each sample [B], float32.
         epoch: Epoch of the batch; with the seed and the sample id it determines views and noise.
         seed: Seed of the fit.
@@ -426,6 +305,16 @@ LABELS_SCHEMA = pa.schema(
     ]
 )
 
+DENSE_LABELS_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("classes", pa.binary()),  # uint8 [k, H, W], most likely first
+        pa.field("log_probs", pa.binary()),  # float16 [k, H, W], of those classes
+        pa.field("rest", pa.binary()),  # float16 [H, W], probability of the other classes together
+    ]
+)
+
 
 def _sum_of(one: Mapping[str, int], other: Mapping[str, int], *, sign: int) -> dict[str, int]:
     """Return the sum or difference of two counts, without what is not there any more."""
@@ -437,10 +326,11 @@ def samples_schema(modalities: Iterable[str], *, media: bool = True) -> pa.Schem
     """Return the schema of a sample store.
 
     Each modality ``m`` has a column ``m`` of encoded pieces (a picture or block of pixels per
-    frame, a picture, 16-bit sound or its FLAC frames, float32 features; null where missing) and
-    ``m_status``, which is ``"ok"`` or the reason why the modality is missing. At the end, beside
-    the footer, stand the columns ``m_signature``, by which copies are found; they are null where
-    the modality is missing, and empty where its content cannot be told from other content.
+    frame, a picture, a PNG per channel of depth, a class map, 16-bit sound or its FLAC frames,
+    float32 features; null where missing) and ``m_status``, which is ``"ok"`` or the reason why
+    the modality is missing. At the end, beside the footer, stand the columns ``m_signature``, by
+    which copies are found; they are null where the modality is missing, and empty where its
+    content cannot be told from other content.
 
     Args:
         modalities: Their names.

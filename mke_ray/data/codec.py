@@ -1,6 +1,6 @@
-"""How one modality of one sample is stored: frames, a picture, 16-bit sound, features."""
+"""How one modality of one sample is stored: frames, pictures, depth, 16-bit sound, features."""
 
-# T frames, H height, W width, N sound samples, D features.
+# T frames, H height, W width, K depth channels, N sound samples, D features.
 
 import io
 import math
@@ -12,10 +12,13 @@ from PIL import Image
 from mke_ray.data.flac import decode_flac, encode_flac
 from mke_ray.errors import StoreError
 from mke_ray.schema import (
+    IGNORE,
     AudioSpec,
+    DepthSpec,
     FeatureSpec,
     FrameCodec,
     ImageSpec,
+    MaskSpec,
     ModalitySpec,
     SoundCodec,
     VideoSpec,
@@ -40,6 +43,10 @@ def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
         return [_encode_frame(frame_HWC, spec) for frame_HWC in array]
     if isinstance(spec, ImageSpec):
         return [_encode_png(array) if spec.lossless else _encode_jpeg(array, spec.quality)]
+    if isinstance(spec, MaskSpec):
+        return [_encode_png(array)]
+    if isinstance(spec, DepthSpec):
+        return _encode_depth(array, spec)
     if isinstance(spec, AudioSpec):
         sound_N = np.rint(np.clip(array, -1.0, 1.0) * _PCM_SCALE).astype("<i2")
         is_flac = spec.codec == SoundCodec.FLAC
@@ -55,8 +62,8 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
         spec: The same specification.
 
     Returns:
-        Video uint8 [T, H, W, 3], a picture uint8 [H, W, 3], sound float32 [N] in [-1, 1], or
-        features float32 [D].
+        Video uint8 [T, H, W, 3], a picture uint8 [H, W, 3], a class map uint8 [H, W], depth
+        float32 [H, W, K], sound float32 [N] in [-1, 1], or features float32 [D].
 
     Raises:
         StoreError: The pieces were made with another specification, or are damaged.
@@ -64,8 +71,10 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
     if isinstance(spec, VideoSpec):
         frames = [_decode_frame(piece, spec) for piece in pieces]
         array = np.stack(frames) if frames else np.zeros(0, np.uint8)
-    elif isinstance(spec, ImageSpec):
+    elif isinstance(spec, ImageSpec | MaskSpec):
         array = _decode_picture(b"".join(pieces))
+    elif isinstance(spec, DepthSpec):
+        array = _decode_depth(pieces, spec)
     elif isinstance(spec, AudioSpec):
         array = _decode_sound(pieces, spec).astype(np.float32) / _PCM_SCALE
     else:
@@ -75,7 +84,9 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
 
 
 def empty_modality(spec: ModalitySpec) -> np.ndarray:
-    """Return the zeros that stand for a missing modality."""
+    """Return what stands for a missing modality: zeros; for a class map, 255."""
+    if isinstance(spec, MaskSpec):
+        return np.full(stored_shape(spec), IGNORE, np.uint8)
     dtype = np.uint8 if isinstance(spec, VideoSpec | ImageSpec) else np.float32
     return np.zeros(stored_shape(spec), dtype)
 
@@ -86,6 +97,10 @@ def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
         return (spec.num_frames, spec.height, spec.width, 3)
     if isinstance(spec, ImageSpec):
         return (spec.height, spec.width, 3)
+    if isinstance(spec, MaskSpec):
+        return (spec.height, spec.width)
+    if isinstance(spec, DepthSpec):
+        return (spec.height, spec.width, spec.num_channels)
     return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
 
 
@@ -106,6 +121,23 @@ def _decode_frame(piece: bytes, spec: VideoSpec) -> np.ndarray:
             f"{math.prod(shape)}; it is damaged, or of another store"
         )
     return np.frombuffer(piece, np.uint8).reshape(shape)
+
+
+def _encode_depth(depth_HWK: np.ndarray, spec: DepthSpec) -> list[bytes]:
+    """Return one PNG of 16 bits per channel."""
+    lowest, highest = spec.range
+    kept_HWK = np.clip(depth_HWK, lowest, highest).astype(np.float64)
+    steps_HWK = np.rint((kept_HWK - lowest) * spec.steps_per_one).astype(np.uint16)
+    return [_encode_png(np.ascontiguousarray(one_HW)) for one_HW in np.moveaxis(steps_HWK, 2, 0)]
+
+
+def _decode_depth(pieces: list[bytes], spec: DepthSpec) -> np.ndarray:
+    channels = [_decode_picture(piece) for piece in pieces]
+    steps_HWK = np.stack(channels, axis=2) if channels else np.zeros(0, np.uint16)
+    if steps_HWK.dtype != np.uint16:
+        raise StoreError("a depth map has not 16 bits; it is damaged, or of another store")
+    of_zero = -spec.range[0] * spec.steps_per_one
+    return ((steps_HWK - of_zero) / spec.steps_per_one).astype(np.float32)
 
 
 def _decode_sound(pieces: list[bytes], spec: AudioSpec) -> np.ndarray:

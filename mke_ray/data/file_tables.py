@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from mke_ray.batching import batched
 from mke_ray.data.listing import ListedFile
 from mke_ray.data.lookup import Lookup
-from mke_ray.data.roles import parse_labels, parse_split
+from mke_ray.data.roles import parse_split
 from mke_ray.data.sources import SourceRow
 from mke_ray.data.table_rows import TableRow
-from mke_ray.schema import LabelSpace
 
 _ROWS_AT_ONCE = 1024
 
@@ -17,9 +16,9 @@ def rows_of_table(
     rows: Iterable[TableRow],
     lookup: Lookup,
     *,
-    label_space: LabelSpace,
     table: str,
     names: Callable[[TableRow], Sequence[str]],
+    labels: Callable[[TableRow, Sequence[ListedFile | None], str], tuple[int, ...] | None],
     version: Callable[[TableRow, Sequence[ListedFile | None]], tuple[int, str]],
 ) -> Iterator[SourceRow]:
     """Yield the samples of a table in its order.
@@ -27,11 +26,11 @@ def rows_of_table(
     Args:
         rows: Rows of the table.
         lookup: Finds files, those of many rows at a time.
-        label_space: The classes that labels name.
         table: Name of the table, for errors.
         names: Returns the keys of the files that are looked up for a row.
-        version: Returns size and version of a sample by its row and by these files, None for one
-            that is not there.
+        labels: Returns the classes of a sample by its row and by these files, None for one that is
+            not there; the last argument says where the row stands, for errors.
+        version: Returns size and version of a sample in the same way.
 
     Raises:
         ConfigError: A class or a split is not what it should be.
@@ -40,8 +39,9 @@ def rows_of_table(
         found = lookup.find([name for row in some for name in names(row)])
         for row in some:
             where = f"{table}: {row.uri}"
-            labels = parse_labels(row.label, label_space, where=where)
-            size, etag = version(row, [found.get(name) for name in names(row)])
+            files = [found.get(name) for name in names(row)]
+            truth = labels(row, files, where)
+            size, etag = version(row, files)
             yield SourceRow(
                 key=row.uri,
                 size=size,
@@ -49,7 +49,7 @@ def rows_of_table(
                 start_s=row.start_s,
                 end_s=row.end_s,
                 group=row.group or row.uri,
-                split=parse_split(row.split, labels, where=where),
-                labels=labels,
+                split=parse_split(row.split, truth, where=where),
+                labels=truth,
                 cursor=str(row.number),
             )

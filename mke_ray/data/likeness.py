@@ -17,9 +17,11 @@ ALONE_SOUND_DISTANCE = 0.2
 # Two clips that are as unlike as this share of what one of them changes by itself are two takes.
 ALONE_SHARE_OF_CHANGE = 0.5
 
-BY_COST = ("features", "image", "video", "audio")
+BY_COST = ("features", "depth", "mask", "image", "video", "audio")
 _LARGEST = {
     "features": 0.0,
+    "depth": 0.0,
+    "mask": 0.0,
     "image": MAX_PICTURE_DISTANCE,
     "video": MAX_PICTURE_DISTANCE,
     "audio": MAX_SOUND_DISTANCE,
@@ -90,9 +92,9 @@ def copies(
     """Return how unlike the samples of some pairs are, NaN where they are not copies, float32 [P].
 
     Two samples are copies when every modality that both have a signature of is alike. Bit for bit
-    equal content always is; features have to be equal. Where only one modality can be compared it
-    has to be more alike than otherwise: pictures by themselves may be two takes before one
-    background.
+    equal content always is; features and depth have to be equal. Where only one modality can be
+    compared it has to be more alike than otherwise: pictures by themselves may be two takes before
+    one background.
 
     Args:
         mine: Per modality the signatures of some samples.
@@ -168,7 +170,7 @@ def _compare(one: Signatures, two: Signatures) -> tuple[np.ndarray, np.ndarray]:
         unlike_P = sound_distance(one.words_NK, two.words_NK)
         num_P = np.minimum(*(np.count_nonzero(some.words_NK, axis=1) for some in (one, two)))
         alone_P = np.where(num_P < _MIN_WORDS_ALONE, 0.0, ALONE_SOUND_DISTANCE)
-    elif one.kind != "features":
+    elif WORD_TYPES[one.kind] is not None:
         unlike_P = picture_distance(one.words_NK, two.words_NK)
         change_P = np.minimum(change(one.words_NK), change(two.words_NK))
         alone_P = np.minimum(ALONE_SHARE_OF_CHANGE * change_P, ALONE_PICTURE_DISTANCE)

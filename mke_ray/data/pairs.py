@@ -3,7 +3,7 @@
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,18 +14,24 @@ from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.pairs_reader import KEY, PairsReader, file_name
 from mke_ray.data.places import Places, places_of
 from mke_ray.data.reachable import check_root, check_table
-from mke_ray.data.roles import label_space_of, labels_of_path
+from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, parse_split
+from mke_ray.data.scene_files import DepthFiles, MaskFiles
 from mke_ray.data.sources import Progress, SourceRow
-from mke_ray.data.table_rows import read_table
+from mke_ray.data.table_rows import TableRow, read_table
 from mke_ray.errors import ConfigError
 from mke_ray.schema import (
+    MASK,
     AudioSpec,
     DecodeSpec,
+    DepthSpec,
     ImageSpec,
+    LabelKind,
     LabelSpace,
+    MaskSpec,
     Split,
     VideoSpec,
 )
+from mke_ray.storage import Root
 
 _ROWS_AT_ONCE = 1024
 
@@ -46,12 +52,22 @@ class PairsSource:
     sample itself, and a blank split is ``labelled`` where there is a label and ``unlabeled`` where
     there is none. A file that is not there leaves a sample without that modality.
 
+    Dense labels are pictures of class ids: ``files.mask`` names them, ``mapping`` says what the
+    ids mean, and there are no folders of classes and no column ``label``; a sample has a label
+    where it has that file.
+
     Args:
         root: Local folder or URI that fsspec can open.
         files: Pattern of each modality's file, the first of them the one that is listed.
         classes: Class names in the order of the logits.
         table: CSV or Parquet file relative to the root, None for labels by folder.
-        label_kind: ``single``, or ``multi`` where names are joined by ``|``.
+        label_kind: ``single``, ``multi`` where names are joined by ``|``, or ``dense``.
+        mapping: Class of each pixel value of dense labels, 255 for none: a list by pixel value, or
+            a mapping; None where pixel values are class indices. 255 counts for nothing.
+        depth: ``metres_per_step`` of files of distances (0.001 by default, pixel value 0 is
+            unknown), and ``view_deg``, the camera's horizontal angle of view.
+        withheld: Per split modalities that its samples are not given although there are files, for
+            example ``{labelled: [depth]}``.
         endpoint_url: Address of a store other than the provider's own.
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
@@ -63,6 +79,9 @@ class PairsSource:
     classes: Sequence[str]
     table: str | None = None
     label_kind: str = "single"
+    mapping: Sequence[int] | Mapping[Any, int] | None = None
+    depth: Mapping[str, float] | None = None
+    withheld: Mapping[str, Sequence[str]] | None = None
     endpoint_url: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -80,19 +99,29 @@ class PairsSource:
                 f"source.files.{next(iter(self.files))}={self._listed}: without a table the key "
                 "begins with the folder of its split, so put {key} right after a '/'"
             )
+        if MASK in self.files and not self._is_dense:
+            raise ConfigError(
+                f"source.files.{MASK}: a picture of class ids is a label of "
+                f"source.label_kind=dense, not of {self.label_kind}"
+            )
 
     @property
     def label_space(self) -> LabelSpace:
         """The classes of the labels."""
-        return label_space_of(self.classes, self.label_kind)
+        return label_space_of(self.classes, self.label_kind, kinds=list(LabelKind))
 
     def identity(self) -> dict[str, Any]:
         """Return what may not change under one root: patterns, classes and the table's name."""
+        mapping = self.mapping
+        if isinstance(mapping, Mapping):
+            mapping = {str(value): index for value, index in mapping.items()}
+        asked = {"mapping": mapping, "depth": self.depth, "withheld": self.withheld}
         return {
             "source": "pairs",
             "files": dict(self.files),
             "label_space": self.label_space.to_dict(),
             "table": self.table,
+            **{name: one for name, one in asked.items() if one},
         }
 
     def place(self) -> str:
@@ -138,16 +167,56 @@ class PairsSource:
                     f"decode.{modality}: source.files has only {sorted(self.files)}; "
                     f"add source.files.{modality}"
                 )
-            if not isinstance(one, ImageSpec | VideoSpec | AudioSpec):
+            if not isinstance(one, ImageSpec | DepthSpec | MaskSpec | VideoSpec | AudioSpec):
                 raise ConfigError(
-                    f"decode.{modality}.kind={one.kind}: the files of pairs hold image, video or "
-                    "audio; use a table source for rows of features"
+                    f"decode.{modality}.kind={one.kind}: the files of pairs hold image, depth, "
+                    "mask, video or audio; use a table source for rows of features"
                 )
-        return PairsReader(self._places.root, dict(self.files), spec)
+        if MASK in self.files and MASK not in spec:
+            raise ConfigError(
+                f"source.files.{MASK} names true classes, but decode has no {MASK}; add "
+                f"decode.{MASK}={{kind: mask, height: H, width: W}}"
+            )
+        return PairsReader(
+            self._places.root,
+            dict(self.files),
+            spec,
+            DepthFiles(**(self.depth or {})),
+            MaskFiles.of(self.label_space, self.mapping) if self._is_dense else None,
+            self.withheld or {},
+        )
+
+    def rows_of(self, rows: Iterable[TableRow], *, table: str) -> Iterator[SourceRow]:
+        """Yield the samples that the rows of a table name.
+
+        Args:
+            rows: The rows.
+            table: Name of the table, for errors.
+
+        Raises:
+            ConfigError: A class or a split is not what it should be.
+        """
+        return rows_of_table(
+            rows,
+            Lookup(self._places),
+            table=table,
+            names=lambda row: self._names(row.uri),
+            labels=self._labels_of_row,
+            version=lambda _, files: _version(files),
+        )
+
+    @property
+    def location(self) -> Root:
+        """Where the files lie."""
+        return self._places.root
 
     @property
     def _places(self) -> Places:
         return places_of(self, self.root)
+
+    @property
+    def _is_dense(self) -> bool:
+        return self.label_kind == LabelKind.DENSE
 
     @property
     def _listed(self) -> str:
@@ -155,14 +224,21 @@ class PairsSource:
         return next(iter(self.files.values()))
 
     def _rows_of_table(self, table: str, after: int) -> Iterator[SourceRow]:
-        return rows_of_table(
-            read_table(self._places.root, table, key_column="key", after=after),
-            Lookup(self._places),
-            label_space=self.label_space,
-            table=table,
-            names=lambda row: self._names(row.uri),
-            version=lambda _, files: _version(files),
-        )
+        rows = read_table(self._places.root, table, key_column="key", after=after)
+        return self.rows_of(rows, table=table)
+
+    def _labels_of_row(
+        self, row: TableRow, files: Sequence[ListedFile | None], where: str
+    ) -> tuple[int, ...] | None:
+        if self._is_dense:
+            return self._dense_labels(files)
+        return parse_labels(row.label, self.label_space, where=where)
+
+    def _dense_labels(self, files: Sequence[ListedFile | None]) -> tuple[int, ...] | None:
+        """Return ``()`` where a sample has its file of true classes, None where it has not."""
+        patterns = list(dict.fromkeys(self.files.values()))
+        is_there = MASK in self.files and files[patterns.index(self.files[MASK])] is not None
+        return () if is_there else None
 
     def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
         top, num_rows = self._listed.split(KEY)[0].rstrip("/"), 0
@@ -183,7 +259,7 @@ class PairsSource:
             )
 
     def _rows_of_split(self, folder: str, split: Split, after: str) -> Iterator[SourceRow]:
-        label_space, lookup = self.label_space, Lookup(self._places)
+        lookup = Lookup(self._places)
         keyed = (
             (file, _key_of(file.name, self._listed))
             for file in walk(self._places.root, folder, after)
@@ -192,8 +268,8 @@ class PairsSource:
         for some in batched(named, _ROWS_AT_ONCE):
             found = lookup.find([name for _, key in some for name in self._names(key)[1:]])
             for file, key in some:
-                others = [found.get(name) for name in self._names(key)[1:]]
-                size, etag = _version([file, *others])
+                files = [file, *(found.get(name) for name in self._names(key)[1:])]
+                size, etag = _version(files)
                 yield SourceRow(
                     key=key,
                     size=size,
@@ -202,9 +278,23 @@ class PairsSource:
                     end_s=None,
                     group=key,
                     split=split.value,
-                    labels=labels_of_path(key, split, label_space),
+                    labels=self._labels_of_files(key, split, files),
                     cursor=file.name,
                 )
+
+    def _labels_of_files(
+        self, key: str, split: Split, files: Sequence[ListedFile | None]
+    ) -> tuple[int, ...] | None:
+        """Return the labels of a sample of a folder.
+
+        Raises:
+            ConfigError: Its split needs some, and there are none.
+        """
+        if not self._is_dense:
+            return labels_of_path(key, split, self.label_space)
+        labels = self._dense_labels(files)
+        parse_split(split.value, labels, where=key)
+        return labels
 
     def _names(self, key: str) -> list[str]:
         """Return the names of a sample's files, the listed one first, none twice."""

@@ -1,18 +1,33 @@
 """Reads samples of several files, one per modality."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from mke_ray.data.cpu_slots import waiting
 from mke_ray.data.decoders import prove_decoders
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.pictures import PILLOW, read_picture
 from mke_ray.data.places import UnusableKeyError, check_name
+from mke_ray.data.scene_files import DepthFiles, MaskFiles
 from mke_ray.errors import MISSING_FILE, MediaError
-from mke_ray.schema import DecodeSpec, ImageSpec, ManifestRow
+from mke_ray.schema import (
+    MASK,
+    DecodeSpec,
+    DepthSpec,
+    ImageSpec,
+    ManifestRow,
+    MaskSpec,
+    Split,
+    without_mask,
+)
 from mke_ray.storage import Root
 
 KEY = "{key}"
+WITHHELD = "withheld"
+
+PictureSpec = ImageSpec | DepthSpec | MaskSpec
 
 
 @dataclass(slots=True)
@@ -23,12 +38,18 @@ class PairsReader:
         root: Root of the source.
         files: Pattern of each modality's file.
         spec: What to decode.
+        depth_files: How files of distances hold them.
+        mask_files: How files of true classes hold them; None where there are none.
+        withheld: Per split the modalities that its samples are not given, though there are files.
         fetches_apart: It leaves its CPU to others while it waits for the store.
     """
 
     root: Root
     files: Mapping[str, str]
     spec: DecodeSpec
+    depth_files: DepthFiles = field(default_factory=DepthFiles)
+    mask_files: MaskFiles | None = None
+    withheld: Mapping[str, Collection[str]] = field(default_factory=dict)
     fetches_apart: bool = True
 
     def __post_init__(self) -> None:
@@ -43,16 +64,18 @@ class PairsReader:
         """Return the arrays of one sample; a file that fails takes no other with it.
 
         Raises:
-            MediaError: No modality can be read.
+            MediaError: No modality can be read, or the true classes cannot where they are needed.
             OSError: The store did not answer, after retries.
         """
         if row.size > LIMITS.num_bytes:
             raise MediaError("too_large", f"the files of {row.key} have {row.size} bytes")
-        decoded = Decoded({}, {})
-        for pattern in dict.fromkeys(self.files[modality] for modality in self.spec):
-            here = {m: one for m, one in self.spec.items() if self.files[m] == pattern}
+        withheld = self.withheld.get(row.split, ())
+        decoded = Decoded({}, {m: WITHHELD for m in self.spec if m in withheld})
+        wanted = {m: one for m, one in self.spec.items() if m not in withheld}
+        for pattern in dict.fromkeys(self.files[modality] for modality in wanted):
+            here = {m: one for m, one in wanted.items() if self.files[m] == pattern}
             self._read_file(file_name(pattern, row.key), here, row, decoded)
-        if not decoded.arrays:
+        if not without_mask(decoded.arrays):
             reasons = sorted(decoded.missing.values(), key=lambda reason: reason == MISSING_FILE)
             raise MediaError(reasons[0], f"nothing of {row.key} is usable: {decoded.missing}")
         return decoded
@@ -71,11 +94,40 @@ class PairsReader:
             return
         into.num_bytes_read += len(content)
         for modality, one in spec.items():
-            if isinstance(one, ImageSpec):
-                _decode_picture(content, modality, one, into)
-        streams: DecodeSpec = {m: one for m, one in spec.items() if not isinstance(one, ImageSpec)}
+            if isinstance(one, PictureSpec):
+                self._decode_picture(content, modality, one, row, into)
+        streams: DecodeSpec = {
+            m: one for m, one in spec.items() if not isinstance(one, PictureSpec)
+        }
         if streams:
             _decode_streams(content, streams, row, into)
+
+    def _decode_picture(
+        self, content: bytes, modality: str, spec: PictureSpec, row: ManifestRow, into: Decoded
+    ) -> None:
+        """Add the picture of one file.
+
+        Raises:
+            MediaError: It holds the true classes, which cannot be read, of a sample whose role
+                needs them.
+        """
+        try:
+            into.arrays[modality] = self._picture(content, spec)
+        except MediaError as error:
+            if modality == MASK and row.split != Split.UNLABELED:
+                raise MediaError(error.reason, f"true classes: {error.detail}") from error
+            into.missing[modality] = error.reason
+            return
+        into.num_bytes_needed += len(content)
+        _name_decoder(PILLOW, into)
+
+    def _picture(self, content: bytes, spec: PictureSpec) -> np.ndarray:
+        if isinstance(spec, DepthSpec):
+            return self.depth_files.read(content, spec)
+        if isinstance(spec, MaskSpec):
+            assert self.mask_files is not None
+            return self.mask_files.read(content, spec)
+        return read_picture(content, spec)
 
 
 def file_name(pattern: str, key: str) -> str:
@@ -98,17 +150,6 @@ def _decode_streams(content: bytes, spec: DecodeSpec, row: ManifestRow, into: De
     into.num_bytes_needed += clip.num_bytes_needed
     into.duration_s = max(into.duration_s, clip.duration_s)
     _name_decoder(clip.decoder, into)
-
-
-def _decode_picture(content: bytes, modality: str, spec: ImageSpec, into: Decoded) -> None:
-    """Add the picture of one file."""
-    try:
-        into.arrays[modality] = read_picture(content, spec)
-    except MediaError as error:
-        into.missing[modality] = error.reason
-        return
-    into.num_bytes_needed += len(content)
-    _name_decoder(PILLOW, into)
 
 
 def _name_decoder(name: str, into: Decoded) -> None:

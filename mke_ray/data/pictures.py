@@ -2,9 +2,11 @@
 
 # H height, W width.
 
+import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import PIL
@@ -64,29 +66,38 @@ def read_picture(content: bytes, spec: ImageSpec, *, limits: Limits = LIMITS) ->
     Raises:
         MediaError: ``empty``, ``too_large``, ``unsupported``, ``truncated`` or ``damaged``.
     """
+    with opened(content, limits=limits) as image:
+        if image.mode not in _MODES and not image.mode.startswith("I;16"):
+            raise MediaError("unsupported", f"{image.format} with pixels of mode {image.mode}")
+        return _upright(image, spec)
+
+
+@contextlib.contextmanager
+def opened(content: bytes, *, limits: Limits = LIMITS) -> Iterator[Image.Image]:
+    """Open a picture file; what Pillow raises within is an error of the file.
+
+    Args:
+        content: The whole file.
+        limits: The largest file accepted; the pixels are those that it declares.
+
+    Raises:
+        MediaError: As ``read_picture``.
+    """
     if not content:
         raise MediaError("empty", "the file has no bytes")
     if len(content) > limits.num_bytes:
         raise MediaError("too_large", f"{len(content)} bytes, at most {limits.num_bytes}")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check(image, limits)
-            return _upright(image, spec)
+            if image.width * image.height > limits.num_pixels:
+                size = f"{image.width}x{image.height}"
+                raise MediaError("too_large", f"{size} pixels, at most {limits.num_pixels}")
+            yield image
     except _BOMBS as error:
         raise MediaError("too_large", str(error)) from error
     except _DECODE_ERRORS as error:
         said = _said(error)
         raise MediaError(_why_damaged(content, said), said) from error
-
-
-def _check(image: Image.Image, limits: Limits) -> None:
-    """Refuse by the header alone what is too large or of pixels whose range nobody knows."""
-    if image.width * image.height > limits.num_pixels:
-        raise MediaError(
-            "too_large", f"{image.width}x{image.height} pixels, at most {limits.num_pixels}"
-        )
-    if image.mode not in _MODES and not image.mode.startswith("I;16"):
-        raise MediaError("unsupported", f"{image.format} with pixels of mode {image.mode}")
 
 
 def _upright(image: Image.Image, spec: ImageSpec) -> np.ndarray:

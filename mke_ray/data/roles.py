@@ -4,18 +4,30 @@ import posixpath
 from collections.abc import Sequence
 
 from mke_ray.errors import ConfigError
-from mke_ray.schema import LabelKind, LabelSpace, Split
+from mke_ray.schema import IGNORE, LabelKind, LabelSpace, Split
 
 
-def label_space_of(classes: Sequence[str], label_kind: str) -> LabelSpace:
+def label_space_of(
+    classes: Sequence[str],
+    label_kind: str,
+    *,
+    kinds: Sequence[str] = (LabelKind.SINGLE, LabelKind.MULTI),
+) -> LabelSpace:
     """Return the label space of a source of media.
 
+    Args:
+        classes: Class names in the order of the logits.
+        label_kind: How many of them one sample may have.
+        kinds: The kinds that the source can have.
+
     Raises:
-        ConfigError: The kind is not ``single`` or ``multi``, or the classes are not distinct.
+        ConfigError: The kind is another one, or the classes are not distinct.
     """
-    if label_kind not in (LabelKind.SINGLE, LabelKind.MULTI):
-        raise ConfigError(f"source.label_kind={label_kind!r}; choose 'single' or 'multi'")
-    return LabelSpace(tuple(classes), LabelKind(label_kind))
+    if label_kind not in kinds:
+        choice = " or ".join(repr(str(kind)) for kind in kinds)
+        raise ConfigError(f"source.label_kind={label_kind!r}; choose {choice}")
+    ignore = IGNORE if label_kind == LabelKind.DENSE else None
+    return LabelSpace(tuple(classes), LabelKind(label_kind), ignore)
 
 
 def parse_labels(text: str, label_space: LabelSpace, *, where: str) -> tuple[int, ...] | None:

@@ -9,11 +9,18 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
-from mke_ray.schema import AudioSpec, FeatureSpec, ModalitySpec
+from mke_ray.schema import AudioSpec, DepthSpec, FeatureSpec, MaskSpec, ModalitySpec
 
 DIGEST_BYTES = 8
 NUM_FRAMES = 8
-WORD_TYPES = {"video": "<u8", "image": "<u8", "audio": "<u4", "features": None}
+WORD_TYPES = {
+    "video": "<u8",
+    "image": "<u8",
+    "audio": "<u4",
+    "features": None,
+    "depth": None,
+    "mask": None,
+}
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 # A picture whose brightness deviates less than this (of 255) says nothing.
@@ -40,7 +47,8 @@ def signature(array: np.ndarray, spec: ModalitySpec) -> bytes:
 
     It begins with a digest of the exact content, 8 bytes; for pictures and sound, hashes follow
     that change little when a file is encoded again. Of a video 8 frames count, of sound the first
-    8 seconds. Signatures of one specification are equally long.
+    8 seconds. Signatures of one specification are equally long. Depth and features are told by
+    their exact content alone, and a true class map, which is a label, has none.
 
     Args:
         array: As it was decoded, before it is encoded for the store.
@@ -48,10 +56,13 @@ def signature(array: np.ndarray, spec: ModalitySpec) -> bytes:
 
     Returns:
         ``b""`` where there is nothing to tell samples apart by: pictures of one colour, silence,
-        a steady hum, a row of features with few values of its own. It is like no other.
+        a steady hum, a row of features or a depth map with few values of its own. It is like no
+        other.
     """
-    if isinstance(spec, FeatureSpec):
-        return _digest(array) if _has_values(array) else b""
+    if isinstance(spec, MaskSpec):
+        return b""
+    if isinstance(spec, FeatureSpec | DepthSpec):
+        return _digest(array) if _has_values(array.ravel()) else b""
     if isinstance(spec, AudioSpec):
         kept = array[: round(_MAX_SOUND_S * spec.sample_rate_hz)]
         words = sound_words(kept, spec.sample_rate_hz)

@@ -13,7 +13,7 @@ from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.packets import WHOLE, Span
 from mke_ray.data.places import Places, UnusableKeyError, places_of
 from mke_ray.data.reachable import check_root, check_table
-from mke_ray.data.roles import label_space_of, labels_of_path
+from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.spans import ClipCutter
 from mke_ray.data.table_rows import TableRow, read_table
@@ -169,11 +169,14 @@ class VideosSource:
         return rows_of_table(
             read_table(*self._table_place(table), after=after),
             Lookup(self._places),
-            label_space=self.label_space,
             table=table,
             names=_names_looked_up,
+            labels=self._labels,
             version=_version,
         )
+
+    def _labels(self, row: TableRow, _: object, where: str) -> tuple[int, ...] | None:
+        return parse_labels(row.label, self.label_space, where=where)
 
     def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
         root, label_space = self._places.root, self.label_space

@@ -24,6 +24,26 @@ class View(Protocol):
         ...
 
 
+class SharedView(Protocol):
+    """A view that moves as those of other modalities do.
+
+    Attributes:
+        stream: Name of what it shares with them.
+    """
+
+    stream: str
+
+    def __call__(self, x_BX: Tensor, key_B: Tensor, own_B: Tensor) -> Tensor:
+        """Return the view of stored arrays [B, ...].
+
+        Args:
+            x_BX: Arrays as they are stored.
+            key_B: Keys [B] that all views of the stream get.
+            own_B: Keys [B] of the modality alone.
+        """
+        ...
+
+
 class IdentityView:
     """The stored arrays themselves."""
 

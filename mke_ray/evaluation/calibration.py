@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mke_ray.evaluation.evaluate import SELECT, EvaluationPlan
+from mke_ray.evaluation.plan import SELECT, EvaluationPlan
 from mke_ray.labels.probe import probe_part
 from mke_ray.metrics import fit_temperature
 from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, Split
@@ -16,8 +16,11 @@ def select_temperature(plan: EvaluationPlan, column: str) -> float:
         column: The student's column of logits.
 
     Returns:
-        What to divide its logits by; 1 where there is no probe.
+        What to divide its logits by; 1 where there is no probe, and for dense labels, of which no
+        logits are kept.
     """
+    if plan.manifest.label_space.kind is LabelKind.DENSE:
+        return 1.0
     logits, truths = [], []
     for ref in plan.manifest.unit_refs([Split.PROBE]):
         table = plan.predictions.read(ref.unit, columns=[column])

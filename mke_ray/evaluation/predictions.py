@@ -1,6 +1,6 @@
 """What every student says of the samples with true labels, unit by unit, in a store of its own."""
 
-# B samples of a unit, C classes.
+# B samples of a unit, C classes, H height, W width.
 
 import itertools
 import time
@@ -26,7 +26,7 @@ from mke_ray.labels.store import UnitStore, location_of
 from mke_ray.labels.todo import is_behind
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.models.device import checked_device
-from mke_ray.models.student import Student
+from mke_ray.models.student import Network
 from mke_ray.models.weights import load_student
 from mke_ray.schema import (
     DecodeSpec,
@@ -73,6 +73,7 @@ class PredictionPlan:
             they were computed.
         device: Device that every worker computes on.
         origin: Where samples are read again if the store keeps no media.
+        is_dense: Whether labels are dense: class maps are kept, and no logits.
     """
 
     root: Root
@@ -83,6 +84,7 @@ class PredictionPlan:
     num_threads: int = 1
     device: str = "cpu"
     origin: Origin | None = None
+    is_dense: bool = False
 
     units_at_once = 1
     decodes = False
@@ -105,9 +107,8 @@ class PredictionPlan:
     def store(self) -> UnitStore:
         """Return the store that is written, made if absent."""
         root = self.root.child(PREDICTIONS_FOLDER, self.name)
-        return UnitStore.open_or_create(
-            root, spec=self.spec, schema=predictions_schema(self.students)
-        )
+        schema = predictions_schema(self.students, is_dense=self.is_dense)
+        return UnitStore.open_or_create(root, spec=self.spec, schema=schema)
 
     def worker(self) -> "EvaluateWorker":
         """Return what works on the units of this plan."""
@@ -132,8 +133,9 @@ class EvaluateWorker:
         table = self._samples.read(ref.unit, names, location=location_of(record))
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
+        as_rows = _class_maps if self.plan.is_dense else _nullable_rows
         columns = [
-            _nullable_rows(*predict(student, arrays, present, device=self._device))
+            as_rows(*predict(student, arrays, present, device=self._device))
             for student in self._students
         ]
         predicted = time.perf_counter()
@@ -168,7 +170,7 @@ class EvaluateWorker:
         return checked_device(self.plan.device)
 
     @cached_property
-    def _students(self) -> list[Student]:
+    def _students(self) -> list[Network]:
         """Return the students in the order of the columns."""
         folders = [folder for _, folder in sorted(self.plan.students.items())]
         loaded = (load_student(folder, classes=self.plan.classes) for folder in folders)
@@ -207,16 +209,22 @@ def run_predictions(
     return store
 
 
-def predictions_schema(fits: Iterable[str]) -> pa.Schema:
+def predictions_schema(fits: Iterable[str], *, is_dense: bool = False) -> pa.Schema:
     """Return the schema of a store of predictions.
 
-    Each fit has a column of logits, null where a sample has none of the modalities that it reads.
+    Each fit has a column of logits, or where labels are dense of class maps, uint8 [H, W] as
+    bytes; null where a sample has none of the modalities that it reads.
+
+    Args:
+        fits: Fingerprints of the fits.
+        is_dense: Whether labels are dense.
     """
+    kind = pa.binary() if is_dense else pa.list_(pa.float32())
     fields = [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
     ]
-    return pa.schema(fields + [pa.field(fit, pa.list_(pa.float32())) for fit in sorted(set(fits))])
+    return pa.schema(fields + [pa.field(fit, kind) for fit in sorted(set(fits))])
 
 
 def refs_with_truth(manifest: Manifest) -> Iterator[UnitRef]:
@@ -258,13 +266,15 @@ def stored_batch(
 
 @torch.inference_mode()
 def predict(
-    student: Student,
+    student: Network,
     arrays: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     *,
     device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return logits of a batch and which rows have any modality that the student reads.
+
+    Logits are [B, C, H, W] where labels are dense.
 
     Args:
         student: In evaluation mode, on the device.
@@ -293,6 +303,16 @@ def _nullable_rows(logits_BC: np.ndarray, seen_B: np.ndarray) -> pa.Array:
     """Return logits as a list column with null where nothing was seen."""
     rows = [row if seen else None for row, seen in zip(logits_BC, seen_B, strict=True)]
     return pa.array(rows, type=pa.list_(pa.float32()))
+
+
+def _class_maps(logits_BCHW: np.ndarray, seen_B: np.ndarray) -> pa.Array:
+    """Return the likeliest class of every pixel as bytes, null where nothing was seen."""
+    named_BHW = logits_BCHW.argmax(axis=1).astype(np.uint8)
+    rows = [
+        named_HW.tobytes() if seen else None
+        for named_HW, seen in zip(named_BHW, seen_B, strict=True)
+    ]
+    return pa.array(rows, type=pa.binary())
 
 
 def _has_truth(parquet: pq.ParquetFile, row_group: int) -> bool:

@@ -14,7 +14,8 @@ TEACHER = "teacher"
 class Flow:
     """What became of the teacher's answers on rows with a known truth.
 
-    For several labels per sample an answer is one class of one sample, said or not.
+    For several labels per sample an answer is one class of one sample, said or not; for dense
+    labels it is one pixel that is not ignored.
 
     Args:
         num: Answers of the teacher.
@@ -66,6 +67,9 @@ class ArmResult:
         select: Metric on the select part of the probe, None without one.
         flow: What it did to the teacher's answers on the unlabeled set, None where no truth is
             known there, or for the teacher.
+        pixel_accuracy: Share of the pixels named right, None where labels are not dense.
+        class_ious: Intersection over union of each class [C], NaN where no test pixel is of it or
+            named so; empty where labels are not dense.
     """
 
     arm: str
@@ -78,6 +82,8 @@ class ArmResult:
     gain_ci95: tuple[float, float] | None = (0.0, 0.0)
     select: float | None = None
     flow: Flow | None = None
+    pixel_accuracy: float | None = None
+    class_ious: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +93,8 @@ class PartScores:
     Args:
         sample_id_N: Sample ids [N], int64.
         group_N: Group of each sample [N], text.
-        scores: Per column (``teacher`` or the fingerprint of a fit) the score in [0, 1] [N]:
-            right or wrong, or the sample's average precision.
+        scores: Per column (``teacher`` or the fingerprint of a fit) the score [N]: right or wrong,
+            the sample's average precision, or of dense labels what ``PixelCounts.scores`` says.
     """
 
     sample_id_N: np.ndarray
@@ -140,6 +146,29 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class DenseExample:
+    """One test sample with dense labels that is worth showing.
+
+    Args:
+        kind: ``corrected`` or ``corrupted`` (most of the pixels that count), or ``typical``.
+        unit: Unit that holds it.
+        row: Its row in the unit.
+        sample_id: Its id.
+        key: Its key in the source.
+        corrected: Share of its pixels that the teacher has wrong and the student right.
+        corrupted: Share that the teacher has right and the student wrong.
+    """
+
+    kind: str
+    unit: str
+    row: int
+    sample_id: int
+    key: str
+    corrected: float
+    corrupted: float
+
+
+@dataclass(frozen=True, slots=True)
 class ConfidenceBin:
     """Samples that the teacher was about equally sure of.
 
@@ -163,7 +192,7 @@ class Evaluation:
     """Everything that was measured on samples with a known truth.
 
     Args:
-        metric: ``accuracy`` or ``map``.
+        metric: ``accuracy``, ``map`` or ``miou``.
         arms: Results by arm, the teacher first.
         columns: Per arm the columns of its seeds.
         teacher_flow: The teacher's answers on the unlabeled set, None where no truth is known.
@@ -173,6 +202,7 @@ class Evaluation:
         num_excluded: Test rows left out since the file is bad or could not be read yet.
         confidence: The teacher's confidence on rows with a known truth outside test and gate.
         examples: Test samples worth showing.
+        dense_examples: The same where labels are dense.
     """
 
     metric: str
@@ -185,3 +215,4 @@ class Evaluation:
     num_excluded: int = 0
     confidence: tuple[ConfidenceBin, ...] = ()
     examples: tuple[Example, ...] = ()
+    dense_examples: tuple[DenseExample, ...] = ()

@@ -1,8 +1,9 @@
 """A configuration is checked as far as that goes without data, and then its run is opened."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -13,15 +14,16 @@ from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
-from mke_ray.expansion.run import TEACHER_ENGINE, Run
+from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
-from mke_ray.models.student import Student, build_student
+from mke_ray.models.student import Network, build_student
 from mke_ray.models.teachers import AT_LEAST
-from mke_ray.schema import DecodeSpec, decode_spec_from_dict
+from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import choose_arms
+from mke_ray.train.fits import FitSpec
 from mke_ray.train.launch import Scaling, check_fits
 
 
@@ -72,6 +74,7 @@ def check_job(job: JobConfig) -> Run:
     check_more_teachers(job.more_teachers, *fits_with)
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
     for fit in [*teacher, *fits]:
+        _check_decoder(fit, LabelKind(run.source.label_space.kind))
         _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
         build(fit.objective)
     _check_views(run)
@@ -88,13 +91,62 @@ def _check_views(run: Run) -> None:
     Raises:
         ConfigError: A view is larger than what is stored.
     """
-    for modality, spec in run.job.views.items():
-        view: View = build(spec)
-        empty = torch.from_numpy(empty_modality(run.decode[modality]))
-        try:
-            view(empty[None], torch.zeros(1, dtype=torch.int64))
-        except ConfigError as error:
-            raise ConfigError(f"views.{modality}: {error}") from None
+    for key, specs in _all_views(run.job).items():
+        views: dict[str, View] = {modality: build(spec) for modality, spec in specs.items()}
+        for modality, view in views.items():
+            empty = torch.from_numpy(empty_modality(run.decode[modality]))
+            try:
+                view(empty[None], torch.zeros(1, dtype=torch.int64))
+            except ConfigError as error:
+                raise ConfigError(f"{key}.{modality}: {error}") from None
+        if run.source.label_space.kind == LabelKind.DENSE:
+            of_teacher = [run.job.teacher.modality]
+            read = of_teacher if key == "teacher.views" else list(run.job.student.encoders)
+            _check_streams(key, views, read)
+
+
+def _all_views(job: JobConfig) -> dict[str, dict[str, Any]]:
+    """Return the views of all networks by their key."""
+    return {
+        "views": job.views,
+        "plain_views": job.plain_views or {},
+        "teacher.views": job.teacher.views or {},
+    }
+
+
+def _check_streams(key: str, views: Mapping[str, View], modalities: Sequence[str]) -> None:
+    """Refuse views that would move pictures and class maps apart.
+
+    Raises:
+        ConfigError: Some modality moves by another stream than the class map, or by none.
+    """
+    streams = {name: getattr(view, "stream", None) for name, view in views.items()}
+    if not any(streams.values()):
+        return
+    wanted = [*modalities, MASK]
+    if len({streams.get(name) for name in wanted}) > 1:
+        found = {name: streams.get(name) for name in wanted}
+        raise ConfigError(
+            f"{key}: pictures and class maps of a sample have to be mirrored and cropped alike, "
+            f"but their streams are {found}; give {key} of all of {wanted} one stream"
+        )
+
+
+def _check_decoder(fit: FitSpec, kind: LabelKind) -> None:
+    """Refuse a network that answers by pixels where labels do not, or the other way round.
+
+    Raises:
+        ConfigError: It names the key.
+    """
+    key = "teacher.decoder" if fit.arm == TEACHER_ARM else "student.decoder"
+    has_decoder = bool(fit.student.get("decoder"))
+    if kind == LabelKind.DENSE and not has_decoder:
+        raise ConfigError(
+            f"{key} is empty, but the source's labels are dense; give it channels, with pyramid "
+            "encoders (conf/student/nyu_depth_v2.yaml)"
+        )
+    if has_decoder and kind != LabelKind.DENSE:
+        raise ConfigError(f"{key} is for dense labels, but the source's are {kind}; leave it empty")
 
 
 def _check_ranges(job: JobConfig) -> None:
@@ -120,6 +172,9 @@ def _check_ranges(job: JobConfig) -> None:
             f"labelling.part_mb={job.labelling.part_mb}; give the megabytes of a part file, or 0 "
             "to leave every unit in a file of its own"
         )
+    for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):
+        if fit.class_balance < 0:
+            raise ConfigError(f"{key}.class_balance={fit.class_balance}; give a number from 0")
     for key, (value, low, high) in bounds.items():
         if not low < value < high:
             raise ConfigError(f"{key}={value}; give a number between {low} and {high}")
@@ -137,7 +192,7 @@ def _check_ranges(job: JobConfig) -> None:
             raise ConfigError(f"{key}={number}; give a number of at least 1")
 
 
-def _check_encoders(student: Student, decode: DecodeSpec) -> None:
+def _check_encoders(student: Network, decode: DecodeSpec) -> None:
     """Refuse encoders that expect other arrays than are stored.
 
     Raises:
@@ -161,13 +216,18 @@ def _check_modalities(run: Run) -> None:
     """
     wanted = {"teacher.modality": [run.job.teacher.modality]}
     wanted["student.encoders"] = list(run.job.student.encoders)
-    wanted["views"] = list(run.job.views)
+    wanted |= {key: list(views) for key, views in _all_views(run.job).items()}
     for key, modalities in wanted.items():
         for modality in modalities:
             if modality not in run.decode:
                 raise ConfigError(
                     f"{key}: {modality!r} is not among the stored modalities "
                     f"{sorted(run.decode)}; add decode.{modality} or leave it out"
+                )
+            if modality == MASK and not key.endswith("views"):
+                raise ConfigError(
+                    f"{key}: {MASK!r} is the true class map, which no network may read; leave it "
+                    "out"
                 )
     if run.job.teacher.modality not in run.job.student.encoders:
         raise ConfigError(

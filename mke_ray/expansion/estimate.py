@@ -72,6 +72,7 @@ class Estimate:
         num_classes: Classes of the labels.
         cost_per_hour: Cost of the whole cluster per hour, None where it is not known.
         num_stores: Label stores that are written, one per teacher.
+        label_bytes_each: Bytes of a label before compression; None takes 4 bytes for each class.
     """
 
     num_samples: int
@@ -81,6 +82,7 @@ class Estimate:
     num_classes: int
     cost_per_hour: float | None = None
     num_stores: int = 1
+    label_bytes_each: int | None = None
 
     @property
     def wall_s(self) -> float:
@@ -100,7 +102,8 @@ class Estimate:
     @property
     def label_bytes(self) -> int:
         """Bytes of the labels of all teachers, before compression."""
-        return self.num_samples * LABEL_BYTES_PER_CLASS * self.num_classes * self.num_stores
+        each = self.label_bytes_each or LABEL_BYTES_PER_CLASS * self.num_classes
+        return self.num_samples * each * self.num_stores
 
     @property
     def cost(self) -> float | None:
@@ -180,13 +183,19 @@ def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
     lines.append(
         f"  storage       {least}{bytes_text(one.num_samples * each.stored_bytes)} of samples "
         f"({bytes_text(each.stored_bytes)} each), {bytes_text(one.label_bytes)} of labels "
-        f"({LABEL_BYTES_PER_CLASS} bytes x {one.num_classes} classes each)"
+        f"({_label_each(one)})"
     )
     if one.cost is not None:
         lines.append(
             f"  cost          {least}{one.cost:,.2f} (labelling.cost_per_hour x wall time)"
         )
     return [*lines, _ASSUMED]
+
+
+def _label_each(one: Estimate) -> str:
+    if one.label_bytes_each in (None, LABEL_BYTES_PER_CLASS * one.num_classes):
+        return f"{LABEL_BYTES_PER_CLASS} bytes x {one.num_classes} classes each"
+    return f"{bytes_text(one.label_bytes_each)} each"
 
 
 def _weights(probed: Sequence[Probed], splits: Mapping[str, int]) -> list[float]:

@@ -26,6 +26,8 @@ def check_labelling(labelling: LabellingConfig) -> None:
             raise ConfigError(f"labelling.{name}={value!r}; choose one of {list(known)}")
     if labelling.units_ahead < 0:
         raise ConfigError(f"labelling.units_ahead={labelling.units_ahead}; give 0 or more")
+    if labelling.top_k < 1:
+        raise ConfigError(f"labelling.top_k={labelling.top_k}; give a number of classes, from 1")
     if labelling.plan == "split" and labelling.num_gpus > 0:
         raise ConfigError(
             f"labelling.num_gpus={labelling.num_gpus:g}: under labelling.plan=split the actors "

@@ -13,7 +13,7 @@ import torch
 from mke_ray import __version__
 from mke_ray.config import to_yaml
 from mke_ray.data.manifest import Manifest
-from mke_ray.evaluation import TEACHER, Evaluation
+from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.run import TEACHER_ARM, Run
@@ -25,7 +25,7 @@ from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.unreadable import unreadable_samples
-from mke_ray.models.student import Student
+from mke_ray.models.student import Network
 from mke_ray.models.weights import SPEC_NAME, save_student
 from mke_ray.report import (
     DoublePair,
@@ -33,11 +33,14 @@ from mke_ray.report import (
     Picture,
     ReportContent,
     UnreadableFile,
+    class_gain_picture,
     decision_boundaries,
     sample_cards,
+    scenes_of,
+    scenes_picture,
 )
 from mke_ray.report.style import arm_title
-from mke_ray.schema import FeatureSpec, Split, fingerprint
+from mke_ray.schema import FeatureSpec, LabelKind, Split, fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM
 from mke_ray.train.fits import FitSpec, FitStore
@@ -59,6 +62,7 @@ class Outcome:
         evaluation: What was measured.
         decision: What the gate said.
         doubles: What occurs twice, None where nobody looked.
+        compared: What the evaluation compared, for pictures of scenes with dense labels.
     """
 
     manifest: Manifest
@@ -68,6 +72,7 @@ class Outcome:
     evaluation: Evaluation
     decision: GateDecision
     doubles: DoublesReport | None = None
+    compared: EvaluationPlan | None = None
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
@@ -105,7 +110,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
             decode=run.decode,
             classes=manifest.label_space.classes,
         ),
-        pictures=_boundaries(run, outcome),
+        pictures=[*_boundaries(run, outcome), *_dense_pictures(outcome)],
         config_yaml=to_yaml(run.job),
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
@@ -252,6 +257,18 @@ def _boundaries(run: Run, outcome: Outcome) -> list[Picture]:
     return [decision_boundaries(points_N2, labels_N, predictors)]
 
 
+def _dense_pictures(outcome: Outcome) -> list[Picture]:
+    """Draw scenes and the gain by class where labels are dense."""
+    if outcome.compared is None or outcome.manifest.label_space.kind is not LabelKind.DENSE:
+        return []
+    classes, evaluation = outcome.manifest.label_space.classes, outcome.evaluation
+    drawn = [
+        scenes_picture(scenes_of(evaluation, outcome.compared), classes),
+        class_gain_picture(evaluation.arms, shipped=STUDENT_ARM, classes=classes),
+    ]
+    return [one for one in drawn if one is not None]
+
+
 def _test_points(run: Run, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """Return the test points [N, 2] and their classes [N]."""
     points, labels = [], []
@@ -270,7 +287,7 @@ def _test_points(run: Run, outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
 class _Predictor:
     """Probability of class 1 over the plane."""
 
-    student: Student
+    student: Network
     modalities: tuple[str, ...]
 
     @torch.inference_mode()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
@@ -16,13 +17,21 @@ from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.sources import Noted, Source
 from mke_ray.data.views import View
 from mke_ray.expansion.checks import check_job
-from mke_ray.expansion.estimate import Each, Estimate, estimate_lines, means, workers_of
+from mke_ray.expansion.estimate import (
+    LABEL_BYTES_PER_CLASS,
+    Each,
+    Estimate,
+    estimate_lines,
+    means,
+    workers_of,
+)
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
+from mke_ray.labels.dense import dense_form, dense_size
 from mke_ray.models.student import build_student
 from mke_ray.objectives import Objective
-from mke_ray.schema import Batch, Split
+from mke_ray.schema import Batch, LabelKind, Split
 from mke_ray.train.engine import build_optimizer
 from mke_ray.train.loop import apply_views
 
@@ -121,6 +130,7 @@ def _estimate_lines(
         teacher_s=teacher_s,
         workers=workers_of(run.job, is_cluster=ray_address != "local"),
         num_classes=run.source.label_space.num_classes,
+        label_bytes_each=_label_bytes(run),
         cost_per_hour=run.job.labelling.cost_per_hour,
         num_stores=1 + len(run.job.more_teachers),
     )
@@ -132,6 +142,13 @@ def _estimate_lines(
         f"estimate        for {whole} samples, from {len(good)} that were read",
         *estimate_lines(estimate, least=least),
     ]
+
+
+def _label_bytes(run: Run) -> int:
+    """Return the bytes of one teacher's label of a sample, before compression."""
+    space, top_k = run.source.label_space, run.job.labelling.top_k
+    form = dense_form(run.decode, run.job.teacher.modality, label_space=space, top_k=top_k)
+    return LABEL_BYTES_PER_CLASS * space.num_classes if form is None else form.num_bytes
 
 
 def _kept(each: Each, run: Run) -> Each:
@@ -151,16 +168,26 @@ def _batch(some: Sequence[Probed], run: Run) -> Batch:
         arrays[name] = torch.from_numpy(np.stack(rows))
         present[name] = torch.tensor([name in one for one in pieces])
     num = len(pieces)
-    target_BC = torch.zeros(num, run.source.label_space.num_classes)
-    target_BC[:, 0] = 1.0
+    target_BC = _made_up_target(run, num)
     return Batch(torch.arange(num), arrays, present, target_BC, torch.ones(num))
+
+
+def _made_up_target(run: Run, num: int) -> Tensor:
+    """Return the first class for every sample, or for every pixel of its class map."""
+    space = run.source.label_space
+    if space.kind == LabelKind.DENSE:
+        size = dense_size(run.decode, run.job.teacher.modality)
+        return torch.zeros(num, *size, dtype=torch.uint8)
+    target_BC = torch.zeros(num, space.num_classes)
+    target_BC[:, 0] = 1.0
+    return target_BC
 
 
 def _try_students(run: Run, batch: Batch, console: Console) -> None:
     """Take one step with every arm."""
     settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
     for fit in settings.fits(run.arms, run.job.model_seeds[:1]):
-        student = build_student(fit.student, batch.target_BC.shape[1], build=build)
+        student = build_student(fit.student, run.source.label_space.num_classes, build=build)
         objective: Objective = build(fit.objective)
         optimizer = build_optimizer(student.parameters(), fit.optimizer)
         views: dict[str, View] = {name: build(view) for name, view in fit.views.items()}

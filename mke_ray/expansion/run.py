@@ -21,7 +21,7 @@ from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import DecodeSpec, Split
+from mke_ray.schema import MASK, DecodeSpec, Split
 from mke_ray.session import Session
 from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root
@@ -242,7 +242,8 @@ class Run:
             samples: Name of the sample store.
         """
         job, teacher = self.job, self.job.teacher
-        view = job.views.get(teacher.modality)
+        seen = (teacher.modality, MASK)
+        views = job.views if teacher.views is None else teacher.views
         return FitSpec(
             name=TEACHER_ARM,
             arm=TEACHER_ARM,
@@ -251,7 +252,7 @@ class Run:
             student=self._student({teacher.modality: teacher.network}, teacher.head_hidden),
             objective=self._objective(PLAIN_OBJECTIVE),
             rows=(RowSelection(Split.LABELLED, targets="true", modalities=(teacher.modality,)),),
-            views={teacher.modality: view} if view else {},
+            views={name: view for name, view in views.items() if name in seen},
             seed=job.seed if teacher.seed is None else teacher.seed,
             window_units=job.scaling.window_units,
             **_fit_keys(teacher.fit),
@@ -294,6 +295,7 @@ class Run:
             plain=self._objective(PLAIN_OBJECTIVE),
             unimodal_head_hidden=tuple(student.head_hidden if unimodal is None else unimodal),
             num_select=num_select,
+            plain_views=job.plain_views,
         )
 
     def _objective(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,11 +307,21 @@ class Run:
     def _student(self, encoders: Mapping[str, Any], head_hidden: list[int]) -> dict[str, Any]:
         """Return the specification of a student with some encoders."""
         is_teacher = encoders is not self.job.student.encoders
+        own = self.job.teacher if is_teacher else self.job.student
+        if own.decoder:
+            flip = {"flip_average": True} if is_teacher and self.job.teacher.flip_average else {}
+            return {
+                "encoders": dict(encoders),
+                "fusion": {"type": "add"} if is_teacher else self.job.student.fusion,
+                "decoder": dict(own.decoder),
+                "dropout": own.dropout,
+                **flip,
+            }
         return {
             "encoders": dict(encoders),
             "fusion": {"type": "concat"} if is_teacher else self.job.student.fusion,
             "head_hidden": list(head_hidden),
-            "dropout": self.job.teacher.dropout if is_teacher else self.job.student.dropout,
+            "dropout": own.dropout,
         }
 
 

@@ -34,12 +34,12 @@ from mke_ray.gate import GateDecision, GateRules, GateScores, decide
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
-from mke_ray.labels.sample_reader import keeps_media
+from mke_ray.labels.sample_reader import keeps_media, sample_reader
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import Split
+from mke_ray.schema import LabelKind, Split
 from mke_ray.storage import Root
 from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
 from mke_ray.train.fits import FitSpec, FitStore, revisions_of
@@ -240,6 +240,7 @@ def evaluate_stage(
         classes=run.classes(),
         device=run.labelling_device,
         origin=origin_of(run, run.job.labelling.num_cpus),
+        is_dense=manifest.label_space.kind is LabelKind.DENSE,
     )
     run.refer(*(_fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
     with stage_progress("evaluate", unit="samples") as progress:
@@ -257,6 +258,8 @@ def evaluate_stage(
         shipped=STUDENT_ARM,
         trained_on_select=TRAINED_ON_SELECT,
         select_fraction=run.job.gate.select_fraction,
+        samples=sample_reader(labels.samples, run.root, origin_of(run)) if plan.is_dense else None,
+        decode=run.job.decode,
     )
     return compared, evaluate(compared)
 

@@ -79,7 +79,9 @@ def finish(
     with run.clock.stage("evaluate"):
         plan, evaluation = evaluate_stage(run, manifest, labels, fits)
         decision = gate_stage(run, evaluation)
-        outcome = Outcome(manifest, teacher, labels, fits, evaluation, decision, doubles)
+        outcome = Outcome(
+            manifest, teacher, labels, fits, evaluation, decision, doubles, compared=plan
+        )
         is_new = not is_reported(run.root, outcome)
         if is_new:
             run.clock.work_begins()

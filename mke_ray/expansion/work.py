@@ -44,7 +44,7 @@ def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, A
         units_ahead=labelling.units_ahead,
         teacher_threads=_num_threads(labelling.teachers_pool.num_cpus) if is_split else None,
     )
-    return with_teachers(plan, teachers, computing=computing_of(labelling))
+    return with_teachers(plan, teachers, computing=computing_of(labelling), top_k=labelling.top_k)
 
 
 def samples_of(run: Run) -> UnitStore:

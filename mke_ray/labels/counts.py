@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.files import status_columns
 from mke_ray.labels.index import STATUS_CODES, Index, counts_of
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Status, StatusCounts
@@ -38,7 +38,7 @@ def reasons_of(samples: pa.Table) -> dict[str, dict[str, int]]:
         ``reasons`` of those that cannot be read, ``partial_reasons`` of those that lack a
         modality.
     """
-    columns = [name for name in samples.column_names if name.endswith(STATUS_SUFFIX)]
+    columns = status_columns(samples.column_names)
     by_row = zip(*(samples.column(name).to_pylist() for name in columns), strict=True)
     counted: dict[str, Counter[str]] = {"reasons": Counter(), "partial_reasons": Counter()}
     for status, row in zip(samples.column("status").to_pylist(), by_row, strict=True):
@@ -74,7 +74,7 @@ def _reasons_of_marked(
     samples: UnitStore, index: Index, unit: str, marked_B: np.ndarray
 ) -> dict[str, dict[str, int]]:
     """Count why the marked rows of a unit are not whole."""
-    columns = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
+    columns = status_columns(samples.schema.names)
     table = samples.read_small_columns(unit, index.location(unit), ["status", *columns])
     return reasons_of(table.filter(pa.array(marked_B)))
 

@@ -3,14 +3,14 @@
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mke_ray.labels.index import status_digits
-from mke_ray.schema import FORMAT_VERSION
+from mke_ray.schema import FORMAT_VERSION, MASK
 
 STATUS_SUFFIX = "_status"
 
@@ -26,6 +26,15 @@ def row_facts(table: pa.Table) -> dict[str, Any]:
         if name.endswith(STATUS_SUFFIX)
     }
     return {**facts, "present": present} if present else facts
+
+
+def status_columns(names: Iterable[str]) -> list[str]:
+    """Return the columns that say of each modality whether it is there.
+
+    Not that of the true class map: a sample without it is whole.
+    """
+    of_mask = MASK + STATUS_SUFFIX
+    return [name for name in names if name.endswith(STATUS_SUFFIX) and name != of_mask]
 
 
 def _present_digits(statuses: pa.ChunkedArray) -> str:

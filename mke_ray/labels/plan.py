@@ -7,6 +7,7 @@ from typing import Any
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.labels.decode_process import SampleLimits
+from mke_ray.labels.dense import DEFAULT_TOP_K, dense_form, labels_schema
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitWorker
@@ -163,6 +164,7 @@ def with_teachers(
     teachers: Sequence[Mapping[str, Any]],
     *,
     computing: Computing = DEFAULT_COMPUTING,
+    top_k: int = DEFAULT_TOP_K,
 ) -> LabelPlan:
     """Open the label stores of teachers, checked on the driver, and return the plan with them.
 
@@ -170,9 +172,11 @@ def with_teachers(
         plan: A plan with a sample store and without teachers.
         teachers: Specifications of the teachers, with ``_target_``.
         computing: How the teachers compute.
+        top_k: Classes kept of each pixel of dense labels.
 
     Raises:
-        ConfigError: A teacher cannot compute like that.
+        ConfigError: A teacher cannot compute like that, or its labels would not fit what is
+            stored.
         StoreError: A teacher needs more than is stored, or a store was made from something else.
     """
     plans = []
@@ -186,6 +190,7 @@ def with_teachers(
             teacher=teacher,
             label_space=plan.label_space,
             computing=computing,
+            top_k=top_k,
         )
         modality = teacher.modality
         plans.append(TeacherPlan(spec, teacher.fingerprint(), modality, labels, computing))
@@ -215,6 +220,7 @@ def labels_store(
     teacher: Teacher,
     label_space: LabelSpace,
     computing: Computing = DEFAULT_COMPUTING,
+    top_k: int = DEFAULT_TOP_K,
 ) -> UnitStore:
     """Open or begin the store of a teacher's logits on the samples of a store.
 
@@ -224,13 +230,20 @@ def labels_store(
         teacher: The teacher.
         label_space: The classes of its logits.
         computing: How it computes; what is not the default makes a store of its own.
+        top_k: Classes kept of each pixel of dense labels.
+
+    Raises:
+        ConfigError: Dense labels would not fit what is stored.
     """
+    decode = decode_spec_from_dict(samples.spec["decode"])
+    form = dense_form(decode, teacher.modality, label_space=label_space, top_k=top_k)
     spec = {
         "samples": samples.root.uri.rstrip("/").rpartition("/")[2],
         "teacher": teacher.fingerprint(),
         "modality": teacher.modality,
         "label_space": label_space.to_dict(),
         **({"computing": computing.spec} if computing.spec else {}),
+        **({"dense": form.to_dict()} if form else {}),
     }
     folder = root.child("labels", fingerprint(spec))
-    return UnitStore.open_or_create(folder, spec=spec, schema=LABELS_SCHEMA)
+    return UnitStore.open_or_create(folder, spec=spec, schema=labels_schema(form, LABELS_SCHEMA))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from mke_ray.data.manifest import UnitRef
-from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.files import status_columns
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import TRANSIENT
 from mke_ray.schema import Status
@@ -20,7 +20,7 @@ def rows_to_retry(samples: pa.Table, retry: Collection[str]) -> list[int]:
     """
     if not retry:
         return []
-    names = [name for name in samples.column_names if name.endswith(STATUS_SUFFIX)]
+    names = status_columns(samples.column_names)
     reasons = zip(*(samples.column(name).to_pylist() for name in names), strict=True)
     rows = enumerate(zip(samples.column("status").to_pylist(), reasons, strict=True))
     return [row for row, (status, found) in rows if _is_wanted(status, found, retry)]

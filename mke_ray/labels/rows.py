@@ -8,7 +8,7 @@ from mke_ray.data.codec import encode_modality
 from mke_ray.data.signatures import signature
 from mke_ray.data.sources import Reader
 from mke_ray.errors import MISSING_FILE, MediaError
-from mke_ray.schema import DecodeSpec, ManifestRow, Status
+from mke_ray.schema import MASK, DecodeSpec, ManifestRow, Status, without_mask
 from mke_ray.storage import TRAFFIC
 
 GONE = "gone"
@@ -72,7 +72,7 @@ def _decoded(reader: Reader, row: ManifestRow, spec: DecodeSpec) -> StoredRow:
     status = _status_of(missing, spec)
     return StoredRow(
         status,
-        ", ".join(dict.fromkeys(missing.values())) or None,
+        ", ".join(dict.fromkeys(missing[m] for m in missing if m != MASK)) or None,
         {m: encode_modality(decoded.arrays[m], spec[m]) for m in spec if m not in missing},
         missing,
         decoded.num_bytes_read,
@@ -103,7 +103,8 @@ def unreadable(status: Status, reason: str, error: str, spec: DecodeSpec) -> Sto
 
 
 def _status_of(missing: dict[str, str], spec: DecodeSpec) -> Status:
-    """Return the status of a sample that could be decoded, by what it lacks."""
-    if not missing:
+    """Return the status of a sample that could be decoded, by what it lacks of its modalities."""
+    lacking = without_mask(missing)
+    if not lacking:
         return Status.OK
-    return Status.BAD if len(missing) == len(spec) else Status.PARTIAL
+    return Status.BAD if len(lacking) == len(without_mask(spec)) else Status.PARTIAL

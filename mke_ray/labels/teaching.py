@@ -1,7 +1,8 @@
 """One teacher of a pass in a worker: what it reads of stored samples, and its logits."""
 
-# B samples, C classes, X any.
+# B samples, C classes, X any; of dense labels logits are [B, C, H, W].
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,9 +15,10 @@ from mke_ray.config import build
 from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import StoreError
+from mke_ray.labels.dense import DenseForm, dense_columns
 from mke_ray.labels.sample_reader import PRESENT
 from mke_ray.models.teachers import Teacher
-from mke_ray.schema import LABELS_SCHEMA, Status
+from mke_ray.schema import Status
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
@@ -48,6 +50,7 @@ class Teaching:
         self.predicting = predicting
         self._plan = plan
         self._spec = plan.decode[teacher.modality]
+        self._form = DenseForm.of_spec(teacher.labels.spec)
         self._built: Teacher | None = None
 
     def present(self, samples: pa.Table) -> list[int]:
@@ -69,14 +72,17 @@ class Teaching:
             )
 
     def predicted(self, arrays_BX: np.ndarray | None) -> np.ndarray:
-        """Return float32 logits [B, C] of one unit, the whole unit as one batch.
+        """Return float32 logits of one unit, the whole unit as one batch.
+
+        Returns:
+            [B, C]; of dense labels [B, C, H, W].
 
         Raises:
             StoreError: The teacher is another than on the driver.
         """
         teacher = self._teacher()
         if arrays_BX is None:
-            return np.zeros((0, self._plan.label_space.num_classes), np.float32)
+            return np.zeros((0, *self._shape), np.float32)
         with self.teacher.computing.running():
             logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
         return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
@@ -84,7 +90,7 @@ class Teaching:
     def table(
         self, ref: UnitRef, samples: pa.Table, rows: list[int], logits_BC: np.ndarray
     ) -> pa.Table:
-        """Return the logits of a unit, null where the teacher's modality is missing.
+        """Return the labels of a unit, null where the teacher's modality is missing.
 
         Raises:
             StoreError: They are of another shape than the classes, or not finite.
@@ -94,12 +100,18 @@ class Teaching:
         logits: list[np.ndarray | None] = [None] * len(status)
         for row, logits_C in zip(rows, logits_BC, strict=True):
             logits[row], status[row] = logits_C, str(Status.OK)
-        columns = {
-            "sample_id": samples.column("sample_id"),
-            "status": status,
-            "logits": logits,
-        }
-        return pa.table(columns, schema=LABELS_SCHEMA)
+        kept = {"sample_id": samples.column("sample_id"), "status": status}
+        if self._form is None:
+            said = {"logits": logits}
+        else:
+            pack = self._form.pack
+            said = dense_columns([None if one is None else pack(one) for one in logits])
+        return pa.table({**kept, **said}, schema=self.teacher.labels.schema)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of the logits of a sample."""
+        return self._form.logits_shape if self._form else (self._plan.label_space.num_classes,)
 
     def _teacher(self) -> Teacher:
         """Return the teacher, built once, and the same that the driver saw."""
@@ -118,19 +130,27 @@ class Teaching:
 
     def _check_logits(self, ref: UnitRef, logits_BC: np.ndarray, rows: list[int]) -> None:
         """Refuse logits of another shape, or that are not finite."""
-        wanted = (len(rows), self._plan.label_space.num_classes)
+        wanted = (len(rows), *self._shape)
         if logits_BC.shape != wanted:
             raise StoreError(
                 f"the teacher gave logits of shape {logits_BC.shape} for unit {ref.unit}, "
                 f"expected {wanted}: its classes are not those of the source, "
                 f"{list(self._plan.label_space.classes)}"
+                + (", or not one for each stored pixel" if self._form else "")
             )
-        is_finite_B = np.isfinite(logits_BC).all(axis=1)
+        flat_BX = logits_BC.reshape(len(rows), math.prod(self._shape))
+        is_finite_B = np.isfinite(flat_BX).all(axis=1)
         if not is_finite_B.all():
             place = int(np.flatnonzero(~is_finite_B)[0])
             key = self._plan.manifest.read_unit(ref)[rows[place]].key
             raise StoreError(
                 f"the teacher gave logits that are not finite for {int((~is_finite_B).sum())} of "
                 f"{len(rows)} samples of unit {ref.unit}, for example {key}: "
-                f"{logits_BC[place].tolist()[:5]}; look at its predict and its weights"
+                f"{_some_of(flat_BX[place])}; look at its predict and its weights"
             )
+
+
+def _some_of(logits_X: np.ndarray) -> list[float]:
+    """Return the first logits of a sample, from the first that is not finite on if it is dense."""
+    first = int(np.flatnonzero(~np.isfinite(logits_X))[0])
+    return logits_X[first if first >= 5 else 0 :][:5].tolist()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from mke_ray.batching import batched
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.labels.files import STATUS_SUFFIX
+from mke_ray.labels.files import status_columns
 from mke_ray.labels.index import NUM_USABLE_CODES, STATUS_CODES, Index, Location
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.store import UnitStore
@@ -113,7 +113,7 @@ def unreadable_of(
     samples: UnitStore, manifest: Manifest, ref: UnitRef, location: Location
 ) -> list[UnreadableSample]:
     """Return every sample in use of one unit that is not whole, with the reason."""
-    states = [name for name in samples.schema.names if name.endswith(STATUS_SUFFIX)]
+    states = status_columns(samples.schema.names)
     columns = ["sample_id", "status", "error", *states]
     table = samples.read_small_columns(ref.unit, location, columns)
     not_whole = []

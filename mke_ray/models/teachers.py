@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.device import checked_device
-from mke_ray.models.student import Student
+from mke_ray.models.student import Network
 from mke_ray.models.weights import load_student
 from mke_ray.schema import DecodeSpec, LabelSpace, fingerprint
 from mke_ray.storage import Root, open_root
@@ -99,7 +99,7 @@ class StudentTeacher:
         return self._fingerprint
 
     @property
-    def network(self) -> Student:
+    def network(self) -> Network:
         """The network, for whoever compiles it or reorders its weights before ``predict``."""
         return self._loaded
 
@@ -108,7 +108,7 @@ class StudentTeacher:
         return checked_device(self._device_name)
 
     @cached_property
-    def _student(self) -> Student:
+    def _student(self) -> Network:
         return self._loaded.to(self._device)
 
 

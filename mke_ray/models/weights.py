@@ -11,7 +11,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.models.student import Build, Student, build_student
+from mke_ray.models.building import Build
+from mke_ray.models.student import Network, build_student
 from mke_ray.schema import FORMAT_VERSION, LabelSpace
 from mke_ray.storage import Root, open_root
 
@@ -33,7 +34,7 @@ class LoadedStudent:
         extra: What else was saved with it.
     """
 
-    student: Student
+    student: Network
     label_space: LabelSpace
     temperature: float
     spec: dict[str, Any]
@@ -42,7 +43,7 @@ class LoadedStudent:
 
 
 def student_files(
-    student: Student,
+    student: Network,
     *,
     spec: Mapping[str, Any],
     label_space: LabelSpace,
@@ -82,7 +83,7 @@ def student_files(
 
 def save_student(
     folder: str | Path | Root,
-    student: Student,
+    student: Network,
     *,
     spec: Mapping[str, Any],
     label_space: LabelSpace,
@@ -182,7 +183,7 @@ def _builder(classes: Mapping[str, type] | None) -> Build | None:
     return build
 
 
-def _load_weights(student: Student, weights: bytes, name: str) -> None:
+def _load_weights(student: Network, weights: bytes, name: str) -> None:
     """Put the weights into a network, all of them and no others."""
     try:
         student.load_state_dict(safetensors.torch.load(weights))
@@ -190,7 +191,7 @@ def _load_weights(student: Student, weights: bytes, name: str) -> None:
         raise StoreError(f"{name} does not fit its specification: {error}") from error
 
 
-def _short_card(student: Student, label_space: LabelSpace) -> str:
+def _short_card(student: Network, label_space: LabelSpace) -> str:
     """Return a model card that says how to load the student."""
     return (
         "# A student of mke_ray\n\n"

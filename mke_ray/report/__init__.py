@@ -11,6 +11,7 @@ from mke_ray.report.content import (
 )
 from mke_ray.report.figures import decision_boundaries
 from mke_ray.report.page import write_report
+from mke_ray.report.scenes import class_gain_picture, scenes_of, scenes_picture
 from mke_ray.report.style import Picture
 from mke_ray.report.terminal import terminal_report
 
@@ -21,9 +22,12 @@ __all__ = [
     "ReportContent",
     "SampleCard",
     "UnreadableFile",
+    "class_gain_picture",
     "decision_boundaries",
     "metrics_of",
     "sample_cards",
+    "scenes_of",
+    "scenes_picture",
     "terminal_report",
     "write_report",
 ]

@@ -15,7 +15,16 @@ from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.report import style
 from mke_ray.report.content import SampleCard
 from mke_ray.report.style import Picture
-from mke_ray.schema import AudioSpec, DecodeSpec, ImageSpec, ModalitySpec, VideoSpec
+from mke_ray.schema import (
+    IGNORE,
+    AudioSpec,
+    DecodeSpec,
+    DepthSpec,
+    ImageSpec,
+    MaskSpec,
+    ModalitySpec,
+    VideoSpec,
+)
 
 CARD_WIDTH = 480
 KIND_TITLES = {
@@ -24,6 +33,8 @@ KIND_TITLES = {
     "corrupted": "Corrupted: the teacher was right, the student is wrong",
 }
 
+_PICTURES = (ImageSpec, DepthSpec, MaskSpec)
+_SHOWN = (VideoSpec, AudioSpec, *_PICTURES)
 _NUM_FRAMES = 4
 _GAP = 4
 _SOUND_HEIGHT = 84
@@ -48,7 +59,7 @@ def sample_cards(
         decode: Its decode specification.
         classes: Names of the classes.
     """
-    shown = {m: s for m, s in decode.items() if isinstance(s, VideoSpec | ImageSpec | AudioSpec)}
+    shown = {m: s for m, s in decode.items() if isinstance(s, _SHOWN)}
     if not shown:
         return []
     cards = []
@@ -78,7 +89,7 @@ def sample_image(
         arrays: Per modality the stored array; a missing one leaves a grey field.
         decode: Specification of the modalities to show.
     """
-    pictures = {name: spec for name, spec in decode.items() if isinstance(spec, ImageSpec)}
+    pictures = {name: spec for name, spec in decode.items() if isinstance(spec, _PICTURES)}
     rows = [_pictures(arrays, pictures)] if pictures else []
     rows += [
         _modality_image(name, arrays.get(name), spec)
@@ -150,7 +161,9 @@ def _missing(name: str, height: int, width: int = CARD_WIDTH) -> Image.Image:
     return image
 
 
-def _pictures(arrays: Mapping[str, np.ndarray], specs: Mapping[str, ImageSpec]) -> Image.Image:
+def _pictures(
+    arrays: Mapping[str, np.ndarray], specs: Mapping[str, ImageSpec | DepthSpec | MaskSpec]
+) -> Image.Image:
     """Return pictures side by side, each at most half as wide as the card."""
     num = max(len(specs), 2)
     width = (CARD_WIDTH - _GAP * (num - 1)) // num
@@ -161,9 +174,21 @@ def _pictures(arrays: Mapping[str, np.ndarray], specs: Mapping[str, ImageSpec]) 
         if array is None:
             picture = _missing(name, height, width)
         else:
-            picture = Image.fromarray(array).resize((width, height))
+            picture = Image.fromarray(_in_colour(array)).resize((width, height))
         row.paste(picture, (place * (width + _GAP), 0))
     return row
+
+
+def _in_colour(array: np.ndarray) -> np.ndarray:
+    """Return a picture, the first channel of depth or a class map as colours, uint8 [H, W, 3]."""
+    if array.dtype == np.uint8 and array.ndim == 3:
+        return array
+    if array.ndim == 2:
+        colours = colormaps["tab20"](array % 20)[..., :3] * (array != IGNORE)[..., None]
+    else:
+        first_HW = array[..., 0]
+        colours = colormaps["viridis"](first_HW / max(float(first_HW.max()), 1e-6))[..., :3]
+    return (255 * colours).astype(np.uint8)
 
 
 def _strip(name: str, video_THWC: np.ndarray | None, spec: VideoSpec) -> Image.Image:

@@ -213,7 +213,8 @@ def _shipped_one(student: ArmResult) -> str:
 
 def metric_word(metric: str) -> str:
     """Return the name of a metric for a person."""
-    return {"accuracy": "accuracy", "map": "mean average precision"}.get(metric, metric)
+    words = {"accuracy": "accuracy", "map": "mean average precision", "miou": "mean IoU"}
+    return words.get(metric, metric)
 
 
 def _doubles(content: ReportContent) -> dict[str, Any] | None:
@@ -234,6 +235,12 @@ def _arms(content: ReportContent) -> dict[str, Any]:
 def _arm(result: ArmResult) -> dict[str, Any]:
     """Return one arm as plain data."""
     flow = result.flow
+    of_pixels: dict[str, Any] = {}
+    if result.pixel_accuracy is not None:
+        of_pixels = {
+            "pixel_accuracy": result.pixel_accuracy,
+            "class_ious": list(result.class_ious),
+        }
     return {
         "value": result.value,
         "ci95": None if result.ci95 is None else list(result.ci95),
@@ -245,6 +252,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "select": result.select,
         "corrected": None if flow is None else flow.corrected,
         "corrupted": None if flow is None else flow.corrupted,
+        **of_pixels,
     }
 
 

@@ -113,14 +113,17 @@ def arms_picture(bars: Sequence[ArmBar], *, shipped: str, metric: str) -> Pictur
     )
 
 
-def curves_picture(losses: Sequence[Curve], accuracies: Sequence[Curve]) -> Picture:
-    """Draw loss and accuracy on the select part of the probe over the steps of every arm.
+def curves_picture(
+    losses: Sequence[Curve], selects: Sequence[Curve], *, metric: str = "Accuracy"
+) -> Picture:
+    """Draw loss and the metric on the select part of the probe over the steps of every arm.
 
     Args:
         losses: Training losses.
-        accuracies: Accuracies on the select part; the panel is left out where there are none.
+        selects: Values on the select part; the panel is left out where there are none.
+        metric: Name of the metric.
     """
-    panels = [(losses, "Training loss"), (accuracies, "Accuracy on the select part of the probe")]
+    panels = [(losses, "Training loss"), (selects, f"{metric} on the select part of the probe")]
     panels = [(curves, title) for curves, title in panels if curves]
     with house_style():
         figure = new_figure(2.95 * len(panels))
@@ -132,9 +135,9 @@ def curves_picture(losses: Sequence[Curve], accuracies: Sequence[Curve]) -> Pict
             axes.grid(axis="y")
             axes.tick_params(length=0)
             axes.set_xlabel("training step")
-            if curves is accuracies:
+            if curves is selects:
                 style.percent_axis(axes, "y")
-    arms = list(dict.fromkeys(curve.arm for curve in [*losses, *accuracies]))
+    arms = list(dict.fromkeys(curve.arm for curve in [*losses, *selects]))
     return style.to_picture(
         figure,
         name="curves",

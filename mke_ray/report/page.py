@@ -26,7 +26,7 @@ from mke_ray.report.terminal import VERDICT_WORDS, percent, percent_range, point
 from mke_ray.storage import Root
 
 REPORT_FOLDER = "report"
-SELECT_KEYS = ("select_accuracy", "select_map")
+SELECT_KEYS = ("select_accuracy", "select_map", "select_miou")
 
 _STATUS_COLOURS = {"ok": "--green", "partial": "--amber", "bad": "--orange", "retry": "--purple"}
 
@@ -56,7 +56,7 @@ def write_report(root: Root, content: ReportContent) -> str:
 def draw_pictures(content: ReportContent) -> dict[str, Picture]:
     """Return the figures that a run has the numbers for, by name."""
     arms = content.evaluation.arms
-    metric = metric_word(content.evaluation.metric).capitalize()
+    metric = first_upper(metric_word(content.evaluation.metric))
     bars = [
         ArmBar(name, one.value, *(one.ci95 or (one.value, one.value)), tuple(one.seeds.values()))
         for name, one in arms.items()
@@ -77,7 +77,7 @@ def draw_pictures(content: ReportContent) -> dict[str, Picture]:
         pictures["corrected"] = flow_picture(flows)
     losses, selects = _curves(content, ("loss",)), _curves(content, SELECT_KEYS)
     if losses or selects:
-        pictures["curves"] = curves_picture(losses, selects)
+        pictures["curves"] = curves_picture(losses, selects, metric=metric)
     return pictures
 
 
@@ -107,6 +107,11 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
     )
 
 
+def first_upper(text: str) -> str:
+    """Return a text that begins with a capital letter and is else as it was."""
+    return text[:1].upper() + text[1:]
+
+
 def duration(seconds: float) -> str:
     """Return a time span for a person."""
     if seconds < 60:
@@ -129,6 +134,7 @@ def _environment() -> Environment:
         "percent_range": percent_range,
         "points_range": points_range,
         "duration": duration,
+        "first_upper": first_upper,
         "data_uri": _data_uri,
     }
     return environment

@@ -51,7 +51,8 @@ def _arms_table(content: ReportContent) -> Table:
     table.add_column("arm", no_wrap=True)
     for name in (metric_word(content.evaluation.metric), "95% interval", "gain", "95% interval"):
         table.add_column(name, justify="right")
-    for name in ("corrected", "corrupted"):
+    is_dense = any(one.pixel_accuracy is not None for one in content.evaluation.arms.values())
+    for name in (*(["pixel accuracy"] if is_dense else []), "corrected", "corrupted"):
         table.add_column(name, justify="right")
     for arm, result in content.evaluation.arms.items():
         style = "bold" if arm == content.shipped else ""
@@ -67,6 +68,7 @@ def _arm_cells(result: ArmResult, *, is_teacher: bool) -> list[str]:
         percent_range(result.ci95),
         "" if is_teacher else f"{100 * result.gain:+.1f}",
         "" if is_teacher else points_range(result.gain_ci95),
+        *([] if result.pixel_accuracy is None else [percent(result.pixel_accuracy)]),
         "" if flow is None else percent(flow.corrected),
         "" if flow is None else percent(flow.corrupted),
     ]

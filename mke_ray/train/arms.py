@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mke_ray.errors import ConfigError
-from mke_ray.schema import Split
+from mke_ray.schema import MASK, Split
 from mke_ray.train.fits import FitSpec, RowSelection
 
 STUDENT_ARM = "mke"
@@ -53,6 +53,7 @@ class ArmSettings:
         plain: Objective of the arms without perturbation.
         unimodal_head_hidden: Hidden layers of the head of unimodal students.
         num_select: Samples in the select part of the probe.
+        plain_views: Views of the arms without perturbation; None are those of the template.
     """
 
     template: FitSpec
@@ -61,6 +62,7 @@ class ArmSettings:
     plain: Mapping[str, Any]
     unimodal_head_hidden: tuple[int, ...]
     num_select: int
+    plain_views: Mapping[str, Mapping[str, Any]] | None = None
 
     def fits(self, arms: Sequence[str], seeds: Sequence[int]) -> list[FitSpec]:
         """Return one fit per arm and seed, arm by arm.
@@ -88,7 +90,7 @@ class ArmSettings:
             objective=self._objective(arm),
             rows=self._rows(arm),
             labels=self.template.labels if arm.rows == "pseudo" else None,
-            views=self._unimodal_views() if arm.is_unimodal else self.template.views,
+            views=self._views(arm),
             validate_every_steps=(
                 0 if name in TRAINED_ON_SELECT else self.template.validate_every_steps
             ),
@@ -114,13 +116,18 @@ class ArmSettings:
         """Return the student with the encoder of the teacher's modality alone."""
         student = dict(self.template.student)
         encoders = {self.teacher_modality: student["encoders"][self.teacher_modality]}
+        if "decoder" in student:
+            return {**student, "encoders": encoders}
         head_hidden = list(self.unimodal_head_hidden)
         return {**student, "encoders": encoders, "head_hidden": head_hidden}
 
-    def _unimodal_views(self) -> dict[str, Mapping[str, Any]]:
-        """Return the view of the teacher's modality alone."""
+    def _views(self, arm: Arm) -> Mapping[str, Mapping[str, Any]]:
+        """Return the views of an arm: of what its network reads, and of class maps."""
         views = self.template.views
-        return {name: view for name, view in views.items() if name == self.teacher_modality}
+        if arm.objective == "plain" and self.plain_views is not None:
+            views = self.plain_views
+        seen = (self.teacher_modality, MASK)
+        return {k: view for k, view in views.items() if k in seen} if arm.is_unimodal else views
 
 
 def choose_arms(asked: str | Sequence[str]) -> tuple[str, ...]:

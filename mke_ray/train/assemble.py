@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
@@ -15,17 +15,19 @@ from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.probe import SELECT, ProbeDivision
 from mke_ray.labels.store import UnitStore
-from mke_ray.models.student import Student, build_student
+from mke_ray.models.student import Network, build_student
 from mke_ray.objectives import Objective
 from mke_ray.schema import DecodeSpec, LabelSpace, Split, decode_spec_from_dict
 from mke_ray.storage import Root
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.blocks import TargetSpec, UnitReader
+from mke_ray.train.class_weights import objective_spec
 from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
 from mke_ray.train.feed import Feed
-from mke_ray.train.fits import FitSpec, FitStore, RowSelection, revisions_of
+from mke_ray.train.fits import FitSpec, RowSelection, revisions_of
 from mke_ray.train.loop import FitParts
 from mke_ray.train.plan import RowPlan
+from mke_ray.train.starting import start_from
 from mke_ray.train.usable import usable_entries
 from mke_ray.train.validation import Validation
 from mke_ray.train.zero import DeepSpeedEngine
@@ -122,27 +124,29 @@ def assemble(spec: FitSpec, workplace: Workplace) -> FitParts:
     reader = workplace.reader(spec)
     plan = _plan(spec, reader, spec.rows, global_batch=spec.global_batch)
     feed = _feed(reader, plan, spec.rows, prefetch_batches=workplace.prefetch_batches)
-    student = new_student(spec, reader.targets.label_space)
+    label_space = reader.targets.label_space
+    student = new_student(spec, label_space)
     normalise(student, feed, spec)
     start_from(student, spec, workplace.root)
+    objective = objective_spec(spec, feed, num_classes=label_space.num_classes)
     engine = make_engine(student, spec, workplace, num_rows=feed.plan.global_batch)
     return FitParts(
         engine=engine,
         feed=feed,
-        objective=cast(Objective, build(spec.objective)),
+        objective=cast(Objective, build(objective)),
         views={name: cast(View, build(one)) for name, one in spec.views.items()},
         validate=_validation(spec, workplace),
         average=_average(spec, engine),
     )
 
 
-def new_student(spec: FitSpec, label_space: LabelSpace) -> Student:
+def new_student(spec: FitSpec, label_space: LabelSpace) -> Network:
     """Return the student with the random weights of the fit's seed, the same on every rank."""
     torch.manual_seed(spec.seed)
     return build_student(spec.student, label_space.num_classes, build=build)
 
 
-def normalise(student: Student, feed: Feed, spec: FitSpec) -> None:
+def normalise(student: Network, feed: Feed, spec: FitSpec) -> None:
     """Set the statistics of normalisation from the first rows of the fit's own order.
 
     Every rank reads the same rows, so nothing is exchanged. A modality that hardly one of the
@@ -165,32 +169,6 @@ def normalise(student: Student, feed: Feed, spec: FitSpec) -> None:
     if never := [name for name, number in seen.items() if number == 0]:
         logger.warning("fit %s: no row shows %s, so it is not normalised", spec.name, never)
     student.freeze_normalisation()
-
-
-def start_from(student: Student, spec: FitSpec, root: Root) -> None:
-    """Copy the encoders that the fit to start from shares with the student.
-
-    Raises:
-        StoreError: That fit is not finished.
-        ConfigError: Its encoders have other shapes, or none is shared.
-    """
-    if spec.init_from is None:
-        return
-    weights = FitStore(root).weights(spec.init_from)
-    shared = [name for name in student.modalities if _part(weights, f"encoders.{name}.")]
-    if not shared:
-        raise ConfigError(
-            f"fit {spec.name}: init_from={spec.init_from} shares no modality with the student's "
-            f"{list(student.modalities)}"
-        )
-    for name in shared:
-        try:
-            student.encoders[name].load_state_dict(_part(weights, f"encoders.{name}."))
-        except RuntimeError as error:
-            raise ConfigError(
-                f"fit {spec.name}: student.encoders.{name} differs from that of "
-                f"init_from={spec.init_from}: {error}"
-            ) from error
 
 
 def make_engine(
@@ -291,8 +269,3 @@ def _validation(spec: FitSpec, workplace: Workplace) -> Validation | None:
     label_space = reader.targets.label_space
     feed = _feed(reader, plan, rows, prefetch_batches=workplace.prefetch_batches)
     return Validation(feed, device=workplace.device, label_space=label_space)
-
-
-def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights below a prefix, by the rest of their name."""
-    return {k.removeprefix(prefix): one for k, one in weights.items() if k.startswith(prefix)}

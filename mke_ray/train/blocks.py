@@ -1,6 +1,6 @@
 """Decoded units in memory, bounded in bytes: read once, decoded row by row when first wanted."""
 
-# R rows of a unit, N rows wanted, C classes.
+# R rows of a unit, N rows wanted, C classes, X target of a row, H height, W width.
 
 import threading
 from collections import OrderedDict
@@ -12,18 +12,25 @@ import pyarrow as pa
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.dense import COLUMNS, DenseForm, dense_size, hard_rows, mask_rows
 from mke_ray.labels.index import Index
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import (
+    IGNORE,
+    MASK,
     DecodeSpec,
     LabelKind,
     LabelSpace,
     ManifestRow,
+    MaskSpec,
     ModalitySpec,
     decode_spec_from_dict,
 )
+from mke_ray.train.dense_targets import OneHotRows, SoftRows
+
+TargetRows = np.ndarray | SoftRows | OneHotRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +47,10 @@ class TargetSpec:
     label_kind: str = "hard"
     temperature: float = 1.0
 
-    def __post_init__(self) -> None:
-        """Refuse what no target exists for yet."""
-        if self.label_space.kind == LabelKind.DENSE:
-            raise ConfigError("label space kind 'dense' has no targets yet; use single or multi")
+    @property
+    def is_dense(self) -> bool:
+        """Whether every pixel has a target."""
+        return self.label_space.kind == LabelKind.DENSE
 
     def from_logits(self, logits_RC: np.ndarray) -> np.ndarray:
         """Return targets [R, C] from the teacher's logits [R, C]."""
@@ -58,8 +65,11 @@ class TargetSpec:
         return (hard_RC if self.label_kind == "hard" else soft_RC).astype(np.float32)
 
     def is_known(self, row: ManifestRow) -> bool:
-        """Return whether a row has a true label; "none of them" is one where many may hold."""
-        if self.label_space.kind == LabelKind.MULTI:
+        """Return whether a row has a true label; "none of them" is one where many may hold.
+
+        Of dense labels ``()`` says that the sample store has the true class map.
+        """
+        if self.label_space.kind in (LabelKind.MULTI, LabelKind.DENSE):
             return row.labels is not None
         return bool(row.labels)
 
@@ -69,6 +79,20 @@ class TargetSpec:
         for number, row in enumerate(rows):
             target_RC[number, list(row.labels or ())] = 1.0
         return target_RC
+
+    def from_dense(self, labels: pa.Table, form: DenseForm) -> TargetRows:
+        """Return targets of a table of dense labels: [R, H, W], or probabilities where soft."""
+        if self.label_kind == "hard":
+            return hard_rows(labels, form)
+        columns = (labels.column(name).to_pylist() for name in COLUMNS)
+        packed = [None if row[0] is None else row for row in zip(*columns, strict=True)]
+        return SoftRows(packed, form, self.temperature)
+
+    def from_masks(self, mask_RHW: np.ndarray) -> TargetRows:
+        """Return targets of class maps, of the form that pseudo-labels have."""
+        if self.label_kind == "hard":
+            return mask_RHW
+        return OneHotRows(mask_RHW, self.label_space.num_classes)
 
 
 @dataclass(slots=True)
@@ -80,7 +104,7 @@ class UnitBlock:
         present: Per modality which rows have it, bool [R].
         pieces: Per modality the encoded pieces of each row; empty once every row is decoded.
         arrays: Per modality the decoded rows [R, ...]; rows not yet wanted hold nothing.
-        targets: Per kind of target an array [R, C].
+        targets: Per kind of target the rows [R, X]; of dense labels X is [H, W] or [C, H, W].
         is_decoded_R: Which rows are decoded, bool [R].
     """
 
@@ -88,7 +112,7 @@ class UnitBlock:
     present: dict[str, np.ndarray]
     pieces: dict[str, pa.ChunkedArray]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    targets: dict[str, np.ndarray] = field(default_factory=dict)
+    targets: dict[str, TargetRows] = field(default_factory=dict)
     is_decoded_R: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     @property
@@ -148,6 +172,8 @@ class UnitReader:
         self.label_index: Index | None = labels.read_index() if labels is not None else None
         self.teacher_modality: str | None = labels.spec.get("modality") if labels else None
         stored = decode_spec_from_dict(samples.spec["decode"])
+        self._stored: DecodeSpec = stored
+        self._form = None if labels is None else DenseForm.of_spec(labels.spec)
         read_rows = None if origin is None else RowDecoder(origin, stored).read
         self._media = SampleReader(samples, manifest, read_rows)
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
@@ -202,10 +228,13 @@ class UnitReader:
             is_decoded_R=~np.logical_or.reduce(list(present.values())),
         )
 
-    def _read_targets(self, unit: str, block: UnitBlock, targets: str) -> np.ndarray:
-        """Return targets [R, C] of a unit, joined row by row."""
+    def _read_targets(self, unit: str, block: UnitBlock, targets: str) -> TargetRows:
+        """Return targets [R, X] of a unit, joined row by row."""
         if targets == "pseudo":
             return self._pseudo_targets(unit, block)
+        if self.targets.is_dense:
+            is_true = targets == "true"
+            return self.targets.from_masks(self._masks(unit, block, is_wanted=is_true))
         if targets == "true":
             rows = self.manifest_rows(unit)
             sample_id_R = np.asarray([row.sample_id for row in rows], dtype=np.int64)
@@ -214,15 +243,39 @@ class UnitReader:
         num_classes = self.targets.label_space.num_classes
         return np.zeros((len(block.sample_id_R), num_classes), dtype=np.float32)
 
-    def _pseudo_targets(self, unit: str, block: UnitBlock) -> np.ndarray:
-        """Return targets [R, C] from the label store; zeros where a row has no label."""
+    def _masks(self, unit: str, block: UnitBlock, *, is_wanted: bool) -> np.ndarray:
+        """Return the true class maps of a unit, uint8 [R, H, W]; 255 where there is none."""
+        num_rows, spec = len(block.sample_id_R), self._stored.get(MASK)
+        if not isinstance(spec, MaskSpec):
+            if is_wanted:
+                raise ConfigError(
+                    f"{self.samples.root.uri} holds no true class maps; add decode.{MASK}="
+                    "{kind: mask, height: H, width: W}"
+                )
+            return np.full((num_rows, *self._label_size()), IGNORE, np.uint8)
+        if not is_wanted:
+            return np.full((num_rows, spec.height, spec.width), IGNORE, np.uint8)
+        location = self.sample_index.location(unit)
+        table = self._media.read(unit, ["sample_id", MASK], location=location)
+        return mask_rows(table.column(MASK).to_pylist(), spec)
+
+    def _label_size(self) -> tuple[int, int]:
+        """Return height and width of dense labels by the label store, or by what is read."""
+        if self._form is not None:
+            return self._form.height, self._form.width
+        return dense_size(self._stored, next(iter(self.decode)))
+
+    def _pseudo_targets(self, unit: str, block: UnitBlock) -> TargetRows:
+        """Return targets [R, X] from the label store; zeros or 255 where a row has no label."""
         if self.labels is None or self.label_index is None:
             raise ConfigError("rows with targets=pseudo need a label store; the fit names none")
-        table = self.labels.read(
-            unit, location=self.label_index.location(unit), columns=["sample_id", "logits"]
-        )
+        columns = ["sample_id", *(["logits"] if self._form is None else COLUMNS)]
+        location = self.label_index.location(unit)
+        table = self.labels.read(unit, location=location, columns=columns)
         where = self.labels.root.uri
         _check_same_rows(unit, block.sample_id_R, table.column("sample_id").to_numpy(), where)
+        if self._form is not None:
+            return self.targets.from_dense(table, self._form)
         num_classes = self.targets.label_space.num_classes
         target_RC = np.zeros((table.num_rows, num_classes), dtype=np.float32)
         logits = table.column("logits").combine_chunks()

@@ -1,6 +1,6 @@
 """Batches of a fit, read by index: a fixed plan, one integer of state, every row once."""
 
-# E entries, N rows of a global batch, B rows of a rank, R rows of a unit, C classes.
+# E entries, N rows of a global batch, B rows of a rank, R rows of a unit, X target of a row.
 
 import itertools
 import time
@@ -140,9 +140,8 @@ class Feed:
     def _assemble(self, refs: RowRefs, weight_B: np.ndarray, *, epoch: int) -> Batch:
         """Gather rows, unit by unit, into arrays of a batch."""
         num, decode = len(refs), self._reader.decode
-        num_classes = self._reader.targets.label_space.num_classes
         sample_id_B = np.empty(num, dtype=np.int64)
-        target_BC = np.empty((num, num_classes), dtype=np.float32)
+        target_BX: np.ndarray | None = None
         arrays: dict[str, np.ndarray] = {}
         present = {name: np.zeros(num, dtype=bool) for name in decode}
         for rows, entry in _runs(refs.entry_N):
@@ -150,7 +149,10 @@ class Feed:
             targets = self._selections[selection].targets
             block = self._reader.rows(self.plan.unit(entry), row_N, targets=targets)
             sample_id_B[rows] = block.sample_id_R[row_N]
-            target_BC[rows] = block.targets[targets][row_N]
+            target_NX = block.targets[targets][row_N]
+            if target_BX is None:
+                target_BX = np.empty((num, *target_NX.shape[1:]), target_NX.dtype)
+            target_BX[rows] = target_NX
             for name in decode:
                 array_R = block.arrays[name]
                 if name not in arrays:
@@ -158,11 +160,12 @@ class Feed:
                 if name in self._visible[selection]:
                     arrays[name][rows] = array_R[row_N]
                     present[name][rows] = block.present[name][row_N]
+        assert target_BX is not None  # a batch has a row
         return Batch(
             torch.from_numpy(sample_id_B),
             {name: torch.from_numpy(array) for name, array in arrays.items()},
             {name: torch.from_numpy(flags) for name, flags in present.items()},
-            torch.from_numpy(target_BC),
+            torch.from_numpy(target_BX),
             torch.from_numpy(weight_B.copy()),
             epoch,
             self.plan.seed,

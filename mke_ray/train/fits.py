@@ -22,6 +22,8 @@ LABEL_KINDS = ("hard", "soft")
 DONE = "done.json"
 FIT_FORMAT_VERSION = 2
 
+_NEWER_KEYS = ("revisions", "class_balance")  # left out where empty: older fits keep their names
+
 
 @dataclass(frozen=True, slots=True)
 class RowSelection:
@@ -74,7 +76,10 @@ class FitSpec:
         temperature: Divides the teacher's logits.
         clip_norm: Largest gradient norm; None does not clip.
         ema_decay: Decay of the running mean of the weights that is kept; None keeps the last.
-        init_from: Fingerprint of a fit whose encoders are copied where the modality is the same.
+        class_balance: Exponent by which rare classes of dense labels count more: every class
+            weighs its share of the labelled pixels to the power of minus this.
+        init_from: Fingerprint of a fit whose encoders are copied where the modality is the same,
+            and of dense students the decoder.
         window_units: Units whose rows are shuffled together.
         validate_every_steps: Steps between looks at the select part of the probe; 0 never looks.
         probe_seed: Seed of the division of the probe.
@@ -104,6 +109,7 @@ class FitSpec:
     temperature: float = 1.0
     clip_norm: float | None = None
     ema_decay: float | None = None
+    class_balance: float = 0.0
     init_from: str | None = None
     window_units: int = 16
     validate_every_steps: int = 0
@@ -161,8 +167,9 @@ class FitSpec:
         """Return 16 hex digits that change whenever the trained network could."""
         plain = self.to_dict()
         del plain["name"], plain["arm"]
-        if not plain["revisions"]:
-            del plain["revisions"]
+        for key in _NEWER_KEYS:
+            if not plain[key]:
+                del plain[key]
         return fingerprint(plain)
 
 

@@ -8,16 +8,17 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mke_ray.data.views import View
+from mke_ray.data.views import SharedView, View
+from mke_ray.errors import ConfigError
 from mke_ray.objectives import Objective
 from mke_ray.randomness import keys_for
-from mke_ray.schema import Batch
+from mke_ray.schema import MASK, Batch
 from mke_ray.seeds import mix_integers
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.engine import Engine, learning_rate, raise_non_finite, rank, world_size
@@ -155,16 +156,44 @@ def apply_views(batch: Batch, views: Mapping[str, View]) -> Batch:
 
     Args:
         batch: Arrays as stored.
-        views: View per modality; each draws from (seed, epoch, sample id) alone.
+        views: View per modality; each draws from (seed, epoch, sample id) alone. One with a
+            ``stream`` draws from that, as all of the same stream do, and gets the keys of its
+            modality besides. The view ``mask`` is that of dense targets.
+
+    Raises:
+        ConfigError: Targets are dense, and pictures have a view of a stream but targets none.
     """
     if not views:
         return batch
-    arrays = dict(batch.arrays)
+    is_dense = batch.target_BC.dim() > 2
+    if is_dense and MASK not in views and any(hasattr(one, "stream") for one in views.values()):
+        raise ConfigError(
+            "views.mask is missing: pictures are cropped and mirrored, and their class maps would "
+            "not be; add views.mask={_target_: mke_ray.data.scene_view.SceneView, of: mask, ...} "
+            "with the same size, flip and scale"
+        )
+    arrays, target_BC = dict(batch.arrays), batch.target_BC
     for modality, view in views.items():
-        stream = _STREAM_VIEWS + zlib.crc32(modality.encode())
-        key_B = keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
-        arrays[modality] = view(arrays[modality], key_B)
-    return replace(batch, arrays=arrays)
+        if modality != MASK:
+            arrays[modality] = _viewed(view, arrays[modality], batch, modality)
+        elif is_dense:
+            target_BC = _viewed(view, target_BC, batch, modality)
+    return replace(batch, arrays=arrays, target_BC=target_BC)
+
+
+def _viewed(view: View, array_BX: Tensor, batch: Batch, modality: str) -> Tensor:
+    """Return the view of one array of a batch."""
+    own_B = _view_keys(batch, modality)
+    stream = getattr(view, "stream", None)
+    if stream is None:
+        return view(array_BX, own_B)
+    return cast(SharedView, view)(array_BX, _view_keys(batch, f"stream {stream}"), own_B)
+
+
+def _view_keys(batch: Batch, name: str) -> Tensor:
+    """Return the keys [B] of what has a name."""
+    stream = _STREAM_VIEWS + zlib.crc32(name.encode())
+    return keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
 
 
 def validated(parts: FitParts) -> dict[str, float]:

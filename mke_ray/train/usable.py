@@ -12,6 +12,7 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.counts import marked_rows
 from mke_ray.labels.index import NUM_USABLE_CODES, PRESENT_PREFIX, Index
 from mke_ray.labels.probe import ProbeDivision
+from mke_ray.schema import MASK
 from mke_ray.train.blocks import UnitReader
 from mke_ray.train.fits import RowSelection
 from mke_ray.train.plan import PlanEntry
@@ -73,11 +74,16 @@ def _labels_of(reader: UnitReader, samples: pa.Table, selection: RowSelection) -
 
 
 def _shown(reader: UnitReader, samples: pa.Table, selection: RowSelection) -> np.ndarray:
-    """Return which rows of some units can be read and have a visible modality, bool [N]."""
+    """Return which rows of some units can be read and have a visible modality, bool [N].
+
+    Of dense labels, where true ones are wanted, the class map must have been read too.
+    """
     shown_N = np.zeros(int(np.sum(samples.column("num_rows").to_numpy())), dtype=bool)
     for name in reader.decode:
         if not selection.modalities or name in selection.modalities:
             shown_N |= _codes(samples, PRESENT_PREFIX + name) == 1
+    if selection.targets == "true" and reader.targets.is_dense:
+        shown_N &= _codes(samples, PRESENT_PREFIX + MASK) == 1
     return shown_N & (_codes(samples, "status") < NUM_USABLE_CODES) & ~_marked(reader, samples)
 
 

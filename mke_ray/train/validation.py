@@ -10,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mke_ray.metrics import accuracy, mean_average_precision
-from mke_ray.schema import LabelKind, LabelSpace
+from mke_ray.pixel_metrics import PixelCounts
+from mke_ray.schema import IGNORE, LabelKind, LabelSpace
 from mke_ray.train.engine import world_size
 from mke_ray.train.feed import Feed
 
@@ -31,7 +32,9 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, student: nn.Module) -> dict[str, float]:
-        """Return ``select_accuracy``, or ``select_map`` where a sample has many classes."""
+        """Return ``select_accuracy``, ``select_map`` of many classes, or ``select_miou``."""
+        if self._label_space.kind == LabelKind.DENSE:
+            return {"select_miou": self._dense(student).miou()}
         logits, targets = [], []
         for item in self._feed.batches(0, self._feed.batches_per_epoch):
             batch = item.batch.to(self._device)
@@ -44,11 +47,36 @@ class Validation:
             return {"select_map": mean_average_precision(logits_NC, target_NC)}
         return {"select_accuracy": accuracy(logits_NC.argmax(1), target_NC.argmax(1))}
 
+    def _dense(self, student: nn.Module) -> PixelCounts:
+        """Return the counted pixels of the rows of all ranks."""
+        counts = []
+        for item in self._feed.batches(0, self._feed.batches_per_epoch):
+            batch = item.batch.to(self._device)
+            named_BHW = student(batch.arrays, batch.present).argmax(dim=1)
+            is_real_B = batch.weight_B > 0
+            truth_BHW = batch.target_BC[is_real_B]
+            if truth_BHW.dim() > named_BHW.dim():  # one-hot, where pseudo-labels are soft
+                nothing = truth_BHW.sum(dim=1) == 0
+                truth_BHW = truth_BHW.argmax(dim=1).masked_fill(nothing, IGNORE)
+            counts.append(
+                PixelCounts.of_maps(
+                    named_BHW[is_real_B].cpu().numpy(),
+                    truth_BHW.cpu().numpy(),
+                    self._label_space.num_classes,
+                )
+            )
+        return PixelCounts.joined(_of_all_ranks(PixelCounts.joined(counts)))
+
 
 def _gathered(mine_NC: Tensor) -> np.ndarray:
     """Return the rows of all ranks, in rank order."""
-    parts: list[Any] = [mine_NC]
+    return torch.cat(_of_all_ranks(mine_NC)).numpy()
+
+
+def _of_all_ranks(mine: Any) -> list[Any]:
+    """Return what every rank has, in rank order."""
+    parts: list[Any] = [mine]
     if world_size() > 1:
         parts = [None] * world_size()
-        dist.all_gather_object(parts, mine_NC)
-    return torch.cat(parts).numpy()
+        dist.all_gather_object(parts, mine)
+    return parts

@@ -9,17 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from mke_ray.errors import ConfigError
+from mke_ray.losses import consistency, soft_cross_entropy
 from mke_ray.models import build_student
-from mke_ray.objectives import (
-    MKEObjective,
-    Noise,
-    consistency,
-    drop_modalities,
-    pseudo_label_loss,
-    ramp,
-    soft_binary_cross_entropy,
-    soft_cross_entropy,
-)
+from mke_ray.objectives import MKEObjective, Noise, drop_modalities, ramp
 from mke_ray.randomness import gaussian, keys_for
 from mke_ray.schema import Batch
 
@@ -59,65 +51,6 @@ def _batch(num=8, *, epoch=0, seed=0, ids=None):
         epoch,
         seed,
     )
-
-
-def test_soft_cross_entropy_is_the_weighted_mean_by_hand():
-    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
-    target = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
-    first = -(0.5 * math.log(0.25) + 0.5 * math.log(0.75))
-    expected = (3 * first + 1 * math.log(2)) / 4
-    loss = soft_cross_entropy(logits, target, torch.tensor([3.0, 1.0]))
-    assert float(loss) == pytest.approx(expected, rel=1e-6)
-
-
-def test_soft_cross_entropy_of_hard_labels_is_that_of_torch():
-    logits, labels = torch.randn(9, 4), torch.randint(0, 4, (9,))
-    loss = soft_cross_entropy(logits, functional.one_hot(labels, 4).float(), torch.ones(9))
-    assert torch.allclose(loss, functional.cross_entropy(logits, labels))
-
-
-def test_binary_cross_entropy_averages_classes_and_weighted_samples():
-    logits, target = torch.randn(5, 4), torch.rand(5, 4)
-    weight = torch.tensor([1.0, 0.0, 2.0, 0.0, 1.0])
-    rows = [0, 2, 2, 4]
-    expected = functional.binary_cross_entropy_with_logits(logits[rows], target[rows])
-    assert torch.allclose(soft_binary_cross_entropy(logits, target, weight), expected)
-
-
-@pytest.mark.parametrize("kind", ["single", "multi"])
-def test_divergence_is_that_of_torch(kind):
-    logits, clean = torch.randn(5, 4), torch.randn(5, 4)
-    found = consistency(logits, clean, weight_B=torch.ones(5), kind=kind)
-    if kind == "single":
-        prediction = torch.distributions.Categorical(logits=logits)
-        target = torch.distributions.Categorical(logits=clean)
-    else:
-        prediction = torch.distributions.Bernoulli(logits=logits)
-        target = torch.distributions.Bernoulli(logits=clean)
-    assert torch.allclose(found, torch.distributions.kl_divergence(target, prediction).mean())
-
-
-@pytest.mark.parametrize("kind", ["single", "multi"])
-def test_no_gradient_passes_through_the_clean_prediction(kind):
-    logits = torch.randn(3, 4, requires_grad=True)
-    clean = torch.randn(3, 4, requires_grad=True)
-    consistency(logits, clean, weight_B=torch.ones(3), kind=kind).backward()
-    assert logits.grad is not None and clean.grad is None
-
-
-def test_half_precision_logits_are_computed_in_float32():
-    logits = torch.tensor([[60_000.0, -60_000.0]], dtype=torch.float16)
-    loss = soft_cross_entropy(logits, torch.tensor([[0.0, 1.0]]), torch.ones(1))
-    assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(119_936, rel=1e-3)
-
-
-def test_samples_without_a_label_count_for_nothing():
-    logits, target = torch.randn(4, 3), torch.softmax(torch.randn(4, 3), dim=1)
-    target[1] = 0
-    found = pseudo_label_loss(logits, target, weight_B=torch.ones(4))
-    kept = [0, 2, 3]
-    assert torch.allclose(found, soft_cross_entropy(logits[kept], target[kept], torch.ones(3)))
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
@@ -365,7 +298,8 @@ def test_noise_helps_where_the_second_modality_knows_better():
         ({"beta": -0.1}, r"objective\.beta is -0\.1"),
         ({"consistency_weight": float("inf")}, r"objective\.consistency_weight is inf"),
         ({"modality_dropout": {"a": 1.5}}, r"objective\.modality_dropout\.a is 1\.5"),
-        ({"kind": "dense"}, r"objective\.kind is 'dense'"),
+        ({"kind": "pixel"}, r"objective\.kind is 'pixel'"),
+        ({"class_weights": [1.0]}, "for kind=dense alone"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(settings, message):

@@ -15,10 +15,12 @@ from mke_ray.schema import (
     LABELS_SCHEMA,
     AudioSpec,
     Batch,
+    DepthSpec,
     FeatureSpec,
     ImageSpec,
     LabelKind,
     LabelSpace,
+    MaskSpec,
     StatusCounts,
     VideoSpec,
     decode_spec_from_dict,
@@ -27,6 +29,7 @@ from mke_ray.schema import (
     sample_id,
     samples_schema,
     unit_id,
+    without_mask,
 )
 
 WHOLE = 4984942281864827544
@@ -39,6 +42,12 @@ SPECS = st.one_of(
     st.builds(ImageSpec, st.integers(1, 999), st.integers(1, 999), lossless=st.booleans()),
     st.builds(AudioSpec, st.integers(1, 96_000), st.floats(0.01, 1e4)),
     st.builds(FeatureSpec, st.integers(1, 9999)),
+    st.builds(
+        DepthSpec,
+        st.integers(1, 999),
+        st.integers(1, 999),
+        st.sampled_from(["metres", "inverse", "hha"]),
+    ),
 )
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -122,7 +131,7 @@ def test_sound_is_counted_in_whole_samples():
     st.none() | st.integers(0, 255),
 )
 def test_label_spaces_come_back_from_plain_data(classes, kind, ignore):
-    space = LabelSpace(tuple(classes), kind, ignore)
+    space = LabelSpace(tuple(classes), kind, 255 if kind == LabelKind.DENSE else ignore)
     assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
     assert space.num_classes == len(classes)
     assert [space.index(name) for name in classes] == list(range(len(classes)))
@@ -209,3 +218,30 @@ def test_stores_without_media_have_a_digest_in_the_place_of_every_modality():
     names = samples_schema(["video", "audio"], media=False).names
     assert names[3:7] == ["video_digest", "video_status", "audio_digest", "audio_status"]
     assert names[7:] == ["video_signature", "audio_signature"]
+
+
+def test_the_true_class_map_is_called_mask_and_is_no_modality_that_a_network_reads():
+    plain = {"rgb": {"kind": "image", "height": 6, "width": 8}}
+    spec = decode_spec_from_dict({**plain, "mask": {"kind": "mask", "height": 6, "width": 8}})
+    assert spec["mask"] == MaskSpec(6, 8)
+    assert without_mask(spec) == ["rgb"]
+    with pytest.raises(ConfigError, match=r"decode\.truth\.kind=mask.*'mask'"):
+        decode_spec_from_dict({**plain, "truth": {"kind": "mask", "height": 6, "width": 8}})
+    with pytest.raises(ConfigError, match=r"decode\.mask\.kind=image"):
+        decode_spec_from_dict({"mask": {"kind": "image", "height": 6, "width": 8}})
+
+
+def test_only_the_horizontal_normal_changes_its_sign_in_a_mirror():
+    assert DepthSpec(6, 8, "hha").mirrored == (4,)
+    assert DepthSpec(6, 8).mirrored == DepthSpec(6, 8, "inverse").mirrored == ()
+    with pytest.raises(ConfigError, match=r"channels is 'hsv'.*metres.*hha"):
+        DepthSpec(6, 8, "hsv")
+
+
+def test_dense_labels_have_255_where_a_pixel_counts_for_nothing():
+    space = LabelSpace(("x", "y"), LabelKind.DENSE, 255)
+    assert LabelSpace.from_dict(space.to_dict()) == space
+    with pytest.raises(ConfigError, match=r"ignore=None.*255"):
+        LabelSpace(("x", "y"), LabelKind.DENSE)
+    with pytest.raises(ConfigError, match="256 classes, at most 255"):
+        LabelSpace(tuple(map(str, range(256))), LabelKind.DENSE, 255)

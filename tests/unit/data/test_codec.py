@@ -12,7 +12,7 @@ from PIL import Image
 
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
 from mke_ray.errors import StoreError
-from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, VideoSpec
+from mke_ray.schema import AudioSpec, DepthSpec, FeatureSpec, ImageSpec, MaskSpec, VideoSpec
 
 
 def smooth_video(spec):
@@ -73,7 +73,13 @@ def test_storing_what_was_stored_changes_sound_no_more():
 
 @pytest.mark.parametrize(
     "spec",
-    [VideoSpec(2, 16, 24), ImageSpec(16, 24), AudioSpec(8000, 0.1), FeatureSpec(4)],
+    [
+        VideoSpec(2, 16, 24),
+        ImageSpec(16, 24),
+        DepthSpec(16, 24, "hha"),
+        AudioSpec(8000, 0.1),
+        FeatureSpec(4),
+    ],
     ids=lambda s: s.kind,
 )
 def test_a_missing_modality_has_the_shape_and_type_of_a_stored_one(spec):
@@ -81,6 +87,51 @@ def test_a_missing_modality_has_the_shape_and_type_of_a_stored_one(spec):
     back = decode_modality(encode_modality(zeros, spec), spec)
     assert (back.shape, back.dtype) == (zeros.shape, zeros.dtype)
     assert not zeros.any()
+
+
+def test_a_missing_class_map_counts_for_nothing():
+    spec = MaskSpec(16, 24)
+    empty = empty_modality(spec)
+    assert (empty.shape, empty.dtype) == ((16, 24), np.uint8)
+    assert (empty == 255).all()
+    assert np.array_equal(decode_modality(encode_modality(empty, spec), spec), empty)
+
+
+@given(st.data())
+def test_class_maps_come_back_exactly(data):
+    height, width = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    mask = data.draw(hnp.arrays(np.uint8, (height, width)))
+    back = decode_modality(encode_modality(mask, MaskSpec(height, width)), MaskSpec(height, width))
+    assert (back.dtype, back.tobytes()) == (np.uint8, mask.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("channels", "low", "high", "step"),
+    [("metres", 0, 65.535, 0.001), ("inverse", 0, 13.107, 0.0002), ("hha", -2, 2, 1 / 16_383)],
+)
+def test_depth_comes_back_to_half_a_step_and_is_clipped(channels, low, high, step):
+    spec = DepthSpec(5, 7, channels)
+    depth = np.random.default_rng(0).uniform(low, high, (5, 7, spec.num_channels))
+    depth[0, 0], depth[1, 1], depth[2, 2] = low - 1, high + 1, 0.0
+    pieces = encode_modality(depth.astype(np.float32), spec)
+    assert len(pieces) == spec.num_channels
+    back = decode_modality(pieces, spec)
+    assert back.dtype == np.float32
+    assert np.abs(back - np.clip(depth, low, high)).max() <= step / 2 + 1e-5
+    assert (back[2, 2] == 0).all()
+
+
+def test_storing_what_was_stored_changes_depth_no_more():
+    spec = DepthSpec(8, 8, "hha")
+    depth = np.random.default_rng(0).normal(0, 0.7, (8, 8, 6)).astype(np.float32)
+    once = encode_modality(depth, spec)
+    assert encode_modality(decode_modality(once, spec), spec) == once
+
+
+def test_a_depth_map_of_eight_bits_is_refused():
+    pieces = encode_modality(np.zeros((4, 4), np.uint8), MaskSpec(4, 4))
+    with pytest.raises(StoreError, match="16 bits"):
+        decode_modality(pieces, DepthSpec(4, 4))
 
 
 def test_pieces_of_another_specification_are_refused():

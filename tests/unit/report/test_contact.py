@@ -14,8 +14,10 @@ from mke_ray.report import sample_cards
 from mke_ray.report.contact import contact_sheet, sample_image, spectrogram
 from mke_ray.schema import (
     AudioSpec,
+    DepthSpec,
     FeatureSpec,
     ImageSpec,
+    MaskSpec,
     VideoSpec,
     decode_spec_to_dict,
     samples_schema,
@@ -136,3 +138,15 @@ def test_a_contact_sheet_holds_the_cards_of_its_kind():
     assert heights[1] == 2 * heights[0]
     assert "4 test samples" in few.alt
     assert contact_sheet([card("wrong")], "corrupted") is None
+
+
+def test_depth_and_class_maps_are_shown_in_colours():
+    decode = {"rgb": ImageSpec(6, 8), "depth": DepthSpec(6, 8), "mask": MaskSpec(6, 8)}
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:, 4:] = 255
+    depth = np.linspace(0, 5, 48, dtype=np.float32).reshape(6, 8, 1)
+    arrays = {"rgb": np.full((6, 8, 3), 90, np.uint8), "depth": depth, "mask": mask}
+    shown = np.asarray(sample_image(arrays, decode)).astype(int)
+    third = shown.shape[1] // 3
+    assert np.ptp(shown[:, third + 8 : 2 * third - 8].mean(axis=2)) > 50
+    assert shown[10, -10].max() < 20 and shown[10, 2 * third + 20].max() > 100

@@ -1,5 +1,7 @@
 """The arms of the comparison."""
 
+from dataclasses import replace
+
 import pytest
 
 from mke_ray.errors import ConfigError
@@ -92,3 +94,28 @@ def test_the_student_is_always_among_the_arms() -> None:
     assert choose_arms(["teacher", "um_student"]) == ("um_student", "mke")
     with pytest.raises(ConfigError, match="nonsense"):
         choose_arms(["nonsense"])
+
+
+def dense_settings(plain_views=None) -> ArmSettings:
+    one = settings()
+    views = {"rgb": {"_target_": "r"}, "depth": {"_target_": "d"}, "mask": {"_target_": "m"}}
+    student = {
+        "encoders": {"rgb": {"type": "pyramid"}, "depth": {"type": "pyramid"}},
+        "fusion": {"type": "add"},
+        "decoder": {"channels": [4]},
+    }
+    template = replace(one.template, student=student, views=views)
+    return replace(one, template=template, teacher_modality="rgb", plain_views=plain_views)
+
+
+def test_unimodal_dense_arms_keep_the_decoder_and_the_view_of_class_maps() -> None:
+    (fit,) = dense_settings().fits(["noisy_student"], [0])
+    assert fit.student["decoder"] == {"channels": [4]}
+    assert "head_hidden" not in fit.student
+    assert set(fit.views) == {"rgb", "mask"}
+
+
+def test_plain_views_are_for_the_arms_without_perturbation_alone() -> None:
+    fits = {fit.arm: fit for fit in dense_settings(plain_views={}).fits(tuple(ARMS), [0])}
+    plain = {arm for arm, fit in fits.items() if not fit.views}
+    assert plain == {"um_student", "mm_student_no_reg"}

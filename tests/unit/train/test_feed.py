@@ -297,9 +297,11 @@ def test_none_of_the_classes_is_a_label_only_where_a_sample_may_have_many(run):
     assert not TargetSpec(LabelSpace(("x", "y"))).is_known(row)
 
 
-def test_dense_labels_are_refused_for_now():
-    with pytest.raises(ConfigError, match="dense"):
-        TargetSpec(LabelSpace(("x", "y"), LabelKind.DENSE))
+def test_a_dense_label_is_known_where_there_is_a_class_map(run):
+    row = dataclasses.replace(next(iter(run[1].values())), labels=())
+    targets = TargetSpec(LabelSpace(("x", "y"), LabelKind.DENSE, 255))
+    assert targets.is_known(row)
+    assert not targets.is_known(dataclasses.replace(row, labels=None))
 
 
 def test_the_stores_are_named_by_the_fit(run):

@@ -1,0 +1,166 @@
+"""Losses of logits against labels: soft or hard, one class, many classes, one class per pixel."""
+
+# B samples, C classes, H height, W width.
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mke_ray.schema import IGNORE, LabelKind
+
+
+def pseudo_label_loss(
+    logits_BC: Tensor,
+    target_BC: Tensor,
+    *,
+    weight_B: Tensor,
+    kind: str = LabelKind.SINGLE,
+    class_weights: Sequence[float] | None = None,
+) -> Tensor:
+    """Return the loss against soft or hard labels of any kind; see the functions below.
+
+    With ``kind="single"`` a sample whose targets are all 0 has no label and counts for nothing.
+
+    Args:
+        logits_BC: Logits [B, C], or [B, C, H, W] of dense labels.
+        target_BC: Targets as a ``Batch`` has them.
+        weight_B: Weight of each sample [B].
+        kind: Kind of labels.
+        class_weights: Weight of each class of dense labels [C].
+    """
+    if kind == LabelKind.DENSE:
+        return dense_cross_entropy(logits_BC, target_BC, weight_B, class_weights=class_weights)
+    if kind == LabelKind.MULTI:
+        return soft_binary_cross_entropy(logits_BC, target_BC, weight_B)
+    labelled_B = (target_BC.sum(dim=1) > 0).to(weight_B.dtype)
+    return soft_cross_entropy(logits_BC, target_BC, weight_B * labelled_B)
+
+
+def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
+    """Cross-entropy against soft pseudo-labels, averaged over the weighted samples.
+
+    Args:
+        logits_BC: Student logits [B, C], any float dtype; computed in float32.
+        target_BC: Teacher probabilities [B, C]; each row sums to 1.
+        weight_B: Weight of each sample [B], 0 where the teacher was unsure.
+
+    Returns:
+        Scalar loss in nats; 0 when every weight is 0.
+
+    Source:
+        Xue et al., Multimodal Knowledge Expansion, ICCV 2021.
+    """
+    log_probability_BC = torch.log_softmax(logits_BC.float(), dim=1)
+    return _weighted_mean(-(target_BC.float() * log_probability_BC).sum(dim=1), weight_B)
+
+
+def soft_binary_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
+    """Binary cross-entropy against soft labels, averaged over classes and weighted samples.
+
+    Args:
+        logits_BC: Student logits [B, C], any float dtype; computed in float32.
+        target_BC: Probability of each class [B, C], independent of the others.
+        weight_B: Weight of each sample [B].
+
+    Returns:
+        Scalar loss in nats per class; 0 when every weight is 0.
+    """
+    loss_BC = functional.binary_cross_entropy_with_logits(
+        logits_BC.float(), target_BC.float(), reduction="none"
+    )
+    return _weighted_mean(loss_BC.mean(dim=1), weight_B)
+
+
+def dense_cross_entropy(
+    logits_BCHW: Tensor,
+    target: Tensor,
+    weight_B: Tensor,
+    *,
+    class_weights: Sequence[float] | None = None,
+) -> Tensor:
+    """Cross-entropy against a label at every pixel, averaged over the weighted pixels that count.
+
+    A pixel counts by the weight of its sample, and of its class where classes are weighted; of a
+    soft label that is the mean weight of its classes.
+
+    Args:
+        logits_BCHW: Student logits [B, C, H, W], any float dtype; computed in float32.
+        target: Hard labels, integers [B, H, W] with 255 where a pixel counts for nothing, or soft
+            ones, probabilities [B, C, H, W] that are all 0 there.
+        weight_B: Weight of each sample [B].
+        class_weights: Weight of each class [C]; None weighs all alike.
+
+    Returns:
+        Scalar loss in nats; 0 when nothing counts.
+    """
+    log_probability = torch.log_softmax(logits_BCHW.float(), dim=1)
+    of_class = None
+    if class_weights is not None:
+        of_class = log_probability.new_tensor(list(class_weights))
+    if target.dim() == logits_BCHW.dim():
+        loss, counted = _soft_pixels(log_probability, target.float(), of_class)
+    else:
+        loss, counted = _hard_pixels(log_probability, target.long(), of_class)
+    weight_B = weight_B.to(loss.dtype)
+    smallest = torch.finfo(loss.dtype).tiny
+    return (loss * weight_B).sum() / (counted * weight_B).sum().clamp(min=smallest)
+
+
+def consistency(
+    logits_BC: Tensor, clean_BC: Tensor, *, weight_B: Tensor, kind: str = LabelKind.SINGLE
+) -> Tensor:
+    """Kullback-Leibler divergence of the perturbed prediction from the clean one.
+
+    Args:
+        logits_BC: Logits of the perturbed student [B, C], or [B, C, H, W].
+        clean_BC: Logits of the clean student of that shape; no gradient passes through them.
+        weight_B: Weight of each sample [B].
+        kind: ``single`` sums over classes; ``multi`` averages the divergence of each class;
+            ``dense`` sums over classes and averages over pixels.
+
+    Returns:
+        Scalar in nats, at least 0; 0 when every weight is 0.
+    """
+    logits_BC, clean_BC = logits_BC.float(), clean_BC.detach().float()
+    if kind == LabelKind.MULTI:
+        target_BC = torch.sigmoid(clean_BC)
+        loss = functional.binary_cross_entropy_with_logits
+        cross_BC = loss(logits_BC, target_BC, reduction="none")
+        entropy_BC = loss(clean_BC, target_BC, reduction="none")
+        return _weighted_mean((cross_BC - entropy_BC).mean(dim=1), weight_B)
+    log_clean_BC = torch.log_softmax(clean_BC, dim=1)
+    difference_BC = log_clean_BC - torch.log_softmax(logits_BC, dim=1)
+    divergence = (log_clean_BC.exp() * difference_BC).sum(dim=1)  # [B], or [B, H, W]
+    return _weighted_mean(divergence.reshape(len(divergence), -1).mean(dim=1), weight_B)
+
+
+def _hard_pixels(
+    log_probability: Tensor, target_BHW: Tensor, of_class: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the weighted losses of each sample's pixels, and of their weights [B]."""
+    counts_BHW = target_BHW != IGNORE
+    class_BHW = target_BHW.masked_fill(~counts_BHW, 0)
+    weight_BHW = counts_BHW.to(log_probability.dtype)
+    if of_class is not None:
+        weight_BHW = weight_BHW * of_class[class_BHW]
+    loss_BHW = functional.nll_loss(log_probability, class_BHW, reduction="none") * weight_BHW
+    return loss_BHW.flatten(1).sum(dim=1), weight_BHW.flatten(1).sum(dim=1)
+
+
+def _soft_pixels(
+    log_probability: Tensor, target_BCHW: Tensor, of_class: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the weighted losses of each sample's pixels, and of their weights [B]."""
+    if of_class is not None:
+        target_BCHW = target_BCHW * of_class[None, :, None, None]
+    loss_BHW = -(target_BCHW * log_probability).sum(dim=1)
+    return loss_BHW.flatten(1).sum(dim=1), target_BCHW.flatten(1).sum(dim=1)
+
+
+def _weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Return the weighted mean; 0, with a gradient of 0, when every weight is 0."""
+    weight_B = weight_B.to(loss_B.dtype)
+    smallest = torch.finfo(loss_B.dtype).tiny
+    return (loss_B * weight_B).sum() / weight_B.sum().clamp(min=smallest)

@@ -1,0 +1,57 @@
+"""What every student does with the arrays that it is given, before its own layers see them."""
+
+# B samples, D features, X any.
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mke_ray.errors import ConfigError
+
+
+class Perturb(Protocol):
+    """A stochastic transformation of the student, applied while it computes."""
+
+    def input(self, modality: str, x_BX: Tensor) -> Tensor:
+        """Return the perturbed representation of one modality."""
+        ...
+
+    def hidden(self, x_BD: Tensor) -> Tensor:
+        """Return the perturbed hidden layer: the first of the head, or the coarsest fused map."""
+        ...
+
+
+def given_modalities(modalities: Sequence[str], arrays: Mapping[str, Tensor]) -> list[str]:
+    """Return the modalities of a student of which there are arrays.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    given = [name for name in modalities if name in arrays]
+    if not given:
+        raise ConfigError(
+            f"the student reads {list(modalities)} but was given {sorted(arrays)}; "
+            "give at least one of its modalities"
+        )
+    return given
+
+
+def represented(encoder: Any, x_BX: Tensor, present_B: Tensor) -> Tensor:
+    """Return the representation of an array, as if rows that lack the modality were zeros."""
+    shape = [-1] + [1] * (x_BX.dim() - 1)
+    with torch.autocast(x_BX.device.type, enabled=False):  # spectra need float32
+        return encoder.represent(x_BX.masked_fill(~present_B.view(shape), 0))
+
+
+@torch.no_grad()
+def observe(
+    encoders: Mapping[str, Any], arrays: Mapping[str, Tensor], present: Mapping[str, Tensor]
+) -> None:
+    """Add the samples that have a modality to the statistics of its normaliser."""
+    for name, encoder in encoders.items():
+        if name in arrays:
+            seen_BX = arrays[name][present[name]]
+            if seen_BX.shape[0]:
+                encoder.normaliser.observe(encoder.raw(seen_BX))

@@ -1,0 +1,62 @@
+"""Weights of the classes of dense labels, from the labelled pixels of a fit's own rows."""
+
+# B samples, C classes.
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mke_ray.errors import ConfigError
+from mke_ray.schema import IGNORE, LabelKind
+from mke_ray.train.feed import Feed
+from mke_ray.train.fits import FitSpec
+
+_BATCH = 64
+
+
+def objective_spec(spec: FitSpec, feed: Feed, *, num_classes: int) -> Mapping[str, Any]:
+    """Return the specification of a fit's objective, with class weights where it wants them.
+
+    Every rank reads all rows of the fit once, so nothing is exchanged.
+
+    Args:
+        spec: The fit.
+        feed: Its feed.
+        num_classes: Number of classes C.
+
+    Raises:
+        ConfigError: Class weights are wanted of labels that are not dense.
+    """
+    if spec.class_balance == 0:
+        return spec.objective
+    if spec.objective.get("kind") != LabelKind.DENSE:
+        raise ConfigError(
+            f"fit.class_balance={spec.class_balance} is for dense labels alone; set it to 0"
+        )
+    return {**spec.objective, "class_weights": class_weights(spec, feed, num_classes=num_classes)}
+
+
+def class_weights(spec: FitSpec, feed: Feed, *, num_classes: int) -> list[float]:
+    """Return the share of each class in the labelled pixels, to the power of minus class_balance.
+
+    Weights are scaled to a mean of 1 over the classes that occur; others weigh 0.
+
+    Args:
+        spec: The fit.
+        feed: Its feed.
+        num_classes: Number of classes C.
+    """
+    count_C = torch.zeros(num_classes, dtype=torch.float64)
+    for batch in feed.first_batches(_BATCH):
+        count_C += _counted(batch.target_BC, num_classes)
+    occurs_C = count_C > 0
+    weight_C = (count_C / count_C.sum()).clamp(min=1e-12) ** -spec.class_balance * occurs_C
+    return (weight_C / weight_C[occurs_C].mean()).tolist()
+
+
+def _counted(target: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Return the labelled pixels of each class in hard or soft targets [C]."""
+    if target.dim() == 4:
+        return target.double().sum(dim=(0, 2, 3))
+    return torch.bincount(target[target != IGNORE].long(), minlength=num_classes).double()
