@@ -26,7 +26,7 @@ from mke_ray.data.demo import DemoSource
 from mke_ray.data.manifest import manifest_row
 from mke_ray.data.views import AudioView, VideoView
 from mke_ray.errors import MediaError
-from mke_ray.models.student import Student, build_student
+from mke_ray.models.student import Network, build_student
 from mke_ray.randomness import keys_for
 from mke_ray.schema import DecodeSpec, decode_spec_from_dict
 
@@ -118,7 +118,7 @@ def accuracy(split: str, recipe: Recipe, splits: dict[str, Split], seed: int) ->
     return 100.0 * float((torch.cat(guesses) == test.labels_N).float().mean())
 
 
-def train(split: Split, recipe: Recipe, seed: int) -> Student:
+def train(split: Split, recipe: Recipe, seed: int) -> Network:
     """Return a net trained with cross-entropy on the training views."""
     torch.manual_seed(seed)
     encoders = load("student/demo.yaml")["encoders"]
