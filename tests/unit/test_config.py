@@ -34,11 +34,15 @@ def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_into_a_typed_job(experiment: str) -> None:
-    own = ["source.root=s3://b", "source.classes=[a,b]"] if experiment == "videos" else []
-    (job,) = composed(f"experiment={experiment}", *own)
+    own = {
+        "videos": ["source.root=s3://b", "source.classes=[a,b]"],
+        "nyu_depth_v2_small": ["source.root=s3://b"],
+    }
+    is_brought = experiment in own  # by the user, who names its place
+    (job,) = composed(f"experiment={experiment}", *own.get(experiment, []))
     assert job.name == experiment
     assert job.root == os.path.abspath(f"outputs/{experiment}/seed-{job.data_seed}")
-    assert experiment == "videos" or job.source["root"].startswith(job.root)
+    assert is_brought or job.source["root"].startswith(job.root)
 
 
 def test_the_running_mean_of_the_weights_reaches_the_fits_that_ask_for_it() -> None:
