@@ -89,9 +89,10 @@ def timed_answer(run: Run, one: Candidate, arrays_BX: np.ndarray, some: Sequence
     is_finite_B = np.isfinite(logits_BC).reshape(len(some), -1).all(axis=1)
     if not is_finite_B.all():
         place = int(np.flatnonzero(~is_finite_B)[0])
+        first = logits_BC[place].ravel()[:5].tolist()
         raise ConfigError(
             f"{one.key}: logits are not finite for {int((~is_finite_B).sum())} of {len(some)} "
-            f"samples, for example {some[place].row.key}: {logits_BC[place].ravel()[:5].tolist()}; look at "
+            f"samples, for example {some[place].row.key}: {first}; look at "
             "its predict and its weights"
         )
     return spent_s / len(some)
