@@ -17,8 +17,10 @@ from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Probed
 from mke_ray.expansion.run import Run
+from mke_ray.labels.dense import dense_size
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher
+from mke_ray.schema import LabelKind
 
 NUM_FIRST = 2
 MOST_S = 10.0
@@ -75,18 +77,22 @@ def timed_answer(run: Run, one: Candidate, arrays_BX: np.ndarray, some: Sequence
     with computing_of(run.job.labelling).running():
         logits_BC = one.answer(arrays_BX)
     spent_s = time.perf_counter() - start_s
-    wanted = (len(some), run.source.label_space.num_classes)
+    space = run.source.label_space
+    is_dense = space.kind == LabelKind.DENSE
+    size = dense_size(run.decode, one.modality) if is_dense else ()
+    wanted = (len(some), space.num_classes, *size)
     if logits_BC.shape != wanted:
         raise ConfigError(
             f"{one.key} answers with shape {logits_BC.shape}, expected {wanted}: one logit per "
-            "class of the source"
+            f"class of the source{', at every pixel that is stored' if is_dense else ''}"
         )
-    is_finite_B = np.isfinite(logits_BC).all(axis=1)
+    is_finite_B = np.isfinite(logits_BC).reshape(len(some), -1).all(axis=1)
     if not is_finite_B.all():
         place = int(np.flatnonzero(~is_finite_B)[0])
+        first = logits_BC[place].ravel()[:5].tolist()
         raise ConfigError(
             f"{one.key}: logits are not finite for {int((~is_finite_B).sum())} of {len(some)} "
-            f"samples, for example {some[place].row.key}: {logits_BC[place].tolist()[:5]}; look at "
+            f"samples, for example {some[place].row.key}: {first}; look at "
             "its predict and its weights"
         )
     return spent_s / len(some)

@@ -1,5 +1,6 @@
 """Scenes in the layout of NYU Depth V2 through every stage in this process, and what is left."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 from composed import composed
 from PIL import Image
+from rich.console import Console
 
+from mke_ray.config_schema import JobConfig
+from mke_ray.expansion.rehearsal import rehearse
 from mke_ray.expansion.whole import run_stages
 from mke_ray.models import load_student
 from mke_ray.storage import open_root
@@ -28,7 +32,7 @@ OVERRIDES = (
     "student.encoders.depth.channels=[4,8]",
     "student.decoder.channels=[8]",
     "teacher.fit.num_steps=6",
-    "fit.num_epochs=1",
+    "fit.num_steps=3",
     "fit.global_batch=4",
     "fit.validate_every_steps=2",
     "doubles.enabled=false",
@@ -56,18 +60,33 @@ def write_scene(folder: Path, name: str, generator: np.random.Generator) -> None
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the report of a run on a few made scenes."""
+def job(tmp_path_factory: pytest.TempPathFactory) -> JobConfig:
+    """Return the job of a run on a few made scenes."""
     folder, generator = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
     names = [f"{number:04d}" for number in range(1, NUM_TRAIN + NUM_TEST + 1)]
     for name in names:
         write_scene(folder / "nyu", name, generator)
     (folder / "nyu/train.txt").write_text("\n".join(names[:NUM_TRAIN]))
     (folder / "nyu/test.txt").write_text("\n".join(names[NUM_TRAIN:]))
-    root = folder / "run"
-    (job,) = composed(*OVERRIDES, f"source.root={folder / 'nyu'}", f"root={root}")
+    places = (f"source.root={folder / 'nyu'}", f"root={folder / 'run'}")
+    return composed(*OVERRIDES, *places)[0]
+
+
+@pytest.fixture(scope="module")
+def report(job: JobConfig) -> Path:
+    """Return the folder of the report of the run."""
     run_stages(job)
-    return root / "report"
+    return Path(job.root) / "report"
+
+
+def test_a_dry_run_lets_the_teacher_answer_and_takes_a_step_with_every_arm(
+    job: JobConfig,
+) -> None:
+    said = io.StringIO()
+    rehearse(job, Console(file=said, width=200))
+    for arm in (*ARMS, *TRUE_ARMS):
+        assert f"{arm} " in said.getvalue()
+    assert "reads rgb, will be trained" in said.getvalue()
 
 
 def test_every_arm_has_a_mean_iou_and_what_belongs_to_pixels(report: Path) -> None:
