@@ -224,7 +224,8 @@ def _check_settings(objective: MKEObjective) -> None:
             f"objective.kind is {objective.kind!r}; choose one of {[*map(str, LabelKind)]}"
         )
     weights = objective.class_weights
-    if weights is not None and (objective.kind != LabelKind.DENSE or min(weights) < 0):
+    is_fit = objective.kind == LabelKind.DENSE and len(weights or ()) > 1
+    if weights is not None and not (is_fit and all(one >= 0 for one in weights)):
         raise ConfigError(
             f"objective.class_weights is {list(weights)} with kind={objective.kind}; give numbers "
             "from 0 upwards, for kind=dense alone"

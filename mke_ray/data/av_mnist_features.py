@@ -85,11 +85,12 @@ class AvMnistFeaturesSource:
             ConfigError: A file of the data sets is missing, or ``made`` holds another table.
         """
         made = open_root(self.made, self.storage_options)
-        claim(made, self.identity(), settings=SETTINGS, key="source.made")
         if made.exists(TABLE):
+            claim(made, self.identity(), settings=SETTINGS, key="source.made")
             return
         sink = io.BytesIO()
         pq.write_table(self._draw(open_root(self.root)), sink)
+        claim(made, self.identity(), settings=SETTINGS, key="source.made")
         made.create(TABLE, sink.getvalue())
 
     def preview(self, scratch: str) -> "AvMnistFeaturesSource":

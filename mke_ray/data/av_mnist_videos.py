@@ -82,10 +82,11 @@ class AvMnistVideosSource:
             ConfigError: A file of the data sets is missing, or ``made`` holds other clips.
         """
         made = open_root(self.made, self.storage_options)
-        claim(made, self.identity(), settings=SETTINGS, key="source.made")
         if made.exists(TABLE):
+            claim(made, self.identity(), settings=SETTINGS, key="source.made")
             return
         pairs = self._pairs.pairs()
+        claim(made, self.identity(), settings=SETTINGS, key="source.made")
         there = set(made.names("clips"))
         missing = [pair for pair in pairs if clip_name(pair) not in there]
         counter = FileCounter(len(pairs) - len(missing), len(pairs), progress)

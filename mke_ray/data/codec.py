@@ -161,11 +161,11 @@ def _encode_png(picture_HWC: np.ndarray) -> bytes:
 
 def _decode_picture(piece: bytes) -> np.ndarray:
     """Return the pixels of a picture, [H, W, 3]; those of a JPEG are what Pillow gives, sooner."""
-    if not piece.startswith(_JPEG_MAGIC):
-        return np.asarray(Image.open(io.BytesIO(piece), formats=("PNG",)))
     try:
-        return simplejpeg.decode_jpeg(piece, colorspace="RGB")
-    except ValueError as error:
+        if piece.startswith(_JPEG_MAGIC):
+            return simplejpeg.decode_jpeg(piece, colorspace="RGB")
+        return np.asarray(Image.open(io.BytesIO(piece), formats=("PNG",)))
+    except (OSError, SyntaxError, ValueError) as error:
         raise StoreError(f"a stored picture of {len(piece)} bytes is damaged: {error}") from error
 
 

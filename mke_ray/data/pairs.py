@@ -4,7 +4,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mke_ray.batching import batched
@@ -88,7 +88,7 @@ class PairsSource:
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the patterns."""
+        """Check the patterns, and what is said of depth and of what is withheld."""
         if not self.files:
             raise ConfigError('source.files is empty; name a pattern, as in {rgb: "rgb/{key}.png"}')
         for modality, pattern in self.files.items():
@@ -104,6 +104,8 @@ class PairsSource:
                 f"source.files.{MASK}: a picture of class ids is a label of "
                 f"source.label_kind=dense, not of {self.label_kind}"
             )
+        _check_withheld(self.withheld or {}, self.files)
+        _depth_files(self.depth)
 
     @property
     def label_space(self) -> LabelSpace:
@@ -181,7 +183,7 @@ class PairsSource:
             self._places.root,
             dict(self.files),
             spec,
-            DepthFiles(**(self.depth or {})),
+            _depth_files(self.depth),
             MaskFiles.of(self.label_space, self.mapping) if self._is_dense else None,
             self.withheld or {},
         )
@@ -299,6 +301,38 @@ class PairsSource:
     def _names(self, key: str) -> list[str]:
         """Return the names of a sample's files, the listed one first, none twice."""
         return [file_name(pattern, key) for pattern in dict.fromkeys(self.files.values())]
+
+
+def _check_withheld(withheld: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> None:
+    """Refuse splits and modalities that are none: what is misspelt would be withheld of nobody.
+
+    Raises:
+        ConfigError: It names the key.
+    """
+    for split, names in withheld.items():
+        if split not in list(Split):
+            raise ConfigError(
+                f"source.withheld.{split} is no split; choose of {[str(one) for one in Split]}"
+            )
+        for name in names:
+            if name not in files or name == MASK:
+                raise ConfigError(
+                    f"source.withheld.{split}={list(names)}: {name!r} is no modality of "
+                    f"source.files, which has {[one for one in files if one != MASK]}"
+                )
+
+
+def _depth_files(depth: Mapping[str, float] | None) -> DepthFiles:
+    """Return how files of distances are read.
+
+    Raises:
+        ConfigError: A key is unknown.
+    """
+    try:
+        return DepthFiles(**(depth or {}))
+    except TypeError:
+        known = [one.name for one in fields(DepthFiles)]
+        raise ConfigError(f"source.depth={dict(depth or {})}; it may have {known}") from None
 
 
 def _check_pattern(modality: str, pattern: str) -> None:

@@ -106,16 +106,21 @@ class MaskFiles:
         """
         with opened(content) as image:
             value_HW = _grey(image)
-        if value_HW.max(initial=0) > IGNORE or (self.class_P[value_HW.astype(np.uint8)] < 0).any():
-            unknown = [v for v in np.unique(value_HW) if v > IGNORE or self.class_P[int(v)] < 0]
+        unknown = [one for one in np.unique(value_HW).tolist() if not self._has_class(one)]
+        if unknown:
+            some = ", ".join(f"{one:g}" for one in unknown[:5])
             raise MediaError(
-                "unknown_class",
-                f"pixel values {[int(one) for one in unknown[:5]]} have no class in source.mapping",
+                "unknown_class", f"pixel values [{some}] have no class in source.mapping"
             )
         class_HW = self.class_P[value_HW.astype(np.uint8)].astype(np.uint8)
         return class_HW[_nearest(spec.height, class_HW.shape[0])][
             :, _nearest(spec.width, class_HW.shape[1])
         ]
+
+    def _has_class(self, value: float) -> bool:
+        """Return whether a pixel value is a whole number with a class."""
+        is_id = value.is_integer() and 0 <= value <= IGNORE
+        return is_id and bool(self.class_P[int(value)] >= 0)
 
 
 def _grey(image: Image.Image) -> np.ndarray:

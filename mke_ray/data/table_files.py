@@ -23,6 +23,7 @@ from mke_ray.storage import Root
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _CSV_COLUMN = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?(.*)", re.DOTALL)
+_IS_LIST = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _THRIFT = "thrift"  # what Arrow says in an OSError where the footer of a file is none
 
 
@@ -212,7 +213,7 @@ def _numbers(name: str, column_N: pa.ChunkedArray) -> np.ndarray:
     """Return a column of numbers, or of lists of them, as float32 [N, D]; NaN for null."""
     kind = column_N.type
     try:
-        if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
+        if not any(is_one(kind) for is_one in _IS_LIST):
             return _floats(column_N)[:, None]
         widths = pc.call_function("list_value_length", [column_N]).drop_null().unique().to_pylist()
         if len(widths) != 1:

@@ -5,12 +5,12 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
 from mke_ray.batching import batched
-from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation.answers import Part
@@ -27,12 +27,12 @@ from mke_ray.evaluation.unit_rows import (
     read_columns,
     usable_rows,
 )
-from mke_ray.labels.dense import DenseForm, hard_rows
+from mke_ray.labels.dense import DenseForm, hard_rows, mask_rows
 from mke_ray.pixel_metrics import PixelCounts
-from mke_ray.schema import IGNORE, MASK, Split, decode_spec_from_dict
+from mke_ray.schema import IGNORE, MASK, MaskSpec, Split, decode_spec_from_dict
 
 _NUM_READ_THREADS = 4
-_UNITS_PER_ROUND = 32
+_UNITS_PER_ROUND = _NUM_READ_THREADS  # each holds the class maps of all networks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +204,7 @@ class _DenseReader:
             raise StoreError("dense labels are evaluated with their samples, which the plan lacks")
         self._plan = plan
         self._samples = plan.samples
-        self._mask = decode_spec_from_dict(plan.decode)[MASK]
+        self._mask = cast(MaskSpec, decode_spec_from_dict(plan.decode)[MASK])
         self._fits = sorted({one.fit for one in plan.columns})
         self._labels = plan.labels.read_index()
         self._predictions = plan.predictions.read_index()
@@ -239,20 +239,12 @@ class _DenseReader:
             np.array([row.sample_id for row in rows], dtype=np.int64),
             [row.group for row in rows],
             [row.key for row in rows],
-            self._truth(pieces, form),
+            mask_rows(pieces, self._mask),
             named,
             plan.manifest.label_space.num_classes,
         )
         chosen = np.flatnonzero(known_B & usable_B)
         return ref, maps.rows(chosen), int((known_B & ~usable_B).sum())
-
-    def _truth(self, pieces: Sequence[list[bytes] | None], form: DenseForm) -> np.ndarray:
-        """Return the true class maps [B, H, W]."""
-        truth_BHW = np.full((len(pieces), form.height, form.width), IGNORE, np.uint8)
-        for row, one in enumerate(pieces):
-            if one is not None:
-                truth_BHW[row] = decode_modality(one, self._mask)
-        return truth_BHW
 
 
 def class_maps(predictions: pa.Table, fit: str, form: DenseForm) -> np.ndarray:

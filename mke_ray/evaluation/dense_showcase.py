@@ -21,7 +21,9 @@ _LEAST_SHARE = 0.3  # of the pixels must count, or a sample shows little
 
 
 class DenseShowcase:
-    """Keeps a few test samples of each kind, in whatever order they come.
+    """Chooses a few test samples of each kind, in whatever order they come.
+
+    A few numbers of every test sample are kept until then, since the median is known at the end.
 
     ``corrected`` and ``corrupted`` are those with the largest net share of pixels either way;
     ``typical`` those whose net share is nearest to the median.

@@ -1,7 +1,7 @@
 """A configuration is checked as far as that goes without data, and then its run is opened."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import empty_modality
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
@@ -77,6 +78,7 @@ def check_job(job: JobConfig) -> Run:
         _check_decoder(fit, LabelKind(run.source.label_space.kind))
         _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
         build(fit.objective)
+    check_dense(run)
     _check_views(run)
     scaling = Scaling.from_dict(asdict(job.scaling))
     check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
@@ -102,7 +104,7 @@ def _check_views(run: Run) -> None:
         if run.source.label_space.kind == LabelKind.DENSE:
             of_teacher = [run.job.teacher.modality]
             read = of_teacher if key == "teacher.views" else list(run.job.student.encoders)
-            _check_streams(key, views, read)
+            check_alike(key, views, read, run.decode)
 
 
 def _all_views(job: JobConfig) -> dict[str, dict[str, Any]]:
@@ -112,24 +114,6 @@ def _all_views(job: JobConfig) -> dict[str, dict[str, Any]]:
         "plain_views": job.plain_views or {},
         "teacher.views": job.teacher.views or {},
     }
-
-
-def _check_streams(key: str, views: Mapping[str, View], modalities: Sequence[str]) -> None:
-    """Refuse views that would move pictures and class maps apart.
-
-    Raises:
-        ConfigError: Some modality moves by another stream than the class map, or by none.
-    """
-    streams = {name: getattr(view, "stream", None) for name, view in views.items()}
-    if not any(streams.values()):
-        return
-    wanted = [*modalities, MASK]
-    if len({streams.get(name) for name in wanted}) > 1:
-        found = {name: streams.get(name) for name in wanted}
-        raise ConfigError(
-            f"{key}: pictures and class maps of a sample have to be mirrored and cropped alike, "
-            f"but their streams are {found}; give {key} of all of {wanted} one stream"
-        )
 
 
 def _check_decoder(fit: FitSpec, kind: LabelKind) -> None:

@@ -3,6 +3,7 @@
 # B samples, C classes.
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,12 +14,13 @@ from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec
 
 _BATCH = 64
+_MAX_ROWS = 4096  # of a random order, so that more would change little
 
 
 def objective_spec(spec: FitSpec, feed: Feed, *, num_classes: int) -> Mapping[str, Any]:
     """Return the specification of a fit's objective, with class weights where it wants them.
 
-    Every rank reads all rows of the fit once, so nothing is exchanged.
+    Every rank reads the same rows, some thousand at most, so nothing is exchanged.
 
     Args:
         spec: The fit.
@@ -32,7 +34,8 @@ def objective_spec(spec: FitSpec, feed: Feed, *, num_classes: int) -> Mapping[st
         return spec.objective
     if spec.objective.get("kind") != LabelKind.DENSE:
         raise ConfigError(
-            f"fit.class_balance={spec.class_balance} is for dense labels alone; set it to 0"
+            f"fit {spec.name}: class_balance={spec.class_balance} needs an objective of mke_ray "
+            "for dense labels; set it to 0"
         )
     return {**spec.objective, "class_weights": class_weights(spec, feed, num_classes=num_classes)}
 
@@ -46,11 +49,19 @@ def class_weights(spec: FitSpec, feed: Feed, *, num_classes: int) -> list[float]
         spec: The fit.
         feed: Its feed.
         num_classes: Number of classes C.
+
+    Raises:
+        ConfigError: No pixel has a label.
     """
     count_C = torch.zeros(num_classes, dtype=torch.float64)
-    for batch in feed.first_batches(_BATCH):
+    for batch in islice(feed.first_batches(_BATCH), _MAX_ROWS // _BATCH):
         count_C += _counted(batch.target_BC, num_classes)
     occurs_C = count_C > 0
+    if not occurs_C.any():
+        raise ConfigError(
+            f"fit {spec.name}: class_balance={spec.class_balance}, but no pixel of the first "
+            f"{_MAX_ROWS} samples has a label; set it to 0, or look at the class maps"
+        )
     weight_C = (count_C / count_C.sum()).clamp(min=1e-12) ** -spec.class_balance * occurs_C
     return (weight_C / weight_C[occurs_C].mean()).tolist()
 

@@ -234,3 +234,11 @@ def test_a_damaged_stored_jpeg_is_an_error_of_the_store():
     (piece,) = encode_modality(noise_HW3, spec)
     with pytest.raises(StoreError, match=f"picture of {len(piece) // 2} bytes is damaged"):
         decode_modality([piece[: len(piece) // 2]], spec)
+
+
+def test_a_damaged_stored_png_is_an_error_of_the_store():
+    spec = ImageSpec(48, 48, lossless=True)
+    (piece,) = encode_modality(np.zeros((48, 48, 3), np.uint8), spec)
+    for damaged in (piece[: len(piece) // 2], b""):
+        with pytest.raises(StoreError, match="is damaged"):
+            decode_modality([damaged], spec)

@@ -221,12 +221,6 @@ def test_an_odd_file_gives_the_frames_and_the_sound_that_are_in_it(name):
         assert np.abs(sound_N[valid:]).max(initial=0.0) == 0.0
 
 
-def test_no_encoder_of_these_tests_leaves_a_thread_that_starves_the_machine():
-    write(*GOOD["av1"][0])
-    threads = [int(one) for one in os.listdir("/proc/self/task")]
-    assert {os.sched_getscheduler(one) for one in threads} == {os.SCHED_OTHER}
-
-
 def test_padding_is_declared_where_the_header_says_when_the_sound_ends():
     decoded = decode_clip(write(Video(30), Sound(seconds=0.5)), SPEC)
     assert decoded.num_valid["audio"] == RATE_HZ // 2

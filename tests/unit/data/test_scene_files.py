@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mke_ray.data.pairs import PairsSource
 from mke_ray.data.scene_files import DepthFiles, MaskFiles
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import DepthSpec, LabelKind, LabelSpace, MaskSpec
@@ -92,3 +93,28 @@ def test_numbers_of_depth_that_make_no_sense_are_refused():
         DepthFiles(0)
     with pytest.raises(ConfigError, match="view_deg=180"):
         DepthFiles(0.001, 180)
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, 256.0])
+def test_a_pixel_value_that_is_no_id_is_refused(value):
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 4), value, np.float32)).save(file, format="TIFF")
+    with pytest.raises(MediaError, match="unknown_class"):
+        MaskFiles.of(SPACE, None).read(file.getvalue(), MaskSpec(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"withheld": {"labeled": ["depth"]}}, r"source\.withheld\.labeled is no split"),
+        ({"withheld": {"labelled": ["dpeth"]}}, r"'dpeth' is no modality of source\.files"),
+        ({"withheld": {"labelled": ["mask"]}}, r"'mask' is no modality of source\.files"),
+        ({"depth": {"metre_per_step": 0.01}}, r"source\.depth=.*metres_per_step"),
+    ],
+)
+def test_what_a_source_of_scenes_misspells_is_named(given, message):
+    files = {"rgb": "rgb/{key}.jpg", "depth": "depth/{key}.png", "mask": "label/{key}.png"}
+    with pytest.raises(ConfigError, match=message):
+        PairsSource(
+            root="/nowhere", files=files, classes=["bed", "wall"], label_kind="dense", **given
+        )

@@ -29,6 +29,11 @@ def test_every_dense_fusion_can_be_chosen(tmp_path, fusion):
         (["~views.mask"], "one stream"),
         (["~views.depth"], "one stream"),
         (["+views.depth.stream=other"], "one stream"),
+        (["views.rgb.flip=false"], "mirrored and cropped alike"),
+        (["views.depth.scale=[0.5,1]"], "mirrored and cropped alike"),
+        (["views.depth.mirrored=[]"], r"views\.depth\.mirrored=\[\].*channels=hha"),
+        (["~decode.mask", "~views.mask", "~teacher.views.mask"], r"decode\.mask is missing"),
+        (["decode.depth.height=30"], r"decode\.depth is 30 high"),
         (["fit.class_balance=-1"], r"fit\.class_balance=-1"),
         (["+student.encoders.mask={type: pyramid}"], "'mask' is the true class map"),
         (["teacher.modality=mask"], "'mask' is the true class map"),
@@ -67,3 +72,15 @@ def test_a_teacher_may_see_other_views_than_its_students(tmp_path):
     assert run.teacher_fit("s").views["rgb"] == run.job.teacher.views["rgb"]
     run.job.teacher.views = None
     assert run.teacher_fit("s").views == {k: run.job.views[k] for k in ("rgb", "mask")}
+
+
+def test_class_balance_is_refused_where_labels_are_not_dense(tmp_path):
+    with pytest.raises(ConfigError, match=r"teacher\.fit\.class_balance=0\.5 is for dense labels"):
+        check_job(composed("tracking=off", f"root={tmp_path}", "teacher.fit.class_balance=0.5")[0])
+
+
+def test_a_view_that_moves_pictures_alone_is_refused(tmp_path):
+    moving = job(tmp_path)
+    moving.views = {"rgb": {"_target_": "mke_ray.data.views.ImageView", "height": 60, "width": 80}}
+    with pytest.raises(ConfigError, match=r"they move by .*ImageView"):
+        check_job(moving)

@@ -86,7 +86,7 @@ def test_an_objective_is_left_alone_without_a_balance():
 
 def test_a_balance_of_labels_that_are_not_dense_is_refused():
     spec = fit_spec(class_balance=0.5)
-    with pytest.raises(ConfigError, match="dense labels alone"):
+    with pytest.raises(ConfigError, match="needs an objective of mke_ray for dense labels"):
         objective_spec(spec, Batches(batch_of(HARD)), num_classes=3)
 
 
