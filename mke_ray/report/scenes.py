@@ -29,7 +29,7 @@ _PAGE_WIDTH_IN = 10.4
 _IGNORED = (225, 228, 232)
 # Colours for up to 20 classes that differ in lightness as well as in hue.
 _CLASS_COLOURS = (
-    *("#4477aa", "#aa3377", "#bbbbbb", "#228833", "#8c564b", "#cc6633", "#ccbb44", "#66ccee"),
+    *("#4477aa", "#aa3377", "#f4b6d8", "#228833", "#8c564b", "#cc6633", "#ccbb44", "#66ccee"),
     *("#ee6677", "#7744aa", "#111111", "#99ddaa", "#2244cc", "#ffaabb", "#777700", "#44bb99"),
     *("#994455", "#ffcc99", "#335533", "#aaaaff"),
 )
