@@ -82,13 +82,8 @@ class UnitStore:
                 of one.
         """
         plain = json.loads(json.dumps(spec))
+        _check_not_half_deleted(root)
         if root.create(SPEC_FILE, spec_to_bytes(plain, schema)):
-            if any(root.names(COMMITS)):
-                root.delete(SPEC_FILE)
-                raise StoreError(
-                    f"{root.uri} holds commit records but no {SPEC_FILE}: deleting the store was "
-                    "cut short; run jobs/collect.py with this root again, or delete the folder"
-                )
             return cls(root, plain, schema)
         found = cls.open(root)
         if found.spec != plain or not found.schema.equals(schema):
@@ -363,3 +358,22 @@ class UnitStore:
                 f"{self.root.uri}: the table of unit {unit} has the columns "
                 f"[{schema_text(table.schema)}], the store [{schema_text(self.schema)}]"
             )
+
+
+def _check_not_half_deleted(root: Root) -> None:
+    """Refuse what is left of a store.
+
+    Records are listed before the last look for what makes a store: who commits has created that
+    before, so where it is missing then, somebody deleted it. Nothing is changed, since another
+    driver may begin the store meanwhile.
+
+    Raises:
+        StoreError: There are commit records, but no specification.
+    """
+    if root.exists(SPEC_FILE):
+        return
+    if any(root.names(COMMITS)) and not root.exists(SPEC_FILE):
+        raise StoreError(
+            f"{root.uri} holds commit records but no {SPEC_FILE}: deleting the store was "
+            "cut short; run jobs/collect.py with this root again, or delete the folder"
+        )
