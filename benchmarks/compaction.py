@@ -13,7 +13,6 @@ import random
 import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,6 +27,7 @@ from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.index import Index
 from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.store import UnitStore
+from mke_ray.object_client import ObjectClient
 from mke_ray.schema import LABELS_SCHEMA, samples_schema
 from mke_ray.storage import Root, open_root
 
@@ -125,30 +125,33 @@ def measure(store: UnitStore, index: Index, repetitions: int) -> dict[str, float
 
 
 class Requests:
-    """Counts what is asked of S3 inside a block."""
+    """Counts what is asked of S3 inside a block, by either client."""
 
     def __init__(self) -> None:
-        self.by_name: Counter[str] = Counter()
-
-    @property
-    def number(self) -> int:
-        """How many requests there were."""
-        return sum(self.by_name.values())
+        self.number = 0
 
     def __enter__(self) -> "Requests":
         """Begin to count."""
-        self._call = call = s3fs.S3FileSystem._call_s3
+        self._call, self._asked = s3fs.S3FileSystem._call_s3, ObjectClient._asked
 
-        async def counted(filesystem: Any, method: str, *args: Any, **more: Any) -> Any:
-            self.by_name[method] += 1
-            return await call(filesystem, method, *args, **more)
+        async def call(filesystem: Any, method: str, *args: Any, **more: Any) -> Any:
+            self.number += 1
+            return await self._call(filesystem, method, *args, **more)
 
-        setattr(s3fs.S3FileSystem, "_call_s3", counted)  # noqa: B010 - for the type checker
+        def asked(client: ObjectClient, *args: Any) -> Any:
+            self.number += 1
+            return self._asked(client, *args)
+
+        self._patch(call, asked)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop counting."""
-        s3fs.S3FileSystem._call_s3 = self._call
+        self._patch(self._call, self._asked)
+
+    def _patch(self, call: Any, asked: Any) -> None:
+        setattr(s3fs.S3FileSystem, "_call_s3", call)  # noqa: B010 - for the type checker
+        setattr(ObjectClient, "_asked", asked)  # noqa: B010
 
 
 def seconds(work: Callable[[], Any]) -> float:

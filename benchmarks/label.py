@@ -146,11 +146,12 @@ def contenders(files: Sequence[Path], options: argparse.Namespace) -> dict[str, 
 
 def measure(name: str, run: Contender, sets: Sequence[ClipSet]) -> Rate:
     """Print what a contender took and return its marginal rate."""
-    took_s, cpu_s = [], []
+    took_s, cpu_s, by_role = [], [], []
     for clips in sets:
         with watched() as seen:
             took_s.append(run(clips))
         cpu_s.append(seen.own_cpu_s)
+        by_role.append(dict(seen.cpu_s))
     num_few, num_all = sets[0].num_clips, sets[-1].num_clips
     more = num_all - num_few
     rate = Rate(more / (took_s[-1] - took_s[0]), more / (cpu_s[-1] - cpu_s[0]))
@@ -163,6 +164,9 @@ def measure(name: str, run: Contender, sets: Sequence[ClipSet]) -> Rate:
         f"per clip  start {start_s:5.1f} s",
         flush=True,
     )
+    few, many = by_role[0], by_role[-1]
+    spent = {role: 1e3 * (many[role] - few.get(role, 0.0)) / more for role in many}
+    print("    of it", ", ".join(f"{role} {ms:.1f} ms" for role, ms in spent.items()), flush=True)
     return rate
 
 

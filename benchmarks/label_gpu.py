@@ -6,15 +6,19 @@
 Per teacher (ViT-B/16 and AST in size, random weights): samples/s of the teacher alone on whole
 units in memory, then of the pass, from videos (240p, 10 s, with sound) and from samples that are
 stored, each with its ratio to the teacher alone and the mean use of the GPU. Rates are of the
-units after the first quarter, so that starts do not count. The plan ``local`` needs no Ray: it is
-one process, with units ahead; ``fused`` and ``split`` start a local Ray. --precision and --compile
+units after the first quarter, so that starts do not count. Beside them the rate of decoding alone
+on all cores: from videos the slower of both is the limit. The plan ``local`` needs no Ray: it is
+one process, with units ahead; ``fused`` and ``split`` start a local Ray, and share the cores and
+the GPU between --actors (of ``split`` the decoders; its teacher is one). --precision and --compile
 are the switches of the pass, and hold for the teacher alone too. It needs transformers, which the
 package itself does not.
 """
 
 import argparse
 import contextlib
+import functools
 import io
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -34,6 +38,7 @@ from big_teachers import CLASSES, RATE_HZ, BigTeacher, decode_spec
 from mke_ray.config import build
 from mke_ray.data.codec import empty_modality
 from mke_ray.data.manifest import Manifest, write_manifest
+from mke_ray.data.media import decode_clip
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import LocalRunner, Runner, run_pass
 from mke_ray.labels.plan import LabelPlan, make_plan
@@ -83,7 +88,7 @@ class Bench:
     manifest: Manifest
     computing: Computing
 
-    def plan(self, kind: str, folder: Path) -> LabelPlan:
+    def plan(self, kind: str, name: str, folder: Path) -> LabelPlan:
         """Return the plan of a pass with one teacher."""
         options = self.options
         device = {"device": options.device, "is_tiny": options.tiny}
@@ -99,8 +104,14 @@ class Bench:
             teachers=[{"_target_": "big_teachers.BigTeacher", "kind": kind, **device}],
             computing=self.computing,
         )
-        threads, ahead = options.threads, options.units_ahead
-        return replace(plan, num_threads=threads, units_ahead=ahead, limits=SampleLimits())
+        num_workers = 1 if name == "local" else options.actors
+        return replace(
+            plan,
+            num_threads=max(options.threads // num_workers, 1),
+            teacher_threads=options.threads if name == "split" else None,
+            units_ahead=options.units_ahead,
+            limits=SampleLimits(),
+        )
 
 
 def main() -> None:
@@ -112,6 +123,7 @@ def main() -> None:
         print(f"{torch.__version__}, {device_name(options.device)}, {options.threads} threads")
         for kind in options.teachers.split(","):
             alone = teacher_alone(bench, kind)
+            decode_alone(bench, kind)
             for name in options.plans.split(","):
                 with contextlib.ExitStack() as stack:
                     compare(bench, kind, name, alone, make_runner(name, options, stack))
@@ -126,6 +138,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=2048)
     parser.add_argument("--unit-size", type=int, default=32)
     parser.add_argument("--units-ahead", type=int, default=1)
+    parser.add_argument("--actors", type=int, default=1, help="of fused, and decoders of split")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--frames", type=int, default=4, help="frames per clip")
     parser.add_argument("--precision", default="float32")
@@ -143,7 +156,7 @@ def make_bench(options: argparse.Namespace, folder: Path) -> Bench:
         if number < NUM_DISTINCT:
             name.write_bytes(make_clip(number, is_tiny=options.tiny))
         else:
-            shutil.copy(unlabeled / f"{number % NUM_DISTINCT:06d}.mp4", name)
+            name.hardlink_to(unlabeled / f"{number % NUM_DISTINCT:06d}.mp4")
     videos = str(folder / "videos")
     source = {"_target_": "mke_ray.data.videos.VideosSource", "root": videos, "classes": CLASSES}
     manifest = write_manifest(
@@ -198,11 +211,32 @@ def teacher_alone(bench: Bench, kind: str) -> float:
     return rate
 
 
+def decode_alone(bench: Bench, kind: str) -> None:
+    """Print the rate at which all cores decode clips that are in memory, a process per core."""
+    options = bench.options
+    paths = sorted(Path(bench.videos, "unlabeled").iterdir())[:NUM_DISTINCT]
+    contents = [path.read_bytes() for path in paths]
+    spec = decode_spec(kind, num_frames=options.frames, is_tiny=options.tiny)
+    work = functools.partial(decode_one, spec)
+    num_clips = 32 * options.threads
+    with multiprocessing.get_context("spawn").Pool(options.threads) as pool:
+        pool.map(work, contents * options.threads)  # every process has begun
+        start_s = time.perf_counter()
+        pool.map(work, [contents[number % len(contents)] for number in range(num_clips)])
+        rate = num_clips / (time.perf_counter() - start_s)
+    print(f"{kind}: decoding alone {rate:,.1f} samples/s on {options.threads} cores")
+
+
+def decode_one(spec: dict[str, Any], content: bytes) -> int:
+    """Decode a clip."""
+    return len(decode_clip(content, decode_spec_from_dict(spec)).arrays)
+
+
 def compare(bench: Bench, kind: str, name: str, alone: float, runner: Runner) -> None:
     """Print the rates of one plan, from videos and from what these left stored."""
     folder = Path(tempfile.mkdtemp(dir=bench.folder))
     for source in ("video", "stored"):
-        plan = bench.plan(kind, folder)
+        plan = bench.plan(kind, name, folder)
         timed = Timed(runner)
         with used_gpu(bench.options.device) as used:
             report = run_pass(plan, plan.manifest.unit_refs(), timed)
@@ -228,10 +262,11 @@ def make_runner(name: str, options: argparse.Namespace, stack: contextlib.ExitSt
 
     num_gpus = 1.0 if options.device == "cuda" else 0.0
     stack.enter_context(Session(num_cpus=2 * options.threads + 2).connected())
+    actors, threads = options.actors, options.threads / options.actors
     if name == "fused":
-        return RayDataRunner(ActorPool(1, 1, options.threads, num_gpus))
+        return RayDataRunner(ActorPool(actors, actors, threads, num_gpus / actors))
     return RayDataRunner(
-        ActorPool(1, 1, options.threads),
+        ActorPool(actors, actors, threads),
         teachers=ActorPool(1, 1, options.threads, num_gpus, "labelling.teachers_pool"),
     )
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import fsspec
@@ -93,7 +93,7 @@ def open_filesystem(uri: str, options: Mapping[str, Any]) -> tuple[fsspec.Abstra
     return filesystem, str(path)
 
 
-def is_s3(filesystem: fsspec.AbstractFileSystem) -> bool:
+def is_s3(filesystem: fsspec.AbstractFileSystem) -> TypeGuard[S3FileSystem]:
     """Return whether a file system is S3's of fsspec, whose pages can be asked for."""
     return isinstance(filesystem, S3FileSystem)
 

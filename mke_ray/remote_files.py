@@ -1,14 +1,19 @@
-"""Objects of an object store as files: listed, written, created only if absent."""
+"""Objects of an object store as files: listed, read, written, created only if absent."""
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import fsspec
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 from mke_ray.errors import StoreError
 from mke_ray.fault_points import reach
+from mke_ray.filesystems import is_s3
+from mke_ray.object_client import ObjectClient, faster
 
 _PRECONDITION_CODES = ("PreconditionFailed", "412")
+
+_Result = TypeVar("_Result")
 
 
 def remote_files(filesystem: fsspec.AbstractFileSystem, top: str, *, recursive: bool) -> list[str]:
@@ -23,9 +28,43 @@ def remote_files(filesystem: fsspec.AbstractFileSystem, top: str, *, recursive: 
     return [str(one["name"]) for one in found if one["type"] == "file"]
 
 
+def read_file(filesystem: fsspec.AbstractFileSystem, path: str) -> bytes:
+    """Return the bytes of a file or an object, by one request.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    # s3fs asks for the size of every object first, to fetch very large ones in parts at once.
+    options = {"max_concurrency": 1} if is_s3(filesystem) else {}
+    return _asked(
+        filesystem,
+        lambda client: client.read(path),
+        lambda: cast(bytes, filesystem.cat_file(path, **options)),
+    )
+
+
+def read_file_range(
+    filesystem: fsspec.AbstractFileSystem, path: str, begin: int, end: int
+) -> bytes:
+    """Return the bytes of a file or an object from a position up to another, fewer at its end.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    return _asked(
+        filesystem,
+        lambda client: client.read_range(path, begin, end),
+        lambda: cast(bytes, filesystem.cat_file(path, start=begin, end=end)),
+    )
+
+
 def write_object(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
     """Put an object, whether there is one or not."""
-    filesystem.pipe_file(path, content)
+    _asked(
+        filesystem,
+        lambda client: client.write(path, content),
+        lambda: filesystem.pipe_file(path, content),
+    )
     reach("write:put", path)
 
 
@@ -36,9 +75,16 @@ def create_object(filesystem: fsspec.AbstractFileSystem, path: str, content: byt
             f"{path} is reached through pyarrow, which cannot create a file only if it is absent; "
             "pip install gcsfs (gs://) or adlfs (az://)"
         )
-    try:
+
+    def by_filesystem() -> bool:
         filesystem.pipe_file(path, content, mode="create")
-        reach("create:put", path)
+        return True
+
+    try:
+        is_made = _asked(filesystem, lambda client: client.create(path, content), by_filesystem)
+        if is_made:
+            reach("create:put", path)
+        return is_made
     except FileExistsError:
         return False
     except OSError as error:
@@ -46,4 +92,12 @@ def create_object(filesystem: fsspec.AbstractFileSystem, path: str, content: byt
         if response.get("Error", {}).get("Code") in _PRECONDITION_CODES:
             return False
         raise
-    return True
+
+
+def _asked(
+    filesystem: fsspec.AbstractFileSystem,
+    ask: Callable[[ObjectClient], _Result],
+    otherwise: Callable[[], _Result],
+) -> _Result:
+    """Ask the fast client of S3 where there is one, and the file system else."""
+    return faster(filesystem).asked(ask, otherwise) if is_s3(filesystem) else otherwise()

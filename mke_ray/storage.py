@@ -10,14 +10,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.fault_points import reach
-from mke_ray.filesystems import check_uri, is_s3, open_filesystem
+from mke_ray.filesystems import check_uri, open_filesystem
 from mke_ray.local_files import (
     create_file,
     delete_older,
@@ -26,7 +26,13 @@ from mke_ray.local_files import (
     is_unfinished,
     write_file,
 )
-from mke_ray.remote_files import create_object, remote_files, write_object
+from mke_ray.remote_files import (
+    create_object,
+    read_file,
+    read_file_range,
+    remote_files,
+    write_object,
+)
 from mke_ray.retries import PATIENCE_S, retried
 
 WRITER_IS_DEAD_S = 3600.0
@@ -93,13 +99,8 @@ class Root:
         """
         path = self.path(name)
         filesystem = self.filesystem()
-        # s3fs asks for the size of every object first, to fetch very large ones in parts at once.
-        options = {"max_concurrency": 1} if is_s3(filesystem) else {}
         with _reading():
-            return cast(
-                bytes,
-                self._retried(lambda: filesystem.cat_file(path, **options), f"reading {path}"),
-            )
+            return self._retried(lambda: read_file(filesystem, path), f"reading {path}")
 
     def read_range(self, name: str, begin: int, end: int) -> bytes:
         """Return the bytes of a file from a position up to another; fewer at its end.
@@ -111,12 +112,9 @@ class Root:
         path = self.path(name)
         filesystem = self.filesystem()
         with _reading():
-            return cast(
-                bytes,
-                self._retried(
-                    lambda: filesystem.cat_file(path, start=begin, end=end),
-                    f"reading {path} from {begin} to {end}",
-                ),
+            return self._retried(
+                lambda: read_file_range(filesystem, path, begin, end),
+                f"reading {path} from {begin} to {end}",
             )
 
     def exists(self, name: str = "") -> bool:

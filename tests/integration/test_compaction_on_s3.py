@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from aiobotocore.response import StreamingBody
 from label_fakes import make_world
 
 from mke_ray.labels import compaction
@@ -12,6 +13,7 @@ from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.labels.verify import verify
+from mke_ray.object_client import ObjectClient
 from mke_ray.storage import open_root
 
 PART_BYTES = 1 << 16
@@ -30,19 +32,24 @@ def content_of(plan):
 
 
 def fetched_bytes(monkeypatch, read) -> int:
-    """Return how many bytes of answers some reading took off the server."""
-    from aiobotocore import response
+    """Return how many bytes of answers some reading took off the server, by either client."""
+    total, asked, read_body = 0, ObjectClient._asked, StreamingBody.read
 
-    total, read_body = 0, response.StreamingBody.read
-
-    async def counted(body, *args):
+    def counted_of_client(*args):
         nonlocal total
-        content = await read_body(body, *args)
+        content = asked(*args)
+        total += len(content)
+        return content
+
+    async def counted(*args):
+        nonlocal total
+        content = await read_body(*args)
         total += len(content)
         return content
 
     with monkeypatch.context() as patch:
-        patch.setattr(response.StreamingBody, "read", counted)
+        patch.setattr(ObjectClient, "_asked", counted_of_client)
+        patch.setattr(StreamingBody, "read", counted)
         read()
     return total
 
