@@ -82,6 +82,18 @@ class ObjectClient:
             lambda store, key: obstore.get_range(store, key, start=begin, end=end).to_bytes(),
         )
 
+    def exists(self, path: str) -> bool:
+        """Return whether there is an object.
+
+        Raises:
+            UnableError: Anything went wrong.
+        """
+        try:
+            self._asked(path, obstore.head)
+        except FileNotFoundError:
+            return False
+        return True
+
     def write(self, path: str, content: bytes) -> None:
         """Put an object, whether there is one or not.
 

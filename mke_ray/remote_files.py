@@ -58,6 +58,16 @@ def read_file_range(
     )
 
 
+def has_object(filesystem: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Return whether there is a file or an object, or anything below a folder, now."""
+    if is_s3(filesystem) and faster(filesystem).asked(
+        lambda client: client.exists(path), lambda: False
+    ):
+        return True
+    filesystem.invalidate_cache()
+    return bool(filesystem.exists(path))
+
+
 def write_object(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
     """Put an object, whether there is one or not."""
     _asked(

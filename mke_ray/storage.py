@@ -28,6 +28,7 @@ from mke_ray.local_files import (
 )
 from mke_ray.remote_files import (
     create_object,
+    has_object,
     read_file,
     read_file_range,
     remote_files,
@@ -119,9 +120,8 @@ class Root:
 
     def exists(self, name: str = "") -> bool:
         """Return whether a file, or anything below a folder, exists now."""
-        path = self.path(name)
-        self.filesystem().invalidate_cache()
-        return bool(self._retried(lambda: self.filesystem().exists(path), f"looking for {path}"))
+        path, filesystem = self.path(name), self.filesystem()
+        return self._retried(lambda: has_object(filesystem, path), f"looking for {path}")
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file at once; readers see the old or the new content, never a part."""

@@ -14,7 +14,8 @@ from ray.data import ActorPoolStrategy, DataContext
 from mke_ray import errors
 from mke_ray.errors import MkeRayError
 from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
-from mke_ray.labels.ray_actors import DecodeActor, LabelActor, Tries, UnitActor
+from mke_ray.labels.ray_actors import DecodeActor, LabelActor, UnitActor
+from mke_ray.labels.tries import Tries
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
 
@@ -98,6 +99,7 @@ class RayDataRunner:
             context.target_max_block_size = _HANDED_ON_BYTES
         context.execution_no_progress_timeout_s = _NEVER
         context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
+        context.memory_usage_poll_interval_s = None  # it would walk their pages every second
         context.enable_progress_bars = self.verbose
         context.enable_operator_progress_bars = self.verbose
         context.print_on_execution_start = self.verbose

@@ -11,7 +11,8 @@ from label_fakes import make_world, teacher_spec
 
 from mke_ray.errors import MkeRayError
 from mke_ray.labels import ray_actors
-from mke_ray.labels.ray_actors import DecodeActor, Gate, LabelActor, Station, Tries
+from mke_ray.labels.ray_actors import DecodeActor, Gate, LabelActor, Station
+from mke_ray.labels.tries import Tries
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.storage import open_root
 

@@ -10,6 +10,7 @@ from label_fakes import make_world
 
 from mke_ray.errors import MkeRayError, StoreError
 from mke_ray.labels import ray_actors, ray_runner
+from mke_ray.labels.tries import Tries
 from mke_ray.storage import open_root
 
 
@@ -22,7 +23,7 @@ def plan(tmp_path):
 def tries(monkeypatch):
     """Tries whose remote calls happen in this process."""
     monkeypatch.setattr(ray_actors.ray, "get", lambda result: result)
-    counted = ray_actors.Tries()
+    counted = Tries()
     names = ("count", "begin", "end")
     return SimpleNamespace(
         **{name: SimpleNamespace(remote=getattr(counted, name)) for name in names}
