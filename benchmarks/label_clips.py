@@ -73,7 +73,8 @@ class ClipSet:
         Args:
             root: Where its stores are.
             teacher: Which teacher labels.
-            is_isolated: Read samples in a process of their own, as jobs do by default.
+            is_isolated: Read samples in a process of their own, and a unit ahead of the teacher,
+                as jobs do by default.
         """
         plan = make_plan(
             open_root(root),
@@ -86,7 +87,9 @@ class ClipSet:
             decode=load("decode/demo.yaml"),
             teachers=[teacher_spec(self.teachers[teacher])],
         )
-        return dataclasses.replace(plan, limits=SampleLimits()) if is_isolated else plan
+        if not is_isolated:
+            return plan
+        return dataclasses.replace(plan, limits=SampleLimits(), units_ahead=1)
 
 
 def clip_set(source: str, stores: str, *, teachers: Sequence[str]) -> ClipSet:

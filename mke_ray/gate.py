@@ -163,6 +163,25 @@ def decide(
     return _with_rival(kept, scores)
 
 
+def with_rival_on_test(
+    decision: GateDecision, *, student: float, labelled_only: float
+) -> GateDecision:
+    """Return an unverified decision that says so where the labels alone do better on the test set.
+
+    Args:
+        decision: The decision; one that opened the gate compared both there.
+        student: Metric of the student on the test set.
+        labelled_only: That of ``mm_labelled_only``.
+    """
+    if decision.verdict != Verdict.UNVERIFIED or labelled_only <= student:
+        return decision
+    sentence = (
+        "On the test set, training on the paired labels alone (mm_labelled_only) reaches "
+        f"{labelled_only:.1%} against the student's {student:.1%}: look at that network first."
+    )
+    return replace(decision, reason=f"{decision.reason} {sentence}", beaten_by_labelled_only=True)
+
+
 def _num_earlier(root: Root, scores: GateScores) -> int:
     """Count the recorded decisions of this root that used any of the samples."""
     folder = root.child(GATE_FOLDER)
@@ -237,8 +256,10 @@ def _shortage(scores: GateScores | None, rules: GateRules) -> str:
         )
     if scores.num_samples < rules.min_samples:
         return (
-            f"The gate part of the probe has {scores.num_samples} labelled samples; at least "
-            f"{rules.min_samples} are needed and {rules.advised_samples} are advised."
+            f"The gate part of the probe has {scores.num_samples} labelled samples of "
+            f"{scores.num_groups} group(s), since whole groups are drawn into it by their names; "
+            f"at least {rules.min_samples} are needed (gate.min_samples) and "
+            f"{rules.advised_samples} are advised. Label more for the probe."
         )
     if scores.num_groups < rules.min_groups:
         return (

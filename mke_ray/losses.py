@@ -80,32 +80,30 @@ def dense_cross_entropy(
     *,
     class_weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """Cross-entropy against a label at every pixel, averaged over the weighted pixels that count.
+    """Cross-entropy against a label at every pixel, averaged over pixels and weighted samples.
 
-    A pixel counts by the weight of its sample, and of its class where classes are weighted; of a
-    soft label that is the mean weight of its classes.
+    A pixel that counts for nothing adds nothing to the mean over its sample, so that the loss of a
+    batch is the same however its samples are spread over ranks.
 
     Args:
         logits_BCHW: Student logits [B, C, H, W], any float dtype; computed in float32.
         target: Hard labels, integers [B, H, W] with 255 where a pixel counts for nothing, or soft
             ones, probabilities [B, C, H, W] that are all 0 there.
         weight_B: Weight of each sample [B].
-        class_weights: Weight of each class [C]; None weighs all alike.
+        class_weights: Weight of each class [C] in the loss of a pixel; None weighs all alike.
 
     Returns:
-        Scalar loss in nats; 0 when nothing counts.
+        Scalar loss in nats per pixel; 0 when nothing counts.
     """
     log_probability = torch.log_softmax(logits_BCHW.float(), dim=1)
     of_class = None
     if class_weights is not None:
         of_class = log_probability.new_tensor(list(class_weights))
     if target.dim() == logits_BCHW.dim():
-        loss, counted = _soft_pixels(log_probability, target.float(), of_class)
+        loss_BHW = _of_soft_pixels(log_probability, target.float(), of_class)
     else:
-        loss, counted = _hard_pixels(log_probability, target.long(), of_class)
-    weight_B = weight_B.to(loss.dtype)
-    smallest = torch.finfo(loss.dtype).tiny
-    return (loss * weight_B).sum() / (counted * weight_B).sum().clamp(min=smallest)
+        loss_BHW = _of_hard_pixels(log_probability, target.long(), of_class)
+    return _weighted_mean(loss_BHW.flatten(1).mean(dim=1), weight_B)
 
 
 def consistency(
@@ -136,27 +134,20 @@ def consistency(
     return _weighted_mean(divergence.reshape(len(divergence), -1).mean(dim=1), weight_B)
 
 
-def _hard_pixels(
-    log_probability: Tensor, target_BHW: Tensor, of_class: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the sum of the weighted losses of each sample's pixels, and of their weights [B]."""
-    counts_BHW = target_BHW != IGNORE
-    class_BHW = target_BHW.masked_fill(~counts_BHW, 0)
-    weight_BHW = counts_BHW.to(log_probability.dtype)
-    if of_class is not None:
-        weight_BHW = weight_BHW * of_class[class_BHW]
-    loss_BHW = functional.nll_loss(log_probability, class_BHW, reduction="none") * weight_BHW
-    return loss_BHW.flatten(1).sum(dim=1), weight_BHW.flatten(1).sum(dim=1)
+def _of_hard_pixels(log_probability: Tensor, target_BHW: Tensor, of_class: Tensor | None) -> Tensor:
+    """Return the weighted loss of every pixel [B, H, W], 0 where it counts for nothing."""
+    return functional.nll_loss(
+        log_probability, target_BHW, weight=of_class, ignore_index=IGNORE, reduction="none"
+    )
 
 
-def _soft_pixels(
+def _of_soft_pixels(
     log_probability: Tensor, target_BCHW: Tensor, of_class: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the sum of the weighted losses of each sample's pixels, and of their weights [B]."""
+) -> Tensor:
+    """Return the weighted loss of every pixel [B, H, W], 0 where it counts for nothing."""
     if of_class is not None:
         target_BCHW = target_BCHW * of_class[None, :, None, None]
-    loss_BHW = -(target_BCHW * log_probability).sum(dim=1)
-    return loss_BHW.flatten(1).sum(dim=1), target_BCHW.flatten(1).sum(dim=1)
+    return -(target_BCHW * log_probability).sum(dim=1)
 
 
 def _weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:

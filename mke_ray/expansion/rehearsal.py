@@ -108,10 +108,16 @@ def gate_lines(run: Run, found: Census, *, is_preview: bool = False) -> list[str
     if found.num_gate < gate.min_samples:
         said += (
             f", fewer than gate.min_samples={gate.min_samples}:\n                the verdict will "
-            "be unverified; add samples with split=probe, or lower gate.select_fraction\n"
+            f"be unverified; {_way_to_more_probe(run)}, or lower gate.select_fraction\n"
             "                or gate.min_samples"
         )
     return [said]
+
+
+def _way_to_more_probe(run: Run) -> str:
+    """Say how the probe gets more samples."""
+    is_drawn = bool(run.job.source.get("splits"))
+    return "draw more by source.splits.probe" if is_drawn else "add samples with split=probe"
 
 
 def _estimate_lines(

@@ -30,7 +30,7 @@ from mke_ray.expansion.work import (
     samples_of,
     train_fits,
 )
-from mke_ray.gate import GateDecision, GateRules, GateScores, decide
+from mke_ray.gate import GateDecision, GateRules, GateScores, decide, with_rival_on_test
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
@@ -286,7 +286,13 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
         )
     gate = run.job.gate
     rules = GateRules(confidence=gate.confidence, min_samples=gate.min_samples)
-    return decide(run.root, scores, student=student, rules=rules)
+    decision = decide(run.root, scores, student=student, rules=rules)
+    if not rival:
+        return decision
+    on_test = {name: evaluation.arms[name].value for name in (STUDENT_ARM, LABELLED_ONLY_ARM)}
+    return with_rival_on_test(
+        decision, student=on_test[STUDENT_ARM], labelled_only=on_test[LABELLED_ONLY_ARM]
+    )
 
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:

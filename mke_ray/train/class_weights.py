@@ -43,7 +43,7 @@ def objective_spec(spec: FitSpec, feed: Feed, *, num_classes: int) -> Mapping[st
 def class_weights(spec: FitSpec, feed: Feed, *, num_classes: int) -> list[float]:
     """Return the share of each class in the labelled pixels, to the power of minus class_balance.
 
-    Weights are scaled to a mean of 1 over the classes that occur; others weigh 0.
+    Weights are scaled to a mean of 1 over the labelled pixels; classes without any weigh 0.
 
     Args:
         spec: The fit.
@@ -62,8 +62,9 @@ def class_weights(spec: FitSpec, feed: Feed, *, num_classes: int) -> list[float]
             f"fit {spec.name}: class_balance={spec.class_balance}, but no pixel of the first "
             f"{_MAX_ROWS} samples has a label; set it to 0, or look at the class maps"
         )
-    weight_C = (count_C / count_C.sum()).clamp(min=1e-12) ** -spec.class_balance * occurs_C
-    return (weight_C / weight_C[occurs_C].mean()).tolist()
+    share_C = count_C / count_C.sum()
+    weight_C = share_C.clamp(min=1e-12) ** -spec.class_balance * occurs_C
+    return (weight_C / (share_C * weight_C).sum()).tolist()
 
 
 def _counted(target: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -3,7 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mke_ray.gate import GateDecision, GateRules, GateScores, decide, judge
+from mke_ray.gate import (
+    GateDecision,
+    GateRules,
+    GateScores,
+    decide,
+    judge,
+    with_rival_on_test,
+)
 from mke_ray.storage import open_root
 
 
@@ -77,6 +84,19 @@ def test_too_few_samples_are_unverified_and_open_nothing(root, num_same):
     assert decision.openings == 0
     assert "at least 50 are needed" in decision.reason
     assert not list(root.names())
+
+
+def test_an_unverified_decision_names_the_better_network_of_the_labels_alone(root):
+    decision = decide(root, scores(20, 0, 0), student="s")
+    said = with_rival_on_test(decision, student=0.701, labelled_only=0.884)
+    assert "88.4% against the student's 70.1%" in said.reason
+    assert said.beaten_by_labelled_only and said.verdict == "unverified"
+    assert with_rival_on_test(decision, student=0.9, labelled_only=0.884) == decision
+
+
+def test_a_decision_of_an_opened_gate_compares_on_its_own_samples_alone():
+    promoted = judge(scores(18, 6, 76), GateRules())
+    assert with_rival_on_test(promoted, student=0.7, labelled_only=0.9) == promoted
 
 
 def test_samples_of_one_actor_are_unverified_however_many_they_are(root):

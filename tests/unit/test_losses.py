@@ -81,11 +81,11 @@ def _pixels(num=2, num_classes=3, height=2, width=3):
     return logits, target.to(torch.uint8)
 
 
-def test_dense_cross_entropy_is_the_mean_over_the_pixels_that_count_by_hand():
+def test_dense_cross_entropy_is_the_mean_over_all_pixels_by_hand_ignored_ones_are_0():
     logits = torch.log(torch.tensor([[[[0.5, 0.25, 0.9]], [[0.5, 0.75, 0.1]]]]))
     target = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
     loss = dense_cross_entropy(logits, target, torch.ones(1))
-    assert loss.item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+    assert loss.item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 3)
 
 
 def test_dense_cross_entropy_with_ignored_pixels_and_class_weights_is_that_of_torch():
@@ -93,8 +93,9 @@ def test_dense_cross_entropy_with_ignored_pixels_and_class_weights_is_that_of_to
     target[0, 0, 1] = target[1, 1, 2] = 255
     weights = [0.5, 2.0, 1.0]
     expected = functional.cross_entropy(
-        logits, target.long(), weight=torch.tensor(weights), ignore_index=255
+        logits, target.long(), weight=torch.tensor(weights), ignore_index=255, reduction="sum"
     )
+    expected = expected / target.numel()
     loss = dense_cross_entropy(logits, target, torch.ones(2), class_weights=weights)
     assert torch.allclose(loss, expected)
 
@@ -107,6 +108,18 @@ def test_soft_pixels_that_are_one_hot_give_the_loss_of_hard_ones():
         hard_loss = dense_cross_entropy(logits, target, torch.ones(2), class_weights=class_weights)
         soft_loss = dense_cross_entropy(logits, soft, torch.ones(2), class_weights=class_weights)
         assert torch.allclose(hard_loss, soft_loss)
+
+
+def test_dense_cross_entropy_of_a_batch_is_the_weighted_mean_of_those_of_its_parts():
+    logits, target = _pixels(num=3)
+    target[0, :, 1:] = 255  # one rank would have few labelled pixels
+    weight = torch.tensor([1.0, 0.5, 2.0])
+    whole = dense_cross_entropy(logits, target, weight, class_weights=[0.5, 2.0, 1.0])
+    parts = [
+        dense_cross_entropy(logits[one], target[one], weight[one], class_weights=[0.5, 2.0, 1.0])
+        for one in (slice(0, 1), slice(1, 3))
+    ]
+    assert torch.allclose(whole, (1.0 * parts[0] + 2.5 * parts[1]) / 3.5)
 
 
 def test_a_sample_of_weight_zero_does_not_count_among_dense_ones():

@@ -181,6 +181,14 @@ def test_the_gate_is_said_to_have_too_few_samples(num_probe, num_gate, is_whole,
     assert ("unverified" in text) == (num_gate < 50 and num_probe > 0)
 
 
+def test_a_table_whose_splits_are_drawn_gets_a_larger_probe_by_its_own_key():
+    (job,) = composed()
+    job.source["splits"] = {"labelled": 10, "probe": 40, "unlabeled": "rest"}
+    found = Census(Counter(unlabeled=9, probe=40), 10, is_whole=True)
+    text = " ".join(rehearsal.gate_lines(SimpleNamespace(job=job), found))
+    assert "draw more by source.splits.probe" in text
+
+
 class Odd(FakeTeacher):
     def __init__(self, how):
         super().__init__()

@@ -64,11 +64,11 @@ class Batches:
 HARD = np.array([[[0, 0, 0, 0, 1, 255]], [[0, 0, 0, 0, 1, 255]]], np.uint8)
 
 
-def test_class_weights_are_shares_to_the_power_with_a_mean_of_one_by_hand():
+def test_class_weights_are_shares_to_the_power_with_a_mean_of_one_over_pixels_by_hand():
     spec = fit_spec(class_balance=0.5, objective=DENSE)
     weights = class_weights(spec, Batches(batch_of(HARD)), num_classes=3)
-    # Shares 8/10 and 2/10: 1.118 and 2.236, and the class that never occurs weighs 0.
-    assert weights == pytest.approx([2 / 3, 4 / 3, 0.0])
+    # Shares 8/10 and 2/10: 1.118 and 2.236, over pixels 1.342; what never occurs weighs 0.
+    assert weights == pytest.approx([5 / 6, 5 / 3, 0.0])
 
 
 def test_soft_targets_are_counted_by_their_probabilities():
@@ -76,7 +76,7 @@ def test_soft_targets_are_counted_by_their_probabilities():
     soft[0, 0, 0, 0], soft[0, 1, 0, 0] = 0.8, 0.2
     spec = fit_spec(class_balance=0.5, objective=DENSE)
     weights = class_weights(spec, Batches(batch_of(soft)), num_classes=3)
-    assert weights == pytest.approx([2 / 3, 4 / 3, 0.0])
+    assert weights == pytest.approx([5 / 6, 5 / 3, 0.0])
 
 
 def test_an_objective_is_left_alone_without_a_balance():
