@@ -132,26 +132,26 @@ class Requests:
 
     def __enter__(self) -> "Requests":
         """Begin to count."""
-        self._call, self._asked = s3fs.S3FileSystem._call_s3, ObjectClient._asked
+        self._call, self._place = s3fs.S3FileSystem._call_s3, ObjectClient._place
 
         async def call(filesystem: Any, method: str, *args: Any, **more: Any) -> Any:
             self.number += 1
             return await self._call(filesystem, method, *args, **more)
 
-        def asked(client: ObjectClient, *args: Any) -> Any:
+        def place(client: ObjectClient, *args: Any, **more: Any) -> Any:  # once per request
             self.number += 1
-            return self._asked(client, *args)
+            return self._place(client, *args, **more)
 
-        self._patch(call, asked)
+        self._patch(call, place)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop counting."""
-        self._patch(self._call, self._asked)
+        self._patch(self._call, self._place)
 
-    def _patch(self, call: Any, asked: Any) -> None:
+    def _patch(self, call: Any, place: Any) -> None:
         setattr(s3fs.S3FileSystem, "_call_s3", call)  # noqa: B010 - for the type checker
-        setattr(ObjectClient, "_asked", asked)  # noqa: B010
+        setattr(ObjectClient, "_place", place)  # noqa: B010
 
 
 def seconds(work: Callable[[], Any]) -> float:

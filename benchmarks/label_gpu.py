@@ -214,15 +214,15 @@ def teacher_alone(bench: Bench, kind: str) -> float:
 def decode_alone(bench: Bench, kind: str) -> None:
     """Print the rate at which all cores decode clips that are in memory, a process per core."""
     options = bench.options
-    paths = sorted(Path(bench.videos, "unlabeled").iterdir())[:NUM_DISTINCT]
-    contents = [path.read_bytes() for path in paths]
+    paths = sorted(Path(bench.videos, "unlabeled").iterdir())
+    contents = [path.read_bytes() for path in paths[:NUM_DISTINCT]]
     spec = decode_spec(kind, num_frames=options.frames, is_tiny=options.tiny)
     work = functools.partial(decode_one, spec)
     num_clips = 32 * options.threads
     with multiprocessing.get_context("spawn").Pool(options.threads) as pool:
         pool.map(work, contents * options.threads)  # every process has begun
         start_s = time.perf_counter()
-        pool.map(work, [contents[number % len(contents)] for number in range(num_clips)])
+        pool.map(work, (contents * num_clips)[:num_clips])
         rate = num_clips / (time.perf_counter() - start_s)
     print(f"{kind}: decoding alone {rate:,.1f} samples/s on {options.threads} cores")
 
@@ -262,11 +262,11 @@ def make_runner(name: str, options: argparse.Namespace, stack: contextlib.ExitSt
 
     num_gpus = 1.0 if options.device == "cuda" else 0.0
     stack.enter_context(Session(num_cpus=2 * options.threads + 2).connected())
-    actors, threads = options.actors, options.threads / options.actors
+    num, threads = options.actors, options.threads / options.actors
     if name == "fused":
-        return RayDataRunner(ActorPool(actors, actors, threads, num_gpus / actors))
+        return RayDataRunner(ActorPool(num, num, threads, num_gpus / num))
     return RayDataRunner(
-        ActorPool(actors, actors, threads),
+        ActorPool(num, num, threads),
         teachers=ActorPool(1, 1, options.threads, num_gpus, "labelling.teachers_pool"),
     )
 

@@ -1,4 +1,4 @@
-"""CPU time of reading objects of S3: ``Root`` and its fast client against s3fs alone, on loopback.
+"""CPU time of reading and putting objects of S3: with the fast client against s3fs, on loopback.
 
 PYTHONPATH=benchmarks python benchmarks/objects.py --objects 1000 --kilobytes 134
 

@@ -104,7 +104,8 @@ class GateDecision:
         num_samples: Gate samples.
         num_groups: Groups among them.
         num_more_samples: More labelled samples that would settle an inconclusive verdict.
-        beaten_by_labelled_only: Whether ``mm_labelled_only`` is better on the same samples.
+        beaten_by_labelled_only: Whether ``mm_labelled_only`` is better on the same samples, or of
+            an unverified student on the test set.
     """
 
     promoted: bool

@@ -1,23 +1,18 @@
-"""Objects of S3 read and put by a client written in Rust, at a tenth of the CPU time of s3fs.
+"""Objects of S3 read and put by a client written in Rust, at a tenth to a sixth of s3fs's CPU time.
 
 It takes endpoint, region and credentials from the s3fs file system beside it. That one lists,
 deletes, and does whatever this client cannot: what fails here is asked of it before it is an error.
 """
 
 import errno
-import logging
-import os
-import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
 from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import BotoCoreError
 from fsspec.asyn import sync
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
@@ -28,22 +23,34 @@ _OPTIONS |= {"use_listings_cache"}
 _CLIENT_KWARGS = {"region_name", "endpoint_url"}
 _DEFAULT_REGION = "us-east-1"
 
-_CLIENT_OPTIONS = {"connect_timeout": "10s", "read_timeout": "60s", "timeout": "1h"}
-_NO_RETRIES: Any = {"max_retries": 0}  # the caller's patience decides
-_ASKED_AGAIN = timedelta(minutes=5)  # botocore renews credentials long before they end
-_MAX_PUT_BYTES = 256 << 20
+# The time of a read begins anew with every piece, that of a put with the request: a large one, on
+# a slow line, needs its own.
+_QUICK: dict[str, Any] = {"connect_timeout": "5s", "read_timeout": "15s", "timeout": "1h"}
+_LARGE: dict[str, Any] = {"connect_timeout": "5s", "timeout": "5m"}
+_LARGE_BYTES = 1 << 20
+_MAX_PUT_BYTES = 64 << 20
+# The environment must not say otherwise than s3fs, nor retry: the caller's patience decides.
+_ALWAYS: dict[str, Any] = {
+    "conditional_put": "etag",
+    "retry_config": {"max_retries": 0},
+    "virtual_hosted_style_request": False,
+}
+# obstore asks anew for what ends within 5 minutes; botocore renews long before the end.
+_ASKED_AGAIN = timedelta(minutes=6)
 
-_MAX_UNABLE = 3
-_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d")
 _CONFLICT = "status code: 409"
 _NO_BUCKET = "NoSuchBucket"
+_ERRORS = (BaseError, OSError, ValueError, NotImplementedError, OverflowError)
 
 _Result = TypeVar("_Result")
-_logger = logging.getLogger(__name__)
 
 
 class UnableError(Exception):
     """The client cannot do something that the file system may be able to do."""
+
+
+class OutOfScopeError(UnableError):
+    """The client was not made for it, so that nothing is wrong with it."""
 
 
 class ObjectClient:
@@ -53,12 +60,13 @@ class ObjectClient:
         filesystem: The file system.
 
     Raises:
-        UnableError: It has settings that this client does not know.
+        OutOfScopeError: It has settings that this client does not know.
+        UnableError: It has no credentials.
     """
 
     def __init__(self, filesystem: S3FileSystem) -> None:
         self._settings = _settings(filesystem)
-        self._stores: dict[str, S3Store] = {}
+        self._stores: dict[tuple[str, bool], S3Store] = {}
         self._lock = threading.Lock()
 
     def read(self, path: str) -> bytes:
@@ -68,7 +76,7 @@ class ObjectClient:
             FileNotFoundError: There is none.
             UnableError: Anything else went wrong.
         """
-        return self._asked(path, lambda store, key: obstore.get(store, key).bytes().to_bytes())
+        return self._read(path, lambda store, key: obstore.get(store, key).bytes().to_bytes())
 
     def read_range(self, path: str, begin: int, end: int) -> bytes:
         """Return the bytes of an object from a position up to another, fewer at its end.
@@ -77,7 +85,7 @@ class ObjectClient:
             FileNotFoundError: There is none.
             UnableError: Anything else went wrong; also where nothing lies in the range.
         """
-        return self._asked(
+        return self._read(
             path,
             lambda store, key: obstore.get_range(store, key, start=begin, end=end).to_bytes(),
         )
@@ -89,7 +97,7 @@ class ObjectClient:
             UnableError: Anything went wrong.
         """
         try:
-            self._asked(path, obstore.head)
+            self._read(path, obstore.head)
         except FileNotFoundError:
             return False
         return True
@@ -100,8 +108,7 @@ class ObjectClient:
         Raises:
             UnableError: It was not put, or the answer was lost.
         """
-        _check_size(content)
-        self._asked(path, lambda store, key: obstore.put(store, key, content, use_multipart=False))
+        self._put(path, content, mode="overwrite")
 
     def create(self, path: str, content: bytes) -> bool:
         """Put an object by a conditional put, and return whether there was none.
@@ -109,129 +116,81 @@ class ObjectClient:
         Raises:
             UnableError: It was not put, or the answer was lost.
         """
-        _check_size(content)
         try:
-            self._asked(path, lambda store, key: obstore.put(store, key, content, mode="create"))
-        except FileExistsError:
+            self._put(path, content, mode="create")
+        except (AlreadyExistsError, PreconditionError) as error:
+            if _CONFLICT in str(error):  # another put is on its way, and may yet fail
+                raise UnableError(str(error)) from error
             return False
         return True
 
-    def _asked(self, path: str, ask: Callable[[S3Store, str], _Result]) -> _Result:
+    def _read(self, path: str, ask: Callable[[S3Store, str], _Result]) -> _Result:
         """Ask for an object, and return the answer in the words of a file system."""
-        bucket, _, key = path.partition("/")
+        store, key = self._place(path, is_large=False)
         try:
-            return ask(self._store(bucket), key)
+            return ask(store, key)
         except FileNotFoundError as error:
             if _NO_BUCKET in str(error):
                 raise UnableError(str(error)) from error
             raise FileNotFoundError(errno.ENOENT, "no such object", path) from None
-        except (AlreadyExistsError, PreconditionError) as error:
-            if _CONFLICT in str(error):  # another put is on its way, and may yet fail
-                raise UnableError(str(error)) from error
-            raise FileExistsError(errno.EEXIST, "there is an object", path) from None
-        except (BaseError, OSError, ValueError) as error:  # a key that it cannot spell, too
+        except _ERRORS as error:
             raise UnableError(str(error)) from error
 
-    def _store(self, bucket: str) -> S3Store:
-        """Return what asks for the objects of a bucket; it keeps its connections."""
-        with self._lock:
-            if bucket not in self._stores:
-                self._stores[bucket] = S3Store(
-                    bucket, retry_config=_NO_RETRIES, **self._settings(bucket)
-                )
-            return self._stores[bucket]
+    def _put(self, path: str, content: bytes, *, mode: Any) -> None:
+        """Put an object by one request.
 
-
-class Faster:
-    """A client beside a file system, asked first as long as it is of use.
-
-    Args:
-        filesystem: The file system.
-    """
-
-    def __init__(self, filesystem: S3FileSystem) -> None:
-        self._client: ObjectClient | None = None
-        self._num_unable = 0
-        try:
-            self._client = ObjectClient(filesystem)
-        except (UnableError, BotoCoreError, OSError) as error:
-            _logger.info("S3 is read by s3fs alone: %s", error)
-
-    def asked(
-        self, ask: Callable[[ObjectClient], _Result], otherwise: Callable[[], _Result]
-    ) -> _Result:
-        """Return the answer of the client, or of the file system where it has none.
-
-        A client that a store refuses again and again what it gives to the file system is not
-        asked any more; what went wrong on the way says nothing of the client.
+        Raises:
+            AlreadyExistsError: There is one, and the mode minds.
         """
-        if self._client is None:
-            return otherwise()
+        if len(content) > _MAX_PUT_BYTES:
+            raise OutOfScopeError(f"{len(content)} bytes are too many for one put")
+        store, key = self._place(path, is_large=len(content) > _LARGE_BYTES)
         try:
-            answer = ask(self._client)
-        except UnableError as error:
-            answer = otherwise()
-            if _REFUSED.search(str(error)):
-                self._count(error)
-            return answer
-        self._num_unable = 0
-        return answer
+            obstore.put(store, key, content, mode=mode, use_multipart=False)
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except _ERRORS as error:
+            raise UnableError(str(error)) from error
 
-    def _count(self, error: UnableError) -> None:
-        """Count what was refused to the client alone."""
-        self._num_unable += 1
-        if self._num_unable >= _MAX_UNABLE:
-            self._client = None
-            reason = str(error).partition("\n")[0]
-            _logger.warning("S3 is read by s3fs from now on, which is slower: %s", reason)
+    def _place(self, path: str, *, is_large: bool) -> tuple[S3Store, str]:
+        """Return what asks for the objects of a bucket, and the key of one.
 
-
-def faster(filesystem: S3FileSystem) -> Faster:
-    """Return the client beside a file system; one per process."""
-    return _faster(filesystem, os.getpid())
-
-
-@lru_cache(maxsize=64)
-def _faster(filesystem: S3FileSystem, process_id: int) -> Faster:
-    del process_id
-    return Faster(filesystem)
+        Raises:
+            OutOfScopeError: The key cannot be spelled: slashes around it would be lost.
+        """
+        bucket, _, key = path.partition("/")
+        if not key or key != key.strip("/") or "//" in key:
+            raise OutOfScopeError(f"{key!r} has an empty part")
+        with self._lock:
+            if (bucket, is_large) not in self._stores:
+                settings = self._settings(_LARGE if is_large else _QUICK)
+                self._stores[bucket, is_large] = S3Store(bucket, **settings)
+            return self._stores[bucket, is_large], key
 
 
-def _check_size(content: bytes) -> None:
-    """Leave to the file system what has to be put in parts.
+def _settings(filesystem: S3FileSystem) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what gives the settings of a store, as s3fs and botocore resolved them.
 
     Raises:
-        UnableError: It is too large.
-    """
-    if len(content) > _MAX_PUT_BYTES:
-        raise UnableError(f"{len(content)} bytes are too many for one put")
-
-
-def _settings(filesystem: S3FileSystem) -> Callable[[str], dict[str, Any]]:
-    """Return what gives the settings of a bucket's store, as s3fs and botocore resolved them.
-
-    Raises:
-        UnableError: There are settings that have no counterpart, or no credentials.
+        OutOfScopeError: There are settings that have no counterpart.
+        UnableError: There are no credentials.
     """
     options = filesystem.storage_options
     unknown = {name for name, value in options.items() if value} - _OPTIONS
     unknown |= set(options.get("client_kwargs") or {}) - _CLIENT_KWARGS
     if unknown:
-        raise UnableError(f"its client does not know the options {sorted(unknown)}")
+        raise OutOfScopeError(f"its client does not know the options {sorted(unknown)}")
     filesystem.connect()
     client: Any = filesystem.s3
-    meta = client.meta
-    region = meta.region_name if meta.region_name not in (None, "aws-global") else _DEFAULT_REGION
-    is_aws = meta.endpoint_url in (f"https://s3.{region}.amazonaws.com", "https://s3.amazonaws.com")
-    common: dict[str, Any] = {"region": region, **_credentials(filesystem)}
-    common["client_options"] = _CLIENT_OPTIONS | _security(filesystem, meta.endpoint_url)
-
-    def settings(bucket: str) -> dict[str, Any]:
-        if is_aws and "." not in bucket:
-            return {**common, "virtual_hosted_style_request": True}
-        return {**common, "endpoint": meta.endpoint_url, "virtual_hosted_style_request": False}
-
-    return settings
+    region, url = client.meta.region_name, client.meta.endpoint_url
+    resolved = {
+        **_ALWAYS,
+        "aws_endpoint_url_s3": url,  # the one that no variable of the environment overrides
+        "region": region if region not in (None, "aws-global") else _DEFAULT_REGION,
+        **_credentials(filesystem),
+    }
+    security = _security(filesystem, url)
+    return lambda timeouts: {**resolved, "client_options": {**timeouts, **security}}
 
 
 def _security(filesystem: S3FileSystem, endpoint_url: str) -> dict[str, Any]:
@@ -244,30 +203,30 @@ def _security(filesystem: S3FileSystem, endpoint_url: str) -> dict[str, Any]:
 
 
 def _credentials(filesystem: S3FileSystem) -> dict[str, Any]:
-    """Return the credentials of a file system, or what gives them anew when they end.
+    """Return what gives the credentials of a file system, and gives them anew when they end.
 
     Raises:
         UnableError: It has none.
     """
     if filesystem.anon:
         return {"skip_signature": True}
-
-    if filesystem.key and filesystem.secret:
-        given = {"access_key_id": filesystem.key, "secret_access_key": filesystem.secret}
-        return {**given, "session_token": filesystem.token} if filesystem.token else given
+    given = (filesystem.key, filesystem.secret, filesystem.token)
     session: Any = filesystem.session
-    found: Any = sync(filesystem.loop, session.get_credentials)
-    if found is None:
-        raise UnableError("s3fs found no credentials")
+    found: Any = None
+    if not all(given[:2]):
+        found = sync(filesystem.loop, session.get_credentials)
+        if found is None:
+            raise UnableError("s3fs found no credentials")
     is_renewed = isinstance(found, RefreshableCredentials)
 
     def current() -> dict[str, Any]:
-        keys: Any = sync(filesystem.loop, found.get_frozen_credentials)
+        frozen: Any = None if found is None else sync(filesystem.loop, found.get_frozen_credentials)
+        keys = given if frozen is None else tuple(frozen)
         return {
-            "access_key_id": keys.access_key,
-            "secret_access_key": keys.secret_key,
-            "token": keys.token,
+            "access_key_id": keys[0],
+            "secret_access_key": keys[1],
+            "token": keys[2],
             "expires_at": datetime.now(UTC) + _ASKED_AGAIN if is_renewed else None,
         }
 
-    return {"credential_provider": current}
+    return {"skip_signature": False, "credential_provider": current}

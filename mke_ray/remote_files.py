@@ -9,7 +9,8 @@ from fsspec.implementations.arrow import ArrowFSWrapper
 from mke_ray.errors import StoreError
 from mke_ray.fault_points import reach
 from mke_ray.filesystems import is_s3
-from mke_ray.object_client import ObjectClient, faster
+from mke_ray.object_access import client_beside
+from mke_ray.object_client import ObjectClient
 
 _PRECONDITION_CODES = ("PreconditionFailed", "412")
 
@@ -60,12 +61,13 @@ def read_file_range(
 
 def has_object(filesystem: fsspec.AbstractFileSystem, path: str) -> bool:
     """Return whether there is a file or an object, or anything below a folder, now."""
-    if is_s3(filesystem) and faster(filesystem).asked(
-        lambda client: client.exists(path), lambda: False
-    ):
-        return True
-    filesystem.invalidate_cache()
-    return bool(filesystem.exists(path))
+
+    def by_filesystem() -> bool:
+        filesystem.invalidate_cache()
+        return bool(filesystem.exists(path))
+
+    # What is no object may be a folder.
+    return _asked(filesystem, lambda one: one.exists(path) or by_filesystem(), by_filesystem)
 
 
 def write_object(filesystem: fsspec.AbstractFileSystem, path: str, content: bytes) -> None:
@@ -110,4 +112,4 @@ def _asked(
     otherwise: Callable[[], _Result],
 ) -> _Result:
     """Ask the fast client of S3 where there is one, and the file system else."""
-    return faster(filesystem).asked(ask, otherwise) if is_s3(filesystem) else otherwise()
+    return client_beside(filesystem).asked(ask, otherwise) if is_s3(filesystem) else otherwise()

@@ -45,7 +45,10 @@ def launch(command: str, descriptor: int) -> psutil.Popen:
         pass_fds=[descriptor],
         stdin=subprocess.DEVNULL,
         process_group=0,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # The client of S3 would have a thread for every core of the machine.
+        env={"TOKIO_WORKER_THREADS": "2"}
+        | os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
 
 

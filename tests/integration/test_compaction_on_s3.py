@@ -33,11 +33,11 @@ def content_of(plan):
 
 def fetched_bytes(monkeypatch, read) -> int:
     """Return how many bytes of answers some reading took off the server, by either client."""
-    total, asked, read_body = 0, ObjectClient._asked, StreamingBody.read
+    total, read_object, read_body = 0, ObjectClient._read, StreamingBody.read
 
     def counted_of_client(*args):
         nonlocal total
-        content = asked(*args)
+        content = read_object(*args)
         total += len(content)
         return content
 
@@ -48,7 +48,7 @@ def fetched_bytes(monkeypatch, read) -> int:
         return content
 
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectClient, "_asked", counted_of_client)
+        patch.setattr(ObjectClient, "_read", counted_of_client)
         patch.setattr(StreamingBody, "read", counted)
         read()
     return total
