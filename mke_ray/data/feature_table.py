@@ -14,7 +14,7 @@ import numpy as np
 from mke_ray.data.roles import parse_split
 from mke_ray.data.table_columns import Chosen, ColumnChoice
 from mke_ray.data.table_files import TableFile
-from mke_ray.data.table_gaps import MEAN, Filled, fill_with_means
+from mke_ray.data.table_gaps import MEAN, Filled, Lacking, fill_with_means, lacking_rows
 from mke_ray.data.table_labels import is_blank, labels_of_table
 from mke_ray.data.table_splits import Wanted, draw_splits
 from mke_ray.errors import ConfigError
@@ -52,7 +52,7 @@ class FeatureTable:
         labels: Classes of each row, None where unknown.
         groups: Who or what each row comes from.
         splits: Split of each row.
-        filled: What means were put in the place of missing values.
+        gaps: What means were put in the place of missing values, and which rows still lack some.
     """
 
     features: dict[str, np.ndarray]
@@ -60,7 +60,7 @@ class FeatureTable:
     labels: Labels
     groups: list[str]
     splits: list[str]
-    filled: tuple[Filled, ...]
+    gaps: tuple[Filled | Lacking, ...]
 
     def version(self, number: int) -> str:
         """Return a digest of the features of a row."""
@@ -103,9 +103,9 @@ def load_table(file: TableFile, reading: TableReading) -> FeatureTable:
     keys = _keys(chosen, read.values, len(labels), file.name)
     groups = _groups(chosen, read.values, keys)
     splits = _splits(chosen, read.values, rows=(keys, labels, groups), reading=reading, file=file)
-    matrices, filled = _matrices(chosen, read.features, splits, reading.missing)
+    matrices, gaps = _matrices(chosen, read.features, splits, reading.missing)
     row_of = {key: number for number, key in enumerate(keys)}
-    return FeatureTable(matrices, row_of, labels, groups, splits, filled)
+    return FeatureTable(matrices, row_of, labels, groups, splits, gaps)
 
 
 def _keys(chosen: Chosen, values: Mapping[str, list[Any]], num: int, table: str) -> list[str]:
@@ -163,16 +163,16 @@ def _matrices(
     features: Mapping[str, np.ndarray],
     splits: Sequence[str],
     missing: Mapping[str, str],
-) -> tuple[dict[str, np.ndarray], tuple[Filled, ...]]:
-    """Return the features of every modality, filled where that is asked for, and what was."""
+) -> tuple[dict[str, np.ndarray], tuple[Filled | Lacking, ...]]:
+    """Return the features of every modality, filled where that is asked for, and their gaps."""
     is_unlabeled_N = np.asarray(splits, dtype=object) == str(Split.UNLABELED)
-    matrices, filled = {}, []
+    matrices: dict[str, np.ndarray] = {}
+    gaps: list[Filled | Lacking | None] = []
     for modality, names in chosen.modalities.items():
         matrices[modality] = np.concatenate([features[name] for name in names], axis=1)
+        every = [name for name in names for _ in range(features[name].shape[1])]
+        named = {"modality": modality, "names": every}
         if missing[modality] == MEAN:
-            every = [name for name in names for _ in range(features[name].shape[1])]
-            done = fill_with_means(
-                matrices[modality], is_unlabeled_N, modality=modality, names=every
-            )
-            filled += [] if done is None else [done]
-    return matrices, tuple(filled)
+            gaps.append(fill_with_means(matrices[modality], is_unlabeled_N, **named))
+        gaps.append(lacking_rows(matrices[modality], **named))
+    return matrices, tuple(one for one in gaps if one is not None)

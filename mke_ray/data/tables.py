@@ -130,8 +130,8 @@ class TableSource:
             )
 
     def notes(self) -> list[str]:
-        """Say which missing values were filled."""
-        return [str(one) for one in self._table().filled]
+        """Say which missing values were filled, and which rows lack a modality for want of some."""
+        return [str(one) for one in self._table().gaps]
 
     def reader(self, spec: DecodeSpec) -> Reader:
         """Return what reads the features of a row.

@@ -149,8 +149,22 @@ def test_means_fill_what_is_asked_for_and_an_empty_modality_stays_missing(tmp_pa
     assert reader.read(manifest_row("t.csv#b")).arrays["voice"].tolist() == [4, 8]
     assert reader.read(manifest_row("t.csv#c")).missing == {"face": "no_value"}
     assert reader.read(manifest_row("t.csv#d")).missing == {"voice": "no_value"}
-    (note,) = source.notes()
-    assert "filled 1 of 8 values of voice" in note and "mfcc2 1" in note
+    filled, *lacking = source.notes()
+    assert "filled 1 of 8 values of voice" in filled and "mfcc2 1" in filled
+    assert lacking == [
+        "1 of 4 rows lack voice for want of values: mfcc1 1, mfcc2 1",
+        "1 of 4 rows lack face for want of values: au1 1",
+    ]
+
+
+def test_rows_that_lack_a_modality_for_one_blank_value_are_counted_by_column(tmp_path) -> None:
+    voice, _ = csv_source(tmp_path).notes()
+    assert voice == (
+        "2 of 4 rows lack voice for want of values: mfcc2 2, mfcc1 1; "
+        "source.missing=mean would fill 1 of them"
+    )
+    whole = csv_source(tmp_path, CSV.replace(",,", ",9,").replace("\n,", "\n9,"))
+    assert whole.notes() == []
 
 
 def test_a_filled_value_is_part_of_the_version_of_a_row(tmp_path) -> None:
