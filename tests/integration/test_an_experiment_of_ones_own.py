@@ -132,9 +132,11 @@ def test_yaml_and_a_class_outside_the_package_make_an_experiment(folder: Path) -
     assert metrics["arms"]["mke"]["value"] > 0.5
     assert metrics["counts"] | {"ok": 150, "partial": 10, "bad": 0} == metrics["counts"]
     assert metrics["counts"]["partial_reasons"] == {"no_value": 10}
-    (note,) = metrics["source_notes"]
-    assert "filled 16 of 480 values of sound" in note
-    assert note in (folder / "run" / "report" / "index.html").read_text()
+    filled, lacking = metrics["source_notes"]
+    assert "filled 16 of 480 values of sound" in filled
+    assert "10 of 160 rows lack" in lacking and "pulse 10" in lacking
+    page = (folder / "run" / "report" / "index.html").read_text()
+    assert filled in page and lacking in page
     specs = [json.loads(one.read_text()) for one in folder.glob("run/fits/*/*/student.json")]
     assert any("gesture_nets.Squared" in json.dumps(one) for one in specs)
 
