@@ -30,6 +30,12 @@ _13_OF_40 = (
 _CLASSES = {13: tuple(_OF_13.split()), 40: tuple(_OF_40.split())}
 _MAPPINGS = {13: _13_OF_40, 40: tuple(range(40))}
 
+_FOLDER = (
+    "a folder of NYU Depth V2 as pictures: rgb/NNNN.jpg, depth/NNNN.png, label/NNNN.png, and the "
+    "official split in train.txt and test.txt, a number NNNN a line. The data are not part of this "
+    "project; get them from their authors"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class NyuDepthSource:
@@ -58,7 +64,7 @@ class NyuDepthSource:
         Depth Information, ICLR 2013.
     """
 
-    root: str
+    root: str | None
     num_classes: int = 13
     labelled: int = 200
     probe: int = 50
@@ -70,7 +76,9 @@ class NyuDepthSource:
     storage_options: dict[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the root and the numbers."""
+        if not self.root:
+            raise ConfigError(f"source.root is not set; it has to be {_FOLDER}")
         if self.num_classes not in _CLASSES:
             raise ConfigError(f"source.num_classes={self.num_classes}; choose 13 or 40")
         for name in ("labelled", "probe", "unlabeled"):
@@ -101,12 +109,7 @@ class NyuDepthSource:
         root = self._pairs.location
         for name in ("train.txt", "test.txt"):
             if not is_there(root, name, key="source.root"):
-                raise ConfigError(
-                    f"source.root={self.root} has no {name}; it has to be a folder of NYU Depth V2 "
-                    "as pictures: rgb/NNNN.jpg, depth/NNNN.png, label/NNNN.png, and the official "
-                    "split in train.txt and test.txt, a number NNNN a line. The data are not part "
-                    "of this project; get them from their authors"
-                )
+                raise ConfigError(f"source.root={self.root} has no {name}; it has to be {_FOLDER}")
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the samples, split after split, in the order of their numbers.
@@ -138,7 +141,7 @@ class NyuDepthSource:
     def _pairs(self) -> PairsSource:
         withheld = {} if self.has_depth_on_labelled else {Split.LABELLED.value: ["depth"]}
         return PairsSource(
-            self.root,
+            self.root or "",
             FILES,
             _CLASSES[self.num_classes],
             table="train.txt",

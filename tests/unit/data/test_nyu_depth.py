@@ -125,3 +125,8 @@ def test_a_class_map_that_cannot_be_read_makes_a_labelled_sample_bad(tmp_path):
     with pytest.raises(MediaError, match="true classes"):
         reader.read(labelled)
     assert reader.read(unlabeled).missing == {"mask": "unsupported"}
+
+
+def test_a_root_that_is_not_set_says_what_it_has_to_be():
+    with pytest.raises(ConfigError, match=r"source\.root is not set; it has to be a folder of NYU"):
+        NyuDepthSource(None)

@@ -6,6 +6,7 @@ import pytest
 
 from mke_ray.data.table_splits import check_splits, draw_splits
 from mke_ray.errors import ConfigError
+from mke_ray.labels.probe import GATE, SELECT, probe_part
 
 ACTORS = [f"actor-{number % 24}" for number in range(240)]
 KEYS = [str(number) for number in range(240)]
@@ -100,3 +101,13 @@ def test_numbers_that_do_not_add_up_are_refused(wanted, said) -> None:
 def test_splits_that_mean_nothing_are_refused_with_their_key(wanted, said) -> None:
     with pytest.raises(ConfigError, match=said):
         check_splits(wanted)
+
+
+@pytest.mark.parametrize("data_seed", range(5))
+def test_the_groups_of_a_drawn_probe_come_to_both_of_its_parts(data_seed) -> None:
+    people = [f"p{number:03d}" for number in range(200)]
+    wanted = {"labelled": 0.2, "probe": 0.4, "unlabeled": "rest", "test": 0.2}
+    splits = draw_splits(people, [(0,)] * 200, people, wanted=wanted, data_seed=data_seed)
+    probe = [who for who, split in zip(people, splits, strict=True) if split == "probe"]
+    parts = Counter(probe_part(who) for who in probe)
+    assert min(parts[SELECT], parts[GATE]) > 25
