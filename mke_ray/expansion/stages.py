@@ -289,9 +289,9 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
     decision = decide(run.root, scores, student=student, rules=rules)
     if not rival:
         return decision
-    on_test = {name: evaluation.arms[name].value for name in (STUDENT_ARM, LABELLED_ONLY_ARM)}
+    arms = evaluation.arms
     return with_rival_on_test(
-        decision, student=on_test[STUDENT_ARM], labelled_only=on_test[LABELLED_ONLY_ARM]
+        decision, student=arms[STUDENT_ARM].value, labelled_only=arms[LABELLED_ONLY_ARM].value
     )
 
 

@@ -8,14 +8,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from mke_ray.object_client import ObjectClient, OutOfScopeError, UnableError
-from mke_ray.storage import Root, open_root
+from mke_ray.storage import open_root
 
 CUT_OFF = 0
 PATH = "bucket/run/one"
 
 
 @contextmanager
-def answering(status: int) -> Iterator[tuple[ObjectClient, list[str], Root]]:
+def answering(status: int) -> Iterator[tuple[ObjectClient, list[str]]]:
     """Yield a client of a server that answers everything alike, and what it was asked."""
     asked: list[str] = []
 
@@ -43,23 +43,23 @@ def answering(status: int) -> Iterator[tuple[ObjectClient, list[str], Root]]:
             "s3://bucket/run",
             {"endpoint_url": url, "region": "us-east-1", "key": "us", "secret": "ours"},
         )
-        yield ObjectClient(root.filesystem()), asked, root
+        yield ObjectClient(root.filesystem()), asked
         server.shutdown()
 
 
 def test_another_put_on_its_way_is_no_answer_to_a_create():
-    with answering(409) as (client, _, _), pytest.raises(UnableError, match="409"):
+    with answering(409) as (client, _), pytest.raises(UnableError, match="409"):
         client.create(PATH, b"ours")
 
 
 def test_an_object_that_is_there_is_an_answer_to_a_create():
-    with answering(412) as (client, asked, _):
+    with answering(412) as (client, asked):
         assert not client.create(PATH, b"ours")
         assert asked == ["PUT /bucket/run/one"]
 
 
 def test_a_create_whose_answer_is_lost_is_no_answer():
-    with answering(CUT_OFF) as (client, asked, _):
+    with answering(CUT_OFF) as (client, asked):
         with pytest.raises(UnableError):
             client.create(PATH, b"ours")
         assert asked == ["PUT /bucket/run/one"]  # it is not repeated here
@@ -67,7 +67,7 @@ def test_a_create_whose_answer_is_lost_is_no_answer():
 
 @pytest.mark.parametrize("status", [301, 403, 404, 500, 503])
 def test_a_put_that_fails_is_never_a_missing_object(status):
-    with answering(status) as (client, _, _):
+    with answering(status) as (client, _):
         with pytest.raises(UnableError):
             client.write(PATH, b"ours")
         with pytest.raises(UnableError):
@@ -76,14 +76,14 @@ def test_a_put_that_fails_is_never_a_missing_object(status):
 
 @pytest.mark.parametrize("status", [301, 403, 500, 503, CUT_OFF])
 def test_a_look_that_fails_says_neither_yes_nor_no(status):
-    with answering(status) as (client, _, _):
+    with answering(status) as (client, _):
         for look in (client.exists, client.read):
             with pytest.raises(UnableError):
                 look(PATH)
 
 
 def test_what_is_missing_is_missing():
-    with answering(404) as (client, _, _):
+    with answering(404) as (client, _):
         assert not client.exists(PATH)
         with pytest.raises(FileNotFoundError, match=PATH):
             client.read(PATH)
@@ -91,7 +91,7 @@ def test_what_is_missing_is_missing():
 
 def test_a_content_too_large_for_one_put_is_left_to_the_file_system(monkeypatch):
     monkeypatch.setattr("mke_ray.object_client._MAX_PUT_BYTES", 3)
-    with answering(200) as (client, asked, _):
+    with answering(200) as (client, asked):
         for put in (client.write, client.create):
             with pytest.raises(OutOfScopeError, match="4 bytes"):
                 put(PATH, b"four")
