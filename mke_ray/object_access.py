@@ -19,8 +19,6 @@ _REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect")
 
 _Result = TypeVar("_Result")
 _logger = logging.getLogger(__name__)
-_is_started = False
-_is_forked = False
 
 
 class ClientOrFilesystem:
@@ -65,8 +63,7 @@ class ClientOrFilesystem:
 
     def _ready(self) -> ObjectClient | None:
         """Return the client, None while it is not to be asked."""
-        global _is_started  # noqa: PLW0603 - of the process
-        if _is_forked or time.monotonic() < self._again_s:
+        if time.monotonic() < self._again_s:
             return None
         if self._client is None:
             try:
@@ -76,7 +73,6 @@ class ClientOrFilesystem:
                 _logger.info("S3 is read by s3fs alone: %s", error)
             except (UnableError, BotoCoreError, OSError) as error:
                 self._pause(error)
-            _is_started = True
         return self._client
 
     def _count(self, error: UnableError) -> None:
@@ -107,15 +103,6 @@ def client_beside(filesystem: S3FileSystem) -> ClientOrFilesystem:
 def _client_beside(filesystem: S3FileSystem, process_id: int) -> ClientOrFilesystem:
     del process_id
     return ClientOrFilesystem(filesystem)
-
-
-def _note_fork() -> None:
-    """Leave S3 to s3fs in a child: the threads of a client that was used are not forked with it."""
-    global _is_forked  # noqa: PLW0603 - of the process
-    _is_forked = _is_forked or _is_started
-
-
-os.register_at_fork(after_in_child=_note_fork)
 
 
 def _first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ deletes, and does whatever this client cannot: what fails here is asked of it be
 """
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,8 @@ _NO_BUCKET = "NoSuchBucket"
 _ERRORS = (BaseError, OSError, ValueError, NotImplementedError, OverflowError)
 
 _Result = TypeVar("_Result")
+_is_started = False
+_is_forked = False
 
 
 class UnableError(Exception):
@@ -60,11 +63,15 @@ class ObjectClient:
         filesystem: The file system.
 
     Raises:
-        OutOfScopeError: It has settings that this client does not know.
+        OutOfScopeError: It has settings that this client does not know, or this process was forked
+            from one that had a client.
         UnableError: It has no credentials.
     """
 
     def __init__(self, filesystem: S3FileSystem) -> None:
+        global _is_started  # noqa: PLW0603 - of the process
+        _check_has_threads()
+        _is_started = True
         self._settings = _settings(filesystem)
         self._stores: dict[tuple[str, bool], S3Store] = {}
         self._lock = threading.Lock()
@@ -156,8 +163,10 @@ class ObjectClient:
         """Return what asks for the objects of a bucket, and the key of one.
 
         Raises:
-            OutOfScopeError: The key cannot be spelled: slashes around it would be lost.
+            OutOfScopeError: The key cannot be spelled: slashes around it would be lost. Or this
+                process is a child of the one that made the client.
         """
+        _check_has_threads()
         bucket, _, key = path.partition("/")
         if not key or key != key.strip("/") or "//" in key:
             raise OutOfScopeError(f"{key!r} has an empty part")
@@ -230,3 +239,21 @@ def _credentials(filesystem: S3FileSystem) -> dict[str, Any]:
         }
 
     return {"skip_signature": False, "credential_provider": current}
+
+
+def _check_has_threads() -> None:
+    """Check that the threads of the client, if it ever had any, are in this process.
+
+    Raises:
+        OutOfScopeError: They stayed behind when it was forked, so that any request would hang.
+    """
+    if _is_forked:
+        raise OutOfScopeError("its threads were not forked with this process")
+
+
+def _note_fork() -> None:
+    global _is_forked  # noqa: PLW0603 - of the process
+    _is_forked = _is_forked or _is_started
+
+
+os.register_at_fork(after_in_child=_note_fork)

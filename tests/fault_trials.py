@@ -34,6 +34,8 @@ from mke_ray.storage import Root, open_root
 SOURCE = source_spec(6)
 SCALES = (1.0, 2.0)
 
+_CHILD_S = 200  # a child that hangs is to end a test, and not to outlive it
+
 
 def list_source(uri: str) -> Manifest:
     """Write the manifest of a root."""
@@ -241,6 +243,7 @@ def _files_of(root: Root) -> dict[str, int]:
 
 def _be_child(work: Callable[[], Any], answer: Path) -> None:
     """Do some work as a forked child, leave the answer and end without any cleaning up."""
+    signal.alarm(_CHILD_S)
     gc.disable()  # it would touch, and so copy, all that the child shares with its parent
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # a killed process loses nothing that the kernel holds

@@ -1,11 +1,14 @@
 """What the client of S3 makes of answers that a real server seldom gives."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from s3fs import S3FileSystem
 
 from mke_ray.object_client import ObjectClient, OutOfScopeError, UnableError
 from mke_ray.storage import open_root
@@ -96,3 +99,27 @@ def test_a_content_too_large_for_one_put_is_left_to_the_file_system(monkeypatch)
             with pytest.raises(OutOfScopeError, match="4 bytes"):
                 put(PATH, b"four")
         assert not asked
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # threads and a fork are what is tested
+def test_a_forked_child_is_told_that_its_threads_stayed_behind():
+    """Not only where the client was asked by way of a root: any thread of it is one too many."""
+    with answering(404) as (client, asked):
+        assert not client.exists(PATH)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # where it is not told, it hangs
+            os._exit(_num_told(client))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+        assert len(asked) == 1
+
+
+def _num_told(client: ObjectClient) -> int:
+    """Return how often a client and one made anew say that they are not for this process."""
+    told = 0
+    for ask in (lambda: client.exists(PATH), lambda: ObjectClient(S3FileSystem())):
+        try:
+            ask()
+        except OutOfScopeError:
+            told += 1
+    return told
