@@ -235,6 +235,44 @@ class LabelsConfig:
 
 
 @dataclass
+class ExpansionConfig:
+    """Our student (``objective=expansion``): labels refined by witnesses, then one student of all.
+
+    A witness reads a modality that the teacher does not, learns from the labels so far, and judges
+    samples of folds that it has not seen; the posterior of teacher and witnesses are the labels of
+    the next round, and after the last one those of the student.
+
+    Args:
+        enabled: Train ``mm_student`` and ship it; false ships ``mke``.
+        rounds: Rounds of witnesses and labels.
+        folds: Folds of the unlabeled samples, by group.
+        witness_steps: Steps of a witness as a share of the student's.
+        witness_alpha: Input noise of the witnesses.
+        alpha: Input noise of the student.
+        modality_dropout: Share of samples that lose a modality in training, of every modality.
+        labelled_share: Weight of the labelled samples, seen in the teacher's modality alone, as a
+            share of that of the unlabeled ones; 0 leaves them out.
+        paired_share: The same of the pairs with true labels in the select part of the probe.
+        members: Students whose mean is distilled into the one that is shipped; 1 ships a student of
+            the refined labels themselves.
+        fallback_alpha: Input noise of a student of the teacher's own labels, where no witness is of
+            any use.
+    """
+
+    enabled: bool = False
+    rounds: int = 3
+    folds: int = 3
+    witness_steps: float = 0.5
+    witness_alpha: float = 1.0
+    alpha: float = 1.0
+    modality_dropout: float = 0.3
+    labelled_share: float = 0.25
+    paired_share: float = 0.25
+    members: int = 3
+    fallback_alpha: float = 2.0
+
+
+@dataclass
 class ScalingConfig:
     """What training runs on.
 
@@ -328,7 +366,8 @@ class JobConfig:
         labels: How logits become targets.
         student: The student network.
         fusion: How the student joins its modalities.
-        objective: The loss of the students that learn from pseudo-labels.
+        objective: The loss of the students that learn from the teacher's labels.
+        expansion: Our student, and the labels that it learns from.
         supervised: The loss of networks that learn from true labels.
         fit: How a student is trained.
         engine: DeepSpeed or torch, with the configuration of the engine.
@@ -366,6 +405,7 @@ class JobConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     fusion: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
+    expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
     supervised: dict[str, Any] = field(default_factory=dict)
     fit: FitConfig = field(default_factory=FitConfig)
     engine: dict[str, Any] = field(default_factory=dict)

@@ -106,6 +106,54 @@ class MKEObjective:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessObjective:
+    """Loss of a ``WitnessBank``: each network learns from all folds but its own.
+
+    The loss is the mean over the networks; that of a network counts what it may see alone, scaled
+    to the whole batch, so that the loss of a batch is the same however it is spread over ranks.
+
+    Args:
+        num_folds: Number of folds K.
+        alpha: Input noise, as in ``MKEObjective``.
+        kind: ``single`` (softmax) or ``multi`` (sigmoid per class).
+    """
+
+    num_folds: int
+    alpha: float = 1.0
+    kind: str = LabelKind.SINGLE
+
+    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return ``loss`` and ``witness``.
+
+        Raises:
+            ConfigError: The batch does not tell folds.
+        """
+        del progress
+        if batch.fold_B is None:
+            raise ConfigError("witnesses need the fold of every sample; the fit names no folds")
+        noise = Noise(batch, batch.present, self.alpha, 0.0) if self.alpha else None
+        said_BX = student(batch.arrays, batch.present, noise)
+        num_classes, folds = batch.target_BC.shape[1], self.num_folds
+        logits_BMKC = said_BX.unflatten(1, (-1, folds, num_classes))
+        losses = []
+        for number, name in enumerate(_modalities(student)):
+            for fold in range(folds):
+                seen_B = (batch.fold_B != fold) & batch.present[name]
+                losses.append(
+                    pseudo_label_loss(
+                        logits_BMKC[:, number, fold],
+                        batch.target_BC,
+                        weight_B=batch.weight_B * seen_B,
+                        kind=self.kind,
+                    )
+                    * (batch.weight_B * seen_B).sum()
+                )
+        usual = batch.weight_B.sum().clamp(min=1e-12) * (folds - 1) / folds
+        loss = torch.stack(losses).mean() / usual
+        return {"loss": loss, "witness": loss.detach()}
+
+
+@dataclass(frozen=True, slots=True)
 class Noise:
     """Gaussian noise on representations and on the first hidden layer, drawn per sample.
 

@@ -210,6 +210,7 @@ class Batch:
         weight_B: Weight of each sample [B], float32.
         epoch: Epoch of the batch; with the seed and the sample id it determines views and noise.
         seed: Seed of the fit.
+        fold_B: Fold of each sample [B], int64, of a fit that trains witnesses; else None.
     """
 
     sample_id_B: "Tensor"
@@ -219,6 +220,7 @@ class Batch:
     weight_B: "Tensor"
     epoch: int = 0
     seed: int = 0
+    fold_B: "Tensor | None" = None
 
     @property
     def num_samples(self) -> int:
@@ -235,6 +237,7 @@ class Batch:
             self.weight_B.to(device),
             self.epoch,
             self.seed,
+            None if self.fold_B is None else self.fold_B.to(device),
         )
 
 

@@ -13,7 +13,7 @@ from mke_ray.batching import batched
 from mke_ray.data.manifest import UnitRef
 from mke_ray.evaluation.answers import Part, UnitAnswers
 from mke_ray.evaluation.dense import evaluate_dense
-from mke_ray.evaluation.plan import GATE, SELECT, EvaluationPlan
+from mke_ray.evaluation.plan import GATE, RELABELLED, SELECT, EvaluationPlan
 from mke_ray.evaluation.predictions import refs_with_truth
 from mke_ray.evaluation.results import TEACHER, Evaluation, Flow
 from mke_ray.evaluation.scores import measure_arms
@@ -60,7 +60,8 @@ class _Tally:
     def __init__(self, plan: EvaluationPlan) -> None:
         self.plan = plan
         self.parts = {name: Part() for name in (Split.TEST, SELECT, GATE)}
-        self.flows = {one.fit: Flow() for one in plan.columns}
+        columns = [one for seeds in plan.by_arm().values() for one in seeds.values()]
+        self.flows = {one: Flow() for one in columns if one != TEACHER}
         self.num_excluded = 0
         self.confidence = ConfidenceTally()
         shipped = plan.by_arm().get(plan.shipped, {})
@@ -124,6 +125,7 @@ class _UnitReader:
         self._fits = sorted({one.fit for one in plan.columns})
         self._labels = plan.labels.read_index()
         self._predictions = plan.predictions.read_index()
+        self._relabelled = None if plan.relabelled is None else plan.relabelled.read_index()
 
     def units(self) -> Iterator[tuple[UnitRef, UnitAnswers, int]]:
         """Yield, in order, units with their usable rows and the number of unusable ones."""
@@ -141,6 +143,9 @@ class _UnitReader:
         )
         logits = {TEACHER: _logits(teacher, "logits", self._space)}
         logits |= {fit: _logits(students, fit, self._space) for fit in self._fits}
+        if plan.relabelled is not None and self._relabelled is not None:
+            refined = read_columns(plan.relabelled, self._relabelled, ref, rows, ["logits"])
+            logits[RELABELLED] = _logits(refined, "logits", self._space)
         usable_B = usable_rows(students)
         known_B = np.array([not row.mark and _is_known(row, self._space) for row in rows])
         answers = UnitAnswers.of_rows(rows, logits, space=self._space, temperature=plan.temperature)

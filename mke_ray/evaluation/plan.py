@@ -12,6 +12,7 @@ from mke_ray.labels.store import UnitStore
 
 GATE = "gate"
 SELECT = "select"
+RELABELLED = "relabel_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class EvaluationPlan:
         trained_on_select: Arms that learned from the select part, so that it says nothing of them.
         samples: What reads the true class maps of dense labels; None for other labels.
         decode: Plain decode specification of these samples.
+        relabelled: Refined labels, an arm of their own that no network is of; None where there are
+            none.
     """
 
     manifest: Manifest
@@ -43,10 +46,13 @@ class EvaluationPlan:
     trained_on_select: Collection[str] = ()
     samples: SampleReader | None = None
     decode: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    relabelled: UnitStore | None = None
 
     def by_arm(self) -> dict[str, dict[int, str]]:
         """Return ``{arm: {seed: column}}``, the teacher first."""
         arms: dict[str, dict[int, str]] = {TEACHER: {0: TEACHER}}
         for one in self.columns:
             arms.setdefault(one.arm, {})[one.seed] = one.fit
+        if self.relabelled is not None:
+            arms[RELABELLED] = {0: RELABELLED}
         return arms

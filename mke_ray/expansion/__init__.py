@@ -17,7 +17,7 @@ from mke_ray.expansion.stages import (
 )
 from mke_ray.expansion.teacher_lines import teacher_lines
 from mke_ray.expansion.verifying import verify_stage
-from mke_ray.expansion.whole import arm_fits, finish, run_stages
+from mke_ray.expansion.whole import finish, fits_of, refine_stage, run_stages
 from mke_ray.labels.pass_words import in_all
 from mke_ray.report.terminal import counts_line, terminal
 from mke_ray.train.fits import FitStore
@@ -77,7 +77,8 @@ def train(jobs: Sequence[JobConfig]) -> None:
             teacher = known_teacher(run, manifest)
             labels = known_labels(run, manifest, teacher)
             manifest, _ = doubles_stage(run, manifest)
-            fits = arm_fits(run, manifest, labels, teacher)
+            refined = refine_stage(run, manifest, labels, teacher)
+            fits = fits_of(run, manifest, labels, teacher, refined)
             train_stage(run, fits)
             store = FitStore(run.root)
             for fit in fits:

@@ -16,6 +16,7 @@ from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
+from mke_ray.expansion.witness_checks import check_expansion
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
@@ -23,7 +24,7 @@ from mke_ray.models.student import Network, build_student
 from mke_ray.models.teachers import AT_LEAST
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
 from mke_ray.storage import open_root
-from mke_ray.train.arms import choose_arms
+from mke_ray.train.arms import EXPANSION_ARM, PUBLISHED_ARM, choose_arms
 from mke_ray.train.fits import FitSpec
 from mke_ray.train.launch import Scaling, check_fits
 
@@ -62,11 +63,16 @@ def check_job(job: JobConfig) -> Run:
         root=open_root(job.root, job.storage.options, patience_s=job.storage.patience_s),
         source=build(job.source),
         decode=decode_spec_from_dict(job.decode),
-        arms=choose_arms(job.arms),
+        arms=choose_arms(
+            job.arms, shipped=EXPANSION_ARM if job.expansion.enabled else PUBLISHED_ARM
+        ),
     )
     _check_modalities(run)
+    check_expansion(job, run.source.label_space)
     num_classes = run.source.label_space.num_classes
-    settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
+    settings = run.arm_settings(
+        "samples", "labels", teacher=None, num_select=1, expansion=run.expansion_to_be()
+    )
     fits = settings.fits(run.arms, job.model_seeds)
     _check_ranges(job)
     fits_with = (run.decode, run.source.label_space, computing_of(job.labelling))

@@ -42,7 +42,6 @@ from mke_ray.report import (
 from mke_ray.report.style import arm_title
 from mke_ray.schema import FeatureSpec, LabelKind, Split, fingerprint
 from mke_ray.storage import Root
-from mke_ray.train.arms import STUDENT_ARM
 from mke_ray.train.fits import FitSpec, FitStore
 
 MAX_UNREADABLE = 300
@@ -96,7 +95,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         seed=run.job.seed,
         evaluation=outcome.evaluation,
         decision=outcome.decision,
-        shipped=STUDENT_ARM,
+        shipped=run.shipped,
         counts=counts,
         num_pseudo_labels=_num_pseudo_labels(labels, manifest),
         seconds=run.clock.seconds(),
@@ -162,7 +161,7 @@ def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | N
     if not outcome.decision.promoted:
         folder.delete(SPEC_NAME)  # of an earlier student: without it nothing can be loaded
         return None
-    fit = outcome.evaluation.columns[STUDENT_ARM][0]
+    fit = outcome.evaluation.columns[run.shipped][0]
     loaded = FitStore(run.root).load(fit, run.classes())
     save_student(
         folder,
@@ -187,7 +186,7 @@ def _unreadable(manifest: Manifest, labels: Labels) -> list[UnreadableFile]:
 
 def _model_card(run: Run, outcome: Outcome) -> str:
     """Return the model card of an exported student."""
-    student = outcome.evaluation.arms[STUDENT_ARM]
+    student = outcome.evaluation.arms[run.shipped]
     shipped = next(iter(student.seeds.values()), student.value)
     teacher = outcome.evaluation.arms[TEACHER]
     space = outcome.manifest.label_space
@@ -264,7 +263,7 @@ def _dense_pictures(outcome: Outcome) -> list[Picture]:
     classes, evaluation = outcome.manifest.label_space.classes, outcome.evaluation
     drawn = [
         scenes_picture(scenes_of(evaluation, outcome.compared), classes),
-        class_gain_picture(evaluation.arms, shipped=STUDENT_ARM, classes=classes),
+        class_gain_picture(evaluation.arms, shipped=outcome.compared.shipped, classes=classes),
     ]
     return [one for one in drawn if one is not None]
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,9 +27,12 @@ from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root
 from mke_ray.tracking import Tracker, start_tracking, tracking_server
 from mke_ray.train.arms import (
+    EXPANSION_ARM,
     PLAIN_OBJECTIVE,
+    PUBLISHED_ARM,
     TRAINED_ON_SELECT,
     ArmSettings,
+    ExpansionSettings,
 )
 from mke_ray.train.engine import precision_of
 from mke_ray.train.fits import FitSpec, RowSelection
@@ -80,6 +83,11 @@ class Run:
         from an actor that asked for none.
         """
         return "cuda" if num_gpus_of(self.job.labelling) > 0 else "cpu"
+
+    @property
+    def shipped(self) -> str:
+        """The arm that is put in front of the gate."""
+        return EXPANSION_ARM if self.job.expansion.enabled else PUBLISHED_ARM
 
     def connect(self) -> None:
         """Connect to Ray unless the stages all run in this process; once per run."""
@@ -211,7 +219,10 @@ class Run:
                 sorted(TRAINED_ON_SELECT),
                 "" if counts.get(Split.PROBE) else ", and the gate cannot verify the student",
             )
-        self.arm_settings("", "", teacher=None, num_select=num_pairs).fits(self.arms, [0])
+        settings = self.arm_settings(
+            "", "", teacher=None, num_select=num_pairs, expansion=self.expansion_to_be()
+        )
+        settings.fits(self.arms, [0])
 
     def runner(self, say: Callable[[str], None] | None = None) -> Runner:
         """Return what carries out units, connected to Ray where it needs it.
@@ -259,7 +270,14 @@ class Run:
         )
 
     def arm_settings(
-        self, samples: str, labels: str, *, teacher: str | None, num_select: int
+        self,
+        samples: str,
+        labels: str,
+        *,
+        teacher: str | None,
+        num_select: int,
+        num_labelled: int = 0,
+        expansion: ExpansionSettings | None = None,
     ) -> ArmSettings:
         """Return what the arms share.
 
@@ -268,6 +286,8 @@ class Run:
             labels: Name of the label store.
             teacher: Fingerprint of a trained teacher's fit, None for a teacher of the user's.
             num_select: Samples in the select part of the probe.
+            num_labelled: Samples in the labelled split.
+            expansion: What our student learns from; None where it is not trained.
         """
         job, student = self.job, self.job.student
         unimodal = student.unimodal_head_hidden
@@ -295,8 +315,16 @@ class Run:
             plain=self._objective(PLAIN_OBJECTIVE),
             unimodal_head_hidden=tuple(student.head_hidden if unimodal is None else unimodal),
             num_select=num_select,
+            num_labelled=num_labelled,
             plain_views=job.plain_views,
+            expansion=expansion,
         )
+
+    def expansion_to_be(self) -> ExpansionSettings | None:
+        """Return something like what our student will learn from, to check its arm with."""
+        if not self.job.expansion.enabled:
+            return None
+        return ExpansionSettings("labels", "soft", dict(PLAIN_OBJECTIVE))
 
     def _objective(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Return the specification of an objective; ours is told the kind of labels."""
@@ -323,6 +351,11 @@ class Run:
             "head_hidden": list(head_hidden),
             "dropout": own.dropout,
         }
+
+
+def num_in_splits(manifest: Manifest, splits: Sequence[str]) -> int:
+    """Return the number of samples in some splits."""
+    return sum(manifest.meta["counts"].get(str(split), 0) for split in splits)
 
 
 def num_select(run: Run, manifest: Manifest) -> int:

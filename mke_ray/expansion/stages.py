@@ -19,7 +19,7 @@ from mke_ray.evaluation import (
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.expansion.compacting import compact_stage
 from mke_ray.expansion.doubles import doubles_stage
-from mke_ray.expansion.run import Run, num_select
+from mke_ray.expansion.run import Run, num_in_splits, num_select
 from mke_ray.expansion.work import (
     LazyRunner,
     PassShown,
@@ -41,7 +41,7 @@ from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import LabelKind, Split
 from mke_ray.storage import Root
-from mke_ray.train.arms import STUDENT_ARM, TRAINED_ON_SELECT
+from mke_ray.train.arms import TRAINED_ON_SELECT, ArmSettings, ExpansionSettings
 from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def teach_stage(run: Run, manifest: Manifest) -> TaughtTeacher:
         run_label_pass(run, plan, refs, f"decode {', '.join(splits)}")
         manifest, _ = doubles_stage(run, manifest, splits=splits)
         spec = teacher_fit(run, manifest)
-        run.refer(_fit_folder(spec.fingerprint()))
+        run.refer(fit_folder(spec.fingerprint()))
         if not FitStore(run.root).has(spec.fingerprint()):
             train_fits(run, [spec], "teach")
     return known_teacher(run, manifest)
@@ -125,7 +125,7 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
     """
     with run.clock.stage("label"):
         plan = _label_plan(run, manifest, teacher)
-        run.refer(*_folders(plan), _fit_folder(teacher.fit))
+        run.refer(*_folders(plan), fit_folder(teacher.fit))
         _say_what_is_read_again(plan)
         refs = list(manifest.unit_refs())
         report = compact_stage(run, plan, refs, run_label_pass(run, plan, refs, "label"))
@@ -169,7 +169,7 @@ def known_labels(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels
         StoreError: The labelling pass is not finished.
     """
     plan = replace(_label_plan(run, manifest, teacher), retry=frozenset())
-    run.refer(*_folders(plan), _fit_folder(teacher.fit))
+    run.refer(*_folders(plan), fit_folder(teacher.fit))
     report = run_pass(plan, manifest.unit_refs(), _NotYet(run.root), lease=run.lease)
     return _labels(run, plan, report)
 
@@ -192,16 +192,45 @@ class _NotYet:
         )
 
 
-def arm_fits(run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher) -> list[FitSpec]:
-    """Return the fits of the arms asked for."""
-    settings = run.arm_settings(
+def arm_settings(
+    run: Run,
+    manifest: Manifest,
+    labels: Labels,
+    teacher: TaughtTeacher,
+    *,
+    expansion: ExpansionSettings | None = None,
+) -> ArmSettings:
+    """Return what the arms share.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The teacher's labels.
+        teacher: The teacher.
+        expansion: What our student learns from; None where it is not trained.
+    """
+    return run.arm_settings(
         folder_name(labels.samples),
         folder_name(labels.labels),
         teacher=teacher.fit,
         num_select=num_select(run, manifest),
+        num_labelled=num_in_splits(manifest, [Split.LABELLED]),
+        expansion=expansion,
     )
+
+
+def arm_fits(
+    run: Run,
+    manifest: Manifest,
+    labels: Labels,
+    teacher: TaughtTeacher,
+    *,
+    expansion: ExpansionSettings | None = None,
+) -> list[FitSpec]:
+    """Return the fits of the arms asked for; the arguments are those of ``arm_settings``."""
+    settings = arm_settings(run, manifest, labels, teacher, expansion=expansion)
     fits = settings.fits(run.arms, run.job.model_seeds)
-    return [_of_today(one, manifest, labels.samples) for one in fits]
+    return [of_today(one, manifest, labels.samples) for one in fits]
 
 
 def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
@@ -211,15 +240,27 @@ def train_stage(run: Run, fits: Sequence[FitSpec]) -> None:
         StoreError: Another driver took over.
     """
     run.check_lease()
-    run.refer(*(_fit_folder(one.fingerprint()) for one in fits))
+    run.refer(*(fit_folder(one.fingerprint()) for one in fits))
     with run.clock.stage("train"):
         train_fits(run, fits, "train")
 
 
 def evaluate_stage(
-    run: Run, manifest: Manifest, labels: Labels, fits: Sequence[FitSpec]
+    run: Run,
+    manifest: Manifest,
+    labels: Labels,
+    fits: Sequence[FitSpec],
+    *,
+    relabelled: UnitStore | None = None,
 ) -> tuple[EvaluationPlan, Evaluation]:
     """Predict every sample with a true label and compare the arms.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The teacher's labels.
+        fits: The fits of the arms.
+        relabelled: Refined labels, compared as an arm of their own; None where there are none.
 
     Returns:
         What was compared, and what was found.
@@ -242,7 +283,7 @@ def evaluate_stage(
         origin=origin_of(run, run.job.labelling.num_cpus),
         is_dense=manifest.label_space.kind is LabelKind.DENSE,
     )
-    run.refer(*(_fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
+    run.refer(*(fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
             plan,
@@ -255,8 +296,9 @@ def evaluate_stage(
         labels=labels.labels,
         predictions=predictions,
         columns=columns,
-        shipped=STUDENT_ARM,
-        trained_on_select=TRAINED_ON_SELECT,
+        shipped=run.shipped,
+        trained_on_select=_trained_on_select(fits),
+        relabelled=relabelled,
         select_fraction=run.job.gate.select_fraction,
         samples=sample_reader(labels.samples, run.root, origin_of(run)) if plan.is_dense else None,
         decode=run.job.decode,
@@ -271,7 +313,7 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
         StoreError: Another driver took over.
     """
     run.check_lease()
-    student = evaluation.columns[STUDENT_ARM][0]
+    student = evaluation.columns[run.shipped][0]
     rival = evaluation.columns.get(LABELLED_ONLY_ARM, ())
     part = evaluation.gate
     scores = None
@@ -291,17 +333,23 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
         return decision
     arms = evaluation.arms
     return with_rival_on_test(
-        decision, student=arms[STUDENT_ARM].value, labelled_only=arms[LABELLED_ONLY_ARM].value
+        decision, student=arms[run.shipped].value, labelled_only=arms[LABELLED_ONLY_ARM].value
     )
+
+
+def _trained_on_select(fits: Sequence[FitSpec]) -> set[str]:
+    """Return the arms that learned from the select part of the probe."""
+    learnt = {one.arm for one in fits if any(row.split == Split.PROBE for row in one.rows)}
+    return learnt | TRAINED_ON_SELECT
 
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:
     """Return the fit of a teacher that is trained on the labelled split."""
     samples = samples_of(run)
-    return _of_today(run.teacher_fit(folder_name(samples)), manifest, samples)
+    return of_today(run.teacher_fit(folder_name(samples)), manifest, samples)
 
 
-def _of_today(spec: FitSpec, manifest: Manifest, samples: UnitStore) -> FitSpec:
+def of_today(spec: FitSpec, manifest: Manifest, samples: UnitStore) -> FitSpec:
     """Return a fit that names the rows and the samples that it is trained on."""
     return replace(
         spec,
@@ -316,7 +364,7 @@ def _folders(plan: LabelPlan) -> list[str]:
     return [f"samples/{samples}", *(f"labels/{name}" for name in labels)]
 
 
-def _fit_folder(fit: str | None) -> str | None:
+def fit_folder(fit: str | None) -> str | None:
     """Return the folder of a fit below the root."""
     return None if fit is None else f"fits/{fit}"
 

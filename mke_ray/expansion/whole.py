@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation.calibration import select_temperature
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
@@ -16,6 +17,7 @@ from mke_ray.expansion.outcome import (
     mark_reported,
     report_content,
 )
+from mke_ray.expansion.refining import Refined, refine_stage
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import (
     Labels,
@@ -30,10 +32,9 @@ from mke_ray.expansion.stages import (
     train_stage,
 )
 from mke_ray.report import ReportContent, metrics_of, terminal_report, write_report
-from mke_ray.train.arms import STUDENT_ARM
-from mke_ray.train.fits import FitStore
+from mke_ray.train.fits import FitSpec, FitStore
 
-__all__ = ["arm_fits", "finish", "run_stages"]
+__all__ = ["finish", "fits_of", "refine_stage", "run_stages"]
 
 
 def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, Any]:
@@ -51,11 +52,24 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         teacher = teach_stage(run, manifest)
         labels = label_stage(run, manifest, teacher)
         manifest, _ = doubles_stage(run, manifest)
-        fits = arm_fits(run, manifest, labels, teacher)
+        refined = refine_stage(run, manifest, labels, teacher)
+        fits = fits_of(run, manifest, labels, teacher, refined)
         if not all(FitStore(run.root).has(one.fingerprint()) for one in fits):
             run.tracker()  # so that a run that fails is on record
         train_stage(run, fits)
         return finish(run, console=console, known=(teacher, labels))
+
+
+def fits_of(
+    run: Run,
+    manifest: Manifest,
+    labels: Labels,
+    teacher: TaughtTeacher,
+    refined: Refined | None,
+) -> list[FitSpec]:
+    """Return the fits of the arms asked for, with what our student learns from."""
+    expansion = None if refined is None else refined.settings
+    return arm_fits(run, manifest, labels, teacher, expansion=expansion)
 
 
 def finish(
@@ -75,9 +89,11 @@ def finish(
     teacher = known[0] if known else known_teacher(run, manifest)
     labels = known[1] if known else known_labels(run, manifest, teacher)
     manifest, doubles = doubles_stage(run, manifest)
-    fits = arm_fits(run, manifest, labels, teacher)
+    refined = refine_stage(run, manifest, labels, teacher, is_known=True)
+    fits = fits_of(run, manifest, labels, teacher, refined)
     with run.clock.stage("evaluate"):
-        plan, evaluation = evaluate_stage(run, manifest, labels, fits)
+        relabelled = None if refined is None else refined.relabelled
+        plan, evaluation = evaluate_stage(run, manifest, labels, fits, relabelled=relabelled)
         decision = gate_stage(run, evaluation)
         outcome = Outcome(
             manifest, teacher, labels, fits, evaluation, decision, doubles, compared=plan
@@ -89,7 +105,7 @@ def finish(
     page = run.root.child("report", "index.html").uri
     if is_new:
         run.check_lease()
-        column = evaluation.columns[STUDENT_ARM][0]
+        column = evaluation.columns[run.shipped][0]
         export_student(run, outcome, temperature=select_temperature(plan, column))
         page = write_report(run.root, content)
         _track(run, content, outcome)

@@ -26,6 +26,7 @@ from mke_ray.models.encoders import (
 )
 from mke_ray.models.fusion import AttentionFusion, ConcatFusion, FilmFusion, Fusion, GatedFusion
 from mke_ray.models.seeing import Perturb, given_modalities, observe, represented
+from mke_ray.models.witness import WitnessBank
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "frames": FrameEncoder,
@@ -142,7 +143,7 @@ class Student(nn.Module):
         return self.output(x_BD)
 
 
-Network: TypeAlias = Student | DenseStudent
+Network: TypeAlias = Student | DenseStudent | WitnessBank
 
 
 def build_student(
@@ -154,7 +155,8 @@ def build_student(
         spec: ``{"encoders": {modality: {"type": ..., ...}}, "fusion": {"type": ..., ...},
             "head_hidden": [...], "dropout": 0.0}``; the types are those of ``ENCODERS`` and
             ``FUSIONS``, or ``{"_target_": "package.Class", ...}`` for a class of the user's.
-            With a ``decoder`` it is that of ``build_dense_student``.
+            With a ``decoder`` it is that of ``build_dense_student``, with ``num_folds`` a
+            ``WitnessBank`` with as many unimodal networks of each of the encoders.
         num_classes: Number of classes C.
         build: Builds a ``_target_``: ``build(spec, **extra)``, with ``modality`` as the extra
             argument of an encoder and ``num_features_in`` as that of a fusion.
@@ -164,6 +166,8 @@ def build_student(
     """
     if spec.get("decoder"):
         return build_dense_student(spec, num_classes, build=build)
+    if "num_folds" in spec:
+        return _build_witnesses(spec, num_classes, build)
     check_keys("student", spec, STUDENT_KEYS)
     encoders = build_encoders(spec.get("encoders"), ENCODERS, build)
     num_features_in = {name: cast(Encoder, one).num_features for name, one in encoders.items()}
@@ -176,3 +180,16 @@ def build_student(
         head_hidden=list(spec.get("head_hidden") or []),
         dropout=checked_dropout(spec),
     )
+
+
+def _build_witnesses(spec: Mapping[str, Any], num_classes: int, build: Build | None) -> WitnessBank:
+    """Build the witnesses of all folds."""
+    shared = {name: value for name, value in spec.items() if name != "num_folds"}
+    nets: dict[str, list[Student]] = {}
+    for modality, encoder in shared.pop("encoders").items():
+        alone = {**shared, "encoders": {modality: encoder}, "fusion": {"type": "concat"}}
+        folds = range(spec["num_folds"])
+        nets[modality] = [
+            cast(Student, build_student(alone, num_classes, build=build)) for _ in folds
+        ]
+    return WitnessBank(nets)

@@ -8,7 +8,9 @@ from mke_ray.errors import ConfigError
 from mke_ray.schema import MASK, Split
 from mke_ray.train.fits import FitSpec, RowSelection
 
-STUDENT_ARM = "mke"
+PUBLISHED_ARM = "mke"
+EXPANSION_ARM = "mm_student"
+RELABELLED_ARM = "relabel_only"
 TRAINED_ON_SELECT = frozenset({"mm_labelled_only"})
 DEFAULT_ARMS = ("noisy_student", "mm_student_no_reg", "mke", "mm_labelled_only")
 PLAIN_OBJECTIVE: Mapping[str, Any] = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 0.0}
@@ -21,10 +23,11 @@ class Arm:
     Args:
         is_unimodal: Whether the network reads the teacher's modality alone.
         objective: ``student`` (the configured one), ``plain`` (pseudo-labels without
-            perturbation) or ``supervised``.
-        rows: ``pseudo`` (unlabeled rows with pseudo-labels), ``labelled`` (what true labels there
-            are: the labelled split in the teacher's modality and the select part of the probe) or
-            ``true`` (unlabeled rows with their true labels: the upper bound).
+            perturbation), ``supervised`` or ``expansion``.
+        rows: ``refined`` (as ``ExpansionSettings`` say), ``pseudo`` (unlabeled rows with
+            pseudo-labels), ``labelled`` (what true labels there are: the labelled split in the
+            teacher's modality and the select part of the probe) or ``true`` (unlabeled rows with
+            their true labels: the upper bound).
     """
 
     is_unimodal: bool
@@ -36,10 +39,31 @@ ARMS: Mapping[str, Arm] = {
     "um_student": Arm(True, "plain", "pseudo"),
     "noisy_student": Arm(True, "student", "pseudo"),
     "mm_student_no_reg": Arm(False, "plain", "pseudo"),
-    "mke": Arm(False, "student", "pseudo"),
+    PUBLISHED_ARM: Arm(False, "student", "pseudo"),
+    EXPANSION_ARM: Arm(False, "expansion", "refined"),
     "mm_labelled_only": Arm(False, "supervised", "labelled"),
     "mm_supervised": Arm(False, "supervised", "true"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ExpansionSettings:
+    """What our student learns from.
+
+    Args:
+        labels: Name of its label store.
+        label_kind: ``soft`` or ``hard``.
+        objective: Its objective.
+        labelled_share: Weight of the labelled samples in the teacher's modality, see
+            ``RowSelection``; 0 leaves them out.
+        paired_share: Weight of the labelled pairs of the select part of the probe.
+    """
+
+    labels: str
+    label_kind: str
+    objective: Mapping[str, Any]
+    labelled_share: float = 0.0
+    paired_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,9 @@ class ArmSettings:
         plain: Objective of the arms without perturbation.
         unimodal_head_hidden: Hidden layers of the head of unimodal students.
         num_select: Samples in the select part of the probe.
+        num_labelled: Samples in the labelled split.
         plain_views: Views of the arms without perturbation; None are those of the template.
+        expansion: What our student learns from; None where it is not trained.
     """
 
     template: FitSpec
@@ -62,7 +88,9 @@ class ArmSettings:
     plain: Mapping[str, Any]
     unimodal_head_hidden: tuple[int, ...]
     num_select: int
+    num_labelled: int = 0
     plain_views: Mapping[str, Mapping[str, Any]] | None = None
+    expansion: ExpansionSettings | None = None
 
     def fits(self, arms: Sequence[str], seeds: Sequence[int]) -> list[FitSpec]:
         """Return one fit per arm and seed, arm by arm.
@@ -81,6 +109,7 @@ class ArmSettings:
                 "that is empty; leave the arm out, add rows with split=probe to the source, or "
                 "raise gate.select_fraction"
             )
+        look_every = self.template.validate_every_steps
         return replace(
             self.template,
             name=f"{name}/seed={seed}",
@@ -89,28 +118,72 @@ class ArmSettings:
             student=self._unimodal_student() if arm.is_unimodal else self.template.student,
             objective=self._objective(arm),
             rows=self._rows(arm),
-            labels=self.template.labels if arm.rows == "pseudo" else None,
             views=self._views(arm),
-            validate_every_steps=(
-                0 if name in TRAINED_ON_SELECT else self.template.validate_every_steps
-            ),
+            validate_every_steps=0 if self.learns_from_select(name) else look_every,
+            **self._labels(arm),
         )
+
+    def learns_from_select(self, name: str) -> bool:
+        """Return whether an arm learns from the select part of the probe."""
+        is_ours = name == EXPANSION_ARM and self.expansion is not None
+        return name in TRAINED_ON_SELECT or (is_ours and self._uses_pairs)
+
+    @property
+    def _uses_pairs(self) -> bool:
+        """Whether our student learns from labelled pairs."""
+        return self.expansion is not None and self.expansion.paired_share * self.num_select > 0
+
+    def _labels(self, arm: Arm) -> dict[str, Any]:
+        """Return the label store of an arm, and how it is read."""
+        if arm.rows == "refined":
+            ours = self._ours
+            return {"labels": ours.labels, "label_kind": ours.label_kind, "temperature": 1.0}
+        return {"labels": self.template.labels if arm.rows == "pseudo" else None}
+
+    @property
+    def _ours(self) -> ExpansionSettings:
+        """What our student learns from.
+
+        Raises:
+            ConfigError: It is not to be trained.
+        """
+        if self.expansion is None:
+            raise ConfigError(
+                f"arms: {EXPANSION_ARM} is the student of objective=expansion; choose that, or "
+                "leave the arm out"
+            )
+        return self.expansion
 
     def _objective(self, arm: Arm) -> Mapping[str, Any]:
         """Return the objective of an arm."""
+        if arm.objective == "expansion":
+            return self._ours.objective
         if arm.objective == "plain":
             return self.plain
         return self.supervised if arm.objective == "supervised" else self.template.objective
 
     def _rows(self, arm: Arm) -> tuple[RowSelection, ...]:
         """Return the rows of an arm."""
+        only = (self.teacher_modality,)
+        if arm.rows == "refined":
+            return self._rows_of_ours(only)
         if arm.rows == "labelled":
-            only = (self.teacher_modality,)
             return (
                 RowSelection(Split.LABELLED, targets="true", modalities=only),
                 RowSelection(Split.PROBE, targets="true", part="select"),
             )
         return (RowSelection(Split.UNLABELED, targets=arm.rows),)
+
+    def _rows_of_ours(self, only: tuple[str, ...]) -> tuple[RowSelection, ...]:
+        """Return the rows of our student: the unlabeled ones, and what true labels there are."""
+        ours, rows = self._ours, [RowSelection(Split.UNLABELED)]
+        if ours.labelled_share > 0 and self.num_labelled > 0:
+            share = ours.labelled_share
+            rows.append(RowSelection(Split.LABELLED, targets="true", modalities=only, share=share))
+        if self._uses_pairs:
+            share = ours.paired_share
+            rows.append(RowSelection(Split.PROBE, targets="true", part="select", share=share))
+        return tuple(rows)
 
     def _unimodal_student(self) -> dict[str, Any]:
         """Return the student with the encoder of the teacher's modality alone."""
@@ -130,24 +203,27 @@ class ArmSettings:
         return {k: view for k, view in views.items() if k in seen} if arm.is_unimodal else views
 
 
-def choose_arms(asked: str | Sequence[str]) -> tuple[str, ...]:
+def choose_arms(asked: str | Sequence[str], *, shipped: str = PUBLISHED_ARM) -> tuple[str, ...]:
     """Return the names of the arms to train.
 
     Args:
         asked: ``default``, ``all`` or a list of names; ``teacher`` and ``mm_student``, which are
             always there, may be among them.
+        shipped: The arm that is put in front of the gate, which is always trained.
 
     Raises:
         ConfigError: An arm is unknown.
     """
+    ours = {EXPANSION_ARM} - {shipped}  # which arms cannot be trained
     if asked == "default":
-        return DEFAULT_ARMS
+        return tuple(name for name in ARMS if name in {*DEFAULT_ARMS, shipped})
     if asked == "all":
-        return tuple(ARMS)
+        return tuple(name for name in ARMS if name not in ours)
     names = [asked] if isinstance(asked, str) else list(asked)
-    unknown = sorted(set(names) - {*ARMS, "teacher", "mm_student"})
+    unknown = sorted(set(names) - {*ARMS, "teacher", RELABELLED_ARM})
     if unknown:
         raise ConfigError(
             f"arms={unknown}: no such arms; choose default, all, or some of {list(ARMS)}"
         )
-    return tuple(name for name in ARMS if name in names or name == STUDENT_ARM)
+    wanted = {*names, shipped} - ours
+    return tuple(name for name in ARMS if name in wanted)

@@ -12,6 +12,7 @@ from mke_ray.config import build
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.probe import SELECT, ProbeDivision
 from mke_ray.labels.store import UnitStore
@@ -123,7 +124,13 @@ def assemble(spec: FitSpec, workplace: Workplace) -> FitParts:
     """
     reader = workplace.reader(spec)
     plan = _plan(spec, reader, spec.rows, global_batch=spec.global_batch)
-    feed = _feed(reader, plan, spec.rows, prefetch_batches=workplace.prefetch_batches)
+    feed = _feed(
+        reader,
+        plan,
+        spec.rows,
+        prefetch_batches=workplace.prefetch_batches,
+        folds=FoldDivision.from_dict(spec.folds) if spec.folds else None,
+    )
     label_space = reader.targets.label_space
     student = new_student(spec, label_space)
     normalise(student, feed, spec)
@@ -222,7 +229,12 @@ def _plan(
 
 
 def _feed(
-    reader: UnitReader, plan: RowPlan, rows: tuple[RowSelection, ...], *, prefetch_batches: int
+    reader: UnitReader,
+    plan: RowPlan,
+    rows: tuple[RowSelection, ...],
+    *,
+    prefetch_batches: int,
+    folds: FoldDivision | None = None,
 ) -> Feed:
     """Return this rank's feed of a plan."""
     return Feed(
@@ -232,6 +244,7 @@ def _feed(
         rank=rank(),
         world_size=world_size(),
         prefetch_batches=prefetch_batches,
+        folds=folds,
     )
 
 

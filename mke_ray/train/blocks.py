@@ -13,6 +13,7 @@ from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.dense import COLUMNS, DenseForm, dense_size, hard_rows, mask_rows
+from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.index import Index
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import SampleReader
@@ -178,6 +179,7 @@ class UnitReader:
         self._media = SampleReader(samples, manifest, read_rows)
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
         self._refs: dict[str, dict[str, UnitRef]] = {}
+        self._folds: dict[tuple[FoldDivision, str], np.ndarray] = {}
         self._held_bytes = 0
         self._lock = threading.Lock()
 
@@ -200,6 +202,13 @@ class UnitReader:
     def manifest_rows(self, unit: str) -> list[ManifestRow]:
         """Return the rows of a unit as the manifest has them."""
         return self.manifest.read_unit(self.manifest_ref(unit))
+
+    def folds(self, unit: str, division: FoldDivision) -> np.ndarray:
+        """Return the fold of each row of a unit [R], int8; kept, since that is a byte a row."""
+        if (division, unit) not in self._folds:
+            fold_R = [division.fold_of(row.group) for row in self.manifest_rows(unit)]
+            self._folds[division, unit] = np.asarray(fold_R, np.int8)
+        return self._folds[division, unit]
 
     def manifest_ref(self, unit: str) -> UnitRef:
         """Return where the manifest has a unit; those of one part are read fastest together."""

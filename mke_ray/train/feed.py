@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mke_ray.errors import ConfigError
+from mke_ray.labels.folds import FoldDivision
 from mke_ray.schema import Batch
 from mke_ray.train.blocks import UnitReader
 from mke_ray.train.fits import RowSelection
@@ -49,6 +50,7 @@ class Feed:
         rank: Which rank.
         world_size: Number of ranks.
         prefetch_batches: Batches prepared ahead, at least 1.
+        folds: Folds that batches tell; None tells none.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Feed:
         rank: int = 0,
         world_size: int = 1,
         prefetch_batches: int = 2,
+        folds: FoldDivision | None = None,
     ) -> None:
         if plan.num_rows == 0:
             splits = [f"{one.split} (targets {one.targets})" for one in selections]
@@ -71,7 +74,8 @@ class Feed:
         self._world_size = world_size
         self._prefetch_batches = max(prefetch_batches, 1)
         self._visible = [set(one.modalities or reader.decode) for one in selections]
-        self._weight_S = np.asarray([one.weight for one in selections], dtype=np.float32)
+        self._weight_S = _row_weights(plan, selections)
+        self._folds = folds
         self._whole: FeedItem | None = None
 
     @property
@@ -144,11 +148,14 @@ class Feed:
         target_BX: np.ndarray | None = None
         arrays: dict[str, np.ndarray] = {}
         present = {name: np.zeros(num, dtype=bool) for name in decode}
+        fold_B = None if self._folds is None else np.empty(num, dtype=np.int64)
         for rows, entry in _runs(refs.entry_N):
             row_N, selection = refs.row_N[rows], int(self.plan.selection_E[entry])
             targets = self._selections[selection].targets
             block = self._reader.rows(self.plan.unit(entry), row_N, targets=targets)
             sample_id_B[rows] = block.sample_id_R[row_N]
+            if fold_B is not None and self._folds is not None:
+                fold_B[rows] = self._reader.folds(self.plan.unit(entry), self._folds)[row_N]
             target_NX = block.targets[targets][row_N]
             if target_BX is None:
                 target_BX = np.empty((num, *target_NX.shape[1:]), target_NX.dtype)
@@ -169,7 +176,20 @@ class Feed:
             torch.from_numpy(weight_B.copy()),
             epoch,
             self.plan.seed,
+            None if fold_B is None else torch.from_numpy(fold_B),
         )
+
+
+def _row_weights(plan: RowPlan, selections: Sequence[RowSelection]) -> np.ndarray:
+    """Return the weight of a row of each selection [S]; a share goes by how many rows there are."""
+    weight_S = np.asarray([one.weight for one in selections], dtype=np.float64)
+    num_S = np.bincount(plan.selection_E, plan.num_rows_E, minlength=len(selections))
+    has_share_S = np.asarray([one.share is not None for one in selections])
+    whole = float((weight_S * num_S)[~has_share_S].sum())
+    for number, one in enumerate(selections):
+        if one.share is not None and whole > 0 and num_S[number] > 0:
+            weight_S[number] = one.share * whole / num_S[number]
+    return weight_S.astype(np.float32)
 
 
 def _runs(entry_N: np.ndarray) -> Iterator[tuple[slice, int]]:

@@ -22,7 +22,11 @@ LABEL_KINDS = ("hard", "soft")
 DONE = "done.json"
 FIT_FORMAT_VERSION = 2
 
-_NEWER_KEYS = ("revisions", "class_balance")  # left out where empty: older fits keep their names
+_NEWER_KEYS = (
+    "revisions",
+    "class_balance",
+    "folds",
+)  # left out where empty: older fits keep their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class RowSelection:
         targets: ``pseudo`` (the teacher's labels), ``true`` (labels of the manifest) or ``none``.
         modalities: Modalities shown; others are hidden as if missing. Empty shows all.
         weight: Weight of each row in the loss.
+        share: Weight of all rows together, as a share of that of all rows of selections without
+            one; None weighs each row by ``weight`` alone.
         part: Part of the probe, ``select`` or ``gate``; None takes all rows of the split.
     """
 
@@ -42,6 +48,7 @@ class RowSelection:
     modalities: tuple[str, ...] = ()
     weight: float = 1.0
     part: str | None = None
+    share: float | None = None
 
     def __post_init__(self) -> None:
         """Check the words."""
@@ -51,6 +58,8 @@ class RowSelection:
             raise ConfigError(f"split={self.split!r} of rows; choose one of {[*map(str, Split)]}")
         if self.weight <= 0:
             raise ConfigError(f"weight={self.weight} of {self.split} rows must be above 0")
+        if self.share is not None and self.share <= 0:
+            raise ConfigError(f"share={self.share} of {self.split} rows must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ class FitSpec:
         data: Digest of the rows of the splits that the fit reads, from ``Manifest.digest``.
         revisions: Digest of the units of these splits of which samples were read again, from
             ``revisions_of``; "" where there are none.
+        folds: Plain ``FoldDivision``, which tells the objective the fold of every sample; empty
+            tells it none.
     """
 
     name: str
@@ -119,6 +130,7 @@ class FitSpec:
     precision: str = "float32"
     data: str = ""
     revisions: str = ""
+    folds: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without a store."""
@@ -167,6 +179,9 @@ class FitSpec:
         """Return 16 hex digits that change whenever the trained network could."""
         plain = self.to_dict()
         del plain["name"], plain["arm"]
+        for one in plain["rows"]:
+            if one["share"] is None:
+                del one["share"]
         for key in _NEWER_KEYS:
             if not plain[key]:
                 del plain[key]

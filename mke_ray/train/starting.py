@@ -7,6 +7,7 @@ from torch import Tensor
 from mke_ray.errors import ConfigError
 from mke_ray.models.dense import DenseStudent
 from mke_ray.models.student import Network
+from mke_ray.models.witness import WitnessBank
 from mke_ray.storage import Root
 from mke_ray.train.fits import FitSpec, FitStore
 
@@ -22,6 +23,8 @@ def start_from(student: Network, spec: FitSpec, root: Root) -> None:
     """
     if spec.init_from is None:
         return
+    if isinstance(student, WitnessBank):
+        raise ConfigError(f"fit {spec.name}: witnesses start from no other fit")
     weights = FitStore(root).weights(spec.init_from)
     shared = [name for name in student.modalities if _part(weights, f"encoders.{name}.")]
     if not shared:

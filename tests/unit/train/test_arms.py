@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from mke_ray.errors import ConfigError
-from mke_ray.train.arms import ARMS, DEFAULT_ARMS, PLAIN_OBJECTIVE, ArmSettings, choose_arms
+from mke_ray.train.arms import (
+    ARMS,
+    DEFAULT_ARMS,
+    EXPANSION_ARM,
+    PLAIN_OBJECTIVE,
+    ArmSettings,
+    ExpansionSettings,
+    choose_arms,
+)
 from mke_ray.train.fits import FitSpec, RowSelection
 
 STUDENT = {
@@ -13,6 +21,8 @@ STUDENT = {
     "fusion": {"type": "concat"},
     "head_hidden": [64],
 }
+
+OURS = ExpansionSettings("R", "soft", {"_target_": "ours"}, labelled_share=0.25, paired_share=0.5)
 
 
 def settings(num_select: int = 10) -> ArmSettings:
@@ -36,6 +46,8 @@ def settings(num_select: int = 10) -> ArmSettings:
         plain=PLAIN_OBJECTIVE,
         unimodal_head_hidden=(8,),
         num_select=num_select,
+        num_labelled=12,
+        expansion=OURS,
     )
 
 
@@ -90,8 +102,11 @@ def test_labels_only_without_a_probe_is_refused_by_name() -> None:
 
 def test_the_student_is_always_among_the_arms() -> None:
     assert choose_arms("default") == DEFAULT_ARMS
-    assert choose_arms("all") == tuple(ARMS)
-    assert choose_arms(["teacher", "um_student"]) == ("um_student", "mke")
+    assert choose_arms("all") == tuple(arm for arm in ARMS if arm != EXPANSION_ARM)
+    assert choose_arms(["teacher", "um_student", "mm_student"]) == ("um_student", "mke")
+    assert set(choose_arms("default", shipped=EXPANSION_ARM)) == {*DEFAULT_ARMS, EXPANSION_ARM}
+    assert choose_arms("all", shipped=EXPANSION_ARM) == tuple(ARMS)
+    assert choose_arms(["um_student"], shipped=EXPANSION_ARM) == ("um_student", EXPANSION_ARM)
     with pytest.raises(ConfigError, match="nonsense"):
         choose_arms(["nonsense"])
 
@@ -119,3 +134,25 @@ def test_plain_views_are_for_the_arms_without_perturbation_alone() -> None:
     fits = {fit.arm: fit for fit in dense_settings(plain_views={}).fits(tuple(ARMS), [0])}
     plain = {arm for arm, fit in fits.items() if not fit.views}
     assert plain == {"um_student", "mm_student_no_reg"}
+
+
+def test_our_student_learns_refined_labels_and_what_true_labels_there_are() -> None:
+    (fit,) = settings().fits([EXPANSION_ARM], [0])
+    assert (fit.labels, fit.label_kind, fit.temperature) == ("R", "soft", 1.0)
+    unlabeled, labelled, pairs = fit.rows
+    assert (unlabeled.split, unlabeled.targets, unlabeled.share) == ("unlabeled", "pseudo", None)
+    assert (labelled.split, labelled.modalities, labelled.share) == ("labelled", ("video",), 0.25)
+    assert (pairs.split, pairs.part, pairs.targets, pairs.share) == ("probe", "select", "true", 0.5)
+
+
+def test_our_student_learns_no_pairs_where_there_are_none_or_none_are_wanted() -> None:
+    without = replace(settings(), expansion=replace(OURS, paired_share=0.0))
+    for one in (without, settings(num_select=0)):
+        (fit,) = one.fits([EXPANSION_ARM], [0])
+        assert [row.split for row in fit.rows] == ["unlabeled", "labelled"]
+        assert fit.validate_every_steps == 5
+
+
+def test_our_student_without_its_labels_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match="objective=expansion"):
+        replace(settings(), expansion=None).fits([EXPANSION_ARM], [0])

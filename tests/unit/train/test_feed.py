@@ -20,6 +20,7 @@ from training_stores import (
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.folds import FoldDivision, even_folds
 from mke_ray.labels.probe import ProbeDivision, probe_part
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import LABELS_SCHEMA, LabelKind, LabelSpace, Status
@@ -44,7 +45,9 @@ def run(tmp_path_factory):
     return root, {row.sample_id: row for row in rows}
 
 
-def make_feed(root, rows=PSEUDO, *, cache_bytes=1 << 20, rank=0, world_size=1, **changes):
+def make_feed(
+    root, rows=PSEUDO, *, cache_bytes=1 << 20, rank=0, world_size=1, folds=None, **changes
+):
     spec = fit_spec(**{"rows": rows, **changes})
     reader = open_reader(spec, root, cache_bytes=cache_bytes)
     plan = RowPlan(
@@ -53,7 +56,8 @@ def make_feed(root, rows=PSEUDO, *, cache_bytes=1 << 20, rank=0, world_size=1, *
         window_units=spec.window_units,
         seed=spec.seed,
     )
-    return Feed(reader, plan, selections=rows, rank=rank, world_size=world_size)
+    division = None if folds is None else FoldDivision.from_dict(folds)
+    return Feed(reader, plan, selections=rows, rank=rank, world_size=world_size, folds=division)
 
 
 def same(one, other):
@@ -340,3 +344,39 @@ def test_a_fit_that_was_planned_on_other_rows_is_refused(tmp_path):
     manifest.add_marks([Mark(row.sample_id, ref.unit, 0, "double")])
     with pytest.raises(StoreError, match="start the job again"):
         make_feed(root, data=digest)
+
+
+def test_a_share_is_of_the_weight_of_all_rows_without_one(run):
+    root, rows = run
+    shared = (*PSEUDO, RowSelection("labelled", "true", modalities=("a",), share=0.25))
+    weights = {"unlabeled": 0.0, "labelled": 0.0}
+    feed = make_feed(root, shared, global_batch=7)
+    for item in feed.batches(0, feed.batches_per_epoch):
+        for one, weight in zip(item.batch.sample_id_B.tolist(), item.batch.weight_B, strict=True):
+            weights[rows[one].split] += float(weight)
+    assert weights["labelled"] == pytest.approx(0.25 * weights["unlabeled"])
+
+
+def test_batches_tell_the_fold_of_every_sample_by_its_group(run):
+    root, rows = run
+    folds = even_folds(3)
+    feed = make_feed(root, folds=folds.to_dict())
+    item = feed.item(1)
+    assert item.batch.fold_B is not None and len(set(item.batch.fold_B.tolist())) > 1
+    groups = [rows[one].group for one in item.batch.sample_id_B.tolist()]
+    assert item.batch.fold_B.tolist() == [folds.fold_of(group) for group in groups]
+    assert make_feed(root).item(1).batch.fold_B is None
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="share=0"):
+        RowSelection("labelled", share=0.0)
+
+
+def test_settings_that_fits_of_old_did_not_have_leave_their_names_alone():
+    plain = fit_spec().to_dict()
+    assert plain["folds"] == {} and plain["rows"][0]["share"] is None
+    named = {
+        fit_spec(**change).fingerprint() for change in ({}, {"folds": even_folds(3).to_dict()})
+    }
+    assert len(named) == 2

@@ -1,0 +1,51 @@
+"""Whether our student can be trained as the configuration says, before anything starts."""
+
+import math
+
+from mke_ray.config_schema import ExpansionConfig, JobConfig
+from mke_ray.errors import ConfigError
+from mke_ray.schema import LabelKind, LabelSpace
+
+
+def check_expansion(job: JobConfig, label_space: LabelSpace) -> None:
+    """Check the section ``expansion``, where it is used.
+
+    Args:
+        job: The configuration.
+        label_space: The classes of the source.
+
+    Raises:
+        ConfigError: It names the key and the way out.
+    """
+    if not job.expansion.enabled:
+        return
+    _check_numbers(job.expansion)
+    if label_space.kind is LabelKind.DENSE:
+        raise ConfigError(
+            "objective=expansion: labels at every pixel cannot be refined yet; choose objective=mke"
+        )
+    if not set(job.student.encoders) - {job.teacher.modality}:
+        raise ConfigError(
+            f"objective=expansion: the student reads {sorted(job.student.encoders)} and the "
+            f"teacher {job.teacher.modality}, so there is nothing to judge its labels by; add a "
+            "modality to student.encoders, or choose objective=mke"
+        )
+
+
+def _check_numbers(keys: ExpansionConfig) -> None:
+    """Refuse numbers that make no sense."""
+    least = {"rounds": 1, "folds": 2, "members": 1}
+    for key, low in least.items():
+        if getattr(keys, key) < low:
+            raise ConfigError(f"expansion.{key}={getattr(keys, key)}; give {low} or more")
+    from_zero = ("witness_alpha", "alpha", "labelled_share", "paired_share", "fallback_alpha")
+    for key in from_zero:
+        value = getattr(keys, key)
+        if not (value >= 0 and math.isfinite(value)):
+            raise ConfigError(f"expansion.{key}={value}; give a number from 0 upwards")
+    if not keys.witness_steps > 0:
+        raise ConfigError(f"expansion.witness_steps={keys.witness_steps}; give a share above 0")
+    if not 0 <= keys.modality_dropout < 1:
+        raise ConfigError(
+            f"expansion.modality_dropout={keys.modality_dropout}; give a share from 0 to below 1"
+        )

@@ -1,0 +1,205 @@
+"""Our student from end to end: two views that are independent given the class, in this process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from composed import composed
+
+from mke_ray.config_schema import JobConfig
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.expansion import evaluate, expand, train
+from mke_ray.expansion.checks import check_job, open_run
+from mke_ray.expansion.stages import label_stage, teach_stage
+from mke_ray.expansion.whole import run_stages
+from mke_ray.train import launch
+from mke_ray.train.fits import FitStore
+
+CLASSES = ["p", "q", "r"]
+SPLITS = {"labelled": 40, "probe": 240, "unlabeled": 600, "test": 300}
+
+
+def write_table(path: Path, *, witness: float = 2.0) -> None:
+    """Write rows of two views; the witness's shows the class as strongly as asked."""
+    rng = np.random.default_rng(3)
+    split = [name for name, number in SPLITS.items() for _ in range(number)]
+    label_N = rng.integers(0, 3, len(split))
+    shown_N3 = np.eye(3)[label_N]
+    a_N3 = 1.2 * shown_N3 + rng.normal(size=shown_N3.shape)
+    b_N3 = witness * shown_N3 + rng.normal(size=shown_N3.shape)
+    columns = {f"a_{k}": a_N3[:, k] for k in range(3)} | {f"b_{k}": b_N3[:, k] for k in range(3)}
+    columns["b_0"] = [None if n % 50 == 7 else x for n, x in enumerate(columns["b_0"])]
+    names = [CLASSES[one] for one in label_N]
+    group = [f"{one} {number // 2}" for number, one in enumerate(split)]
+    table = pa.table({**columns, "label": names, "split": split, "group": group})
+    pq.write_table(table, path)
+
+
+def job_of(tmp_path: Path, *overrides: str) -> JobConfig:
+    (job,) = composed(
+        "experiment=features",
+        "objective=expansion",
+        "scaling.launch=local",
+        "tracking=off",
+        f"source.root={tmp_path}",
+        "source.table=rows.parquet",
+        "source.modalities={a: [a_*], b: [b_*]}",
+        f"source.classes={CLASSES}",
+        "++source.columns={label: label, split: split, group: group}",
+        *(f"++decode.{one}={{kind: features, num_features: 3}}" for one in "ab"),
+        *(
+            f"++student.encoders.{one}={{type: features, num_inputs: 3, hidden: [16]}}"
+            for one in "ab"
+        ),
+        "teacher.modality=a",
+        "fit.num_steps=120",
+        "teacher.fit.num_steps=80",
+        "arms=[mke,mm_labelled_only]",
+        f"root={tmp_path / 'run'}",
+        *overrides,
+    )
+    return job
+
+
+def metrics_of(job: JobConfig) -> dict[str, Any]:
+    return json.loads((Path(job.root) / "report" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One whole run, which several tests look at."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_table(folder / "rows.parquet")
+    job = job_of(folder)
+    run_stages(job)
+    return job
+
+
+def test_our_student_is_the_one_that_is_judged_and_beats_the_published_one(finished):
+    metrics = metrics_of(finished)
+    arms = metrics["arms"]
+    assert set(arms) == {"teacher", "mke", "mm_student", "mm_labelled_only", "relabel_only"}
+    assert arms["mm_student"]["value"] > arms["mke"]["value"] + 0.02
+    assert arms["mm_student"]["value"] > arms["teacher"]["value"] + 0.06
+    assert arms["relabel_only"]["corrected"] > 0.4
+    assert metrics["gate"]["verdict"] == "promoted"
+    assert "mm_student" in (Path(finished.root) / "report" / "index.html").read_text()
+
+
+def test_the_student_is_one_network_that_does_without_a_modality(finished):
+    from mke_ray.models import load_student
+
+    loaded = load_student(Path(finished.root) / "student")
+    assert loaded.student.modalities == ("a", "b")
+
+
+def test_what_is_finished_is_not_done_again(finished, monkeypatch):
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("there is nothing to train")
+
+    before = metrics_of(finished)
+    monkeypatch.setattr("mke_ray.expansion.work.run_fits", never)
+    expand([finished])
+    evaluate([finished])
+    assert metrics_of(finished)["arms"] == before["arms"]
+
+
+@pytest.fixture
+def job(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    return job_of(tmp_path, "fit.num_steps=20", "expansion.members=2", "expansion.rounds=2")
+
+
+def test_a_run_that_dies_in_any_fit_is_finished_with_the_same_weights(job, tmp_path, monkeypatch):
+    whole = job_of(tmp_path, *("fit.num_steps=20", "expansion.members=2", "expansion.rounds=2"))
+    whole.root = str(tmp_path / "whole")
+    run_stages(whole)
+    run_fit, began = launch.run_fit, []
+
+    def dying(spec, *args, **kwargs):
+        if spec.fingerprint() not in began:
+            began.append(spec.fingerprint())
+            raise KeyboardInterrupt(spec.name)
+        return run_fit(spec, *args, **kwargs)
+
+    monkeypatch.setattr(launch, "run_fit", dying)
+    while True:
+        try:
+            run_stages(job)
+            break
+        except KeyboardInterrupt:
+            assert len(began) < 20
+    assert len(began) == 8  # teacher, two rounds, two members, three arms
+    stores = [FitStore(check_job(one).root) for one in (whole, job)]
+    for fit in began[1:]:
+        assert stores[0].weights_digest(fit) == stores[1].weights_digest(fit)
+    assert metrics_of(job)["arms"] == metrics_of(whole)["arms"]
+
+
+def test_single_jobs_do_what_the_whole_does(job):
+    with open_run(job) as run:
+        manifest = run.manifest(refresh=True)
+        label_stage(run, manifest, teach_stage(run, manifest))
+    with pytest.raises(StoreError, match=r"jobs/train\.py first"):
+        evaluate([job])
+    train([job])
+    evaluate([job])
+    assert "mm_student" in metrics_of(job)["arms"]
+
+
+def test_a_witness_that_knows_nothing_is_not_listened_to(tmp_path, caplog):
+    write_table(tmp_path / "rows.parquet", witness=0.0)
+    job = job_of(tmp_path)
+    with caplog.at_level("WARNING"):
+        run_stages(job)
+    arms = metrics_of(job)["arms"]
+    assert "no witness of ['b'] is of any use" in caplog.text
+    assert "relabel_only" not in arms
+    assert arms["mm_student"]["value"] > arms["teacher"]["value"] - 0.08
+
+
+def test_without_a_probe_every_exponent_is_one(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    table = pq.read_table(tmp_path / "rows.parquet")
+    kept = [number for number, one in enumerate(table["split"].to_pylist()) if one != "probe"]
+    pq.write_table(table.take(kept), tmp_path / "rows.parquet")
+    job = job_of(tmp_path, "fit.num_steps=40", "arms=[mke]", "expansion.rounds=1")
+    run_stages(job)
+    (found,) = _exponents(job)
+    assert (found["temperature"], found["teacher"], found["witnesses"]) == (1.0, 1.0, [1.0])
+    metrics = metrics_of(job)
+    assert metrics["gate"]["verdict"] == "unverified"
+    assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["teacher"]["value"]
+
+
+def _exponents(job: JobConfig) -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in (Path(job.root) / "refine").glob("*.json")]
+    return [one for number, one in enumerate(found) if one not in found[:number]]
+
+
+def test_a_student_without_another_modality_is_refused_before_anything_starts(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    job = job_of(tmp_path)
+    del job.student.encoders["b"]
+    with pytest.raises(ConfigError, match="objective=mke"):
+        check_job(job)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rounds", 0),
+        ("folds", 1),
+        ("members", 0),
+        ("modality_dropout", 1.5),
+        ("labelled_share", -1),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_by_its_key(tmp_path, key, value):
+    write_table(tmp_path / "rows.parquet")
+    with pytest.raises(ConfigError, match=rf"expansion\.{key}"):
+        check_job(job_of(tmp_path, f"expansion.{key}={value}"))

@@ -1,0 +1,158 @@
+"""Derived labels: own folds, the same rows as the manifest, and nothing done twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from training_stores import CLASSES, LABELS, make_run, number_of
+
+from mke_ray.data.manifest import Manifest
+from mke_ray.errors import StoreError
+from mke_ray.labels.derived import DerivedPlan, Ensemble, Refinement, derive, logits_of
+from mke_ray.labels.folds import balanced_folds
+from mke_ray.labels.posterior import Posterior
+from mke_ray.labels.store import UnitStore
+from mke_ray.schema import Split
+from mke_ray.storage import Root, open_root
+
+NUM_FOLDS = 3
+GROUPS = [f"unlabeled-{number}" for number in range(10)]
+FOLDS = balanced_folds(GROUPS, [4] * 10, NUM_FOLDS)
+POSTERIOR = Posterior(1.0, 0.0, (1.0,), (1 / 3,) * 3)  # the witness alone decides
+SAID_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("w", pa.list_(pa.float32())),
+    ]
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    return open_root(str(tmp_path))
+
+
+@pytest.fixture
+def manifest(root: Root) -> Manifest:
+    return make_run(root, {"unlabeled": 40, "probe": 8})
+
+
+def votes(num: int, *, lacking: frozenset[int] = frozenset()) -> list[list[float] | None]:
+    """The net of fold k is sure of class k."""
+    sure = (10.0 * np.eye(len(CLASSES))).reshape(-1).tolist()
+    return [None if number in lacking else sure for number in range(num)]
+
+
+def said_store(root: Root, manifest: Manifest, lacking: frozenset[int] = frozenset()) -> UnitStore:
+    store = UnitStore.open_or_create(
+        root.child("predictions", "p"), spec={"fits": ["w"]}, schema=SAID_SCHEMA
+    )
+    for ref in manifest.unit_refs():
+        ids = [row.sample_id for row in manifest.read_unit(ref)]
+        columns = {
+            "sample_id": ids,
+            "status": ["ok"] * len(ids),
+            "w": votes(len(ids), lacking=lacking),
+        }
+        store.commit(ref.unit, pa.table(columns, schema=SAID_SCHEMA), {"split": ref.split})
+    store.write_index(store.committed())
+    return store
+
+
+def plan_of(root: Root, manifest: Manifest, **changes) -> DerivedPlan:
+    teacher = UnitStore.open(root.child("labels", LABELS))
+    teacher.spec.update({"samples": "s", "label_space": manifest.label_space.to_dict()})
+    plain = {"derivation": Refinement("w", FOLDS, POSTERIOR), **changes}
+    said = plain.pop("said", None) or said_store(root, manifest)
+    return DerivedPlan(root, manifest, teacher, said, **plain)
+
+
+def rows_of(store: UnitStore, manifest: Manifest, split: str):
+    for ref in manifest.unit_refs([split]):
+        table = store.read(ref.unit)
+        yield from zip(manifest.read_unit(ref), table.column("logits").to_pylist(), strict=True)
+
+
+def test_every_unlabeled_sample_is_judged_by_the_network_of_its_own_fold(root, manifest):
+    store = derive(plan_of(root, manifest), manifest.unit_refs())
+    for row, logits in rows_of(store, manifest, Split.UNLABELED):
+        if logits is not None:
+            assert int(np.argmax(logits)) == FOLDS.fold_of(row.group)
+
+
+def test_other_samples_are_judged_by_all_folds(root, manifest):
+    store = derive(plan_of(root, manifest), manifest.unit_refs())
+    for _, logits in rows_of(store, manifest, Split.PROBE):
+        np.testing.assert_allclose(logits, [np.log(1 / 3)] * 3, atol=1e-6)
+
+
+def test_what_the_teacher_did_not_label_stays_without_a_label(root, manifest):
+    store = derive(plan_of(root, manifest), manifest.unit_refs())
+    for row, logits in rows_of(store, manifest, Split.UNLABELED):
+        assert (logits is None) == (number_of(row) % 11 == 10)
+
+
+def test_a_unit_of_which_no_witness_saw_anything_keeps_the_labels_of_the_teacher(root, manifest):
+    refinement = Refinement("w", FOLDS, Posterior(1.0, 1.0, (1.0,), (1 / 3,) * 3))
+    said = said_store(root, manifest, lacking=frozenset(range(8)))
+    plan = plan_of(root, manifest, derivation=refinement, said=said)
+    store = derive(plan, manifest.unit_refs())
+    for ref in manifest.unit_refs([Split.UNLABELED]):
+        mine, teacher = store.read(ref.unit), plan.teacher.read(ref.unit)
+        refined, given = (logits_of(one, "logits", 3) for one in (mine, teacher))
+        wanted = given - np.log(np.exp(given).sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(refined, wanted, rtol=1e-5)
+
+
+def test_an_ensemble_is_the_mean_of_log_probabilities(root, manifest):
+    plan = plan_of(root, manifest)
+    rows = manifest.read_unit(next(iter(manifest.unit_refs([Split.UNLABELED]))))
+    said = {name: np.full((8, 3), value) for name, value in (("m", 0.0), ("n", 0.0))}
+    said["n"] = np.tile([np.log(0.5), np.log(0.25), np.log(0.25)], (8, 1))
+    teacher = np.zeros((8, 3))
+    teacher[2] = np.nan
+    found = Ensemble(("m", "n")).labels(rows, teacher, said)
+    np.testing.assert_allclose(found[0], 0.5 * (np.log([1 / 3] * 3) + said["n"][0]))
+    assert np.isnan(found[2]).all() and np.isfinite(found[3:]).all()
+    assert plan.spec["derivation"]["type"] == "refinement"
+
+
+def test_what_is_there_is_not_done_again(root, manifest):
+    plan = plan_of(root, manifest)
+    store = derive(plan, manifest.unit_refs())
+    again = derive(plan, manifest.unit_refs(), runner=_Never())
+    assert again.index().table == store.index().table
+
+
+def test_samples_that_were_read_again_are_refined_again(root, manifest):
+    plan = plan_of(root, manifest)
+    store = derive(plan, manifest.unit_refs())
+    ref = next(iter(manifest.unit_refs([Split.UNLABELED])))
+    record, table = plan.teacher.record(ref.unit), plan.teacher.read(ref.unit)
+    plan.teacher.supersede(ref.unit, table, {"split": ref.split, "of_revision": 1}, of=record)
+    plan.teacher.write_index(plan.teacher.committed())
+    derive(plan, manifest.unit_refs())
+    assert store.record(ref.unit)["of_revision"] == 1
+
+
+def test_stores_of_other_samples_are_refused(root, manifest, tmp_path):
+    other_root = open_root(str(tmp_path / "other"))
+    other = make_run(other_root, {"unlabeled": 40, "probe": 8}, seed=3, unit_size=7)
+    plan = plan_of(root, manifest, said=said_store(other_root, other))
+    with pytest.raises(StoreError):
+        derive(plan, manifest.unit_refs())
+
+
+def test_another_posterior_is_another_store(root, manifest):
+    one, other = (
+        plan_of(root, manifest, derivation=Refinement("w", FOLDS, posterior))
+        for posterior in (POSTERIOR, Posterior(1.0, 1.0, (1.0,), (1 / 3,) * 3))
+    )
+    assert one.name != other.name
+
+
+class _Never:
+    def run(self, plan, refs):
+        raise AssertionError("there is nothing to do")

@@ -1,0 +1,120 @@
+"""The posterior of teacher and witnesses, against values computed by hand and by Bayes' rule."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, log_softmax, logit, softmax
+
+from mke_ray.labels.posterior import Posterior, fit_exponents
+
+NAN = np.nan
+PRIOR = (0.25, 0.75)
+
+
+def posterior(teacher=1.0, witnesses=(1.0,), temperature=1.0, prior=PRIOR, kind="single"):
+    return Posterior(temperature, teacher, witnesses, prior, kind)
+
+
+def independent_views(num: int, *, seed: int = 0):
+    """Draw classes and log-likelihoods of two views that are independent given the class."""
+    rng = np.random.default_rng(seed)
+    truth_N = rng.choice(2, size=num, p=PRIOR)
+    views = [truth_N + rng.normal(0.0, 1.0, num) for _ in range(2)]
+    likelihoods = [-0.5 * (view[:, None] - np.arange(2)) ** 2 for view in views]
+    return truth_N, [log_softmax(one + np.log(PRIOR), axis=1) for one in likelihoods], likelihoods
+
+
+def test_it_is_the_sum_of_logs_by_hand():
+    found = posterior(teacher=0.5, witnesses=(2.0,), temperature=2.0).logits(
+        np.array([[2.0, 0.0]]), np.array([[[0.0, 1.0]]])
+    )
+    teacher = np.log([np.e / (np.e + 1), 1 / (np.e + 1)])
+    witness = np.log([1 / (1 + np.e), np.e / (1 + np.e)])
+    by_hand = 0.5 * teacher + 2.0 * (witness - np.log(PRIOR))
+    np.testing.assert_allclose(found[0], by_hand - np.log(np.exp(by_hand).sum()), rtol=1e-12)
+
+
+def test_of_independent_views_it_is_the_rule_of_bayes():
+    _, (teacher, witness), (one, other) = independent_views(50)
+    exact = softmax(one + other + np.log(PRIOR), axis=1)
+    np.testing.assert_allclose(softmax(posterior().logits(teacher, witness[None]), axis=1), exact)
+
+
+def test_of_many_classes_it_is_the_same_of_the_odds():
+    teacher, witness = np.array([[1.0, -2.0, 0.5]]), np.array([[[0.3, 0.0, -1.0]]])
+    prior = (0.2, 0.5, 0.1)
+    found = posterior(1.5, (0.5,), 2.0, prior, "multi").logits(teacher, witness)
+    by_hand = 1.5 * teacher[0] / 2.0 + 0.5 * (witness[0, 0] - logit(prior))
+    np.testing.assert_allclose(found[0], by_hand)
+
+
+def test_a_witness_that_saw_nothing_adds_nothing():
+    teacher = np.array([[2.0, 0.0], [2.0, 0.0]])
+    witnesses = np.array([[[0.0, 4.0], [NAN, NAN]]])
+    found = posterior().logits(teacher, witnesses)
+    np.testing.assert_allclose(found[1], log_softmax(teacher[1]))
+    assert found[0, 1] > found[0, 0]
+
+
+def test_a_sample_without_a_label_of_the_teacher_has_none():
+    found = posterior().logits(np.array([[NAN, NAN]]), np.array([[[0.0, 1.0]]]))
+    assert np.isnan(found).all()
+
+
+def test_several_witnesses_add_up():
+    teacher, witnesses = np.zeros((1, 2)), np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    found = posterior(witnesses=(1.0, 1.0), prior=(0.5, 0.5)).logits(teacher, witnesses)
+    np.testing.assert_allclose(softmax(found, axis=1), [[0.5, 0.5]])
+
+
+def test_exponents_of_independent_views_are_near_one():
+    truth_N, (teacher, witness), _ = independent_views(4000)
+    found = fit_exponents(posterior(), teacher, witness[None, None], np.eye(2, dtype=bool)[truth_N])
+    assert (found.teacher, found.witnesses) == (1.0, (1.0,))
+
+
+def test_a_witness_that_knows_nothing_gets_no_say():
+    truth_N, (teacher, _), _ = independent_views(2000)
+    noise = np.random.default_rng(1).normal(size=(1, 1, 2000, 2))
+    found = fit_exponents(posterior(), teacher, noise, np.eye(2, dtype=bool)[truth_N])
+    assert found.witnesses == (0.0,) and found.is_useless
+
+
+def test_a_witness_less_sure_than_it_could_be_gets_a_larger_exponent():
+    truth_N, (teacher, witness), (_, likelihood) = independent_views(4000)
+    shy = log_softmax(0.5 * likelihood + np.log(PRIOR), axis=1)
+    found = fit_exponents(posterior(), teacher, shy[None, None], np.eye(2, dtype=bool)[truth_N])
+    assert found.witnesses == (2.0,)
+    del witness
+
+
+def test_of_several_witnesses_the_useless_one_is_left_out():
+    truth_N, (teacher, witness), _ = independent_views(4000)
+    noise = np.random.default_rng(1).normal(size=witness.shape)
+    both = np.stack([noise, witness])[None]
+    start = posterior(witnesses=(1.0, 1.0))
+    found = fit_exponents(start, teacher, both, np.eye(2, dtype=bool)[truth_N])
+    assert found.witnesses == (0.0, 1.0)
+
+
+def test_no_fold_has_more_say_than_another():
+    truth_N, (teacher, witness), _ = independent_views(3000)
+    noise = np.random.default_rng(1).normal(0, 1, size=witness.shape)
+    folds = np.stack([witness, witness, noise])[:, None]
+    found = fit_exponents(posterior(), teacher, folds, np.eye(2, dtype=bool)[truth_N])
+    assert 0.0 < found.witnesses[0] < 1.0
+
+
+def test_without_a_probe_the_exponents_stay_as_they_were():
+    empty = np.zeros((0, 2))
+    assert fit_exponents(posterior(), empty, empty[None, None], empty.astype(bool)) == posterior()
+
+
+def test_the_likelihood_of_many_classes_counts_every_class():
+    one = posterior(witnesses=(), prior=(0.5, 0.5), kind="multi")
+    found = one.log_likelihood(np.array([[1.0, -1.0]]), np.zeros((0, 1, 2)), np.array([[1, 0]]))
+    assert found == pytest.approx(np.log(expit(1.0)))
+
+
+def test_it_survives_as_plain_data():
+    one = posterior(0.5, (2.0, 0.25), 1.3)
+    assert Posterior.from_dict(one.to_dict()) == one
