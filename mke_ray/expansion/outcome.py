@@ -16,6 +16,7 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
+from mke_ray.expansion.refining import Refined
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.source_notes import source_notes
 from mke_ray.expansion.stages import Labels, TaughtTeacher
@@ -31,6 +32,7 @@ from mke_ray.report import (
     DoublePair,
     FitHistory,
     Picture,
+    RefinementRound,
     ReportContent,
     UnreadableFile,
     class_gain_picture,
@@ -62,6 +64,7 @@ class Outcome:
         decision: What the gate said.
         doubles: What occurs twice, None where nobody looked.
         compared: What the evaluation compared, for pictures of scenes with dense labels.
+        refined: How the labels of our student were made; None where it is not trained.
     """
 
     manifest: Manifest
@@ -72,6 +75,7 @@ class Outcome:
     decision: GateDecision
     doubles: DoublesReport | None = None
     compared: EvaluationPlan | None = None
+    refined: Refined | None = None
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
@@ -115,6 +119,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         versions=_versions(),
         shared_groups=known_shared_groups(run.root, manifest),
         source_notes=source_notes(run.root),
+        refinement=_refinement(outcome.refined),
         **_doubles(outcome.doubles),
     )
 
@@ -131,6 +136,20 @@ def _doubles(found: DoublesReport | None) -> dict[str, Any]:
             for pair in found.pairs
         ],
     }
+
+
+def _refinement(refined: Refined | None) -> list[RefinementRound]:
+    """Return the rounds of a refinement as the report shows them."""
+    if refined is None:
+        return []
+    return [
+        RefinementRound(
+            one.temperature,
+            one.teacher,
+            dict(zip(refined.witnesses, one.witnesses, strict=True)),
+        )
+        for one in refined.rounds
+    ]
 
 
 def is_reported(root: Root, outcome: Outcome) -> bool:

@@ -55,14 +55,16 @@ class Refined:
 
     Args:
         settings: What its arm is told.
-        relabelled: Label store of the last round, also of test and probe; None where no witness
-            was of any use.
+        relabelled: Label store of the last round, also of test and probe; the teacher's own where
+            no witness was of any use.
+        witnesses: Modalities of the witnesses.
         rounds: The posterior of every round.
     """
 
     settings: ExpansionSettings
-    relabelled: UnitStore | None
-    rounds: tuple[Posterior, ...] = ()
+    relabelled: UnitStore
+    witnesses: tuple[str, ...]
+    rounds: tuple[Posterior, ...]
 
 
 def refine_stage(
@@ -149,7 +151,7 @@ class _Refining:
         )
         if keys.members > 1:
             settings = replace(settings, labels=folder_name(self._mean_of_members(settings)))
-        return Refined(settings, made, tuple(rounds))
+        return Refined(settings, made, tuple(self._witnessed()), tuple(rounds))
 
     def _fallback(self, rounds: tuple[Posterior, ...]) -> Refined:
         """Return the published way with stronger noise, for data whose witnesses know nothing."""
@@ -168,7 +170,7 @@ class _Refining:
             labelled_share=keys.labelled_share,
             paired_share=keys.paired_share,
         )
-        return Refined(settings, None, rounds)
+        return Refined(settings, self.labels.labels, tuple(self._witnessed()), rounds)
 
     def _objective(self, alpha: float, space: LabelSpace) -> dict[str, Any]:
         """Return the objective of our student."""

@@ -191,7 +191,9 @@ def _made_up_target(run: Run, num: int) -> Tensor:
 
 def _try_students(run: Run, batch: Batch, console: Console) -> None:
     """Take one step with every arm."""
-    settings = run.arm_settings("samples", "labels", teacher=None, num_select=1)
+    settings = run.arm_settings(
+        "samples", "labels", teacher=None, num_select=1, expansion=run.expansion_to_be()
+    )
     for fit in settings.fits(run.arms, run.job.model_seeds[:1]):
         student = build_student(fit.student, run.source.label_space.num_classes, build=build)
         objective: Objective = build(fit.objective)

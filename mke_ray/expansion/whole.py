@@ -96,7 +96,15 @@ def finish(
         plan, evaluation = evaluate_stage(run, manifest, labels, fits, relabelled=relabelled)
         decision = gate_stage(run, evaluation)
         outcome = Outcome(
-            manifest, teacher, labels, fits, evaluation, decision, doubles, compared=plan
+            manifest,
+            teacher,
+            labels,
+            fits,
+            evaluation,
+            decision,
+            doubles,
+            compared=plan,
+            refined=refined,
         )
         is_new = not is_reported(run.root, outcome)
         if is_new:

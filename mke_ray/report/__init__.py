@@ -4,6 +4,7 @@ from mke_ray.report.contact import sample_cards
 from mke_ray.report.content import (
     DoublePair,
     FitHistory,
+    RefinementRound,
     ReportContent,
     SampleCard,
     UnreadableFile,
@@ -19,6 +20,7 @@ __all__ = [
     "DoublePair",
     "FitHistory",
     "Picture",
+    "RefinementRound",
     "ReportContent",
     "SampleCard",
     "UnreadableFile",

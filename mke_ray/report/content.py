@@ -88,6 +88,21 @@ class DoublePair:
     distance: float
 
 
+@dataclass(frozen=True, slots=True)
+class RefinementRound:
+    """How the labels of one round were made from the teacher's and the witnesses'.
+
+    Args:
+        temperature: What the teacher's logits were divided by.
+        teacher: Exponent of the teacher.
+        witnesses: Exponent of each witness by its modality; 0 is not listened to.
+    """
+
+    temperature: float
+    teacher: float
+    witnesses: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportContent:
     """Everything that a report says of one run.
@@ -115,6 +130,7 @@ class ReportContent:
         shared_groups: What is wrong with the splits: groups that several of them have.
         source_notes: What the source says of its samples, for example which values it filled.
         double_pairs: Some of them, each with what it is a copy of.
+        refinement: The rounds in which the labels of our student were made.
     """
 
     experiment: str
@@ -139,6 +155,7 @@ class ReportContent:
     shared_groups: Sequence[str] = ()
     source_notes: Sequence[str] = ()
     double_pairs: Sequence[DoublePair] = ()
+    refinement: Sequence[RefinementRound] = ()
 
     @property
     def teacher(self) -> ArmResult:
@@ -183,6 +200,14 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
         "doubles": _doubles(content),
         "shared_groups": list(content.shared_groups),
         "source_notes": list(content.source_notes),
+        "refinement": [
+            {
+                "temperature": one.temperature,
+                "teacher": one.teacher,
+                "witnesses": dict(one.witnesses),
+            }
+            for one in content.refinement
+        ],
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)
@@ -209,6 +234,24 @@ def _shipped_one(student: ArmResult) -> str:
         return ""
     seed, value = next(iter(student.seeds.items()))
     return f" The gate judged the network of seed {seed}, which reaches {value:.1%}."
+
+
+def refinement_line(content: ReportContent) -> str:
+    """Return what became of the labels of our student, "" where the teacher's are all there is."""
+    if not content.refinement:
+        return ""
+    last = content.refinement[-1]
+    heard = [f"{name} {one:g}" for name, one in last.witnesses.items() if one]
+    if not heard:
+        return (
+            f"No witness was of any use ({', '.join(last.witnesses)}): the student learnt the "
+            "teacher's own labels."
+        )
+    rounds = "round" if len(content.refinement) == 1 else "rounds"
+    return (
+        f"Labels were refined in {len(content.refinement)} {rounds} of witnesses; exponents in the "
+        f"last: teacher {last.teacher:g}, witness of {', '.join(heard)}."
+    )
 
 
 def metric_word(metric: str) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
-from mke_ray.report.content import ReportContent, headline, metric_word, metrics_of
+from mke_ray.report.content import ReportContent, headline, metric_word, metrics_of, refinement_line
 from mke_ray.report.figures import (
     ArmBar,
     Curve,
@@ -96,6 +96,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             pictures=pictures,
             css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
             said=headline(content),
+            refined=refinement_line(content),
             metric=metric_word(content.evaluation.metric),
             verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
             tiles=_tiles(content),
