@@ -288,7 +288,8 @@ class _Refining:
         plan = DerivedPlan(self.run.root, self.manifest, self.labels.labels, said, derivation)
         self.run.refer(f"labels/{plan.name}")
         refs = self._refs(with_test=with_test, with_probe=with_probe)
-        return derive(plan, refs, runner=self._runner(refs))
+        with stage_progress("refine labels", unit="samples") as progress:
+            return derive(plan, refs, runner=self._runner(refs), progress=progress)
 
     def _runner(self, refs: Sequence[UnitRef]) -> Runner:
         """Return what works on units: this process where there is little."""

@@ -3,7 +3,7 @@
 # B samples of a unit, M witnesses, F folds, C classes.
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -238,7 +238,11 @@ class DeriveWorker:
 
 
 def derive(
-    plan: DerivedPlan, refs: Iterable[UnitRef], *, runner: Runner | None = None
+    plan: DerivedPlan,
+    refs: Iterable[UnitRef],
+    *,
+    runner: Runner | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> UnitStore:
     """Bring the derived labels of some units to their end; what is there is not done again.
 
@@ -246,6 +250,7 @@ def derive(
         plan: Which labels are derived from which.
         refs: Units wanted.
         runner: Where the work is done; None does it in this process.
+        progress: Called with samples done and samples wanted.
 
     Returns:
         The store, with its index written.
@@ -253,9 +258,12 @@ def derive(
     store, wanted = plan.store(), list(refs)
     made, of_teacher = store.index(), plan.teacher.read_index()
     todo = [ref for ref in wanted if is_behind(ref.unit, made, of_teacher.of_revision(ref.unit))]
-    if todo:
-        for _ in (runner or LocalRunner()).run(plan, todo):
-            pass
+    num_total = sum(ref.num_rows for ref in wanted)
+    num_done = num_total - sum(ref.num_rows for ref in todo)
+    for report in (runner or LocalRunner()).run(plan, todo) if todo else ():
+        num_done += report.counts.samples
+        if progress is not None:
+            progress(num_done, num_total)
     store.write_index([ref.unit for ref in wanted])
     return store
 

@@ -181,6 +181,52 @@ def _exponents(job: JobConfig) -> list[dict[str, Any]]:
     return [one for number, one in enumerate(found) if one not in found[:number]]
 
 
+def test_of_three_modalities_both_others_are_witnesses(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    table = pq.read_table(tmp_path / "rows.parquet")
+    noise = np.random.default_rng(0).normal(size=(table.num_rows, 2))
+    more = {f"c_{k}": noise[:, k] for k in range(2)}
+    for name, column in more.items():
+        table = table.append_column(name, pa.array(column))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    job = job_of(
+        tmp_path,
+        "++source.modalities.c=[c_*]",
+        "++decode.c={kind: features, num_features: 2}",
+        "++student.encoders.c={type: features, num_inputs: 2, hidden: [16]}",
+        "expansion.members=1",
+    )
+    run_stages(job)
+    metrics = metrics_of(job)
+    last = metrics["refinement"][-1]["witnesses"]
+    assert set(last) == {"b", "c"} and last["b"] > last["c"]
+    assert metrics["arms"]["mm_student"]["gain"] > 0.03
+
+
+def test_labels_of_many_classes_are_refined_class_by_class(tmp_path):
+    rng = np.random.default_rng(5)
+    split = [name for name, number in SPLITS.items() for _ in range(number)]
+    holds_N3 = rng.random((len(split), 3)) < 0.4
+    columns = {}
+    for view, strength in (("a", 1.2), ("b", 2.0)):
+        seen_N3 = strength * holds_N3 + rng.normal(size=holds_N3.shape)
+        columns |= {f"{view}_{k}": seen_N3[:, k] for k in range(3)}
+    flags = {f"is_{name}": holds_N3[:, k].astype(int) for k, name in enumerate(CLASSES)}
+    pq.write_table(pa.table({**columns, **flags, "split": split}), tmp_path / "rows.parquet")
+    job = job_of(
+        tmp_path,
+        "source.label_kind=multi",
+        "++source.columns={label: [is_p, is_q, is_r], split: split, group: null}",
+        "fit.num_steps=80",
+        "expansion.members=2",
+    )
+    run_stages(job)
+    metrics = metrics_of(job)
+    assert metrics["metric"] == "map"
+    assert metrics["refinement"][-1]["witnesses"]["b"] > 0
+    assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["mke"]["value"]
+
+
 def test_a_student_without_another_modality_is_refused_before_anything_starts(tmp_path):
     write_table(tmp_path / "rows.parquet")
     job = job_of(tmp_path)
