@@ -92,7 +92,7 @@ def run_setting(
     """Run every draw and return their metrics."""
     num_draws = options.draws or setting.num_draws
     overrides = [*setting.overrides, "objective=expansion", f"data_seeds={num_draws}"]
-    overrides += [f"root={root}", *([] if has_pairs else ["expansion.paired_share=0"])]
+    overrides += [f"root={root}", *([] if has_pairs else ["expansion.paired_weight=0"])]
     if setting.folder is not None:
         if options.data is None:
             sys.exit(f"--data is missing: this setting reads {setting.folder} in it")

@@ -147,7 +147,7 @@ class _Refining:
             label_kind="soft",
             objective=self._objective(keys.alpha, space),
             labelled_share=keys.labelled_share,
-            paired_share=keys.paired_share,
+            paired_weight=keys.paired_weight,
         )
         if keys.members > 1:
             settings = replace(settings, labels=folder_name(self._mean_of_members(settings)))
@@ -168,7 +168,7 @@ class _Refining:
             label_kind="hard",
             objective=self._objective(keys.fallback_alpha, self.manifest.label_space),
             labelled_share=keys.labelled_share,
-            paired_share=keys.paired_share,
+            paired_weight=keys.paired_weight,
         )
         return Refined(settings, self.labels.labels, tuple(self._witnessed()), rounds)
 

@@ -38,7 +38,7 @@ def _check_numbers(keys: ExpansionConfig) -> None:
     for key, low in least.items():
         if getattr(keys, key) < low:
             raise ConfigError(f"expansion.{key}={getattr(keys, key)}; give {low} or more")
-    from_zero = ("witness_alpha", "alpha", "labelled_share", "paired_share", "fallback_alpha")
+    from_zero = ("witness_alpha", "alpha", "labelled_share", "paired_weight", "fallback_alpha")
     for key in from_zero:
         value = getattr(keys, key)
         if not (value >= 0 and math.isfinite(value)):

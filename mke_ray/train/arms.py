@@ -56,14 +56,14 @@ class ExpansionSettings:
         objective: Its objective.
         labelled_share: Weight of the labelled samples in the teacher's modality, see
             ``RowSelection``; 0 leaves them out.
-        paired_share: Weight of the labelled pairs of the select part of the probe.
+        paired_weight: Weight of each labelled pair of the select part of the probe; 0 leaves them out.
     """
 
     labels: str
     label_kind: str
     objective: Mapping[str, Any]
     labelled_share: float = 0.0
-    paired_share: float = 0.0
+    paired_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class ArmSettings:
     @property
     def _uses_pairs(self) -> bool:
         """Whether our student learns from labelled pairs."""
-        return self.expansion is not None and self.expansion.paired_share * self.num_select > 0
+        return self.expansion is not None and self.expansion.paired_weight * self.num_select > 0
 
     def _labels(self, arm: Arm) -> dict[str, Any]:
         """Return the label store of an arm, and how it is read."""
@@ -181,8 +181,8 @@ class ArmSettings:
             share = ours.labelled_share
             rows.append(RowSelection(Split.LABELLED, targets="true", modalities=only, share=share))
         if self._uses_pairs:
-            share = ours.paired_share
-            rows.append(RowSelection(Split.PROBE, targets="true", part="select", share=share))
+            weight = ours.paired_weight
+            rows.append(RowSelection(Split.PROBE, targets="true", part="select", weight=weight))
         return tuple(rows)
 
     def _unimodal_student(self) -> dict[str, Any]:

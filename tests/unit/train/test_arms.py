@@ -22,7 +22,7 @@ STUDENT = {
     "head_hidden": [64],
 }
 
-OURS = ExpansionSettings("R", "soft", {"_target_": "ours"}, labelled_share=0.25, paired_share=0.5)
+OURS = ExpansionSettings("R", "soft", {"_target_": "ours"}, labelled_share=0.25, paired_weight=2.0)
 
 
 def settings(num_select: int = 10) -> ArmSettings:
@@ -142,11 +142,16 @@ def test_our_student_learns_refined_labels_and_what_true_labels_there_are() -> N
     unlabeled, labelled, pairs = fit.rows
     assert (unlabeled.split, unlabeled.targets, unlabeled.share) == ("unlabeled", "pseudo", None)
     assert (labelled.split, labelled.modalities, labelled.share) == ("labelled", ("video",), 0.25)
-    assert (pairs.split, pairs.part, pairs.targets, pairs.share) == ("probe", "select", "true", 0.5)
+    assert (pairs.split, pairs.part, pairs.targets, pairs.weight) == (
+        "probe",
+        "select",
+        "true",
+        2.0,
+    )
 
 
 def test_our_student_learns_no_pairs_where_there_are_none_or_none_are_wanted() -> None:
-    without = replace(settings(), expansion=replace(OURS, paired_share=0.0))
+    without = replace(settings(), expansion=replace(OURS, paired_weight=0.0))
     for one in (without, settings(num_select=0)):
         (fit,) = one.fits([EXPANSION_ARM], [0])
         assert [row.split for row in fit.rows] == ["unlabeled", "labelled"]
