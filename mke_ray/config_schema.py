@@ -252,8 +252,8 @@ class ExpansionConfig:
         modality_dropout: Share of samples that lose a modality in training, of every modality.
         labelled_share: Weight of the labelled samples, seen in the teacher's modality alone, as a
             share of that of the unlabeled ones; 0 leaves them out.
-        paired_weight: Weight of each pair with a true label in the select part of the probe, where an
-            unlabeled sample has 1; 0 leaves them out.
+        paired_weight: Weight of each pair with a true label in the select part of the probe, where
+            an unlabeled sample has 1; 0 leaves them out.
         members: Students whose mean is distilled into the one that is shipped; 1 ships a student of
             the refined labels themselves.
         fallback_alpha: Input noise of a student of the teacher's own labels, where no witness is of

@@ -56,7 +56,8 @@ class ExpansionSettings:
         objective: Its objective.
         labelled_share: Weight of the labelled samples in the teacher's modality, see
             ``RowSelection``; 0 leaves them out.
-        paired_weight: Weight of each labelled pair of the select part of the probe; 0 leaves them out.
+        paired_weight: Weight of each labelled pair of the select part of the probe; 0 leaves them
+            out.
     """
 
     labels: str
