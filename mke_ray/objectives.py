@@ -109,8 +109,9 @@ class MKEObjective:
 class WitnessObjective:
     """Loss of a ``WitnessBank``: each network learns from all folds but its own.
 
-    The loss is the mean over the networks; that of a network counts what it may see alone, scaled
-    to the whole batch, so that the loss of a batch is the same however it is spread over ranks.
+    The loss is the sum over the networks, so that each learns as if it were alone (a largest
+    gradient norm is one for all of them). That of a network counts what it may see alone, scaled to
+    the whole batch, so that the loss of a batch is the same however it is spread over ranks.
 
     Args:
         num_folds: Number of folds K.
@@ -123,7 +124,7 @@ class WitnessObjective:
     kind: str = LabelKind.SINGLE
 
     def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Return ``loss`` and ``witness``.
+        """Return ``loss`` and ``witness``, its mean over the networks.
 
         Raises:
             ConfigError: The batch does not tell folds.
@@ -149,8 +150,8 @@ class WitnessObjective:
                     * (batch.weight_B * seen_B).sum()
                 )
         usual = batch.weight_B.sum().clamp(min=1e-12) * (folds - 1) / folds
-        loss = torch.stack(losses).mean() / usual
-        return {"loss": loss, "witness": loss.detach()}
+        loss = torch.stack(losses).sum() / usual
+        return {"loss": loss, "witness": loss.detach() / len(losses)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from mke_ray.report import (
 from mke_ray.report.style import arm_title
 from mke_ray.schema import FeatureSpec, LabelKind, Split, fingerprint
 from mke_ray.storage import Root
+from mke_ray.train.arms import EXPANSION_ARM
 from mke_ray.train.fits import FitSpec, FitStore
 
 MAX_UNREADABLE = 300
@@ -217,11 +218,31 @@ def _model_card(run: Run, outcome: Outcome) -> str:
         f"{outcome.decision.reason}\n\n"
         f"On the test set: {shipped:.1%}, its teacher {teacher.value:.1%} "
         f"({student.num_test} samples of {student.num_groups} groups).\n\n"
-        "Trained without labels from the teacher's pseudo-labels by multimodal knowledge "
-        "expansion (Xue et al., ICCV 2021).\n\n"
+        f"{_origin_words(outcome)}\n\n"
         "```python\nfrom mke_ray.models import load_student\n\n"
         'loaded = load_student("path/of/this/folder")\n'
         "logits = loaded.student(arrays, present) / loaded.temperature\n```\n"
+    )
+
+
+def _origin_words(outcome: Outcome) -> str:
+    """Say what a student was trained on."""
+    if outcome.refined is None:
+        return (
+            "Trained without labels from the teacher's pseudo-labels by multimodal knowledge "
+            "expansion (Xue et al., ICCV 2021)."
+        )
+    shipped = next(one for one in outcome.fits if one.arm == EXPANSION_ARM)
+    true_of = {str(row.split) for row in shipped.rows if row.targets == "true"}
+    more = {
+        "labelled": "the labelled samples in the teacher's modality",
+        "probe": "the labelled pairs of the select part of the probe",
+    }
+    also = [words for split, words in more.items() if split in true_of]
+    return (
+        "Trained on the teacher's pseudo-labels, refined by witnesses of the other modalities"
+        + "".join(f", and on {words}" for words in also)
+        + "."
     )
 
 

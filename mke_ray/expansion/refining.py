@@ -1,22 +1,23 @@
 """The stage that makes our labels: rounds of witnesses and posteriors, then a mean of students."""
 
-# N samples of the probe, M witnesses, F folds, C classes.
-
 import json
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.batching import batched
+from mke_ray.data.manifest import Manifest, UnitRef, group_sizes
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation import PredictionPlan, run_predictions
-from mke_ray.expansion.run import Run, num_in_splits
+from mke_ray.expansion.run import Run
+from mke_ray.expansion.select_part import SelectPart, select_part
 from mke_ray.expansion.stages import Labels, TaughtTeacher, arm_settings, fit_folder, of_today
+from mke_ray.expansion.witnesses import expansion_objective, witness_fit, witnessed
 from mke_ray.expansion.work import LazyRunner, folder_name, origin_of, train_fits
 from mke_ray.labels.derived import (
     Derivation,
@@ -25,28 +26,26 @@ from mke_ray.labels.derived import (
     Refinement,
     derive,
     logits_of,
-    unflattened,
 )
 from mke_ray.labels.folds import FoldDivision, balanced_folds, even_folds
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.posterior import Posterior, fit_exponents, probabilities
-from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, Split, fingerprint
+from mke_ray.schema import LabelKind, Split, fingerprint
 from mke_ray.train.arms import EXPANSION_ARM, ArmSettings, ExpansionSettings
-from mke_ray.train.fits import FitSpec, FitStore, RowSelection
+from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 logger = logging.getLogger(__name__)
 
 REFINE_FOLDER = "refine"
-WITNESS_ARM = "witness"
+LEAST_SELECT = 20  # of fewer, a temperature and exponents are chosen by chance
 
 _MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
-_MOST_ROWS_COUNTED = 200_000  # of more, hashes alone make folds even
-_MKE = "mke_ray.objectives.MKEObjective"
-_WITNESS = "mke_ray.objectives.WitnessObjective"
+_MOST_GROUPS = 100_000  # of more, hashes alone make folds even
+_NUM_READ_THREADS = 8
+_UNITS_PER_ROUND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +92,6 @@ def refine_stage(
         return _Refining(run, manifest, labels, teacher, is_known).refined()
 
 
-@dataclass(frozen=True, slots=True)
-class _Probe:
-    """The select part of the probe.
-
-    Args:
-        refs: Its units, which may hold rows of the gate part too.
-        rows: Per unit the rows that count.
-        truth_NC: Whether each sample is of each class.
-        teacher_NC: Logits of the teacher.
-    """
-
-    refs: list[UnitRef]
-    rows: dict[str, list[int]]
-    truth_NC: NDArray
-    teacher_NC: NDArray
-
-
 @dataclass(slots=True)
 class _Refining:
     """Makes our labels, step by step."""
@@ -122,67 +104,51 @@ class _Refining:
 
     def refined(self) -> Refined:
         """Return what our student learns from."""
-        keys, space = self.run.job.expansion, self.manifest.label_space
-        folds = self._folds()
-        probe = _select_part(self.run, self.manifest, self.labels.labels)
-        start = self._start(probe)
+        num_rounds = self.run.job.expansion.rounds
+        fraction = self.run.job.gate.select_fraction
+        select = select_part(self.manifest, self.labels.labels, fraction=fraction)
+        folds, start = self._folds(), self._start(select)
         rounds: list[Posterior] = []
-        parent, made = self.labels.labels, None
-        for number in range(keys.rounds):
-            is_last = number == keys.rounds - 1
-            fit = of_today(self._witness(number, parent, folds), self.manifest, self.labels.samples)
-            self._train([fit], f"witness {number + 1} of {keys.rounds}")
-            said = self._predicted([fit], with_test=is_last)
-            posterior = self._fitted(start, probe, said, fit.fingerprint(), folds)
-            rounds.append(posterior)
-            logger.info("round %d: %s", number + 1, _words(posterior, fit.modalities))
-            refinement = Refinement(fit.fingerprint(), folds, posterior)
-            made = self._derived(said, refinement, with_test=is_last)
-            parent = made
-        is_useless = not rounds or rounds[-1].is_useless
-        if is_useless or made is None:
-            return self._fallback(tuple(rounds))
-        settings = ExpansionSettings(
-            labels=folder_name(made),
-            label_kind="soft",
-            objective=self._objective(keys.alpha, space),
-            labelled_share=keys.labelled_share,
-            paired_weight=keys.paired_weight,
-        )
-        if keys.members > 1:
-            settings = replace(settings, labels=folder_name(self._mean_of_members(settings)))
-        return Refined(settings, made, tuple(self._witnessed()), tuple(rounds))
+        made = [self.labels.labels]
+        for number in range(num_rounds):
+            fit = self._witness(number, made[-1], folds)
+            self._train([fit], f"witness {number + 1} of {num_rounds}")
+            said = self._predicted([fit], [Split.UNLABELED, Split.PROBE, Split.TEST])
+            rounds.append(self._fitted(start, select, said, fit, folds))
+            logger.info("round %d: %s", number + 1, _words(rounds[-1], witnessed(self.run.job)))
+            refinement = Refinement(fit.fingerprint(), folds, rounds[-1])
+            made.append(self._derived(said, refinement))
+        useful = [store for store, one in zip(made[1:], rounds, strict=True) if not one.is_useless]
+        settings = self._student_settings(useful[-1] if useful else None)
+        relabelled = useful[-1] if useful else self.labels.labels
+        return Refined(settings, relabelled, tuple(witnessed(self.run.job)), tuple(rounds))
 
-    def _fallback(self, rounds: tuple[Posterior, ...]) -> Refined:
-        """Return the published way with stronger noise, for data whose witnesses know nothing."""
+    def _student_settings(self, refined: UnitStore | None) -> ExpansionSettings:
+        """Return what our student is told, of the teacher's labels where none are refined."""
         keys = self.run.job.expansion
-        logger.warning(
-            "no witness of %s is of any use on the select part of the probe: %s learns the "
-            "teacher's own labels, with input noise %s",
-            self._witnessed(),
-            EXPANSION_ARM,
-            keys.fallback_alpha,
-        )
         settings = ExpansionSettings(
-            labels=folder_name(self.labels.labels),
-            label_kind="hard",
-            objective=self._objective(keys.fallback_alpha, self.manifest.label_space),
+            labels=folder_name(refined or self.labels.labels),
+            label_kind="soft" if refined else "hard",
+            objective=expansion_objective(
+                self.run.job,
+                self.manifest.label_space.kind,
+                alpha=keys.alpha if refined else keys.fallback_alpha,
+            ),
             labelled_share=keys.labelled_share,
             paired_weight=keys.paired_weight,
         )
-        return Refined(settings, self.labels.labels, tuple(self._witnessed()), rounds)
-
-    def _objective(self, alpha: float, space: LabelSpace) -> dict[str, Any]:
-        """Return the objective of our student."""
-        share = self.run.job.expansion.modality_dropout
-        dropout = dict.fromkeys(self.run.job.student.encoders, share) if share else None
-        kind = str(space.kind)
-        return {"_target_": _MKE, "alpha": alpha, "modality_dropout": dropout, "kind": kind}
-
-    def _witnessed(self) -> list[str]:
-        """Return the modalities that the student reads and the teacher does not."""
-        job = self.run.job
-        return sorted(name for name in job.student.encoders if name != job.teacher.modality)
+        if refined is None:
+            logger.warning(
+                "no witness of %s is of any use on the select part of the probe: %s learns the "
+                "teacher's own labels, with input noise %s",
+                witnessed(self.run.job),
+                EXPANSION_ARM,
+                keys.fallback_alpha,
+            )
+            return settings
+        if keys.members == 1:
+            return settings
+        return replace(settings, labels=folder_name(self._mean_of_members(settings)))
 
     def _settings(self, expansion: ExpansionSettings | None = None) -> ArmSettings:
         """Return what the arms share."""
@@ -191,34 +157,10 @@ class _Refining:
 
     def _witness(self, number: int, parent: UnitStore, folds: FoldDivision) -> FitSpec:
         """Return the fit of the witnesses of a round."""
-        settings, keys = self._settings(), self.run.job.expansion
-        template, others = settings.template, self._witnessed()
-        student = template.student
-        return replace(
-            template,
-            name=f"{WITNESS_ARM}/round={number + 1}",
-            arm=WITNESS_ARM,
-            labels=folder_name(parent),
-            student={
-                "num_folds": folds.num_folds,
-                "encoders": {name: student["encoders"][name] for name in others},
-                "head_hidden": list(settings.unimodal_head_hidden),
-                "dropout": student["dropout"],
-            },
-            objective={
-                "_target_": _WITNESS,
-                "num_folds": folds.num_folds,
-                "alpha": keys.witness_alpha,
-                "kind": str(self.manifest.label_space.kind),
-            },
-            rows=(RowSelection(Split.UNLABELED),),
-            views={name: view for name, view in template.views.items() if name in others},
-            label_kind="hard" if number == 0 else "soft",
-            temperature=1.0,
-            init_from=None,
-            folds=folds.to_dict(),
-            validate_every_steps=0,
-            **_shortened(template, keys.witness_steps),
+        kind = self.manifest.label_space.kind
+        fit = witness_fit(self.run.job, kind, self._settings(), folds=folds, number=number)
+        return of_today(
+            replace(fit, labels=folder_name(parent)), self.manifest, self.labels.samples
         )
 
     def _mean_of_members(self, settings: ExpansionSettings) -> UnitStore:
@@ -229,10 +171,10 @@ class _Refining:
             for one in self._settings(settings).fits([EXPANSION_ARM], seeds)
         ]
         self._train(fits, "members")
-        said = self._predicted(fits, with_test=False, with_probe=False)
+        said = self._predicted(fits, [Split.UNLABELED])
         members = tuple(one.fingerprint() for one in fits)
         ensemble = Ensemble(members, str(self.manifest.label_space.kind))
-        return self._derived(said, ensemble, with_test=False, with_probe=False)
+        return self._derived(said, ensemble, [Split.UNLABELED])
 
     def _train(self, fits: Sequence[FitSpec], title: str) -> None:
         """Train fits that are not there.
@@ -252,15 +194,8 @@ class _Refining:
             )
         train_fits(self.run, fits, title)
 
-    def _refs(self, *, with_test: bool, with_probe: bool = True) -> list[UnitRef]:
-        """Return the units that networks look at."""
-        splits = [Split.UNLABELED, *([Split.PROBE] if with_probe else [])]
-        return list(self.manifest.unit_refs([*splits, *([Split.TEST] if with_test else [])]))
-
-    def _predicted(
-        self, fits: Sequence[FitSpec], *, with_test: bool, with_probe: bool = True
-    ) -> UnitStore:
-        """Return what networks say, computed where it is not there."""
+    def _predicted(self, fits: Sequence[FitSpec], splits: Sequence[str]) -> UnitStore:
+        """Return what networks say of some splits, computed where it is not there."""
         run, store = self.run, FitStore(self.run.root)
         plan = PredictionPlan(
             root=run.root,
@@ -271,23 +206,23 @@ class _Refining:
             device=run.labelling_device,
             origin=origin_of(run, run.job.labelling.num_cpus),
         )
-        refs = self._refs(with_test=with_test, with_probe=with_probe)
+        refs = list(self.manifest.unit_refs(splits))
         run.refer(f"predictions/{plan.name}")
-        with stage_progress(f"ask {fits[0].arm}", unit="samples") as progress:
-            return run_predictions(plan, refs, runner=self._runner(refs).run, progress=progress)
+        is_light = plan.origin is None and plan.device == "cpu"
+        runner = self._runner(refs) if is_light else LazyRunner(run)
+        with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
+            return run_predictions(plan, refs, runner=runner.run, progress=progress)
 
     def _derived(
         self,
         said: UnitStore,
         derivation: Derivation,
-        *,
-        with_test: bool,
-        with_probe: bool = True,
+        splits: Sequence[str] = (Split.UNLABELED, Split.PROBE, Split.TEST),
     ) -> UnitStore:
         """Return labels derived from what networks said, computed where they are not there."""
         plan = DerivedPlan(self.run.root, self.manifest, self.labels.labels, said, derivation)
         self.run.refer(f"labels/{plan.name}")
-        refs = self._refs(with_test=with_test, with_probe=with_probe)
+        refs = list(self.manifest.unit_refs(splits))
         with stage_progress("refine labels", unit="samples") as progress:
             return derive(plan, refs, runner=self._runner(refs), progress=progress)
 
@@ -297,127 +232,104 @@ class _Refining:
         return LocalRunner() if is_little else LazyRunner(self.run)
 
     def _folds(self) -> FoldDivision:
-        """Return the folds of the unlabeled samples."""
-        number = self.run.job.expansion.folds
-        if num_in_splits(self.manifest, [Split.UNLABELED]) > _MOST_ROWS_COUNTED:
-            return even_folds(number)
-        sizes = Counter(
-            row.group
-            for ref in self.manifest.unit_refs([Split.UNLABELED])
-            for row in self.manifest.read_unit(ref)
-        )
-        return balanced_folds(list(sizes), list(sizes.values()), number)
-
-    def _start(self, probe: _Probe) -> Posterior:
-        """Return what is known before any witness: temperature and prior."""
-        space = self.manifest.label_space
-        truth = probe.truth_NC if space.kind is LabelKind.MULTI else probe.truth_NC.argmax(axis=1)
-        temperature = fit_temperature(probe.teacher_NC, truth) if len(probe.teacher_NC) else 1.0
+        """Return the folds of the unlabeled samples; labelled pairs fall into them too."""
+        number, seed = self.run.job.expansion.folds, self.run.job.seed
 
         def made() -> dict[str, Any]:
-            prior_C = self._prior(temperature)
-            ones = (1.0,) * len(self._witnessed())
-            start = Posterior(temperature, 1.0, ones, tuple(prior_C.tolist()), str(space.kind))
-            return start.to_dict()
+            sizes = group_sizes(self.manifest, Split.UNLABELED, most=_MOST_GROUPS)
+            if sizes is None:
+                return even_folds(number, seed=seed).to_dict()
+            args = (list(sizes), list(sizes.values()), number)
+            return balanced_folds(*args, seed=seed).to_dict()
 
-        return Posterior.from_dict(self._kept(["start", temperature], made))
+        return FoldDivision.from_dict(self._kept(["folds", number, seed], made))
+
+    def _start(self, select: SelectPart) -> Posterior:
+        """Return what is known before any witness: temperature and prior."""
+        space = self.manifest.label_space
+
+        def made() -> dict[str, Any]:
+            temperature = 1.0
+            if len(select) >= LEAST_SELECT:
+                is_multi = space.kind is LabelKind.MULTI
+                truth = select.truth_NC if is_multi else select.truth_NC.argmax(axis=1)
+                temperature = fit_temperature(select.teacher_NC, truth)
+            prior = tuple(self._prior(temperature).tolist())
+            ones = (1.0,) * len(witnessed(self.run.job))
+            return Posterior(temperature, 1.0, ones, prior, str(space.kind)).to_dict()
+
+        return Posterior.from_dict(self._kept(["start"], made))
 
     def _prior(self, temperature: float) -> NDArray:
         """Return the mean of the teacher's probabilities over the unlabeled samples [C]."""
-        space = self.manifest.label_space
-        sum_C, number = np.zeros(space.num_classes), 0
-        for ref in self.manifest.unit_refs([Split.UNLABELED]):
-            logits_BC = logits_of(self.labels.labels.read(ref.unit), "logits", space.num_classes)
+        space, store = self.manifest.label_space, self.labels.labels
+        index = store.read_index()
+
+        def summed(ref: UnitRef) -> tuple[NDArray, int]:
+            table = store.read(ref.unit, location=index.location(ref.unit))
+            logits_BC = logits_of(table, "logits", space.num_classes)
             logits_BC = logits_BC[~np.isnan(logits_BC).any(axis=1)]
             said_BC = probabilities(logits_BC, temperature=temperature, kind=space.kind)
-            sum_C, number = sum_C + said_BC.sum(axis=0), number + len(said_BC)
-        if number == 0:
+            return said_BC.sum(axis=0), len(said_BC)
+
+        sum_C, num_labels = np.zeros(space.num_classes), 0
+        refs = list(self.manifest.unit_refs([Split.UNLABELED]))
+        with (
+            ThreadPoolExecutor(_NUM_READ_THREADS) as pool,
+            stage_progress("prior", unit="units") as progress,
+        ):
+            for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
+                for one_C, num in pool.map(summed, some):
+                    sum_C, num_labels = sum_C + one_C, num_labels + num
+                progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
+        if num_labels == 0:
             raise ConfigError("no unlabeled sample has a label of the teacher; nothing to refine")
-        return sum_C / number
+        return sum_C / num_labels
 
     def _fitted(
-        self, start: Posterior, probe: _Probe, said: UnitStore, fit: str, folds: FoldDivision
+        self,
+        start: Posterior,
+        select: SelectPart,
+        said: UnitStore,
+        fit: FitSpec,
+        folds: FoldDivision,
     ) -> Posterior:
         """Return the posterior with the exponents that fit the select part best."""
 
         def made() -> dict[str, Any]:
-            witness_FMNC = _said_of(probe, said, fit, folds, self.manifest.label_space)
-            args = (probe.teacher_NC, witness_FMNC, probe.truth_NC)
+            if len(select) < LEAST_SELECT:
+                return start.to_dict()
+            witness_FMNC = select.said(
+                said,
+                fit.fingerprint(),
+                folds,
+                num_witnesses=len(start.witnesses),
+                is_own=any(row.split == Split.PROBE for row in fit.rows),
+            )
+            args = (select.teacher_NC, witness_FMNC, select.truth_NC)
             return fit_exponents(start, *args).to_dict()
 
-        return Posterior.from_dict(self._kept(["exponents", start.to_dict(), fit], made))
+        return Posterior.from_dict(self._kept(["exponents", fit.fingerprint()], made))
 
-    def _kept(self, key: list[Any], make: Any) -> dict[str, Any]:
+    def _kept(self, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what was found for a key, found once: a later start need not read the stores."""
-        names = [folder_name(self.labels.labels), self.manifest.digest(Split)]
-        name = f"{fingerprint([*names, *key, self.run.job.gate.select_fraction])}.json"
-        folder = self.run.root.child(REFINE_FOLDER)
+        made_of = [
+            folder_name(self.labels.labels),
+            self.manifest.digest(Split),
+            revisions_of(self.labels.samples, Split),
+            self.run.job.gate.select_fraction,
+            *key,
+        ]
+        name, folder = f"{fingerprint(made_of)}.json", self.run.root.child(REFINE_FOLDER)
         if not folder.exists(name):
             folder.create(name, json.dumps(make(), indent=1).encode())
         return json.loads(folder.read(name))
-
-
-def _select_part(run: Run, manifest: Manifest, labels: UnitStore) -> _Probe:
-    """Return the select part of the probe with the teacher's logits."""
-    space, fraction = manifest.label_space, run.job.gate.select_fraction
-    refs, rows, truth, logits = [], {}, [], []
-    for ref in manifest.unit_refs([Split.PROBE]):
-        teacher_BC = logits_of(labels.read(ref.unit), "logits", space.num_classes)
-        found = [
-            (number, row)
-            for number, row in enumerate(manifest.read_unit(ref))
-            if row.labels is not None
-            and (row.labels or space.kind is LabelKind.MULTI)
-            and not row.mark
-            and probe_part(row.group, select_fraction=fraction) == SELECT
-            and not np.isnan(teacher_BC[number]).any()
-        ]
-        if not found:
-            continue
-        refs.append(ref)
-        rows[ref.unit] = [number for number, _ in found]
-        truth += [_truth(row, space) for _, row in found]
-        logits.append(teacher_BC[rows[ref.unit]])
-    if not refs:
-        empty_NC = np.zeros((0, space.num_classes))
-        return _Probe([], {}, empty_NC.astype(bool), empty_NC)
-    return _Probe(refs, rows, np.stack(truth), np.concatenate(logits))
-
-
-def _truth(row: ManifestRow, space: LabelSpace) -> NDArray:
-    """Return of which classes a row is [C]."""
-    truth_C = np.zeros(space.num_classes, dtype=bool)
-    truth_C[list(row.labels or ())] = True
-    return truth_C
-
-
-def _said_of(
-    probe: _Probe, said: UnitStore, fit: str, folds: FoldDivision, space: LabelSpace
-) -> NDArray:
-    """Return what the witnesses say of the probe [F, M, N, C]."""
-    found: list[NDArray] = []
-    for ref in probe.refs:
-        said_BX = logits_of(said.read(ref.unit, columns=["sample_id", fit]), fit, 0)
-        found.append(said_BX[probe.rows[ref.unit]])
-    width = max((one.shape[1] for one in found), default=0)
-    if width == 0:
-        return np.full((folds.num_folds, 1, len(probe.truth_NC), space.num_classes), np.nan)
-    whole = [one if one.shape[1] else np.full((len(one), width), np.nan) for one in found]
-    of_folds_MFNC = unflattened(np.concatenate(whole), folds.num_folds, space.num_classes)
-    return of_folds_MFNC.transpose(1, 0, 2, 3)
-
-
-def _shortened(template: FitSpec, share: float) -> dict[str, int]:
-    """Return the steps or epochs of a fit that is a share as long."""
-    if template.num_steps is not None:
-        return {"num_steps": max(1, round(share * template.num_steps))}
-    return {"num_epochs": max(1, round(share * (template.num_epochs or 1)))}
 
 
 def _words(posterior: Posterior, modalities: Sequence[str]) -> str:
     """Return exponents in words."""
     witnesses = ", ".join(
         f"witness of {name} {one:g}"
-        for name, one in zip(sorted(modalities), posterior.witnesses, strict=True)
+        for name, one in zip(modalities, posterior.witnesses, strict=True)
     )
     return f"teacher {posterior.teacher:g} (temperature {posterior.temperature:.2f}), {witnesses}"

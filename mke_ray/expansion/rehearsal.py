@@ -28,11 +28,15 @@ from mke_ray.expansion.estimate import (
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
+from mke_ray.expansion.witnesses import expansion_to_be, witness_fit, witnessed
 from mke_ray.labels.dense import dense_form, dense_size
+from mke_ray.labels.folds import even_folds
 from mke_ray.models.student import build_student
 from mke_ray.objectives import Objective
 from mke_ray.schema import Batch, LabelKind, Split
+from mke_ray.train.arms import ArmSettings
 from mke_ray.train.engine import build_optimizer
+from mke_ray.train.fits import FitSpec
 from mke_ray.train.loop import apply_views
 
 NUM_SAMPLES = 2
@@ -68,6 +72,8 @@ def rehearse(job: JobConfig, console: Console) -> None:
             console.print(f"noted           {note}")
         teacher_s = try_teachers(run, good, console)
         _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
+        for line in _refining_lines(run):
+            console.print(line)
         for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):
             console.print(line)
         console.print(f"nothing was written to {run.root.uri}")
@@ -174,8 +180,34 @@ def _batch(some: Sequence[Probed], run: Run) -> Batch:
         arrays[name] = torch.from_numpy(np.stack(rows))
         present[name] = torch.tensor([name in one for one in pieces])
     num = len(pieces)
-    target_BC = _made_up_target(run, num)
-    return Batch(torch.arange(num), arrays, present, target_BC, torch.ones(num))
+    target_BC, id_B = _made_up_target(run, num), torch.arange(num)
+    return Batch(id_B, arrays, present, target_BC, torch.ones(num), fold_B=id_B)
+
+
+def _witness(run: Run, settings: ArmSettings) -> list[FitSpec]:
+    """Return the fit of the witnesses, where there are any."""
+    if not run.job.expansion.enabled:
+        return []
+    folds, kind = even_folds(run.job.expansion.folds), run.source.label_space.kind
+    return [witness_fit(run.job, kind, settings, folds=folds, number=0)]
+
+
+def _refining_lines(run: Run) -> list[str]:
+    """Say what refining the labels adds to the training of the arms."""
+    keys, steps = run.job.expansion, run.job.fit.num_steps
+    if not keys.enabled:
+        return []
+    members = keys.members if keys.members > 1 else 0
+    share = keys.rounds * keys.witness_steps
+    said = (
+        f"refining        {keys.rounds} rounds of {keys.folds} witnesses of "
+        f"{', '.join(witnessed(run.job))}"
+    )
+    said += f", {members} students distilled into one" if members else ""
+    if steps is None:
+        return [said]
+    extra = round(share * steps) + members * steps
+    return [f"{said}:\n                {extra:,} steps beside {steps:,} of every arm"]
 
 
 def _made_up_target(run: Run, num: int) -> Tensor:
@@ -192,9 +224,14 @@ def _made_up_target(run: Run, num: int) -> Tensor:
 def _try_students(run: Run, batch: Batch, console: Console) -> None:
     """Take one step with every arm."""
     settings = run.arm_settings(
-        "samples", "labels", teacher=None, num_select=1, expansion=run.expansion_to_be()
+        "samples",
+        "labels",
+        teacher=None,
+        num_select=1,
+        expansion=expansion_to_be(run.job, run.source.label_space.kind),
     )
-    for fit in settings.fits(run.arms, run.job.model_seeds[:1]):
+    fits = settings.fits(run.arms, run.job.model_seeds[:1])
+    for fit in [*_witness(run, settings), *fits]:
         student = build_student(fit.student, run.source.label_space.num_classes, build=build)
         objective: Objective = build(fit.objective)
         optimizer = build_optimizer(student.parameters(), fit.optimizer)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mke_ray.config import find_class, shown
 from mke_ray.config_schema import FitConfig, JobConfig
-from mke_ray.data.manifest import META, Manifest, write_manifest
+from mke_ray.data.manifest import META, Manifest, has_groups, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
@@ -17,6 +17,7 @@ from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.expansion.references import refer
 from mke_ray.expansion.source_notes import note_source
+from mke_ray.expansion.witnesses import expansion_to_be, with_kind
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
@@ -211,6 +212,7 @@ class Run:
                     f"source: there are no rows with split={split}; the source has "
                     f"{dict(counts)}. Give some rows that split, in the table or by folder"
                 )
+        self._check_folds(manifest)
         num_pairs = num_select(self, manifest)
         if num_pairs == 0 and self.job.arms == "default":
             self.arms = tuple(arm for arm in self.arms if arm not in TRAINED_ON_SELECT)
@@ -220,9 +222,27 @@ class Run:
                 "" if counts.get(Split.PROBE) else ", and the gate cannot verify the student",
             )
         settings = self.arm_settings(
-            "", "", teacher=None, num_select=num_pairs, expansion=self.expansion_to_be()
+            "",
+            "",
+            teacher=None,
+            num_select=num_pairs,
+            expansion=expansion_to_be(self.job, self.source.label_space.kind),
         )
         settings.fits(self.arms, [0])
+
+    def _check_folds(self, manifest: Manifest) -> None:
+        """Refuse unlabeled samples of fewer groups than folds of witnesses.
+
+        Raises:
+            ConfigError: There are.
+        """
+        keys = self.job.expansion
+        if keys.enabled and not has_groups(manifest, Split.UNLABELED, least=keys.folds):
+            raise ConfigError(
+                f"expansion.folds={keys.folds}, but the unlabeled samples are of fewer groups, and "
+                "no group is ever in two folds; give the rows groups of their own, or choose "
+                "objective=mke"
+            )
 
     def runner(self, say: Callable[[str], None] | None = None) -> Runner:
         """Return what carries out units, connected to Ray where it needs it.
@@ -320,17 +340,9 @@ class Run:
             expansion=expansion,
         )
 
-    def expansion_to_be(self) -> ExpansionSettings | None:
-        """Return something like what our student will learn from, to check its arm with."""
-        if not self.job.expansion.enabled:
-            return None
-        return ExpansionSettings("labels", "soft", dict(PLAIN_OBJECTIVE))
-
     def _objective(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Return the specification of an objective; ours is told the kind of labels."""
-        is_ours = spec.get("_target_") == PLAIN_OBJECTIVE["_target_"]
-        kind = {"kind": str(self.source.label_space.kind)} if is_ours else {}
-        return {**kind, **spec}
+        return with_kind(spec, self.source.label_space.kind)
 
     def _student(self, encoders: Mapping[str, Any], head_hidden: list[int]) -> dict[str, Any]:
         """Return the specification of a student with some encoders."""

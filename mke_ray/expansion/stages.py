@@ -41,7 +41,12 @@ from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import LabelKind, Split
 from mke_ray.storage import Root
-from mke_ray.train.arms import TRAINED_ON_SELECT, ArmSettings, ExpansionSettings
+from mke_ray.train.arms import (
+    RELABELLED_ARM,
+    TRAINED_ON_SELECT,
+    ArmSettings,
+    ExpansionSettings,
+)
 from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 logger = logging.getLogger(__name__)
@@ -340,7 +345,7 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
 def _trained_on_select(fits: Sequence[FitSpec]) -> set[str]:
     """Return the arms that learned from the select part of the probe."""
     learnt = {one.arm for one in fits if any(row.split == Split.PROBE for row in one.rows)}
-    return learnt | TRAINED_ON_SELECT
+    return {*learnt, *TRAINED_ON_SELECT, RELABELLED_ARM}
 
 
 def teacher_fit(run: Run, manifest: Manifest) -> FitSpec:

@@ -57,7 +57,7 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         if not all(FitStore(run.root).has(one.fingerprint()) for one in fits):
             run.tracker()  # so that a run that fails is on record
         train_stage(run, fits)
-        return finish(run, console=console, known=(teacher, labels))
+        return finish(run, console=console, known=(teacher, labels, refined))
 
 
 def fits_of(
@@ -76,20 +76,20 @@ def finish(
     run: Run,
     *,
     console: Console | None = None,
-    known: tuple[TaughtTeacher, Labels] | None = None,
+    known: tuple[TaughtTeacher, Labels, Refined | None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the arms, open the gate, export, report and track; print the verdict.
 
     Args:
         run: A run whose fits are trained.
         console: Where the result is printed; None prints nothing.
-        known: Teacher and labels, if an earlier stage of this process has them.
+        known: Teacher, labels and what was refined, if earlier stages of this process have them.
     """
     manifest = run.manifest()
     teacher = known[0] if known else known_teacher(run, manifest)
     labels = known[1] if known else known_labels(run, manifest, teacher)
     manifest, doubles = doubles_stage(run, manifest)
-    refined = refine_stage(run, manifest, labels, teacher, is_known=True)
+    refined = known[2] if known else refine_stage(run, manifest, labels, teacher, is_known=True)
     fits = fits_of(run, manifest, labels, teacher, refined)
     with run.clock.stage("evaluate"):
         relabelled = None if refined is None else refined.relabelled

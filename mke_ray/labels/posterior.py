@@ -118,7 +118,8 @@ def fit_exponents(
     """Return the posterior with those exponents of a grid that make true labels likeliest.
 
     The network of every fold is asked apart, as each unlabeled sample is judged by a single one. Of
-    one witness the whole grid is tried, of several one after the other until nothing gains.
+    one witness the whole grid is tried, of several one after the other until nothing gains. One
+    that saw none of the samples keeps its exponent.
 
     Args:
         start: What to start from.
@@ -142,6 +143,8 @@ def fit_exponents(
     for _ in range(_MAX_SWEEPS):
         found = best
         for number in range(len(start.witnesses)):
+            if np.isnan(witness_FMNC[:, number]).any(axis=-1).all():
+                continue  # nothing was measured of this one
             for s_a, s_m in product(teacher_exponents, witness_exponents):
                 exponents = (*best.witnesses[:number], s_m, *best.witnesses[number + 1 :])
                 one = tried(s_a, exponents)

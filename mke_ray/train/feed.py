@@ -184,11 +184,10 @@ def _row_weights(plan: RowPlan, selections: Sequence[RowSelection]) -> np.ndarra
     """Return the weight of a row of each selection [S]; a share goes by how many rows there are."""
     weight_S = np.asarray([one.weight for one in selections], dtype=np.float64)
     num_S = np.bincount(plan.selection_E, plan.num_rows_E, minlength=len(selections))
-    has_share_S = np.asarray([one.share is not None for one in selections])
-    whole = float((weight_S * num_S)[~has_share_S].sum())
+    first = float(weight_S[0] * num_S[0])
     for number, one in enumerate(selections):
-        if one.share is not None and whole > 0 and num_S[number] > 0:
-            weight_S[number] = one.share * whole / num_S[number]
+        if one.share is not None and first > 0 and num_S[number] > 0:
+            weight_S[number] = one.share * first / num_S[number]
     return weight_S.astype(np.float32)
 
 

@@ -38,8 +38,8 @@ class RowSelection:
         targets: ``pseudo`` (the teacher's labels), ``true`` (labels of the manifest) or ``none``.
         modalities: Modalities shown; others are hidden as if missing. Empty shows all.
         weight: Weight of each row in the loss.
-        share: Weight of all rows together, as a share of that of all rows of selections without
-            one; None weighs each row by ``weight`` alone.
+        share: Weight of all rows together, as a share of that of the rows of the first selection;
+            None weighs each row by ``weight`` alone.
         part: Part of the probe, ``select`` or ``gate``; None takes all rows of the split.
     """
 

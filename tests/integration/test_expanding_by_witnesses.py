@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 from composed import composed
 
 from mke_ray.config_schema import JobConfig
@@ -16,6 +18,7 @@ from mke_ray.expansion import evaluate, expand, train
 from mke_ray.expansion.checks import check_job, open_run
 from mke_ray.expansion.stages import label_stage, teach_stage
 from mke_ray.expansion.whole import run_stages
+from mke_ray.expansion.witnesses import expansion_objective
 from mke_ray.train import launch
 from mke_ray.train.fits import FitStore
 
@@ -95,6 +98,24 @@ def test_the_student_is_one_network_that_does_without_a_modality(finished):
 
     loaded = load_student(Path(finished.root) / "student")
     assert loaded.student.modalities == ("a", "b")
+    table = pq.read_table(Path(finished.source["root"]) / "rows.parquet")
+    test = table.filter(pc.equal(table["split"], "test"))
+    a_N3 = np.stack([test[f"a_{k}"].to_numpy() for k in range(3)], axis=1)
+    truth_N = np.array([CLASSES.index(one) for one in test["label"].to_pylist()])
+    there, missing = (
+        torch.ones(len(a_N3), dtype=torch.bool),
+        torch.zeros(len(a_N3), dtype=torch.bool),
+    )
+    arrays = {"a": torch.from_numpy(a_N3).float(), "b": torch.zeros(len(a_N3), 3)}
+    with torch.inference_mode():
+        said_NC = loaded.student(arrays, {"a": there, "b": missing})
+    right = (said_NC.argmax(dim=1).numpy() == truth_N).mean()
+    assert right > metrics_of(finished)["arms"]["teacher"]["value"] - 0.08
+
+
+def test_the_model_card_says_what_it_was_trained_on(finished):
+    card = (Path(finished.root) / "student" / "README.md").read_text()
+    assert "refined by witnesses" in card and "labelled pairs of the select part" in card
 
 
 def test_what_is_finished_is_not_done_again(finished, monkeypatch):
@@ -169,16 +190,10 @@ def test_without_a_probe_every_exponent_is_one(tmp_path):
     pq.write_table(table.take(kept), tmp_path / "rows.parquet")
     job = job_of(tmp_path, "fit.num_steps=40", "arms=[mke]", "expansion.rounds=1")
     run_stages(job)
-    (found,) = _exponents(job)
-    assert (found["temperature"], found["teacher"], found["witnesses"]) == (1.0, 1.0, [1.0])
     metrics = metrics_of(job)
+    assert metrics["refinement"] == [{"temperature": 1.0, "teacher": 1.0, "witnesses": {"b": 1.0}}]
     assert metrics["gate"]["verdict"] == "unverified"
     assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["teacher"]["value"]
-
-
-def _exponents(job: JobConfig) -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text()) for path in (Path(job.root) / "refine").glob("*.json")]
-    return [one for number, one in enumerate(found) if one not in found[:number]]
 
 
 def test_of_three_modalities_both_others_are_witnesses(tmp_path):
@@ -225,6 +240,57 @@ def test_labels_of_many_classes_are_refined_class_by_class(tmp_path):
     assert metrics["metric"] == "map"
     assert metrics["refinement"][-1]["witnesses"]["b"] > 0
     assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["mke"]["value"]
+
+
+def test_a_probe_of_a_few_samples_chooses_nothing(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    table = pq.read_table(tmp_path / "rows.parquet")
+    split = table["split"].to_pylist()
+    first = split.index("probe")
+    kept = [number for number, one in enumerate(split) if one != "probe" or number < first + 20]
+    pq.write_table(table.take(kept), tmp_path / "rows.parquet")
+    job = job_of(tmp_path, "fit.num_steps=20", "arms=[mke]", "expansion.rounds=1")
+    run_stages(job)
+    (found,) = metrics_of(job)["refinement"]
+    assert found == {"temperature": 1.0, "teacher": 1.0, "witnesses": {"b": 1.0}}
+
+
+def test_pairs_that_witnesses_learn_from_are_judged_by_their_own_fold(finished):
+    with open_run(finished) as run:
+        facts = [FitStore(run.root).facts(one) for one in _witness_fits(finished)]
+    for one in facts:
+        pairs = [row for row in one["spec"]["rows"] if row["split"] == "probe"]
+        assert [(row["part"], row["targets"]) for row in pairs] == [("select", "true")]
+        assert one["spec"]["folds"]["bounds"]
+
+
+def _witness_fits(job: JobConfig) -> list[str]:
+    folder = Path(job.root) / "fits"
+    found = [path.parent for path in folder.glob("*/*/fit.json")]
+    facts = [(one.parent.name, json.loads((one / "fit.json").read_text())) for one in found]
+    return [name for name, one in facts if one["spec"]["arm"] == "witness"]
+
+
+def test_unlabeled_samples_of_two_groups_are_refused_before_they_are_labelled(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    table = pq.read_table(tmp_path / "rows.parquet")
+    groups = [f"{one} {n % 2}" for n, one in enumerate(table["split"].to_pylist())]
+    pq.write_table(
+        table.set_column(table.column_names.index("group"), "group", pa.array(groups)),
+        tmp_path / "rows.parquet",
+    )
+    job = job_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"expansion\.folds=3.*objective=mke"):
+        run_stages(job)
+    assert not (Path(job.root) / "labels").exists()
+
+
+def test_a_loss_of_the_users_is_that_of_our_student_too(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    job = job_of(tmp_path)
+    assert expansion_objective(job, "single", alpha=2.0)["alpha"] == 2.0
+    job.objective = {"_target_": "my_package.Loss", "alpha": 0.5}
+    assert expansion_objective(job, "single", alpha=2.0) == job.objective
 
 
 def test_a_student_without_another_modality_is_refused_before_anything_starts(tmp_path):

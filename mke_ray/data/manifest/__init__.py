@@ -1,7 +1,12 @@
 """The manifest of a run: one row per sample, cut into units that are worked on as a whole."""
 
 from mke_ray.data.manifest.files import META, UnitRef
-from mke_ray.data.manifest.groups import SharedGroups, shared_groups
+from mke_ray.data.manifest.groups import (
+    SharedGroups,
+    group_sizes,
+    has_groups,
+    shared_groups,
+)
 from mke_ray.data.manifest.marks import REASONS, Mark
 from mke_ray.data.manifest.parts import manifest_row
 from mke_ray.data.manifest.reading import Manifest
@@ -14,6 +19,8 @@ __all__ = [
     "Mark",
     "SharedGroups",
     "UnitRef",
+    "group_sizes",
+    "has_groups",
     "manifest_row",
     "shared_groups",
     "write_manifest",

@@ -66,8 +66,40 @@ def shared_groups(manifest: Manifest) -> list[SharedGroups]:
     return [SharedGroups(*pair, num, examples[pair]) for pair, num in pairs.items()]
 
 
+def group_sizes(manifest: Manifest, split: str, *, most: int) -> Counter[str] | None:
+    """Return how many rows in use each group of a split has, None where there are too many groups.
+
+    Args:
+        manifest: A finished manifest.
+        split: The split.
+        most: Groups that may be held.
+    """
+    sizes: Counter[str] = Counter()
+    for _, column in _columns(manifest, [split]):
+        sizes.update(column.to_pylist())
+        if len(sizes) > most:
+            return None
+    return sizes
+
+
+def has_groups(manifest: Manifest, split: str, *, least: int) -> bool:
+    """Return whether rows in use of a split are of so many groups; reads no more than it must."""
+    groups: set[str] = set()
+    for _, found in _groups(manifest, [split]):
+        groups |= found
+        if len(groups) >= least:
+            return True
+    return False
+
+
 def _groups(manifest: Manifest, splits: Iterable[str]) -> Iterator[tuple[str, set[str]]]:
     """Yield split and groups of the rows in use of every unit of some splits."""
+    for split, column in _columns(manifest, splits):
+        yield split, set(column.to_pylist())
+
+
+def _columns(manifest: Manifest, splits: Iterable[str]) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """Yield split and group of the rows in use of every unit of some splits."""
     refs = manifest.unit_refs(splits)
     for part, refs_of_part in itertools.groupby(refs, key=lambda ref: ref.part):
         file = manifest.open_part(part)
@@ -75,4 +107,4 @@ def _groups(manifest: Manifest, splits: Iterable[str]) -> Iterator[tuple[str, se
             column = file.read_row_group(ref.row_group, columns=["group"]).column("group")
             marked_N = manifest.marks(ref.unit)
             in_use = column if marked_N is None else column.filter(pa.array(~marked_N))
-            yield ref.split, set(in_use.to_pylist())
+            yield ref.split, in_use

@@ -118,3 +118,13 @@ def test_the_likelihood_of_many_classes_counts_every_class():
 def test_it_survives_as_plain_data():
     one = posterior(0.5, (2.0, 0.25), 1.3)
     assert Posterior.from_dict(one.to_dict()) == one
+
+
+def test_a_witness_that_saw_none_of_the_probe_keeps_its_exponent():
+    truth_N, (teacher, witness), _ = independent_views(400)
+    both = np.stack([np.full_like(witness, NAN), witness])[None]
+    start = posterior(witnesses=(1.0, 1.0))
+    found = fit_exponents(start, teacher, both, np.eye(2, dtype=bool)[truth_N])
+    assert found.witnesses[0] == 1.0
+    alone = fit_exponents(posterior(), teacher, both[:, :1], np.eye(2, dtype=bool)[truth_N])
+    assert alone == posterior()

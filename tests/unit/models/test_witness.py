@@ -62,14 +62,27 @@ def test_a_network_learns_nothing_from_its_own_fold(bank: WitnessBank) -> None:
         assert learnt[1] == 0.0 and min(learnt[0], learnt[2]) > 0.0
 
 
-def test_the_loss_is_the_mean_over_networks_by_hand(bank: WitnessBank) -> None:
+def test_a_network_learns_as_if_it_were_alone(bank: WitnessBank) -> None:
+    one = batch()
+    WitnessObjective(NUM_FOLDS, alpha=0.0)(bank, one, 0.0)["loss"].backward()
+    net = bank.nets["b"][2]  # type: ignore[index]
+    found = [parameter.grad.clone() for parameter in net.parameters()]
+    bank.zero_grad()
+    assert one.fold_B is not None
+    loss = functional.cross_entropy(net(one.arrays, one.present), one.target_BC, reduction="none")
+    (loss * (one.fold_B != 2)).sum().div(12 * 2 / 3).backward()
+    for alone, together in zip(net.parameters(), found, strict=True):
+        torch.testing.assert_close(alone.grad, together)
+
+
+def test_the_loss_is_the_sum_over_networks_by_hand(bank: WitnessBank) -> None:
     one = batch(lacking=(3, 7))
     said_BMKC = bank(one.arrays, one.present).unflatten(1, (2, NUM_FOLDS, NUM_CLASSES))
     loss_BMK = -torch.log_softmax(said_BMKC, dim=3).mul(one.target_BC[:, None, None]).sum(dim=3)
     seen_BMK = torch.stack([one.present["b"], one.present["c"]], dim=1)[:, :, None]
     assert one.fold_B is not None
     seen_BMK = seen_BMK & (one.fold_B[:, None, None] != torch.arange(NUM_FOLDS))
-    by_hand = (loss_BMK * seen_BMK).sum(dim=0).mean() / (12 * 2 / 3)
+    by_hand = (loss_BMK * seen_BMK).sum() / (12 * 2 / 3)
     found = WitnessObjective(NUM_FOLDS, alpha=0.0)(bank, one, 0.0)
     torch.testing.assert_close(found["loss"], by_hand)
 

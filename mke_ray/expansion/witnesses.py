@@ -1,0 +1,101 @@
+"""What the witnesses are trained on, and what our student is trained with."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mke_ray.config_schema import JobConfig
+from mke_ray.labels.folds import FoldDivision
+from mke_ray.labels.probe import SELECT
+from mke_ray.schema import Split
+from mke_ray.train.arms import PLAIN_OBJECTIVE, ArmSettings, ExpansionSettings
+from mke_ray.train.fits import FitSpec, RowSelection
+
+WITNESS_ARM = "witness"
+
+
+def witnessed(job: JobConfig) -> list[str]:
+    """Return the modalities that the student reads and the teacher does not, in order of name."""
+    return sorted(name for name in job.student.encoders if name != job.teacher.modality)
+
+
+def with_kind(spec: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the specification of an objective; one of ours is told the kind of labels."""
+    is_ours = spec.get("_target_") == PLAIN_OBJECTIVE["_target_"]
+    return {**({"kind": str(kind)} if is_ours else {}), **spec}
+
+
+def expansion_objective(job: JobConfig, kind: str, *, alpha: float) -> dict[str, Any]:
+    """Return the objective of our student: the configured one with its own noise and dropout.
+
+    A class of the user's is taken as it is.
+
+    Args:
+        job: The configuration.
+        kind: Kind of labels.
+        alpha: Input noise.
+    """
+    spec = with_kind(job.objective, kind)
+    if spec.get("_target_") != PLAIN_OBJECTIVE["_target_"]:
+        return spec
+    share = job.expansion.modality_dropout
+    dropout = dict.fromkeys(job.student.encoders, share) if share else None
+    return {**spec, "alpha": alpha, "modality_dropout": dropout}
+
+
+def expansion_to_be(job: JobConfig, kind: str) -> ExpansionSettings | None:
+    """Return what our student will learn from but for the labels, None where it is not trained."""
+    keys = job.expansion
+    if not keys.enabled:
+        return None
+    objective = expansion_objective(job, kind, alpha=keys.alpha)
+    return ExpansionSettings("labels", "soft", objective, keys.labelled_share, keys.paired_weight)
+
+
+def witness_fit(
+    job: JobConfig, kind: str, settings: ArmSettings, *, folds: FoldDivision, number: int
+) -> FitSpec:
+    """Return the fit of the witnesses of a round, which learn the labels of the template.
+
+    Labelled pairs of the select part join in: each network sees those of other folds.
+
+    Args:
+        job: The configuration.
+        kind: Kind of labels.
+        settings: What the arms share.
+        folds: The folds.
+        number: Which round, from 0.
+    """
+    template, keys, others = settings.template, job.expansion, witnessed(job)
+    rows = [RowSelection(Split.UNLABELED)]
+    if keys.paired_weight > 0 and settings.num_select > 0:
+        weight = keys.paired_weight
+        rows.append(RowSelection(Split.PROBE, targets="true", part=SELECT, weight=weight))
+    steps, epochs = template.num_steps, template.num_epochs
+    return replace(
+        template,
+        name=f"{WITNESS_ARM}/round={number + 1}",
+        arm=WITNESS_ARM,
+        student={
+            "num_folds": folds.num_folds,
+            "encoders": {name: template.student["encoders"][name] for name in others},
+            "head_hidden": list(settings.unimodal_head_hidden),
+            "dropout": template.student["dropout"],
+        },
+        objective={
+            "_target_": "mke_ray.objectives.WitnessObjective",
+            "num_folds": folds.num_folds,
+            "alpha": keys.witness_alpha,
+            "kind": str(kind),
+        },
+        rows=tuple(rows),
+        views={name: view for name, view in template.views.items() if name in others},
+        label_kind="hard" if number == 0 else "soft",
+        temperature=1.0,
+        init_from=None,
+        folds=folds.to_dict(),
+        validate_every_steps=0,
+        seed=job.seed,
+        num_steps=None if steps is None else max(1, round(keys.witness_steps * steps)),
+        num_epochs=None if epochs is None else max(1, round(keys.witness_steps * epochs)),
+    )
