@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -128,18 +129,23 @@ def fits_of(job: JobConfig) -> list[FitSpec]:
     return [FitSpec.from_dict(store.facts(name)["spec"]) for name in names]
 
 
-def test_neither_teacher_nor_student_is_fed_a_copy(finished: JobConfig) -> None:
-    root = open_root(finished.root)
-    for fit in fits_of(finished):
+def test_neither_teacher_nor_witness_nor_student_is_fed_a_copy(finished: JobConfig) -> None:
+    root, fits = open_root(finished.root), fits_of(finished)
+    assert {fit.arm for fit in fits} == {"teacher", "witness", "mke", "mm_student"}
+    for fit in fits:
         reader = open_reader(fit, root, cache_bytes=1 << 20)
         fed = [
-            row.key
+            row
             for entry in usable_entries(reader, fit.rows, ProbeDivision())
             for row, usable in zip(reader.manifest_rows(entry.unit), entry.usable, strict=True)
             if usable
         ]
-        assert len(fed) == {"teacher": 12, "mke": 20}[fit.arm]
-        assert not set(fed) & set(EXPECTED)
+        by_split = Counter(row.split for row in fed)
+        expected = {"labelled": 12, "unlabeled": 20}
+        for split in by_split.keys() & expected.keys():
+            assert by_split[split] == expected[split], (fit.arm, split)
+        assert by_split, fit.arm
+        assert not {row.key for row in fed} & set(EXPECTED)
 
 
 def test_a_second_start_looks_for_nothing_and_writes_nothing(finished: JobConfig) -> None:
