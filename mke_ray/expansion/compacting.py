@@ -1,16 +1,14 @@
 """The stage that brings the many small files of a finished pass into parts of useful size."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.expansion.run import Run
+from mke_ray.expansion.work import WithoutGpus
 from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.labelling import PassReport
 from mke_ray.labels.plan import LabelPlan
-from mke_ray.labels.ray_runner import RayDataRunner
-from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import stage_progress
 
 _MB = 1 << 20
@@ -46,29 +44,9 @@ def compact_stage(
             CompactionPlan(run.root, plan.stores),
             refs,
             [report.samples, *report.labels],
-            _PartRunner(run, lambda text: progress(0, 0, text)),
+            WithoutGpus(run, lambda text: progress(0, 0, text)),
             part_bytes=part_bytes,
             progress=progress,
             lease=run.lease,
         )
     return replace(report, samples=samples, labels=tuple(labels))
-
-
-@dataclass(frozen=True, slots=True)
-class _PartRunner:
-    """The runner of the run without its GPUs: parts are written by CPUs.
-
-    Args:
-        run_context: The run.
-        say: Called with what the work waits for.
-    """
-
-    run_context: Run
-    say: Callable[[str], None]
-
-    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
-        """Write the parts; called only if there are many."""
-        runner = self.run_context.runner(self.say)
-        if isinstance(runner, RayDataRunner):
-            runner = replace(runner, pool=replace(runner.pool, num_gpus=0.0))
-        yield from runner.run(plan, refs)

@@ -3,33 +3,28 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mke_ray.batching import batched
-from mke_ray.data.manifest import Manifest, UnitRef, group_sizes
-from mke_ray.errors import ConfigError, StoreError
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.errors import StoreError
 from mke_ray.evaluation import PredictionPlan, run_predictions
+from mke_ray.expansion.before_witnesses import folds_of, prior_of
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.select_part import SelectPart, select_part
 from mke_ray.expansion.stages import Labels, TaughtTeacher, arm_settings, fit_folder, of_today
 from mke_ray.expansion.witnesses import expansion_objective, witness_fit, witnessed
-from mke_ray.expansion.work import LazyRunner, folder_name, origin_of, train_fits
+from mke_ray.expansion.work import LazyRunner, WithoutGpus, folder_name, origin_of, train_fits
 from mke_ray.labels.derived import (
     Derivation,
     DerivedPlan,
     Ensemble,
     Refinement,
     derive,
-    logits_of,
 )
-from mke_ray.labels.folds import FoldDivision, balanced_folds, even_folds
-from mke_ray.labels.labelling import LocalRunner, Runner
-from mke_ray.labels.posterior import Posterior, fit_exponents, probabilities
+from mke_ray.labels.folds import FoldDivision
+from mke_ray.labels.labelling import LocalRunner
+from mke_ray.labels.posterior import Posterior, fit_exponents
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
@@ -43,9 +38,6 @@ REFINE_FOLDER = "refine"
 LEAST_SELECT = 20  # of fewer, a temperature and exponents are chosen by chance
 
 _MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
-_MOST_GROUPS = 100_000  # of more, hashes alone make folds even
-_NUM_READ_THREADS = 8
-_UNITS_PER_ROUND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +200,8 @@ class _Refining:
         )
         refs = list(self.manifest.unit_refs(splits))
         run.refer(f"predictions/{plan.name}")
-        is_light = plan.origin is None and plan.device == "cpu"
-        runner = self._runner(refs) if is_light else LazyRunner(run)
+        is_light = plan.origin is None and plan.device == "cpu" and _is_little(refs)
+        runner = LocalRunner() if is_light else LazyRunner(run)
         with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
             return run_predictions(plan, refs, runner=runner.run, progress=progress)
 
@@ -224,23 +216,15 @@ class _Refining:
         self.run.refer(f"labels/{plan.name}")
         refs = list(self.manifest.unit_refs(splits))
         with stage_progress("refine labels", unit="samples") as progress:
-            return derive(plan, refs, runner=self._runner(refs), progress=progress)
-
-    def _runner(self, refs: Sequence[UnitRef]) -> Runner:
-        """Return what works on units: this process where there is little."""
-        is_little = sum(ref.num_rows for ref in refs) <= _MOST_ROWS_HERE
-        return LocalRunner() if is_little else LazyRunner(self.run)
+            runner = LocalRunner() if _is_little(refs) else WithoutGpus(self.run)
+            return derive(plan, refs, runner=runner, progress=progress)
 
     def _folds(self) -> FoldDivision:
-        """Return the folds of the unlabeled samples; labelled pairs fall into them too."""
+        """Return the folds of the unlabeled samples."""
         number, seed = self.run.job.expansion.folds, self.run.job.seed
 
         def made() -> dict[str, Any]:
-            sizes = group_sizes(self.manifest, Split.UNLABELED, most=_MOST_GROUPS)
-            if sizes is None:
-                return even_folds(number, seed=seed).to_dict()
-            args = (list(sizes), list(sizes.values()), number)
-            return balanced_folds(*args, seed=seed).to_dict()
+            return folds_of(self.manifest, number, seed=seed).to_dict()
 
         return FoldDivision.from_dict(self._kept(["folds", number, seed], made))
 
@@ -254,37 +238,11 @@ class _Refining:
                 is_multi = space.kind is LabelKind.MULTI
                 truth = select.truth_NC if is_multi else select.truth_NC.argmax(axis=1)
                 temperature = fit_temperature(select.teacher_NC, truth)
-            prior = tuple(self._prior(temperature).tolist())
-            ones = (1.0,) * len(witnessed(self.run.job))
+            prior_C = prior_of(self.manifest, self.labels.labels, temperature=temperature)
+            ones, prior = (1.0,) * len(witnessed(self.run.job)), tuple(prior_C.tolist())
             return Posterior(temperature, 1.0, ones, prior, str(space.kind)).to_dict()
 
         return Posterior.from_dict(self._kept(["start"], made))
-
-    def _prior(self, temperature: float) -> NDArray:
-        """Return the mean of the teacher's probabilities over the unlabeled samples [C]."""
-        space, store = self.manifest.label_space, self.labels.labels
-        index = store.read_index()
-
-        def summed(ref: UnitRef) -> tuple[NDArray, int]:
-            table = store.read(ref.unit, location=index.location(ref.unit))
-            logits_BC = logits_of(table, "logits", space.num_classes)
-            logits_BC = logits_BC[~np.isnan(logits_BC).any(axis=1)]
-            said_BC = probabilities(logits_BC, temperature=temperature, kind=space.kind)
-            return said_BC.sum(axis=0), len(said_BC)
-
-        sum_C, num_labels = np.zeros(space.num_classes), 0
-        refs = list(self.manifest.unit_refs([Split.UNLABELED]))
-        with (
-            ThreadPoolExecutor(_NUM_READ_THREADS) as pool,
-            stage_progress("prior", unit="units") as progress,
-        ):
-            for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
-                for one_C, num in pool.map(summed, some):
-                    sum_C, num_labels = sum_C + one_C, num_labels + num
-                progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
-        if num_labels == 0:
-            raise ConfigError("no unlabeled sample has a label of the teacher; nothing to refine")
-        return sum_C / num_labels
 
     def _fitted(
         self,
@@ -324,6 +282,11 @@ class _Refining:
         if not folder.exists(name):
             folder.create(name, json.dumps(make(), indent=1).encode())
         return json.loads(folder.read(name))
+
+
+def _is_little(refs: Sequence[UnitRef]) -> bool:
+    """Return whether units hold so few rows that this process is the quickest."""
+    return sum(ref.num_rows for ref in refs) <= _MOST_ROWS_HERE
 
 
 def _words(posterior: Posterior, modalities: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mke_ray.config_schema import LabellingConfig
@@ -16,6 +16,7 @@ from mke_ray.labels.origin import Origin
 from mke_ray.labels.pass_words import summary
 from mke_ray.labels.plan import LabelPlan, samples_store, with_teachers
 from mke_ray.labels.ray_metrics import RayMetrics
+from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
@@ -169,6 +170,27 @@ class LazyRunner:
         runner = self.run_context.runner(self.say)
         if self.spilling is not None:
             self.spilling.begin()
+        yield from runner.run(plan, refs)
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutGpus:
+    """The runner of the run without its GPUs, for work that CPUs do.
+
+    Args:
+        run_context: The run.
+        say: Called with what the work waits for.
+    """
+
+    run_context: Run
+    say: Callable[[str], None] | None = None
+
+    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
+        """Work on the units; called only if there are any."""
+        self.run_context.clock.work_begins()
+        runner = self.run_context.runner(self.say)
+        if isinstance(runner, RayDataRunner):
+            runner = replace(runner, pool=replace(runner.pool, num_gpus=0.0))
         yield from runner.run(plan, refs)
 
 

@@ -161,7 +161,7 @@ class DerivedPlan:
     num_threads: int = 1
 
     units_at_once = 1
-    decodes = False
+    decodes = True  # by the workers that decode, which need no GPU
     computes = False
 
     @property

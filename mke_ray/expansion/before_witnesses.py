@@ -1,0 +1,74 @@
+"""What is known of the unlabeled samples before any witness: their folds, their classes' shares."""
+
+# B rows of a unit, C classes.
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mke_ray.batching import batched
+from mke_ray.data.manifest import Manifest, UnitRef, group_sizes
+from mke_ray.errors import ConfigError
+from mke_ray.labels.derived import logits_of
+from mke_ray.labels.folds import FoldDivision, balanced_folds, even_folds
+from mke_ray.labels.posterior import probabilities
+from mke_ray.labels.store import UnitStore
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import Split
+
+_MOST_GROUPS = 100_000  # of more, hashes alone make folds even
+_NUM_READ_THREADS = 8
+_UNITS_PER_ROUND = 64
+
+
+def folds_of(manifest: Manifest, number: int, *, seed: int) -> FoldDivision:
+    """Return the folds of the unlabeled samples; labelled pairs fall into them too.
+
+    Args:
+        manifest: The samples.
+        number: Number of folds.
+        seed: Seed of the folds.
+
+    Raises:
+        ConfigError: There are fewer groups than folds.
+    """
+    sizes = group_sizes(manifest, Split.UNLABELED, most=_MOST_GROUPS)
+    if sizes is None:
+        return even_folds(number, seed=seed)
+    return balanced_folds(list(sizes), list(sizes.values()), number, seed=seed)
+
+
+def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float) -> NDArray:
+    """Return the mean of the teacher's probabilities over the unlabeled samples [C].
+
+    Args:
+        manifest: The samples.
+        store: The teacher's labels.
+        temperature: Divides the teacher's logits.
+
+    Raises:
+        ConfigError: The teacher labelled none of them.
+    """
+    space, index = manifest.label_space, store.read_index()
+
+    def summed(ref: UnitRef) -> tuple[NDArray, int]:
+        table = store.read(ref.unit, location=index.location(ref.unit))
+        logits_BC = logits_of(table, "logits", space.num_classes)
+        logits_BC = logits_BC[~np.isnan(logits_BC).any(axis=1)]
+        said_BC = probabilities(logits_BC, temperature=temperature, kind=space.kind)
+        return said_BC.sum(axis=0), len(said_BC)
+
+    sum_C, num_labels = np.zeros(space.num_classes), 0
+    refs = list(manifest.unit_refs([Split.UNLABELED]))
+    with (
+        ThreadPoolExecutor(_NUM_READ_THREADS) as pool,
+        stage_progress("prior", unit="units") as progress,
+    ):
+        for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
+            for one_C, num in pool.map(summed, some):
+                sum_C, num_labels = sum_C + one_C, num_labels + num
+            progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
+    if num_labels == 0:
+        raise ConfigError("no unlabeled sample has a label of the teacher; nothing to refine")
+    return sum_C / num_labels
