@@ -293,6 +293,17 @@ def test_a_loss_of_the_users_is_that_of_our_student_too(tmp_path):
     assert expansion_objective(job, "single", alpha=2.0) == job.objective
 
 
+def test_a_dry_run_says_what_refining_takes_and_writes_nothing(tmp_path, capsys):
+    write_table(tmp_path / "rows.parquet")
+    job = job_of(tmp_path, "dry_run=true", "fit.num_steps=100")
+    expand([job])
+    said = capsys.readouterr().out
+    assert "3 rounds of 3 witnesses of b, 3 students distilled into one" in said
+    assert "450 steps beside 100 of every arm" in said
+    assert "witness " in said and "mm_student " in said
+    assert not Path(job.root).exists()
+
+
 def test_a_student_without_another_modality_is_refused_before_anything_starts(tmp_path):
     write_table(tmp_path / "rows.parquet")
     job = job_of(tmp_path)
