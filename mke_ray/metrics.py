@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_expit, log_softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from scipy.stats import t as student_t
 
 from mke_ray.errors import MkeRayError
@@ -83,6 +83,33 @@ def mean_average_precision(score_NC: ArrayLike, truth_NC: ArrayLike) -> float:
             binary_average_precision(rank_N, torch.from_numpy(truth_NC[:, one]).long())
         )
     return float(torch.stack(precisions).mean())
+
+
+def expected_calibration_error(logits_NC: ArrayLike, truth: ArrayLike) -> float:
+    """Return how far confidence and accuracy are apart, the mean over 15 bins of confidence.
+
+    Args:
+        logits_NC: Logits [N, C].
+        truth: True class [N], of which the softmax of the likeliest class is the confidence; or 0
+            and 1 per class [N, C], where every class of every sample is a question of its own and
+            the sigmoid its confidence.
+
+    Source:
+        Naeini, Cooper, Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning,
+        AAAI 2015.
+    """
+    from torchmetrics.functional.classification import (  # noqa: PLC0415 - as above
+        binary_calibration_error,
+        multiclass_calibration_error,
+    )
+
+    logits_NC, truth = np.asarray(logits_NC, np.float64), torch.from_numpy(np.asarray(truth)).long()
+    _check_some(len(logits_NC), "calibration error")
+    if truth.ndim == 2:
+        said = torch.from_numpy(expit(logits_NC))
+        return float(binary_calibration_error(said.flatten(), truth.flatten(), n_bins=15))
+    said = torch.from_numpy(softmax(logits_NC, axis=1))
+    return float(multiclass_calibration_error(said, truth, logits_NC.shape[1], n_bins=15))
 
 
 def bootstrap_by_group(

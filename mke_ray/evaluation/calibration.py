@@ -1,11 +1,28 @@
-"""The temperature of a student, from the select part of the probe."""
+"""The temperature of a student, from the select part of the probe; how sure the teacher may be."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from mke_ray.evaluation.plan import SELECT, EvaluationPlan
 from mke_ray.labels.probe import probe_part
-from mke_ray.metrics import fit_temperature
+from mke_ray.metrics import expected_calibration_error, fit_temperature
 from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a temperature does for the teacher's confidence on the test split.
+
+    Args:
+        temperature: The temperature.
+        before: Expected calibration error without it.
+        after: The same with it.
+    """
+
+    temperature: float
+    before: float
+    after: float
 
 
 def select_temperature(plan: EvaluationPlan, column: str) -> float:
@@ -30,6 +47,37 @@ def select_temperature(plan: EvaluationPlan, column: str) -> float:
                 logits.append(logits_C)
                 truths.append(_truth(row, plan.manifest.label_space))
     return fit_temperature(np.asarray(logits), np.asarray(truths)) if logits else 1.0
+
+
+def teacher_calibration(plan: EvaluationPlan, temperature: float) -> Calibration | None:
+    """Return how far the teacher's confidence is from its accuracy on the test split.
+
+    Args:
+        plan: What is compared.
+        temperature: Temperature that was fitted on other samples.
+
+    Returns:
+        None for dense labels, and where the teacher answers none.
+    """
+    space = plan.manifest.label_space
+    if space.kind is LabelKind.DENSE:
+        return None
+    logits, truths = [], []
+    for ref in plan.manifest.unit_refs([Split.TEST]):
+        said = plan.labels.read(ref.unit, columns=["logits"]).column("logits").to_pylist()
+        for row, logits_C in zip(plan.manifest.read_unit(ref), said, strict=True):
+            is_known = row.labels is not None if space.kind is LabelKind.MULTI else bool(row.labels)
+            if logits_C is not None and is_known and not row.mark:
+                logits.append(logits_C)
+                truths.append(_truth(row, space))
+    if not logits:
+        return None
+    logits_NC = np.asarray(logits)
+    before, after = (
+        expected_calibration_error(logits_NC / one, np.asarray(truths))
+        for one in (1.0, temperature)
+    )
+    return Calibration(temperature, before, after)
 
 
 def _is_select(plan: EvaluationPlan, row: ManifestRow) -> bool:

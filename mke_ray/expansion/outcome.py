@@ -14,6 +14,7 @@ from mke_ray import __version__
 from mke_ray.config import to_yaml
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
+from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.refining import Refined
@@ -66,6 +67,7 @@ class Outcome:
         doubles: What occurs twice, None where nobody looked.
         compared: What the evaluation compared, for pictures of scenes with dense labels.
         refined: How the labels of our student were made; None where it is not trained.
+        calibration: How far the teacher's confidence is from its accuracy.
     """
 
     manifest: Manifest
@@ -77,6 +79,7 @@ class Outcome:
     doubles: DoublesReport | None = None
     compared: EvaluationPlan | None = None
     refined: Refined | None = None
+    calibration: Calibration | None = None
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
@@ -121,6 +124,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         shared_groups=known_shared_groups(run.root, manifest),
         source_notes=source_notes(run.root),
         refinement=_refinement(outcome.refined),
+        calibration=outcome.calibration,
         **_doubles(outcome.doubles),
     )
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
-from mke_ray.evaluation.calibration import select_temperature
+from mke_ray.evaluation.calibration import select_temperature, teacher_calibration
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.outcome import (
@@ -106,6 +106,8 @@ def finish(
             compared=plan,
             refined=refined,
         )
+        if refined is not None and refined.rounds:
+            outcome.calibration = teacher_calibration(plan, refined.rounds[-1].temperature)
         is_new = not is_reported(run.root, outcome)
         if is_new:
             run.clock.work_begins()

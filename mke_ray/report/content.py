@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mke_ray.evaluation import TEACHER, ArmResult, Evaluation
+from mke_ray.evaluation.calibration import Calibration
 from mke_ray.gate import GateDecision
 from mke_ray.report.style import Picture
 from mke_ray.schema import StatusCounts
@@ -131,6 +132,7 @@ class ReportContent:
         source_notes: What the source says of its samples, for example which values it filled.
         double_pairs: Some of them, each with what it is a copy of.
         refinement: The rounds in which the labels of our student were made.
+        calibration: How far the teacher's confidence is from its accuracy; None where nobody asks.
     """
 
     experiment: str
@@ -156,6 +158,7 @@ class ReportContent:
     source_notes: Sequence[str] = ()
     double_pairs: Sequence[DoublePair] = ()
     refinement: Sequence[RefinementRound] = ()
+    calibration: Calibration | None = None
 
     @property
     def teacher(self) -> ArmResult:
@@ -208,6 +211,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
             }
             for one in content.refinement
         ],
+        "calibration": _calibration(content),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)
@@ -254,6 +258,18 @@ def refinement_line(content: ReportContent) -> str:
     )
 
 
+def calibration_line(content: ReportContent) -> str:
+    """Return how sure the teacher may be, "" where nobody asks."""
+    found = content.calibration
+    if found is None:
+        return ""
+    return (
+        f"The teacher's confidence is {found.before:.1%} off its accuracy on the test set, "
+        f"{found.after:.1%} at the temperature {found.temperature:.2f} of the select part "
+        "(expected calibration error)."
+    )
+
+
 def metric_word(metric: str) -> str:
     """Return the name of a metric for a person."""
     words = {"accuracy": "accuracy", "map": "mean average precision", "miou": "mean IoU"}
@@ -265,6 +281,15 @@ def _doubles(content: ReportContent) -> dict[str, Any] | None:
     if content.doubles is None:
         return None
     return {**content.doubles, "excluded": content.num_excluded_doubles}
+
+
+def _calibration(content: ReportContent) -> dict[str, float] | None:
+    """Return the teacher's calibration as plain data."""
+    found = content.calibration
+    if found is None:
+        return None
+    ends = {"ece_before": found.before, "ece_after": found.after}
+    return {"temperature": found.temperature, **ends}
 
 
 def _arms(content: ReportContent) -> dict[str, Any]:

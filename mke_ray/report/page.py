@@ -12,7 +12,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
-from mke_ray.report.content import ReportContent, headline, metric_word, metrics_of, refinement_line
+from mke_ray.report.content import (
+    ReportContent,
+    calibration_line,
+    headline,
+    metric_word,
+    metrics_of,
+    refinement_line,
+)
 from mke_ray.report.figures import (
     ArmBar,
     Curve,
@@ -96,7 +103,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             pictures=pictures,
             css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
             said=headline(content),
-            refined=refinement_line(content),
+            refined=[one for one in (refinement_line(content), calibration_line(content)) if one],
             metric=metric_word(content.evaluation.metric),
             verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
             tiles=_tiles(content),

@@ -8,7 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mke_ray.evaluation import ArmResult
-from mke_ray.report.content import ReportContent, headline, metric_word, refinement_line
+from mke_ray.report.content import (
+    ReportContent,
+    calibration_line,
+    headline,
+    metric_word,
+    refinement_line,
+)
 from mke_ray.report.style import arm_title
 from mke_ray.schema import StatusCounts
 
@@ -42,8 +48,7 @@ def terminal_report(content: ReportContent) -> Group:
     )
     lines = [counts_line(content.counts), *_doubles(content)]
     lines += [*content.shared_groups, *content.source_notes]
-    if refined := refinement_line(content):
-        lines.append(refined)
+    lines += [one for one in (refinement_line(content), calibration_line(content)) if one]
     return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 
 

@@ -93,6 +93,13 @@ def test_our_student_is_the_one_that_is_judged_and_beats_the_published_one(finis
     assert "mm_student" in (Path(finished.root) / "report" / "index.html").read_text()
 
 
+def test_it_says_how_sure_the_teacher_may_be_on_samples_that_chose_nothing(finished):
+    found = metrics_of(finished)["calibration"]
+    assert found["temperature"] == metrics_of(finished)["refinement"][0]["temperature"]
+    assert 0.0 < found["ece_after"] < 0.2 and 0.0 < found["ece_before"] < 0.5
+    assert "expected calibration error" in (Path(finished.root) / "report/index.html").read_text()
+
+
 def test_the_student_is_one_network_that_does_without_a_modality(finished):
     from mke_ray.models import load_student
 

@@ -16,6 +16,7 @@ from mke_ray.errors import MkeRayError
 from mke_ray.metrics import (
     accuracy,
     bootstrap_by_group,
+    expected_calibration_error,
     fit_temperature,
     lower_bound_by_group,
     mean_average_precision,
@@ -258,3 +259,28 @@ def test_logits_that_are_not_finite_are_refused():
 def test_nothing_to_measure_is_an_error_that_says_so(measure):
     with pytest.raises(MkeRayError, match="no sample with a known label"):
         measure()
+
+
+def test_the_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    sure = np.log([0.8, 0.2])
+    logits = np.tile(sure, (10, 1))
+    truth = np.array([0] * 6 + [1] * 4)
+    assert expected_calibration_error(logits, truth) == pytest.approx(0.2, abs=1e-6)
+    assert expected_calibration_error(logits, [0] * 8 + [1] * 2) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_calibration_error_of_many_classes_asks_of_every_class():
+    logits = np.log([[9.0, 1 / 9]] * 10)  # sigmoids 0.9 and 0.1
+    truth = np.array([[1, 0]] * 5 + [[0, 0]] * 5)
+    assert expected_calibration_error(logits, truth) == pytest.approx((0.4 + 0.1) / 2, abs=1e-6)
+
+
+def test_the_temperature_of_one_half_of_the_data_calibrates_the_other():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 4000)
+    honest = 1.5 * np.eye(3)[truth] + rng.normal(size=(4000, 3))
+    logits = 5.0 * honest
+    temperature = fit_temperature(logits[:2000], truth[:2000])
+    before = expected_calibration_error(logits[2000:], truth[2000:])
+    after = expected_calibration_error(logits[2000:] / temperature, truth[2000:])
+    assert after < 0.04 < before
