@@ -206,12 +206,12 @@ def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDec
     if verdict is Verdict.INCONCLUSIVE:
         more = num_needed(gain_N, scores.group_N, confidence=rules.confidence)
     rival = None if scores.labelled_only_N is None else float(np.mean(scores.labelled_only_N))
-    beaten = rival is not None and rival > float(np.mean(scores.student_N))
+    own = float(np.mean(scores.student_N))
     sentences = [
         _main_sentence(verdict, scores, gain=gain, bound=bound, rules=rules),
         _more_sentence(more, rules),
         _care_sentence(scores.num_samples, rules),
-        _rival_sentence(rival) if beaten and rival is not None else "",
+        _rival_sentence(rival, own) if rival is not None and rival >= own else "",
         _openings_sentence(openings),
     ]
     return GateDecision(
@@ -225,7 +225,7 @@ def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDec
         num_samples=scores.num_samples,
         num_groups=scores.num_groups,
         num_more_samples=more,
-        beaten_by_labelled_only=beaten,
+        beaten_by_labelled_only=rival is not None and rival > own,
     )
 
 
@@ -236,7 +236,7 @@ def _with_rival(decision: GateDecision, scores: GateScores) -> GateDecision:
     rival = float(np.mean(scores.labelled_only_N))
     if rival <= float(np.mean(scores.student_N)):
         return decision
-    reason = f"{decision.reason} {_rival_sentence(rival)}"
+    reason = f"{decision.reason} {_rival_sentence(rival, float(np.mean(scores.student_N)))}"
     return replace(decision, reason=reason, beaten_by_labelled_only=True)
 
 
@@ -323,8 +323,13 @@ def _care_sentence(num_samples: int, rules: GateRules) -> str:
     return f"Fewer than {rules.advised_samples} samples are a weak basis; label more."
 
 
-def _rival_sentence(rival: float) -> str:
+def _rival_sentence(rival: float, student: float) -> str:
     """Say that pseudo-labels were not needed."""
+    if rival <= student:
+        return (
+            f"Training on the paired labels alone (mm_labelled_only) does as well, {rival:.1%} on "
+            "the same samples: the unlabeled ones added nothing that these samples can show."
+        )
     return (
         f"Training on the paired labels alone (mm_labelled_only) does better still, {rival:.1%} "
         "on the same samples: prefer that network, or mix these labels into the training."

@@ -28,7 +28,7 @@ from mke_ray.labels.doubles import DoublesReport
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.unreadable import unreadable_samples
 from mke_ray.models.student import Network
-from mke_ray.models.weights import SPEC_NAME, save_student
+from mke_ray.models.weights import CARD_NAME, SPEC_NAME, WEIGHTS_NAME, save_student
 from mke_ray.report import (
     DoublePair,
     FitHistory,
@@ -149,9 +149,10 @@ def _refinement(refined: Refined | None) -> list[RefinementRound]:
         return []
     return [
         RefinementRound(
-            one.temperature,
-            one.teacher,
-            dict(zip(refined.witnesses, one.witnesses, strict=True)),
+            one.posterior.temperature,
+            one.posterior.teacher,
+            dict(zip(refined.witnesses, one.posterior.witnesses, strict=True)),
+            one.log_likelihood,
         )
         for one in refined.rounds
     ]
@@ -183,7 +184,8 @@ def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | N
     """
     folder = run.root.child("student")
     if not outcome.decision.promoted:
-        folder.delete(SPEC_NAME)  # of an earlier student: without it nothing can be loaded
+        for name in (SPEC_NAME, WEIGHTS_NAME, CARD_NAME):  # of an earlier student
+            folder.delete(name)
         return None
     fit = outcome.evaluation.columns[run.shipped][0]
     loaded = FitStore(run.root).load(fit, run.classes())

@@ -24,7 +24,7 @@ from mke_ray.labels.derived import (
 )
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner
-from mke_ray.labels.posterior import Posterior, fit_exponents
+from mke_ray.labels.posterior import Posterior, fit_exponents, mean_log_likelihood
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
@@ -41,6 +41,20 @@ _MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """One round of witnesses.
+
+    Args:
+        posterior: How their answers and the teacher's became one.
+        log_likelihood: How likely that makes the true labels of the select part; None where these
+            are too few to fit anything.
+    """
+
+    posterior: Posterior
+    log_likelihood: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refined:
     """What our student learns from.
 
@@ -49,13 +63,13 @@ class Refined:
         relabelled: Label store of the last round, also of test and probe; the teacher's own where
             no witness was of any use.
         witnesses: Modalities of the witnesses.
-        rounds: The posterior of every round.
+        rounds: The rounds.
     """
 
     settings: ExpansionSettings
     relabelled: UnitStore
     witnesses: tuple[str, ...]
-    rounds: tuple[Posterior, ...]
+    rounds: tuple[Round, ...]
 
 
 def refine_stage(
@@ -100,17 +114,21 @@ class _Refining:
         fraction = self.run.job.gate.select_fraction
         select = select_part(self.manifest, self.labels.labels, fraction=fraction)
         folds, start = self._folds(), self._start(select)
-        rounds: list[Posterior] = []
+        rounds: list[Round] = []
         made = [self.labels.labels]
         for number in range(num_rounds):
             fit = self._witness(number, made[-1], folds)
             self._train([fit], f"witness {number + 1} of {num_rounds}")
             said = self._predicted([fit], [Split.UNLABELED, Split.PROBE, Split.TEST])
             rounds.append(self._fitted(start, select, said, fit, folds))
-            logger.info("round %d: %s", number + 1, _words(rounds[-1], witnessed(self.run.job)))
-            refinement = Refinement(fit.fingerprint(), folds, rounds[-1])
-            made.append(self._derived(said, refinement))
-        useful = [store for store, one in zip(made[1:], rounds, strict=True) if not one.is_useless]
+            posterior = rounds[-1].posterior
+            logger.info("round %d: %s", number + 1, _words(posterior, witnessed(self.run.job)))
+            made.append(self._derived(said, Refinement(fit.fingerprint(), folds, posterior)))
+        useful = [
+            store
+            for store, one in zip(made[1:], rounds, strict=True)
+            if not one.posterior.is_useless
+        ]
         settings = self._student_settings(useful[-1] if useful else None)
         relabelled = useful[-1] if useful else self.labels.labels
         return Refined(settings, relabelled, tuple(witnessed(self.run.job)), tuple(rounds))
@@ -251,12 +269,12 @@ class _Refining:
         said: UnitStore,
         fit: FitSpec,
         folds: FoldDivision,
-    ) -> Posterior:
+    ) -> Round:
         """Return the posterior with the exponents that fit the select part best."""
 
         def made() -> dict[str, Any]:
             if len(select) < LEAST_SELECT:
-                return start.to_dict()
+                return {"posterior": start.to_dict(), "log_likelihood": None}
             witness_FMNC = select.said(
                 said,
                 fit.fingerprint(),
@@ -265,9 +283,12 @@ class _Refining:
                 is_own=any(row.split == Split.PROBE for row in fit.rows),
             )
             args = (select.teacher_NC, witness_FMNC, select.truth_NC)
-            return fit_exponents(start, *args).to_dict()
+            fitted = fit_exponents(start, *args)
+            likelihood = mean_log_likelihood(fitted, *args)
+            return {"posterior": fitted.to_dict(), "log_likelihood": likelihood}
 
-        return Posterior.from_dict(self._kept(["exponents", fit.fingerprint()], made))
+        kept = self._kept(["exponents", fit.fingerprint()], made)
+        return Round(Posterior.from_dict(kept["posterior"]), kept["log_likelihood"])
 
     def _kept(self, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what was found for a key, found once: a later start need not read the stores."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mke_ray.config import find_class, shown
 from mke_ray.config_schema import FitConfig, JobConfig
-from mke_ray.data.manifest import META, Manifest, has_groups, write_manifest
+from mke_ray.data.manifest import META, Manifest, count_groups, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
@@ -236,11 +236,13 @@ class Run:
         Raises:
             ConfigError: There are.
         """
-        keys = self.job.expansion
-        if keys.enabled and not has_groups(manifest, Split.UNLABELED, least=keys.folds):
+        folds = self.job.expansion.folds
+        if not self.job.expansion.enabled:
+            return
+        if (found := count_groups(manifest, Split.UNLABELED, enough=folds)) < folds:
             raise ConfigError(
-                f"expansion.folds={keys.folds}, but the unlabeled samples are of fewer groups, and "
-                "no group is ever in two folds; give the rows groups of their own, or choose "
+                f"expansion.folds={folds}, but the unlabeled samples are of {found} groups, and no "
+                "group is ever in two folds; give the rows groups of their own, or choose "
                 "objective=mke"
             )
 

@@ -107,7 +107,9 @@ def finish(
             refined=refined,
         )
         if refined is not None and refined.rounds:
-            outcome.calibration = teacher_calibration(plan, refined.rounds[-1].temperature)
+            outcome.calibration = teacher_calibration(
+                plan, refined.rounds[-1].posterior.temperature
+            )
         is_new = not is_reported(run.root, outcome)
         if is_new:
             run.clock.work_begins()

@@ -133,8 +133,7 @@ def fit_exponents(
         return start
 
     def likelihood(one: Posterior) -> float:
-        of_folds = (one.log_likelihood(teacher_NC, w_MNC, truth_NC) for w_MNC in witness_FMNC)
-        return float(np.mean(list(of_folds)))
+        return mean_log_likelihood(one, teacher_NC, witness_FMNC, truth_NC)
 
     def tried(s_a: float, others: tuple[float, ...]) -> Posterior:
         return Posterior(start.temperature, s_a, others, start.prior, start.kind)
@@ -155,3 +154,14 @@ def fit_exponents(
             break
         start = found
     return best
+
+
+def mean_log_likelihood(
+    posterior: Posterior, teacher_NC: NDArray, witness_FMNC: NDArray, truth_NC: NDArray
+) -> float:
+    """Return the log-likelihood of true labels in nats, the mean over samples and folds.
+
+    The arguments are those of ``fit_exponents``.
+    """
+    of_folds = [posterior.log_likelihood(teacher_NC, one, truth_NC) for one in witness_FMNC]
+    return float(np.mean(of_folds))

@@ -97,11 +97,14 @@ class RefinementRound:
         temperature: What the teacher's logits were divided by.
         teacher: Exponent of the teacher.
         witnesses: Exponent of each witness by its modality; 0 is not listened to.
+        log_likelihood: Mean log-likelihood in nats of the true labels that temperature and
+            exponents were fitted on, under the labels of the round; None where nothing was.
     """
 
     temperature: float
     teacher: float
     witnesses: Mapping[str, float]
+    log_likelihood: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +183,8 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
         "experiment": content.experiment,
         "metric": evaluation.metric,
         "seed": content.seed,
-        "shipped": content.shipped,
+        "judged": content.shipped,
+        "shipped": content.shipped if content.decision.promoted else TEACHER,
         "arms": _arms(content),
         "pseudo_labels": {
             "num": content.num_pseudo_labels,
@@ -208,6 +212,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
                 "temperature": one.temperature,
                 "teacher": one.teacher,
                 "witnesses": dict(one.witnesses),
+                "log_likelihood": one.log_likelihood,
             }
             for one in content.refinement
         ],
@@ -252,10 +257,15 @@ def refinement_line(content: ReportContent) -> str:
             "teacher's own labels."
         )
     rounds = "round" if len(content.refinement) == 1 else "rounds"
-    return (
+    said = (
         f"Labels were refined in {len(content.refinement)} {rounds} of witnesses; exponents in the "
-        f"last: teacher {last.teacher:g}, witness of {', '.join(heard)}."
+        f"last: teacher {last.teacher:g}, witness of {', '.join(heard)}"
     )
+    likelihoods = [one.log_likelihood for one in content.refinement]
+    if None in likelihoods:
+        return f"{said}, not fitted: the select part of the probe has too few samples for that."
+    shown = ", ".join(f"{one:.3f}" for one in likelihoods)
+    return f"{said}. Log-likelihood of the true labels of the select part by round: {shown}."
 
 
 def calibration_line(content: ReportContent) -> str:

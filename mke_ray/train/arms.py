@@ -213,7 +213,7 @@ def choose_arms(asked: str | Sequence[str], *, shipped: str = PUBLISHED_ARM) -> 
         shipped: The arm that is put in front of the gate, which is always trained.
 
     Raises:
-        ConfigError: An arm is unknown.
+        ConfigError: An arm is unknown, or not of this objective.
     """
     ours = {EXPANSION_ARM} - {shipped}  # which arms cannot be trained
     if asked == "default":
@@ -225,6 +225,11 @@ def choose_arms(asked: str | Sequence[str], *, shipped: str = PUBLISHED_ARM) -> 
     if unknown:
         raise ConfigError(
             f"arms={unknown}: no such arms; choose default, all, or some of {list(ARMS)}"
+        )
+    if RELABELLED_ARM in names and shipped == PUBLISHED_ARM:
+        raise ConfigError(
+            f"arms: {RELABELLED_ARM} is of labels that are refined; choose objective=expansion, or "
+            "leave the arm out"
         )
     wanted = {*names, shipped} - ours
     return tuple(name for name in ARMS if name in wanted)

@@ -25,6 +25,8 @@ from mke_ray.train.fits import FitStore
 CLASSES = ["p", "q", "r"]
 SPLITS = {"labelled": 40, "probe": 240, "unlabeled": 600, "test": 300}
 
+UNFITTED = {"temperature": 1.0, "teacher": 1.0, "witnesses": {"b": 1.0}, "log_likelihood": None}
+
 
 def write_table(path: Path, *, witness: float = 2.0) -> None:
     """Write rows of two views; the witness's shows the class as strongly as asked."""
@@ -90,6 +92,7 @@ def test_our_student_is_the_one_that_is_judged_and_beats_the_published_one(finis
     assert arms["mm_student"]["value"] > arms["teacher"]["value"] + 0.06
     assert arms["relabel_only"]["corrected"] > 0.4
     assert metrics["gate"]["verdict"] == "promoted"
+    assert all(one["log_likelihood"] < 0 for one in metrics["refinement"])
     assert "mm_student" in (Path(finished.root) / "report" / "index.html").read_text()
 
 
@@ -134,6 +137,16 @@ def test_what_is_finished_is_not_done_again(finished, monkeypatch):
     expand([finished])
     evaluate([finished])
     assert metrics_of(finished)["arms"] == before["arms"]
+
+
+def test_a_student_that_is_not_promoted_any_more_is_withdrawn_with_its_card(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    short = ("fit.num_steps=60", "expansion.rounds=1", "expansion.members=1", "arms=[mm_student]")
+    run_stages(job_of(tmp_path, *short))
+    student = Path(job_of(tmp_path).root) / "student"
+    assert {path.name for path in student.iterdir()} >= {"student.json", "README.md"}
+    run_stages(job_of(tmp_path, *short, "gate.min_samples=1000"))
+    assert not list(student.iterdir())
 
 
 @pytest.fixture
@@ -198,7 +211,7 @@ def test_without_a_probe_every_exponent_is_one(tmp_path):
     job = job_of(tmp_path, "fit.num_steps=40", "arms=[mke]", "expansion.rounds=1")
     run_stages(job)
     metrics = metrics_of(job)
-    assert metrics["refinement"] == [{"temperature": 1.0, "teacher": 1.0, "witnesses": {"b": 1.0}}]
+    assert metrics["refinement"] == [UNFITTED]
     assert metrics["gate"]["verdict"] == "unverified"
     assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["teacher"]["value"]
 
@@ -259,7 +272,8 @@ def test_a_probe_of_a_few_samples_chooses_nothing(tmp_path):
     job = job_of(tmp_path, "fit.num_steps=20", "arms=[mke]", "expansion.rounds=1")
     run_stages(job)
     (found,) = metrics_of(job)["refinement"]
-    assert found == {"temperature": 1.0, "teacher": 1.0, "witnesses": {"b": 1.0}}
+    assert found == UNFITTED
+    assert "too few samples" in (Path(job.root) / "report" / "index.html").read_text()
 
 
 def test_pairs_that_witnesses_learn_from_are_judged_by_their_own_fold(finished):
@@ -287,7 +301,7 @@ def test_unlabeled_samples_of_two_groups_are_refused_before_they_are_labelled(tm
         tmp_path / "rows.parquet",
     )
     job = job_of(tmp_path)
-    with pytest.raises(ConfigError, match=r"expansion\.folds=3.*objective=mke"):
+    with pytest.raises(ConfigError, match=r"expansion\.folds=3.*of 2 groups.*objective=mke"):
         run_stages(job)
     assert not (Path(job.root) / "labels").exists()
 

@@ -156,6 +156,13 @@ def test_a_net_of_the_paired_labels_alone_that_is_better_is_named_in_the_verdict
     assert "mm_labelled_only" not in judge(worse, GateRules()).reason
 
 
+def test_labels_alone_that_do_as_well_are_named():
+    same = scores(40, 5)
+    same = scores(40, 5, labelled_only_N=same.student_N[::-1])
+    decision = judge(same, GateRules())
+    assert "does as well" in decision.reason and not decision.beaten_by_labelled_only
+
+
 def test_a_small_gate_part_advises_care():
     assert "Fewer than 100" in judge(scores(30, 0, 40), GateRules()).reason
     assert "Fewer than 100" not in judge(scores(30, 0, 70), GateRules()).reason

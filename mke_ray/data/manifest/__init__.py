@@ -3,8 +3,8 @@
 from mke_ray.data.manifest.files import META, UnitRef
 from mke_ray.data.manifest.groups import (
     SharedGroups,
+    count_groups,
     group_sizes,
-    has_groups,
     shared_groups,
 )
 from mke_ray.data.manifest.marks import REASONS, Mark
@@ -19,8 +19,8 @@ __all__ = [
     "Mark",
     "SharedGroups",
     "UnitRef",
+    "count_groups",
     "group_sizes",
-    "has_groups",
     "manifest_row",
     "shared_groups",
     "write_manifest",

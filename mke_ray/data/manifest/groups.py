@@ -82,14 +82,14 @@ def group_sizes(manifest: Manifest, split: str, *, most: int) -> Counter[str] | 
     return sizes
 
 
-def has_groups(manifest: Manifest, split: str, *, least: int) -> bool:
-    """Return whether rows in use of a split are of so many groups; reads no more than it must."""
+def count_groups(manifest: Manifest, split: str, *, enough: int) -> int:
+    """Return of how many groups the rows in use of a split are; stops where there are enough."""
     groups: set[str] = set()
     for _, found in _groups(manifest, [split]):
         groups |= found
-        if len(groups) >= least:
-            return True
-    return False
+        if len(groups) >= enough:
+            break
+    return len(groups)
 
 
 def _groups(manifest: Manifest, splits: Iterable[str]) -> Iterator[tuple[str, set[str]]]:

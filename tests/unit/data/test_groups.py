@@ -2,7 +2,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mke_ray.data.manifest import Mark, shared_groups, write_manifest
+from mke_ray.data.manifest import (
+    Mark,
+    count_groups,
+    group_sizes,
+    shared_groups,
+    write_manifest,
+)
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.schema import DecodeSpec, LabelSpace
 from mke_ray.storage import open_root
@@ -59,3 +65,12 @@ def test_a_marked_row_shares_nothing(tmp_path):
     assert len(shared_groups(manifest)) == 1
     marked = manifest.add_marks([Mark(row.sample_id, ref.unit, 0, "deleted")])
     assert shared_groups(marked) == []
+
+
+def test_rows_of_every_group_are_counted_as_far_as_they_may_be_held(tmp_path):
+    manifest = manifest_of(tmp_path, unlabeled="abcd", test="x")
+    assert group_sizes(manifest, "unlabeled", most=4) == {"a": 1, "b": 1, "c": 1, "d": 1}
+    assert group_sizes(manifest, "unlabeled", most=3) is None
+    assert count_groups(manifest, "unlabeled", enough=10) == 4
+    assert count_groups(manifest, "unlabeled", enough=1) >= 1
+    assert count_groups(manifest, "probe", enough=3) == 0

@@ -107,6 +107,8 @@ def test_the_student_is_always_among_the_arms() -> None:
     assert set(choose_arms("default", shipped=EXPANSION_ARM)) == {*DEFAULT_ARMS, EXPANSION_ARM}
     assert choose_arms("all", shipped=EXPANSION_ARM) == tuple(ARMS)
     assert choose_arms(["um_student"], shipped=EXPANSION_ARM) == ("um_student", EXPANSION_ARM)
+    with pytest.raises(ConfigError, match=r"relabel_only.*objective=expansion"):
+        choose_arms(["relabel_only"])
     with pytest.raises(ConfigError, match="nonsense"):
         choose_arms(["nonsense"])
 
