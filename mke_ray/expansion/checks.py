@@ -17,7 +17,7 @@ from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.expansion.witness_checks import check_expansion
-from mke_ray.expansion.witnesses import expansion_to_be, witness_fit
+from mke_ray.expansion.witnesses import witness_fit
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.folds import even_folds
 from mke_ray.labels.lease import Lease
@@ -72,13 +72,7 @@ def check_job(job: JobConfig) -> Run:
     _check_modalities(run)
     check_expansion(job, run.source.label_space)
     num_classes = run.source.label_space.num_classes
-    settings = run.arm_settings(
-        "samples",
-        "labels",
-        teacher=None,
-        num_select=1,
-        expansion=expansion_to_be(run.job, run.source.label_space.kind),
-    )
+    settings = run.trial_settings()
     fits = settings.fits(run.arms, job.model_seeds)
     if job.expansion.enabled:
         folds, kind = even_folds(job.expansion.folds), run.source.label_space.kind

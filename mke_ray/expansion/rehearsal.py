@@ -28,7 +28,7 @@ from mke_ray.expansion.estimate import (
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
-from mke_ray.expansion.witnesses import expansion_to_be, witness_fit, witnessed
+from mke_ray.expansion.witnesses import witness_fit, witnessed
 from mke_ray.labels.dense import dense_form, dense_size
 from mke_ray.labels.folds import even_folds
 from mke_ray.models.student import build_student
@@ -223,13 +223,7 @@ def _made_up_target(run: Run, num: int) -> Tensor:
 
 def _try_students(run: Run, batch: Batch, console: Console) -> None:
     """Take one step with every arm."""
-    settings = run.arm_settings(
-        "samples",
-        "labels",
-        teacher=None,
-        num_select=1,
-        expansion=expansion_to_be(run.job, run.source.label_space.kind),
-    )
+    settings = run.trial_settings()
     fits = settings.fits(run.arms, run.job.model_seeds[:1])
     for fit in [*_witness(run, settings), *fits]:
         student = build_student(fit.student, run.source.label_space.num_classes, build=build)

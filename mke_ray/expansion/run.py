@@ -221,14 +221,7 @@ class Run:
                 sorted(TRAINED_ON_SELECT),
                 "" if counts.get(Split.PROBE) else ", and the gate cannot verify the student",
             )
-        settings = self.arm_settings(
-            "",
-            "",
-            teacher=None,
-            num_select=num_pairs,
-            expansion=expansion_to_be(self.job, self.source.label_space.kind),
-        )
-        settings.fits(self.arms, [0])
+        self.trial_settings(num_select=num_pairs).fits(self.arms, [0])
 
     def _check_folds(self, manifest: Manifest) -> None:
         """Refuse unlabeled samples of fewer groups than folds of witnesses.
@@ -340,6 +333,17 @@ class Run:
             num_labelled=num_labelled,
             plain_views=job.plain_views,
             expansion=expansion,
+        )
+
+    def trial_settings(self, *, num_select: int = 1) -> ArmSettings:
+        """Return what the arms share before there is a store, to check and to rehearse them.
+
+        Args:
+            num_select: Samples in the select part of the probe.
+        """
+        ours = expansion_to_be(self.job, self.source.label_space.kind)
+        return self.arm_settings(
+            "samples", "labels", teacher=None, num_select=num_select, expansion=ours
         )
 
     def _objective(self, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mke_ray.errors import ConfigError
+from mke_ray.evaluation.plan import RELABELLED
 from mke_ray.schema import MASK, Split
 from mke_ray.train.fits import FitSpec, RowSelection
 
 PUBLISHED_ARM = "mke"
 EXPANSION_ARM = "mm_student"
-RELABELLED_ARM = "relabel_only"
+RELABELLED_ARM = RELABELLED
 TRAINED_ON_SELECT = frozenset({"mm_labelled_only"})
 DEFAULT_ARMS = ("noisy_student", "mm_student_no_reg", "mke", "mm_labelled_only")
 PLAIN_OBJECTIVE: Mapping[str, Any] = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 0.0}
