@@ -116,7 +116,7 @@ class WitnessObjective:
     Args:
         num_folds: Number of folds K.
         alpha: Input noise, as in ``MKEObjective``.
-        kind: ``single`` (softmax) or ``multi`` (sigmoid per class).
+        kind: ``single`` (softmax), ``multi`` (sigmoid per class) or ``dense`` (softmax per pixel).
     """
 
     num_folds: int
@@ -134,10 +134,10 @@ class WitnessObjective:
             raise ConfigError("witnesses need the fold of every sample; the fit names no folds")
         noise = Noise(batch, batch.present, self.alpha, 0.0) if self.alpha else None
         said_BX = student(batch.arrays, batch.present, noise)
-        num_classes, folds = batch.target_BC.shape[1], self.num_folds
-        logits_BMKC = said_BX.unflatten(1, (-1, folds, num_classes))
+        names, folds = _modalities(student), self.num_folds
+        logits_BMKC = said_BX.unflatten(1, (len(names), folds, -1))
         losses = []
-        for number, name in enumerate(_modalities(student)):
+        for number, name in enumerate(names):
             for fold in range(folds):
                 seen_B = (batch.fold_B != fold) & batch.present[name]
                 losses.append(

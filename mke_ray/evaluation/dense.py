@@ -15,7 +15,7 @@ from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation.answers import Part
 from mke_ray.evaluation.dense_showcase import DenseShowcase
-from mke_ray.evaluation.plan import GATE, SELECT, EvaluationPlan
+from mke_ray.evaluation.plan import GATE, RELABELLED, SELECT, EvaluationPlan
 from mke_ray.evaluation.predictions import refs_with_truth
 from mke_ray.evaluation.results import TEACHER, ArmResult, Evaluation, Flow
 from mke_ray.evaluation.scores import measure_arms
@@ -138,7 +138,8 @@ class _DenseTally:
     def __init__(self, plan: EvaluationPlan) -> None:
         self.plan = plan
         self.parts = {name: DensePart() for name in (Split.TEST, SELECT, GATE)}
-        self.flows = {one.fit: Flow() for one in plan.columns}
+        columns = [one for seeds in plan.by_arm().values() for one in seeds.values()]
+        self.flows = {one: Flow() for one in columns if one != TEACHER}
         self.num_excluded = 0
         shipped = plan.by_arm().get(plan.shipped, {})
         self.showcase = DenseShowcase(next(iter(shipped.values()), None))
@@ -208,6 +209,7 @@ class _DenseReader:
         self._fits = sorted({one.fit for one in plan.columns})
         self._labels = plan.labels.read_index()
         self._predictions = plan.predictions.read_index()
+        self._relabelled = None if plan.relabelled is None else plan.relabelled.read_index()
 
     def units(self) -> Iterator[tuple[UnitRef, UnitMaps, int]]:
         """Yield, in order, units with their usable rows and the number of unusable ones."""
@@ -229,6 +231,9 @@ class _DenseReader:
         check_rows(truth, self._samples.samples.root.uri, ref, rows)
         named = {TEACHER: hard_rows(teacher, form)}
         named |= {fit: class_maps(students, fit, form) for fit in self._fits}
+        if plan.relabelled is not None and self._relabelled is not None:
+            refined = read_columns(plan.relabelled, self._relabelled, ref, rows, ["classes"])
+            named[RELABELLED] = hard_rows(refined, form)
         pieces = truth.column(MASK).to_pylist()
         known_B = np.array(
             [not row.mark and row.labels is not None for row in rows], dtype=bool

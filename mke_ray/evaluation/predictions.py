@@ -17,7 +17,9 @@ from torch import Tensor
 
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.evaluation.packed import Packing, packed_answers
 from mke_ray.labels.counts import count_rows
+from mke_ray.labels.dense_pixels import PACKED_TYPE
 from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.revisions import commit_derived
@@ -74,6 +76,7 @@ class PredictionPlan:
         device: Device that every worker computes on.
         origin: Where samples are read again if the store keeps no media.
         is_dense: Whether labels are dense: class maps are kept, and no logits.
+        packing: How probabilities of dense answers are kept instead; None keeps none.
     """
 
     root: Root
@@ -85,6 +88,7 @@ class PredictionPlan:
     device: str = "cpu"
     origin: Origin | None = None
     is_dense: bool = False
+    packing: Packing | None = None
 
     units_at_once = 1
     decodes = False
@@ -93,7 +97,15 @@ class PredictionPlan:
     @property
     def spec(self) -> dict[str, Any]:
         """What the predictions are made from."""
-        return {"samples": self.samples, "fits": sorted(self.students)}
+        made_of = {"samples": self.samples, "fits": sorted(self.students)}
+        if self.packing is None:
+            return made_of
+        folds = self.packing.folds
+        return {
+            **made_of,
+            "packed": self.packing.form.to_dict(),
+            "folds": None if folds is None else folds.to_dict(),
+        }
 
     @property
     def name(self) -> str:
@@ -107,7 +119,8 @@ class PredictionPlan:
     def store(self) -> UnitStore:
         """Return the store that is written, made if absent."""
         root = self.root.child(PREDICTIONS_FOLDER, self.name)
-        schema = predictions_schema(self.students, is_dense=self.is_dense)
+        is_packed = self.packing is not None
+        schema = predictions_schema(self.students, is_dense=self.is_dense, is_packed=is_packed)
         return UnitStore.open_or_create(root, spec=self.spec, schema=schema)
 
     def worker(self) -> "EvaluateWorker":
@@ -133,11 +146,7 @@ class EvaluateWorker:
         table = self._samples.read(ref.unit, names, location=location_of(record))
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
-        as_rows = _class_maps if self.plan.is_dense else _nullable_rows
-        columns = [
-            as_rows(*predict(student, arrays, present, device=self._device))
-            for student in self._students
-        ]
+        columns = [self._answers(student, ref, arrays, present) for student in self._students]
         predicted = time.perf_counter()
         kept = [table.column(name).combine_chunks() for name in ("sample_id", "status")]
         made = pa.Table.from_arrays([*kept, *columns], schema=self._store.schema)
@@ -149,6 +158,22 @@ class EvaluateWorker:
             "write": time.perf_counter() - predicted,
         }
         return report
+
+    def _answers(
+        self,
+        student: Network,
+        ref: UnitRef,
+        arrays: Mapping[str, Tensor],
+        present: Mapping[str, Tensor],
+    ) -> pa.Array:
+        """Return the column of a student."""
+        packing = self.plan.packing
+        if packing is not None:
+            rows = packing.manifest.read_unit(ref)
+            more: dict[str, Any] = {"rows": rows, "packing": packing, "device": self._device}
+            return packed_answers(student, arrays, present, **more)
+        as_rows = _class_maps if self.plan.is_dense else _nullable_rows
+        return as_rows(*predict(student, arrays, present, device=self._device))
 
     @cached_property
     def _samples(self) -> SampleReader:
@@ -209,7 +234,9 @@ def run_predictions(
     return store
 
 
-def predictions_schema(fits: Iterable[str], *, is_dense: bool = False) -> pa.Schema:
+def predictions_schema(
+    fits: Iterable[str], *, is_dense: bool = False, is_packed: bool = False
+) -> pa.Schema:
     """Return the schema of a store of predictions.
 
     Each fit has a column of logits, or where labels are dense of class maps, uint8 [H, W] as
@@ -218,8 +245,10 @@ def predictions_schema(fits: Iterable[str], *, is_dense: bool = False) -> pa.Sch
     Args:
         fits: Fingerprints of the fits.
         is_dense: Whether labels are dense.
+        is_packed: Whether probabilities of dense labels are kept (``packed_answers``).
     """
     kind = pa.binary() if is_dense else pa.list_(pa.float32())
+    kind = PACKED_TYPE if is_packed else kind
     fields = [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("status", pa.string(), nullable=False),

@@ -5,11 +5,14 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef, group_sizes
 from mke_ray.errors import ConfigError
+from mke_ray.labels.dense import DenseForm
+from mke_ray.labels.dense_pixels import labels_of
 from mke_ray.labels.derived import logits_of
 from mke_ray.labels.folds import FoldDivision, balanced_folds, even_folds
 from mke_ray.labels.posterior import probabilities
@@ -50,10 +53,12 @@ def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float) -> NDA
     Raises:
         ConfigError: The teacher labelled none of them.
     """
-    space, index = manifest.label_space, store.read_index()
+    space, index, form = manifest.label_space, store.read_index(), DenseForm.of_spec(store.spec)
 
     def summed(ref: UnitRef) -> tuple[NDArray, int]:
         table = store.read(ref.unit, location=index.location(ref.unit))
+        if form is not None:
+            return _of_pixels(table, form, temperature)
         logits_BC = logits_of(table, "logits", space.num_classes)
         logits_BC = logits_BC[~np.isnan(logits_BC).any(axis=1)]
         said_BC = probabilities(logits_BC, temperature=temperature, kind=space.kind)
@@ -72,3 +77,10 @@ def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float) -> NDA
     if num_labels == 0:
         raise ConfigError("no unlabeled sample has a label of the teacher; nothing to refine")
     return sum_C / num_labels
+
+
+def _of_pixels(table: pa.Table, form: DenseForm, temperature: float) -> tuple[NDArray, int]:
+    """Return the sum over samples of the mean over their pixels [C], and the number of samples."""
+    packed = [one for one in labels_of(table) if one is not None]
+    means = [form.soft(one, temperature=temperature).mean(axis=(1, 2)) for one in packed]
+    return np.sum(means, axis=0, initial=0.0), len(packed)

@@ -70,7 +70,7 @@ def check_job(job: JobConfig) -> Run:
         ),
     )
     _check_modalities(run)
-    check_expansion(job, run.source.label_space)
+    check_expansion(job)
     num_classes = run.source.label_space.num_classes
     settings = run.trial_settings()
     fits = settings.fits(run.arms, job.model_seeds)

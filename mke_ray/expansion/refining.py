@@ -9,12 +9,15 @@ from typing import Any
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation import PredictionPlan, run_predictions
+from mke_ray.evaluation.packed import Packing
 from mke_ray.expansion.before_witnesses import folds_of, prior_of
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.select_part import SelectPart, select_part
+from mke_ray.expansion.select_pixels import SelectPixels, select_pixels
 from mke_ray.expansion.stages import Labels, TaughtTeacher, arm_settings, fit_folder, of_today
 from mke_ray.expansion.witnesses import expansion_objective, witness_fit, witnessed
 from mke_ray.expansion.work import LazyRunner, WithoutGpus, folder_name, origin_of, train_fits
+from mke_ray.labels.dense import DenseForm
 from mke_ray.labels.derived import (
     Derivation,
     DerivedPlan,
@@ -25,6 +28,7 @@ from mke_ray.labels.derived import (
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.posterior import Posterior, fit_exponents, mean_log_likelihood
+from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
@@ -37,6 +41,7 @@ logger = logging.getLogger(__name__)
 REFINE_FOLDER = "refine"
 LEAST_SELECT = 20  # of fewer, a temperature and exponents are chosen by chance
 
+_ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
 _MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
 
 
@@ -111,15 +116,14 @@ class _Refining:
     def refined(self) -> Refined:
         """Return what our student learns from."""
         num_rounds = self.run.job.expansion.rounds
-        fraction = self.run.job.gate.select_fraction
-        select = select_part(self.manifest, self.labels.labels, fraction=fraction)
+        select = self._select()
         folds, start = self._folds(), self._start(select)
         rounds: list[Round] = []
         made = [self.labels.labels]
         for number in range(num_rounds):
             fit = self._witness(number, made[-1], folds)
             self._train([fit], f"witness {number + 1} of {num_rounds}")
-            said = self._predicted([fit], [Split.UNLABELED, Split.PROBE, Split.TEST])
+            said = self._predicted([fit], [Split.UNLABELED, Split.PROBE, Split.TEST], folds)
             rounds.append(self._fitted(start, select, said, fit, folds))
             posterior = rounds[-1].posterior
             logger.info("round %d: %s", number + 1, _words(posterior, witnessed(self.run.job)))
@@ -204,7 +208,25 @@ class _Refining:
             )
         train_fits(self.run, fits, title)
 
-    def _predicted(self, fits: Sequence[FitSpec], splits: Sequence[str]) -> UnitStore:
+    def _select(self) -> SelectPart | SelectPixels:
+        """Return the select part of the probe."""
+        fraction, labels = self.run.job.gate.select_fraction, self.labels
+        if self.manifest.label_space.kind is not LabelKind.DENSE:
+            return select_part(self.manifest, labels.labels, fraction=fraction)
+        reader = sample_reader(labels.samples, self.run.root, origin_of(self.run))
+        return select_pixels(self.manifest, labels.labels, reader, fraction=fraction)
+
+    def _packing(self, folds: FoldDivision | None) -> Packing | None:
+        """Return how answers are kept where labels are dense; None where they are not."""
+        form = DenseForm.of_spec(self.labels.labels.spec)
+        if form is None:
+            return None
+        top_k = min(form.num_classes, _ANSWERED_CLASSES * form.top_k)
+        return Packing(replace(form, top_k=top_k), self.manifest, folds)
+
+    def _predicted(
+        self, fits: Sequence[FitSpec], splits: Sequence[str], folds: FoldDivision | None = None
+    ) -> UnitStore:
         """Return what networks say of some splits, computed where it is not there."""
         run, store = self.run, FitStore(self.run.root)
         plan = PredictionPlan(
@@ -215,6 +237,7 @@ class _Refining:
             classes=run.classes(),
             device=run.labelling_device,
             origin=origin_of(run, run.job.labelling.num_cpus),
+            packing=self._packing(folds),
         )
         refs = list(self.manifest.unit_refs(splits))
         run.refer(f"predictions/{plan.name}")
@@ -246,7 +269,7 @@ class _Refining:
 
         return FoldDivision.from_dict(self._kept(["folds", number, seed], made))
 
-    def _start(self, select: SelectPart) -> Posterior:
+    def _start(self, select: SelectPart | SelectPixels) -> Posterior:
         """Return what is known before any witness: temperature and prior."""
         space = self.manifest.label_space
 
@@ -265,7 +288,7 @@ class _Refining:
     def _fitted(
         self,
         start: Posterior,
-        select: SelectPart,
+        select: SelectPart | SelectPixels,
         said: UnitStore,
         fit: FitSpec,
         folds: FoldDivision,

@@ -4,15 +4,13 @@ import math
 
 from mke_ray.config_schema import ExpansionConfig, JobConfig
 from mke_ray.errors import ConfigError
-from mke_ray.schema import LabelKind, LabelSpace
 
 
-def check_expansion(job: JobConfig, label_space: LabelSpace) -> None:
+def check_expansion(job: JobConfig) -> None:
     """Check the section ``expansion``, where it is used.
 
     Args:
         job: The configuration.
-        label_space: The classes of the source.
 
     Raises:
         ConfigError: It names the key and the way out.
@@ -20,10 +18,6 @@ def check_expansion(job: JobConfig, label_space: LabelSpace) -> None:
     if not job.expansion.enabled:
         return
     _check_numbers(job.expansion)
-    if label_space.kind is LabelKind.DENSE:
-        raise ConfigError(
-            "objective=expansion: labels at every pixel cannot be refined yet; choose objective=mke"
-        )
     if not set(job.student.encoders) - {job.teacher.modality}:
         raise ConfigError(
             f"objective=expansion: the student reads {sorted(job.student.encoders)} and the "

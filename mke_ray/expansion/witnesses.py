@@ -7,7 +7,7 @@ from typing import Any
 from mke_ray.config_schema import JobConfig
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.probe import SELECT
-from mke_ray.schema import Split
+from mke_ray.schema import MASK, Split
 from mke_ray.train.arms import PLAIN_OBJECTIVE, ArmSettings, ExpansionSettings
 from mke_ray.train.fits import FitSpec, RowSelection
 
@@ -79,8 +79,8 @@ def witness_fit(
         student={
             "num_folds": folds.num_folds,
             "encoders": {name: template.student["encoders"][name] for name in others},
-            "head_hidden": list(settings.unimodal_head_hidden),
             "dropout": template.student["dropout"],
+            **_head(settings),
         },
         objective={
             "_target_": "mke_ray.objectives.WitnessObjective",
@@ -89,7 +89,7 @@ def witness_fit(
             "kind": str(kind),
         },
         rows=tuple(rows),
-        views={name: view for name, view in template.views.items() if name in others},
+        views={k: view for k, view in template.views.items() if k in (*others, MASK)},
         label_kind="hard" if number == 0 else "soft",
         temperature=1.0,
         init_from=None,
@@ -99,3 +99,11 @@ def witness_fit(
         num_steps=None if steps is None else max(1, round(keys.witness_steps * steps)),
         num_epochs=None if epochs is None else max(1, round(keys.witness_steps * epochs)),
     )
+
+
+def _head(settings: ArmSettings) -> dict[str, Any]:
+    """Return what a witness has behind its encoder: a head, or where labels are dense a decoder."""
+    student = settings.template.student
+    if "decoder" in student:
+        return {"decoder": student["decoder"]}
+    return {"head_hidden": list(settings.unimodal_head_hidden)}

@@ -1,6 +1,6 @@
 """Label stores that are computed from other stores, unit by unit: nothing is decoded for them."""
 
-# B samples of a unit, M witnesses, F folds, C classes.
+# B samples of a unit, M witnesses, F folds, C classes, N pixels of a sample.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +15,14 @@ from scipy.special import log_softmax
 
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
+from mke_ray.labels.dense import DenseForm, Packed, dense_columns, labels_schema
+from mke_ray.labels.dense_pixels import (
+    form_of_answers,
+    from_stored,
+    labels_of,
+    packed_pixels,
+    pixel_logs,
+)
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.posterior import Posterior
@@ -41,6 +49,11 @@ class Derivation(Protocol):
         """Columns that are read of what other networks said."""
         ...
 
+    @property
+    def num_answers(self) -> int:
+        """Answers in each column of a sample, where labels are dense."""
+        ...
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, of which the name of the store is made."""
         ...
@@ -54,6 +67,16 @@ class Derivation(Protocol):
             rows: Rows of the unit in the manifest.
             teacher_BC: Logits of the teacher, NaN where there are none.
             said: Per column the logits, NaN where there are none [B, X].
+        """
+        ...
+
+    def pixels(self, teacher_NC: NDArray, said: Mapping[str, NDArray]) -> NDArray:
+        """Return logits of every pixel of a sample [N, C], where labels are dense.
+
+        Args:
+            teacher_NC: Log-probabilities of the teacher.
+            said: Per column the log-probabilities of its answers [M, N, C], NaN where there are
+                none.
         """
         ...
 
@@ -79,6 +102,11 @@ class Refinement:
         """The witnesses alone."""
         return (self.witness,)
 
+    @property
+    def num_answers(self) -> int:
+        """One of each witness."""
+        return len(self.posterior.witnesses)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         made_of = {"folds": self.folds.to_dict(), "posterior": self.posterior.to_dict()}
@@ -100,6 +128,10 @@ class Refinement:
         own_MBC = of_folds_MFBC[:, fold_B, np.arange(len(rows))]
         return self.posterior.logits(teacher_BC, own_MBC)
 
+    def pixels(self, teacher_NC: NDArray, said: Mapping[str, NDArray]) -> NDArray:
+        """Return refined logits [N, C]; what witnesses said is that of the fold that counts."""
+        return self.posterior.logits(teacher_NC, said[self.witness])
+
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
@@ -120,6 +152,11 @@ class Ensemble:
         """The members."""
         return self.members
 
+    @property
+    def num_answers(self) -> int:
+        """One of each member."""
+        return 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {"members": list(self.members), "kind": str(self.kind)}
@@ -132,6 +169,11 @@ class Ensemble:
         members = np.stack([_of_width(said[name], teacher_BC.shape[1]) for name in self.members])
         logs = members if self.kind == LabelKind.MULTI else log_softmax(members, axis=2)
         return np.where(np.isnan(teacher_BC), np.nan, logs.mean(axis=0))
+
+    def pixels(self, teacher_NC: NDArray, said: Mapping[str, NDArray]) -> NDArray:
+        """Return the mean of the log-probabilities [N, C]."""
+        members = np.concatenate([said[name] for name in self.members])
+        return np.where(np.isnan(teacher_NC), np.nan, members.mean(axis=0))
 
 
 def unflattened(said_BX: NDArray, num_folds: int, num_classes: int) -> NDArray:
@@ -168,7 +210,8 @@ class DerivedPlan:
     def spec(self) -> dict[str, Any]:
         """What the labels are made from."""
         parent = self.teacher.spec
-        kept = {name: parent[name] for name in ("samples", "modality", "label_space")}
+        names = ("samples", "modality", "label_space", "dense")
+        kept = {name: parent[name] for name in names if name in parent}
         return {
             **kept,
             "parent": _name_of(self.teacher),
@@ -187,7 +230,8 @@ class DerivedPlan:
     def store(self) -> UnitStore:
         """Return the store that is written, made if absent."""
         folder = self.root.child("labels", self.name)
-        return UnitStore.open_or_create(folder, spec=self.spec, schema=LABELS_SCHEMA)
+        schema = labels_schema(DenseForm.of_spec(self.teacher.spec), LABELS_SCHEMA)
+        return UnitStore.open_or_create(folder, spec=self.spec, schema=schema)
 
     def worker(self) -> "DeriveWorker":
         """Return what works on the units of this plan."""
@@ -213,24 +257,55 @@ class DeriveWorker:
         said = plan.said.read(ref.unit, columns=["sample_id", *plan.derivation.columns])
         _check_same(ref, rows, teacher, plan.teacher)
         _check_same(ref, rows, said, plan.said)
-        num_classes = plan.manifest.label_space.num_classes
-        teacher_BC = logits_of(teacher, "logits", num_classes)
-        told = {name: logits_of(said, name, 0) for name in plan.derivation.columns}
-        logits_BC = plan.derivation.labels(rows, teacher_BC, told)
-        table = pa.table(
-            {
-                "sample_id": teacher.column("sample_id"),
-                "status": teacher.column("status"),
-                "logits": [
-                    None if np.isnan(row).any() else row for row in logits_BC.astype(np.float32)
-                ],
-            },
-            schema=self._store.schema,
-        )
+        kept = {name: teacher.column(name) for name in ("sample_id", "status")}
+        labels = self._labels(rows, teacher, said)
+        table = pa.table({**kept, **labels}, schema=self._store.schema)
         commit_derived(self._store, ref, table, of_revision=revision)
         report = UnitReport(ref.unit, StatusCounts(ok=table.num_rows))
         report.seconds = {"refine": time.perf_counter() - started}
         return report
+
+    def _labels(
+        self, rows: Sequence[ManifestRow], teacher: pa.Table, said: pa.Table
+    ) -> dict[str, Sequence[Any]]:
+        """Return the columns of the labels of a unit."""
+        plan, form = self._plan, self._form
+        if form is not None:
+            return dense_columns(
+                [
+                    self._dense_label(form, packed, answers)
+                    for packed, answers in zip(
+                        labels_of(teacher),
+                        said.select(list(plan.derivation.columns)).to_pylist(),
+                        strict=True,
+                    )
+                ]
+            )
+        num_classes = plan.manifest.label_space.num_classes
+        teacher_BC = logits_of(teacher, "logits", num_classes)
+        told = {name: logits_of(said, name, 0) for name in plan.derivation.columns}
+        logits_BC = plan.derivation.labels(rows, teacher_BC, told)
+        found = logits_BC.astype(np.float32)
+        return {"logits": [None if np.isnan(row).any() else row for row in found]}
+
+    def _dense_label(
+        self, form: DenseForm, packed: Packed | None, answers: Mapping[str, Any]
+    ) -> Packed | None:
+        """Return the label of one sample; None where the teacher gives none."""
+        if packed is None:
+            return None
+        derivation, said_form = self._plan.derivation, form_of_answers(self._plan.said.spec, form)
+        told = {
+            name: np.stack(
+                [pixel_logs(one, said_form) for one in from_stored(row, derivation.num_answers)]
+            )
+            for name, row in answers.items()
+        }
+        return packed_pixels(derivation.pixels(pixel_logs(packed, form), told), form)
+
+    @cached_property
+    def _form(self) -> DenseForm | None:
+        return DenseForm.of_spec(self._plan.teacher.spec)
 
     @cached_property
     def _store(self) -> UnitStore:

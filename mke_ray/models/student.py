@@ -156,7 +156,7 @@ def build_student(
             "head_hidden": [...], "dropout": 0.0}``; the types are those of ``ENCODERS`` and
             ``FUSIONS``, or ``{"_target_": "package.Class", ...}`` for a class of the user's.
             With a ``decoder`` it is that of ``build_dense_student``, with ``num_folds`` a
-            ``WitnessBank`` with as many unimodal networks of each of the encoders.
+            ``WitnessBank`` with as many unimodal networks, dense ones too, of each of the encoders.
         num_classes: Number of classes C.
         build: Builds a ``_target_``: ``build(spec, **extra)``, with ``modality`` as the extra
             argument of an encoder and ``num_features_in`` as that of a fusion.
@@ -164,10 +164,10 @@ def build_student(
     Raises:
         ConfigError: A type, key or value is not in the vocabulary.
     """
-    if spec.get("decoder"):
-        return build_dense_student(spec, num_classes, build=build)
     if "num_folds" in spec:
         return _build_witnesses(spec, num_classes, build)
+    if spec.get("decoder"):
+        return build_dense_student(spec, num_classes, build=build)
     check_keys("student", spec, STUDENT_KEYS)
     encoders = build_encoders(spec.get("encoders"), ENCODERS, build)
     num_features_in = {name: cast(Encoder, one).num_features for name, one in encoders.items()}
@@ -185,11 +185,10 @@ def build_student(
 def _build_witnesses(spec: Mapping[str, Any], num_classes: int, build: Build | None) -> WitnessBank:
     """Build the witnesses of all folds."""
     shared = {name: value for name, value in spec.items() if name != "num_folds"}
-    nets: dict[str, list[Student]] = {}
+    fusion = {"type": "add" if spec.get("decoder") else "concat"}
+    nets: dict[str, list[Student | DenseStudent]] = {}
     for modality, encoder in shared.pop("encoders").items():
-        alone = {**shared, "encoders": {modality: encoder}, "fusion": {"type": "concat"}}
-        folds = range(spec["num_folds"])
-        nets[modality] = [
-            cast(Student, build_student(alone, num_classes, build=build)) for _ in folds
-        ]
+        alone = {**shared, "encoders": {modality: encoder}, "fusion": fusion}
+        built = [build_student(alone, num_classes, build=build) for _ in range(spec["num_folds"])]
+        nets[modality] = cast("list[Student | DenseStudent]", built)
     return WitnessBank(nets)

@@ -1,9 +1,9 @@
 """Witnesses: nets of one modality each, several folds of them trained together in one read."""
 
-# B samples, M modalities, K folds, C classes.
+# B samples, M modalities, K folds, C classes; of dense labels logits are [B, C, H, W].
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from mke_ray.models.seeing import Perturb
 
 if TYPE_CHECKING:
+    from mke_ray.models.dense import DenseStudent
     from mke_ray.models.encoders import Encoder
+    from mke_ray.models.pyramid import DenseEncoder
     from mke_ray.models.student import Student
+
+    Witness: TypeAlias = Student | DenseStudent
 
 
 class WitnessBank(nn.Module):
@@ -22,13 +26,13 @@ class WitnessBank(nn.Module):
         nets: Per modality the networks of its folds, equally many.
     """
 
-    def __init__(self, nets: Mapping[str, Sequence["Student"]]) -> None:
+    def __init__(self, nets: Mapping[str, Sequence["Witness"]]) -> None:
         super().__init__()
         self.modalities = tuple(sorted(nets))
         self.num_folds = len(nets[self.modalities[0]])
         self.nets = nn.ModuleDict({name: nn.ModuleList(nets[name]) for name in self.modalities})
 
-    def encoder(self, modality: str) -> "Encoder":
+    def encoder(self, modality: str) -> "Encoder | DenseEncoder":
         """Return the encoder of a modality in the first fold; the others are like it."""
         return self._of(modality)[0].encoder(modality)
 
@@ -40,7 +44,8 @@ class WitnessBank(nn.Module):
     ) -> Tensor:
         """Return the logits of all networks side by side [B, M * K * C], folds within modalities.
 
-        Outside training those of a modality that a sample lacks are NaN.
+        Of dense labels they are [B, M * K * C, H, W]. Outside training those of a modality that a
+        sample lacks are NaN.
 
         Args:
             arrays: Per modality the array [B, ...] as it is stored.
@@ -52,9 +57,15 @@ class WitnessBank(nn.Module):
             for net in self._of(name):
                 logits_BC = net(arrays, present, perturb)
                 if not self.training:
-                    logits_BC = logits_BC.masked_fill(~present[name][:, None], torch.nan)
+                    lacks_B = ~present[name].view(-1, *[1] * (logits_BC.dim() - 1))
+                    logits_BC = logits_BC.masked_fill(lacks_B, torch.nan)
                 said.append(logits_BC)
         return torch.cat(said, dim=1)
+
+    def of_fold(self, fold: int) -> "WitnessBank":
+        """Return the networks of one fold alone, in the mode of this bank."""
+        alone = WitnessBank({name: [self._of(name)[fold]] for name in self.modalities})
+        return alone.train(self.training)
 
     def observe(self, arrays: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
         """Add samples to the normalisation statistics of every network."""
@@ -66,9 +77,9 @@ class WitnessBank(nn.Module):
         for net in self._all():
             net.freeze_normalisation()
 
-    def _of(self, modality: str) -> Sequence["Student"]:
+    def _of(self, modality: str) -> Sequence["Witness"]:
         """Return the networks of a modality by fold."""
-        return cast("Sequence[Student]", self.nets[modality])
+        return cast("Sequence[Witness]", self.nets[modality])
 
-    def _all(self) -> list["Student"]:
+    def _all(self) -> list["Witness"]:
         return [net for name in self.modalities for net in self._of(name)]
