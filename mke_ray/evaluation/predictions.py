@@ -91,6 +91,7 @@ class PredictionPlan:
     packing: Packing | None = None
 
     units_at_once = 1
+    units_per_call = 8
     decodes = False
     computes = True
 

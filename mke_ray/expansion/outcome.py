@@ -153,8 +153,9 @@ def _refinement(refined: Refined | None) -> list[RefinementRound]:
             one.posterior.teacher,
             dict(zip(refined.witnesses, one.posterior.witnesses, strict=True)),
             one.log_likelihood,
+            is_used=number == refined.chosen,
         )
-        for one in refined.rounds
+        for number, one in enumerate(refined.rounds)
     ]
 
 

@@ -65,16 +65,18 @@ class Refined:
 
     Args:
         settings: What its arm is told.
-        relabelled: Label store of the last round, also of test and probe; the teacher's own where
+        relabelled: Label store of the round that counts, also of test and probe; the teacher's own where
             no witness was of any use.
         witnesses: Modalities of the witnesses.
         rounds: The rounds.
+        chosen: The round whose labels count, from 0.
     """
 
     settings: ExpansionSettings
     relabelled: UnitStore
     witnesses: tuple[str, ...]
     rounds: tuple[Round, ...]
+    chosen: int
 
 
 def refine_stage(
@@ -127,15 +129,18 @@ class _Refining:
             rounds.append(self._fitted(start, select, said, fit, folds))
             posterior = rounds[-1].posterior
             logger.info("round %d: %s", number + 1, _words(posterior, witnessed(self.run.job)))
+            if chosen_round(rounds) != number:
+                logger.info(
+                    "round %d makes the select part no likelier: no more rounds", number + 1
+                )
+                break
             made.append(self._derived(said, Refinement(fit.fingerprint(), folds, posterior)))
-        useful = [
-            store
-            for store, one in zip(made[1:], rounds, strict=True)
-            if not one.posterior.is_useless
-        ]
-        settings = self._student_settings(useful[-1] if useful else None)
-        relabelled = useful[-1] if useful else self.labels.labels
-        return Refined(settings, relabelled, tuple(witnessed(self.run.job)), tuple(rounds))
+        chosen = chosen_round(rounds)
+        is_useless = rounds[chosen].posterior.is_useless
+        settings = self._student_settings(None if is_useless else made[chosen + 1])
+        relabelled = self.labels.labels if is_useless else made[chosen + 1]
+        names = tuple(witnessed(self.run.job))
+        return Refined(settings, relabelled, names, tuple(rounds), chosen)
 
     def _student_settings(self, refined: UnitStore | None) -> ExpansionSettings:
         """Return what our student is told, of the teacher's labels where none are refined."""
@@ -326,6 +331,17 @@ class _Refining:
         if not folder.exists(name):
             folder.create(name, json.dumps(make(), indent=1).encode())
         return json.loads(folder.read(name))
+
+
+def chosen_round(rounds: Sequence[Round]) -> int:
+    """Return the number of the round, from 0, that makes the select part likeliest.
+
+    Of equal ones it is the first, and where nothing was fitted the last of all.
+    """
+    likelihoods = [one.log_likelihood for one in rounds if one.log_likelihood is not None]
+    if len(likelihoods) < len(rounds):
+        return len(rounds) - 1
+    return likelihoods.index(max(likelihoods))
 
 
 def _is_little(refs: Sequence[UnitRef]) -> bool:

@@ -108,7 +108,7 @@ def finish(
         )
         if refined is not None and refined.rounds:
             outcome.calibration = teacher_calibration(
-                plan, refined.rounds[-1].posterior.temperature
+                plan, refined.rounds[refined.chosen].posterior.temperature
             )
         is_new = not is_reported(run.root, outcome)
         if is_new:

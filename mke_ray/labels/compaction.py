@@ -61,6 +61,7 @@ class CompactionPlan:
         stores: The stores.
         num_threads: Threads of torch in a worker, which needs none.
         units_at_once: Parts that a worker writes at once.
+        units_per_call: Parts that a worker is given at a time.
         decodes: Parts are written by the workers that decode.
         computes: Networks look at nothing.
     """
@@ -69,6 +70,7 @@ class CompactionPlan:
     stores: tuple[UnitStore, ...]
     num_threads: int = 1
     units_at_once: int = 1
+    units_per_call: int = 1
     decodes: bool = True
     computes: bool = False
 

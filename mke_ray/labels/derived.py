@@ -203,6 +203,7 @@ class DerivedPlan:
     num_threads: int = 1
 
     units_at_once = 1
+    units_per_call = 8
     decodes = True  # by the workers that decode, which need no GPU
     computes = False
 

@@ -65,6 +65,7 @@ class LabelPlan:
         units_ahead: Units that are decoded while another one is with the teacher; 0 begins a
             unit when the one before it is written.
         teacher_threads: Threads of workers that only label; None takes ``num_threads``.
+        units_per_call: Units that a worker is given at a time.
     """
 
     root: Root
@@ -79,6 +80,7 @@ class LabelPlan:
     unretried: frozenset[str] = frozenset()
     units_ahead: int = 0
     teacher_threads: int | None = None
+    units_per_call: int = 1
 
     @property
     def threads_of_teachers(self) -> int:

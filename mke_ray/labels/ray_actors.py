@@ -124,7 +124,7 @@ class Station:
 
 
 class UnitActor:
-    """A worker as Ray Data calls it: one unit, or another item of work, in; one report out."""
+    """A worker as Ray Data calls it: some units, or other items of work, in; their reports out."""
 
     def __init__(self, plan: WorkPlan, tries: Any, item: Callable[..., WorkItem] = UnitRef) -> None:
         self._worker = plan.worker()
@@ -132,10 +132,18 @@ class UnitActor:
         self._station = Station(plan, tries, name="unit", num_threads=plan.num_threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Bring items to their end, one after the other, up to the first that has an error."""
+        reports: list[dict[str, Any]] = []
+        for row in batch.to_pylist():
+            reports.append(self._done(self._item(**row)))
+            if reports[-1]["error"]:
+                break
+        return pa.Table.from_pylist(reports)
+
+    def _done(self, ref: WorkItem) -> dict[str, Any]:
         """Bring one item to its end."""
-        ref = self._item(**batch.to_pylist()[0])
         done = self._station.work(ref.unit, lambda: {"report": self._worker.run(ref).to_json()})
-        return pa.Table.from_pylist([{"report": "", **done}])
+        return {"report": "", **done}
 
 
 class DecodeActor:

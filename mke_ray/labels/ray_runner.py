@@ -63,15 +63,16 @@ class RayDataRunner:
             self.say(_starting(sizes) + (f", {missing}" if missing else ""))
         tries = ray.remote(Tries).options(**_LASTING).remote()
         num_calls = sizes[0].most * plan.units_at_once
+        per_call = _units_per_call(plan, len(refs), num_calls) if len(steps) == 1 else 1
         with DataContext.current(self._context(is_split=len(steps) > 1)):
-            dataset = ray.data.from_arrow(_blocks(refs, num_calls))
+            dataset = ray.data.from_arrow(_blocks(refs, num_calls, per_call))
             arguments = {"plan": plan, "tries": tries}
             for (actor, pool), size in zip(steps, sizes, strict=True):
                 item = {"item": type(refs[0])} if actor is UnitActor else {}
                 dataset = dataset.map_batches(
                     actor,
                     fn_constructor_kwargs=arguments | item,
-                    batch_size=1,
+                    batch_size=per_call,
                     batch_format="pyarrow",
                     compute=_strategy(size, plan.units_at_once),
                     num_cpus=pool.num_cpus,
@@ -104,6 +105,11 @@ class RayDataRunner:
         context.enable_operator_progress_bars = self.verbose
         context.print_on_execution_start = self.verbose
         return context
+
+
+def _units_per_call(plan: WorkPlan, num_units: int, num_calls: int) -> int:
+    """Return how many units a worker is given at a time, few enough for all to have work."""
+    return max(1, min(plan.units_per_call, num_units // (4 * num_calls)))
 
 
 def _strategy(size: PoolSize, num_calls: int) -> ActorPoolStrategy:
@@ -167,12 +173,17 @@ def _error_from(name: str, message: str) -> MkeRayError:
     return getattr(errors, name, MkeRayError)(message)
 
 
-def _blocks(refs: Sequence[WorkItem], num_actors: int) -> list[pa.Table]:
+def _blocks(refs: Sequence[WorkItem], num_calls: int, per_call: int = 1) -> list[pa.Table]:
     """Return the units as blocks made on the driver, so that no task competes with the actors.
 
     A block is what a dead actor repeats; a repeated unit that is committed costs one look.
+
+    Args:
+        refs: The units.
+        num_calls: Calls that all actors work on at once.
+        per_call: Units that an actor is given at a time; a block holds no fewer.
     """
-    fair_share = max(len(refs) // (4 * num_actors), 1)
-    size = min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share)
+    fair_share = max(len(refs) // (4 * num_calls), 1)
+    size = max(min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share), per_call)
     table = pa.Table.from_pylist([asdict(cast(Any, ref)) for ref in refs])
     return [table.slice(start, size).combine_chunks() for start in range(0, len(refs), size)]

@@ -54,6 +54,11 @@ class WorkPlan(Protocol):
         ...
 
     @property
+    def units_per_call(self) -> int:
+        """Units that a worker is given at a time, where handing them over costs as much as they."""
+        ...
+
+    @property
     def decodes(self) -> bool:
         """Whether units are decoded."""
         ...

@@ -99,12 +99,14 @@ class RefinementRound:
         witnesses: Exponent of each witness by its modality; 0 is not listened to.
         log_likelihood: Mean log-likelihood in nats of the true labels that temperature and
             exponents were fitted on, under the labels of the round; None where nothing was.
+        is_used: Whether the student learnt the labels of this round.
     """
 
     temperature: float
     teacher: float
     witnesses: Mapping[str, float]
     log_likelihood: float | None = None
+    is_used: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,6 +215,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
                 "teacher": one.teacher,
                 "witnesses": dict(one.witnesses),
                 "log_likelihood": one.log_likelihood,
+                "used": one.is_used,
             }
             for one in content.refinement
         ],
@@ -249,17 +252,18 @@ def refinement_line(content: ReportContent) -> str:
     """Return what became of the labels of our student, "" where the teacher's are all there is."""
     if not content.refinement:
         return ""
-    last = content.refinement[-1]
-    heard = [f"{name} {one:g}" for name, one in last.witnesses.items() if one]
+    used = [number for number, one in enumerate(content.refinement) if one.is_used][-1]
+    chosen = content.refinement[used]
+    heard = [f"{name} {one:g}" for name, one in chosen.witnesses.items() if one]
     if not heard:
         return (
-            f"No witness was of any use ({', '.join(last.witnesses)}): the student learnt the "
+            f"No witness was of any use ({', '.join(chosen.witnesses)}): the student learnt the "
             "teacher's own labels."
         )
     rounds = "round" if len(content.refinement) == 1 else "rounds"
     said = (
-        f"Labels were refined in {len(content.refinement)} {rounds} of witnesses; exponents in the "
-        f"last: teacher {last.teacher:g}, witness of {', '.join(heard)}"
+        f"Labels were refined in {len(content.refinement)} {rounds} of witnesses; those of round "
+        f"{used + 1} count: teacher {chosen.teacher:g}, witness of {', '.join(heard)}"
     )
     likelihoods = [one.log_likelihood for one in content.refinement]
     if None in likelihoods:

@@ -105,6 +105,19 @@ def test_every_arm_has_a_mean_iou_and_what_belongs_to_pixels(report: Path) -> No
     assert metrics["gate"]["openings"] == 1
 
 
+def test_labels_of_pixels_are_refined_and_our_student_is_put_in_front_of_the_gate(
+    report: Path,
+) -> None:
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert metrics["judged"] == "mm_student"
+    assert {"mm_student", "relabel_only"} <= set(metrics["arms"])
+    assert metrics["arms"]["relabel_only"]["value"] > metrics["arms"]["teacher"]["value"]
+    rounds = metrics["refinement"]
+    assert all(set(one["witnesses"]) == {"depth"} for one in rounds)
+    assert [one["log_likelihood"] for one in rounds] == [None] * len(rounds)  # nine are too few
+    assert "Labels were refined" in (report / "index.html").read_text()
+
+
 def test_the_value_of_an_arm_is_the_mean_of_the_ious_of_the_classes_that_are_there(
     report: Path,
 ) -> None:

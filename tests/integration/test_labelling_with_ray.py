@@ -137,6 +137,30 @@ def test_a_teacher_that_kills_its_worker_ends_the_pass_and_names_the_unit(root, 
     assert len(log.read_text().splitlines()) == 4
 
 
+def test_another_teacher_labels_several_units_at_a_time_and_all_of_them_once(root, tmp_path):
+    first = make_world(root, 200)
+    run_pass(first, refs_of(first), LocalRunner())
+    plan = make_world(root, 200, teachers=[teacher_spec(scale=2.0)])
+    report = run_pass(plan, refs_of(plan), RUNNER)
+    assert report.num_units_run == 50
+    assert_exactly_once(plan, 200)
+    teachers = [teacher_spec(scale=2.0)]
+    other = make_world(open_root(str(tmp_path / "local")), 200, teachers=teachers)
+    run_pass(other, refs_of(other), LocalRunner())
+    assert logits_of(other) == logits_of(plan)
+
+
+def test_of_several_units_at_a_time_the_one_that_kills_the_worker_is_named(root):
+    first = make_world(root, 64, teachers=[teacher_spec(scale=2.0)])
+    run_pass(first, refs_of(first), LocalRunner())
+    deadly = {"_target_": "label_fakes.DeadlyTeacher"}
+    plan = make_world(root, 64, teachers=[deadly])
+    one_actor = RayDataRunner(ActorPool(min_actors=1, max_actors=1))
+    unit = refs_of(plan)[1].unit
+    with pytest.raises(MkeRayError, match=rf"unit {unit} ended its worker process 4 times"):
+        run_pass(plan, refs_of(plan), one_actor)
+
+
 def test_a_store_that_fails_a_worker_is_named_with_the_way_out(root):
     plan = make_world(root, 8, teachers=[{"_target_": "label_fakes.UnstoredTeacher"}])
     wanted = rf"of {re.escape(root.uri)} was not finished.*no space left.*start the same job again"
