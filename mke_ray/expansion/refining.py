@@ -65,8 +65,8 @@ class Refined:
 
     Args:
         settings: What its arm is told.
-        relabelled: Label store of the round that counts, also of test and probe; the teacher's own where
-            no witness was of any use.
+        relabelled: Label store of the round that counts, also of test and probe; the teacher's own
+            where no witness was of any use.
         witnesses: Modalities of the witnesses.
         rounds: The rounds.
         chosen: The round whose labels count, from 0.
