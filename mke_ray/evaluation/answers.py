@@ -109,6 +109,13 @@ class UnitAnswers:
         exp_BC = np.exp(scaled_BC - scaled_BC.max(axis=1, keepdims=True))
         return exp_BC / exp_BC.sum(axis=1, keepdims=True)
 
+    def confidence(self, column: str) -> np.ndarray:
+        """Return how sure a classifier is: [B], or [B, C] where every class is an answer."""
+        probability_BC = self.probabilities(column)
+        if self.is_multi:
+            return np.maximum(probability_BC, 1 - probability_BC)
+        return probability_BC.max(axis=1)
+
     def add_flow(self, flow: Flow, column: str) -> Flow:
         """Return a flow with the rows that have a pseudo-label added."""
         has_label_B = self.answered(TEACHER)

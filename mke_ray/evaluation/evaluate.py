@@ -13,6 +13,7 @@ from mke_ray.batching import batched
 from mke_ray.data.manifest import UnitRef
 from mke_ray.evaluation.answers import Part, UnitAnswers
 from mke_ray.evaluation.dense import evaluate_dense
+from mke_ray.evaluation.diagnosis import DiagnosisTally
 from mke_ray.evaluation.plan import GATE, RELABELLED, SELECT, EvaluationPlan
 from mke_ray.evaluation.predictions import refs_with_truth
 from mke_ray.evaluation.results import TEACHER, Evaluation, Flow
@@ -66,6 +67,8 @@ class _Tally:
         self.confidence = ConfidenceTally()
         shipped = plan.by_arm().get(plan.shipped, {})
         self.showcase = Showcase(next(iter(shipped.values()), None))
+        num_classes = plan.manifest.label_space.num_classes
+        self.diagnosis = DiagnosisTally(next(iter(shipped.values()), None), num_classes)
 
     def add(self, ref: UnitRef, answers: UnitAnswers) -> None:
         """Add the usable rows of one unit to what they belong to."""
@@ -73,6 +76,7 @@ class _Tally:
         if ref.split == Split.TEST:
             self.parts[Split.TEST].add(answers, keep_logits=is_multi)
             self.showcase.add(ref.unit, answers)
+            self.diagnosis.add(answers)
         elif ref.split == Split.UNLABELED:
             self.confidence.add(answers)
             for fit in self.flows:
@@ -103,6 +107,7 @@ class _Tally:
             num_excluded=self.num_excluded,
             confidence=self.confidence.bins(),
             examples=self.showcase.examples(),
+            diagnosis=self.diagnosis.result(),
         )
 
     def _add_probe(self, answers: UnitAnswers, *, keep_logits: bool) -> None:

@@ -4,8 +4,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mke_ray.evaluation.diagnosis import Diagnosis
 
 TEACHER = "teacher"
 
@@ -203,6 +207,7 @@ class Evaluation:
         confidence: The teacher's confidence on rows with a known truth outside test and gate.
         examples: Test samples worth showing.
         dense_examples: The same where labels are dense.
+        diagnosis: Where the arm in front of the gate gains; None where labels are dense.
     """
 
     metric: str
@@ -216,3 +221,4 @@ class Evaluation:
     confidence: tuple[ConfidenceBin, ...] = ()
     examples: tuple[Example, ...] = ()
     dense_examples: tuple[DenseExample, ...] = ()
+    diagnosis: "Diagnosis | None" = None

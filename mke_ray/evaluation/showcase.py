@@ -80,7 +80,7 @@ class ConfidenceTally:
         chosen = answers.rows(np.flatnonzero(answers.answered(TEACHER)))
         if not chosen.groups:
             return
-        confidence = _confidence(chosen, TEACHER)
+        confidence = chosen.confidence(TEACHER)
         place = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
         np.add.at(self._num_K, place, 1)
         np.add.at(self._confidence_K, place, confidence)
@@ -98,14 +98,6 @@ class ConfidenceTally:
             )
             for one in np.flatnonzero(self._num_K)
         )
-
-
-def _confidence(answers: UnitAnswers, column: str) -> np.ndarray:
-    """Return how sure a classifier is of its answers: [B], or [B, C] where classes are answers."""
-    probability_BC = answers.probabilities(column)
-    if answers.is_multi:
-        return np.maximum(probability_BC, 1 - probability_BC)
-    return probability_BC.max(axis=1)
 
 
 def _all_right(answers: UnitAnswers, column: str) -> np.ndarray:

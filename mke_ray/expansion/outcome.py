@@ -125,6 +125,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         source_notes=source_notes(run.root),
         refinement=_refinement(outcome.refined),
         calibration=outcome.calibration,
+        classes=manifest.label_space.classes,
         **_doubles(outcome.doubles),
     )
 

@@ -20,6 +20,7 @@ from mke_ray.report.content import (
     metrics_of,
     refinement_line,
 )
+from mke_ray.report.diagnosis import diagnosis_pictures
 from mke_ray.report.figures import (
     ArmBar,
     Curve,
@@ -82,6 +83,8 @@ def draw_pictures(content: ReportContent) -> dict[str, Picture]:
     ]
     if flows:
         pictures["corrected"] = flow_picture(flows)
+    found = content.evaluation.diagnosis
+    pictures |= diagnosis_pictures(found, content.classes, arm=content.shipped)
     losses, selects = _curves(content, ("loss",)), _curves(content, SELECT_KEYS)
     if losses or selects:
         pictures["curves"] = curves_picture(losses, selects, metric=metric)
