@@ -26,9 +26,7 @@ FOUR = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])[:, None]
 
 def same(one: LabelStatistics, other: LabelStatistics) -> bool:
     numbers = (("mean_KL", 1e-12), ("confidence_K", 1e-12), ("squares_K", 1e-9))
-    close = all(
-        np.allclose(getattr(one, k), getattr(other, k), atol=atol) for k, atol in numbers
-    )
+    close = all(np.allclose(getattr(one, k), getattr(other, k), atol=atol) for k, atol in numbers)
     return close and one.num == other.num and np.array_equal(one.count_KLB, other.count_KLB)
 
 
