@@ -188,6 +188,24 @@ def test_a_misspelt_key_is_refused_by_name(tmp_path):
         check_job(job)
 
 
+class TwoThirds:
+    """Weighs every decision alike."""
+
+    def fit(self, statistics: LabelStatistics) -> dict[str, Any]:
+        return {"weight": 2 / 3}
+
+    def weights(self, probability_NKL: np.ndarray, fitted: Mapping[str, Any]) -> np.ndarray:
+        return np.full(probability_NKL.shape[:2], fitted["weight"])
+
+
+def test_a_class_of_the_users_is_taken_by_name(tmp_path):
+    spec = f"+labels.weight={{_target_: {__name__}.TwoThirds}}"
+    (job,) = composed(*TWO_MOON, spec, f"allow_targets=[{__name__}]", f"root={tmp_path}")
+    check_job(job)
+    with pytest.raises(ConfigError, match="allow_targets"):
+        composed(*TWO_MOON, spec, f"root={tmp_path}")
+
+
 def test_only_arms_of_pseudo_labels_have_the_rule(tmp_path):
     (job,) = composed(*TWO_MOON, "arms=all", f"root={tmp_path}")
     run = check_job(job)
