@@ -5,15 +5,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from composed import composed
+from dense_world import DECODE, HEIGHT, NUM_CLASSES, WIDTH, make_plan, write_folders
+from torch.nn import functional
 
-from mke_ray.config_schema import JobConfig
+from mke_ray.config_schema import JobConfig, LabelsConfig
 from mke_ray.expansion import refining
+from mke_ray.expansion.label_rules import LabelRules
 from mke_ray.expansion.whole import run_stages
+from mke_ray.labels.label_rule import LabelRule
+from mke_ray.labels.label_weights import FreeMatch
+from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.posterior import Posterior
+from mke_ray.labels.probe import ProbeDivision
+from mke_ray.losses import pseudo_label_loss
+from mke_ray.schema import decode_spec_from_dict
 from mke_ray.storage import open_root
-from mke_ray.train.fits import FitStore
+from mke_ray.train.blocks import TargetSpec, UnitReader
+from mke_ray.train.feed import Feed
+from mke_ray.train.fits import FitStore, RowSelection
+from mke_ray.train.plan import RowPlan
+from mke_ray.train.usable import usable_entries
 
 TWO_MOON = (
     "experiment=two_moon",
@@ -76,3 +91,43 @@ def test_refined_labels_are_not_weighed(tmp_path: Path) -> None:
     rules = rules_of(root)
     assert rules["mm_student"] == rules["witness"] == {}
     assert set(rules["mke"]["fitted"]) == {"mean", "variance"}
+
+
+def test_pixels_are_weighed_from_the_label_store_to_the_loss(tmp_path: Path) -> None:
+    write_folders(tmp_path / "nyu")
+    plan = make_plan(open_root(str(tmp_path / "run")), tmp_path / "nyu")
+    run_pass(plan, plan.manifest.unit_refs(), LocalRunner())
+    labels = plan.teachers[0].labels
+    rules = LabelRules(plan.root, plan.manifest, samples=plan.samples, labels=labels)
+    keys = LabelsConfig(alignment="uniform", weight=dict(refining.FREEMATCH))
+    rule = LabelRule(
+        "hard",
+        ratio_KL=np.asarray((plain := rules.configured(keys))["ratio"]),
+        weight=FreeMatch(),
+        fitted=plain["fitted"],
+    )
+    decode = decode_spec_from_dict(DECODE)
+    reader = UnitReader(
+        plan.samples,
+        labels=labels,
+        manifest=plan.manifest,
+        decode={name: decode[name] for name in ("rgb", "depth")},
+        targets=TargetSpec(plan.label_space, "hard", rule=rule),
+    )
+    rows = (RowSelection("unlabeled"), RowSelection("labelled", "true", modalities=("rgb",)))
+    order = RowPlan(usable_entries(reader, rows, ProbeDivision()), global_batch=0, window_units=2)
+    batch = Feed(reader, order, selections=rows).item(0).batch
+    weight_BHW = batch.label_weight
+    assert weight_BHW is not None and weight_BHW.shape == (11, HEIGHT, WIDTH)
+    is_true_B = ~batch.present["depth"]
+    assert (weight_BHW[is_true_B] == 1).all()
+    assert 0.2 < float(weight_BHW[~is_true_B].mean()) < 0.9
+    logits = torch.randn(11, NUM_CLASSES, HEIGHT, WIDTH)
+    sums = {"weight_B": batch.weight_B, "kind": "dense", "label_weight": weight_BHW}
+    found = pseudo_label_loss(logits, batch.target_BC, **sums)
+    each = functional.cross_entropy(
+        logits, batch.target_BC.long(), ignore_index=255, reduction="none"
+    )
+    assert float(found) == pytest.approx(
+        float((each * weight_BHW).sum() / weight_BHW.sum()), rel=1e-4
+    )
