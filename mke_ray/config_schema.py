@@ -223,15 +223,25 @@ class StudentConfig:
 
 @dataclass
 class LabelsConfig:
-    """How logits become targets.
+    """How logits become targets, of the arms that learn the teacher's own labels.
 
     Args:
-        kind: ``hard`` (argmax) or ``soft`` (probabilities) pseudo-labels.
+        kind: ``hard`` (argmax), ``soft`` (probabilities) or ``sharpened`` pseudo-labels.
         temperature: Divides the teacher's logits before the softmax.
+        sharpening: Temperature of ``kind=sharpened``: probabilities to the power of one over it,
+            normalised.
+        alignment: Shift probabilities so that their mean over the unlabeled samples comes near
+            ``uniform`` shares of the classes, those of the ``labelled`` samples, or a list of
+            shares; null does not.
+        weight: How much each label counts, ``_target_`` and arguments of a class; see
+            ``label_weight`` and ``docs/labels.md``. Empty weighs all alike.
     """
 
     kind: str = "hard"
     temperature: float = 1.0
+    sharpening: float = 0.5
+    alignment: Any = None
+    weight: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -18,6 +18,7 @@ def pseudo_label_loss(
     weight_B: Tensor,
     kind: str = LabelKind.SINGLE,
     class_weights: Sequence[float] | None = None,
+    label_weight: Tensor | None = None,
 ) -> Tensor:
     """Return the loss against soft or hard labels of any kind; see the functions below.
 
@@ -29,11 +30,18 @@ def pseudo_label_loss(
         weight_B: Weight of each sample [B].
         kind: Kind of labels.
         class_weights: Weight of each class of dense labels [C].
+        label_weight: Weight of each class [B, C] or pixel [B, H, W] as a ``Batch`` has it.
     """
     if kind == LabelKind.DENSE:
-        return dense_cross_entropy(logits_BC, target_BC, weight_B, class_weights=class_weights)
+        return dense_cross_entropy(
+            logits_BC,
+            target_BC,
+            weight_B,
+            class_weights=class_weights,
+            label_weight_BHW=label_weight,
+        )
     if kind == LabelKind.MULTI:
-        return soft_binary_cross_entropy(logits_BC, target_BC, weight_B)
+        return soft_binary_cross_entropy(logits_BC, target_BC, weight_B, label_weight)
     labelled_B = (target_BC.sum(dim=1) > 0).to(weight_B.dtype)
     return soft_cross_entropy(logits_BC, target_BC, weight_B * labelled_B)
 
@@ -56,13 +64,19 @@ def soft_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -
     return _weighted_mean(-(target_BC.float() * log_probability_BC).sum(dim=1), weight_B)
 
 
-def soft_binary_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Tensor) -> Tensor:
+def soft_binary_cross_entropy(
+    logits_BC: Tensor,
+    target_BC: Tensor,
+    weight_B: Tensor,
+    label_weight_BC: Tensor | None = None,
+) -> Tensor:
     """Binary cross-entropy against soft labels, averaged over classes and weighted samples.
 
     Args:
         logits_BC: Student logits [B, C], any float dtype; computed in float32.
         target_BC: Probability of each class [B, C], independent of the others.
         weight_B: Weight of each sample [B].
+        label_weight_BC: Weight of each class of each sample [B, C]; None weighs all alike.
 
     Returns:
         Scalar loss in nats per class; 0 when every weight is 0.
@@ -70,7 +84,7 @@ def soft_binary_cross_entropy(logits_BC: Tensor, target_BC: Tensor, weight_B: Te
     loss_BC = functional.binary_cross_entropy_with_logits(
         logits_BC.float(), target_BC.float(), reduction="none"
     )
-    return _weighted_mean(loss_BC.mean(dim=1), weight_B)
+    return _mean_over_labels(loss_BC, weight_B, label_weight_BC)
 
 
 def dense_cross_entropy(
@@ -79,6 +93,7 @@ def dense_cross_entropy(
     weight_B: Tensor,
     *,
     class_weights: Sequence[float] | None = None,
+    label_weight_BHW: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy against a label at every pixel, averaged over pixels and weighted samples.
 
@@ -91,6 +106,8 @@ def dense_cross_entropy(
             ones, probabilities [B, C, H, W] that are all 0 there.
         weight_B: Weight of each sample [B].
         class_weights: Weight of each class [C] in the loss of a pixel; None weighs all alike.
+        label_weight_BHW: Weight of each pixel [B, H, W], by which the mean is weighted; None
+            weighs all alike.
 
     Returns:
         Scalar loss in nats per pixel; 0 when nothing counts.
@@ -103,11 +120,28 @@ def dense_cross_entropy(
         loss_BHW = _of_soft_pixels(log_probability, target.float(), of_class)
     else:
         loss_BHW = _of_hard_pixels(log_probability, target.long(), of_class)
-    return _weighted_mean(loss_BHW.flatten(1).mean(dim=1), weight_B)
+    return _mean_over_labels(loss_BHW, weight_B, label_weight_BHW)
+
+
+def label_mass(weight_B: Tensor, label_weight: Tensor | None) -> Tensor:
+    """Return what the labels of each sample weigh [B]: by this the mean over a batch is weighted.
+
+    Args:
+        weight_B: Weight of each sample [B].
+        label_weight: Weight of its classes or pixels [B, X]; None weighs all alike.
+    """
+    if label_weight is None:
+        return weight_B
+    return weight_B * label_weight.flatten(1).mean(dim=1)
 
 
 def consistency(
-    logits_BC: Tensor, clean_BC: Tensor, *, weight_B: Tensor, kind: str = LabelKind.SINGLE
+    logits_BC: Tensor,
+    clean_BC: Tensor,
+    *,
+    weight_B: Tensor,
+    kind: str = LabelKind.SINGLE,
+    label_weight: Tensor | None = None,
 ) -> Tensor:
     """Kullback-Leibler divergence of the perturbed prediction from the clean one.
 
@@ -117,6 +151,7 @@ def consistency(
         weight_B: Weight of each sample [B].
         kind: ``single`` sums over classes; ``multi`` averages the divergence of each class;
             ``dense`` sums over classes and averages over pixels.
+        label_weight: Weight of each class [B, C] or pixel [B, H, W]; None weighs all alike.
 
     Returns:
         Scalar in nats, at least 0; 0 when every weight is 0.
@@ -127,11 +162,11 @@ def consistency(
         loss = functional.binary_cross_entropy_with_logits
         cross_BC = loss(logits_BC, target_BC, reduction="none")
         entropy_BC = loss(clean_BC, target_BC, reduction="none")
-        return _weighted_mean((cross_BC - entropy_BC).mean(dim=1), weight_B)
+        return _mean_over_labels(cross_BC - entropy_BC, weight_B, label_weight)
     log_clean_BC = torch.log_softmax(clean_BC, dim=1)
     difference_BC = log_clean_BC - torch.log_softmax(logits_BC, dim=1)
     divergence = (log_clean_BC.exp() * difference_BC).sum(dim=1)  # [B], or [B, H, W]
-    return _weighted_mean(divergence.reshape(len(divergence), -1).mean(dim=1), weight_B)
+    return _mean_over_labels(divergence.reshape(len(divergence), -1), weight_B, label_weight)
 
 
 def _of_hard_pixels(log_probability: Tensor, target_BHW: Tensor, of_class: Tensor | None) -> Tensor:
@@ -148,6 +183,21 @@ def _of_soft_pixels(
     if of_class is not None:
         target_BCHW = target_BCHW * of_class[None, :, None, None]
     return -(target_BCHW * log_probability).sum(dim=1)
+
+
+def _mean_over_labels(loss_BX: Tensor, weight_B: Tensor, label_weight: Tensor | None) -> Tensor:
+    """Return the mean of the losses of classes or pixels, weighted by samples and by labels.
+
+    It is divided by the sum of all weights, of which every rank knows its own part (see
+    ``label_mass``), so that a batch gives the same loss however it is spread over ranks.
+    """
+    if label_weight is None:
+        return _weighted_mean(loss_BX.flatten(1).mean(dim=1), weight_B)
+    label_weight = label_weight.to(loss_BX.dtype)
+    loss_B = (loss_BX.flatten(1) * label_weight.flatten(1)).mean(dim=1)
+    mass_B = label_mass(weight_B, label_weight)
+    smallest = torch.finfo(loss_B.dtype).tiny
+    return (loss_B * weight_B).sum() / mass_B.sum().clamp(min=smallest)
 
 
 def _weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:

@@ -80,12 +80,19 @@ class MKEObjective:
             weight_B=weight_B,
             kind=self.kind,
             class_weights=self.class_weights,
+            label_weight=batch.label_weight,
         )
         parts = {"pseudo_label": loss.detach()}
         weight = self.consistency_weight * ramp(progress, self.consistency_ramp)
         if self.consistency_weight > 0:
             clean_BC = _clean_logits(student, batch)
-            divergence = consistency(logits_BC, clean_BC, weight_B=weight_B, kind=self.kind)
+            divergence = consistency(
+                logits_BC,
+                clean_BC,
+                weight_B=weight_B,
+                kind=self.kind,
+                label_weight=batch.label_weight,
+            )
             parts["consistency"] = divergence.detach()
             loss = loss + weight * divergence
         return {"loss": loss, **parts}

@@ -211,6 +211,8 @@ class Batch:
         epoch: Epoch of the batch; with the seed and the sample id it determines views and noise.
         seed: Seed of the fit.
         fold_B: Fold of each sample [B], int64, of a fit that trains witnesses; else None.
+        label_weight: Weight of each class [B, C] or pixel [B, H, W] in the loss of its labels,
+            float32; None weighs all alike. With one class per sample ``weight_B`` has it.
     """
 
     sample_id_B: "Tensor"
@@ -221,6 +223,7 @@ class Batch:
     epoch: int = 0
     seed: int = 0
     fold_B: "Tensor | None" = None
+    label_weight: "Tensor | None" = None
 
     @property
     def num_samples(self) -> int:
@@ -238,6 +241,7 @@ class Batch:
             self.epoch,
             self.seed,
             None if self.fold_B is None else self.fold_B.to(device),
+            None if self.label_weight is None else self.label_weight.to(device),
         )
 
 

@@ -13,6 +13,7 @@ from mke_ray.data.codec import empty_modality
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.dense_checks import check_alike, check_dense
+from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
@@ -71,6 +72,7 @@ def check_job(job: JobConfig) -> Run:
     )
     _check_modalities(run)
     check_expansion(job)
+    check_labels(job.labels, run.source.label_space)
     num_classes = run.source.label_space.num_classes
     settings = run.trial_settings()
     fits = settings.fits(run.arms, job.model_seeds)

@@ -1,6 +1,5 @@
 """The stage that makes our labels: rounds of witnesses and posteriors, then a mean of students."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,18 @@ from mke_ray.errors import StoreError
 from mke_ray.evaluation import PredictionPlan, run_predictions
 from mke_ray.evaluation.packed import Packing
 from mke_ray.expansion.before_witnesses import folds_of, prior_of
+from mke_ray.expansion.label_rules import FREEMATCH, kept
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.select_part import SelectPart, select_part
 from mke_ray.expansion.select_pixels import SelectPixels, select_pixels
-from mke_ray.expansion.stages import Labels, TaughtTeacher, arm_settings, fit_folder, of_today
+from mke_ray.expansion.stages import (
+    Labels,
+    TaughtTeacher,
+    arm_settings,
+    fit_folder,
+    label_rules,
+    of_today,
+)
 from mke_ray.expansion.witnesses import expansion_objective, witness_fit, witnessed
 from mke_ray.expansion.work import LazyRunner, WithoutGpus, folder_name, origin_of, train_fits
 from mke_ray.labels.dense import DenseForm
@@ -32,7 +39,7 @@ from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import LabelKind, Split, fingerprint
+from mke_ray.schema import LabelKind, Split
 from mke_ray.train.arms import EXPANSION_ARM, ArmSettings, ExpansionSettings
 from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
@@ -164,10 +171,17 @@ class _Refining:
                 EXPANSION_ARM,
                 keys.fallback_alpha,
             )
-            return settings
+            return self._weighed(settings)
         if keys.members == 1:
             return settings
         return replace(settings, labels=folder_name(self._mean_of_members(settings)))
+
+    def _weighed(self, settings: ExpansionSettings) -> ExpansionSettings:
+        """Return settings by which labels are weighed as in FreeMatch, but those of pixels."""
+        if self.manifest.label_space.kind is LabelKind.DENSE:
+            return settings
+        rules = label_rules(self.run, self.manifest, self.labels)
+        return replace(settings, label_rule=rules.weighed(FREEMATCH))
 
     def _settings(self, expansion: ExpansionSettings | None = None) -> ArmSettings:
         """Return what the arms share."""
@@ -327,10 +341,7 @@ class _Refining:
             self.run.job.gate.select_fraction,
             *key,
         ]
-        name, folder = f"{fingerprint(made_of)}.json", self.run.root.child(REFINE_FOLDER)
-        if not folder.exists(name):
-            folder.create(name, json.dumps(make(), indent=1).encode())
-        return json.loads(folder.read(name))
+        return kept(self.run.root.child(REFINE_FOLDER), made_of, make)
 
 
 def chosen_round(rounds: Sequence[Round]) -> int:

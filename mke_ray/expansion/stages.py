@@ -19,6 +19,7 @@ from mke_ray.evaluation import (
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.expansion.compacting import compact_stage
 from mke_ray.expansion.doubles import doubles_stage
+from mke_ray.expansion.label_rules import LabelRules
 from mke_ray.expansion.run import Run, num_in_splits, num_select
 from mke_ray.expansion.work import (
     LazyRunner,
@@ -214,7 +215,7 @@ def arm_settings(
         teacher: The teacher.
         expansion: What our student learns from; None where it is not trained.
     """
-    return run.arm_settings(
+    settings = run.arm_settings(
         folder_name(labels.samples),
         folder_name(labels.labels),
         teacher=teacher.fit,
@@ -222,6 +223,13 @@ def arm_settings(
         num_labelled=num_in_splits(manifest, [Split.LABELLED]),
         expansion=expansion,
     )
+    rule = label_rules(run, manifest, labels).configured(run.job.labels)
+    return replace(settings, template=replace(settings.template, label_rule=rule))
+
+
+def label_rules(run: Run, manifest: Manifest, labels: Labels) -> LabelRules:
+    """Return what makes the rules of the teacher's labels."""
+    return LabelRules(run.root, manifest, samples=labels.samples, labels=labels.labels)
 
 
 def arm_fits(

@@ -92,6 +92,7 @@ def witness_fit(
         views={k: view for k, view in template.views.items() if k in (*others, MASK)},
         label_kind="hard" if number == 0 else "soft",
         temperature=1.0,
+        label_rule={},
         init_from=None,
         folds=folds.to_dict(),
         validate_every_steps=0,

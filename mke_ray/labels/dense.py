@@ -196,6 +196,12 @@ def hard_rows(table: pa.Table, form: DenseForm) -> np.ndarray:
     return hard_RHW
 
 
+def packed_rows(table: pa.Table) -> list[Packed | None]:
+    """Return the stored pieces of each row of a table of dense labels, None where it has none."""
+    columns = (table.column(name).to_pylist() for name in COLUMNS)
+    return [None if row[0] is None else row for row in zip(*columns, strict=True)]
+
+
 def mask_rows(pieces: Sequence[list[bytes] | None], spec: MaskSpec) -> np.ndarray:
     """Return the true class map of each row, uint8 [R, H, W]; 255 where a row has none."""
     mask_RHW = np.full((len(pieces), spec.height, spec.width), IGNORE, np.uint8)

@@ -1,7 +1,7 @@
 """The arms of the comparison: which network sees which rows with which targets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mke_ray.errors import ConfigError
@@ -59,6 +59,7 @@ class ExpansionSettings:
             ``RowSelection``; 0 leaves them out.
         paired_weight: Weight of each labelled pair of the select part of the probe; 0 leaves them
             out.
+        label_rule: What else is done to its labels, see ``FitSpec``.
     """
 
     labels: str
@@ -66,6 +67,7 @@ class ExpansionSettings:
     objective: Mapping[str, Any]
     labelled_share: float = 0.0
     paired_weight: float = 0.0
+    label_rule: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,15 @@ class ArmSettings:
         """Return the label store of an arm, and how it is read."""
         if arm.rows == "refined":
             ours = self._ours
-            return {"labels": ours.labels, "label_kind": ours.label_kind, "temperature": 1.0}
-        return {"labels": self.template.labels if arm.rows == "pseudo" else None}
+            return {
+                "labels": ours.labels,
+                "label_kind": ours.label_kind,
+                "temperature": 1.0,
+                "label_rule": ours.label_rule,
+            }
+        if arm.rows == "pseudo":
+            return {"labels": self.template.labels}
+        return {"labels": None, "label_rule": {}}
 
     @property
     def _ours(self) -> ExpansionSettings:

@@ -1,10 +1,12 @@
 """The objects of a fit, built from its plain specification on the side that trains it."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +15,8 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.folds import FoldDivision
+from mke_ray.labels.label_rule import LabelRule
+from mke_ray.labels.label_weights import LabelWeight
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.probe import SELECT, ProbeDivision
 from mke_ray.labels.store import UnitStore
@@ -65,6 +69,7 @@ class Workplace:
     def reader(self, spec: FitSpec) -> UnitReader:
         """Return the reader for a fit; the last one where it reads the same."""
         key = (spec.samples, spec.labels, spec.modalities, spec.label_kind, spec.temperature)
+        key = (*key, json.dumps(dict(spec.label_rule), sort_keys=True))
         if self._reader is None or self._reader[0] != key:
             self._reader = None  # frees its memory before the next one fills up
             opened = open_reader(spec, self.root, cache_bytes=self.cache_bytes, origin=self.origin)
@@ -105,9 +110,31 @@ def open_reader(
         labels=labels,
         manifest=manifest,
         decode=_decode_of(spec, samples),
-        targets=TargetSpec(manifest.label_space, spec.label_kind, spec.temperature),
+        targets=TargetSpec(
+            manifest.label_space, spec.label_kind, spec.temperature, label_rule_of(spec)
+        ),
         cache_bytes=cache_bytes,
         origin=origin,
+    )
+
+
+def label_rule_of(spec: FitSpec) -> LabelRule | None:
+    """Return what is done to the pseudo-labels of a fit beside kind and temperature, if anything.
+
+    Raises:
+        ConfigError: ``labels.weight`` cannot be built.
+    """
+    rule = spec.label_rule
+    if not rule:
+        return None
+    ratio, weight = rule.get("ratio"), rule.get("weight")
+    return LabelRule(
+        spec.label_kind,
+        spec.temperature,
+        sharpening=rule.get("sharpening", 1.0),
+        ratio_KL=None if ratio is None else np.asarray(ratio, np.float64),
+        weight=build(weight, LabelWeight) if weight else None,  # type: ignore[type-abstract]
+        fitted=rule.get("fitted", {}),
     )
 
 

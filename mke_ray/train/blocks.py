@@ -12,9 +12,17 @@ import pyarrow as pa
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.labels.dense import COLUMNS, DenseForm, dense_size, hard_rows, mask_rows
+from mke_ray.labels.dense import (
+    COLUMNS,
+    DenseForm,
+    dense_size,
+    hard_rows,
+    mask_rows,
+    packed_rows,
+)
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.index import Index
+from mke_ray.labels.label_rule import LabelRule
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.labels.store import UnitStore
@@ -29,9 +37,10 @@ from mke_ray.schema import (
     ModalitySpec,
     decode_spec_from_dict,
 )
-from mke_ray.train.dense_targets import OneHotRows, SoftRows
+from mke_ray.train.dense_targets import OneHotRows, PixelWeights, SoftRows, hard_rows_by
 
 TargetRows = np.ndarray | SoftRows | OneHotRows
+WeightRows = np.ndarray | PixelWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +49,41 @@ class TargetSpec:
 
     Args:
         label_space: Classes and their kind.
-        label_kind: ``hard`` or ``soft`` pseudo-labels.
+        label_kind: ``hard``, ``soft`` or ``sharpened`` pseudo-labels.
         temperature: Divides the teacher's logits.
+        rule: What else is done to pseudo-labels; None does nothing.
     """
 
     label_space: LabelSpace
     label_kind: str = "hard"
     temperature: float = 1.0
+    rule: LabelRule | None = None
 
     @property
     def is_dense(self) -> bool:
         """Whether every pixel has a target."""
         return self.label_space.kind == LabelKind.DENSE
 
+    @property
+    def weighs(self) -> bool:
+        """Whether pseudo-labels have weights of their own."""
+        return self.rule is not None and self.rule.weight is not None
+
+    def weights(self, logits_RC: np.ndarray) -> np.ndarray:
+        """Return weights of pseudo-labels [R], or [R, C] of many classes; 1 where none is set."""
+        rule = self.rule or LabelRule()
+        return rule.weights(logits_RC, self.label_space.kind)
+
+    def equal_weights(self, target_NX: np.ndarray) -> np.ndarray:
+        """Return a weight of 1 for each label of some targets: [N], [N, C] or [N, H, W]."""
+        if self.label_space.kind == LabelKind.SINGLE:
+            return np.ones(len(target_NX), np.float32)
+        return np.ones_like(target_NX[:, 0] if target_NX.ndim > 3 else target_NX, np.float32)
+
     def from_logits(self, logits_RC: np.ndarray) -> np.ndarray:
         """Return targets [R, C] from the teacher's logits [R, C]."""
+        if self.rule is not None and self.rule.changes_targets:
+            return self.rule.targets(logits_RC, self.label_space.kind)
         if self.label_space.kind == LabelKind.MULTI:
             soft_RC = 1.0 / (1.0 + np.exp(-logits_RC / self.temperature))
             hard_RC = logits_RC > 0
@@ -83,11 +112,16 @@ class TargetSpec:
 
     def from_dense(self, labels: pa.Table, form: DenseForm) -> TargetRows:
         """Return targets of a table of dense labels: [R, H, W], or probabilities where soft."""
-        if self.label_kind == "hard":
+        rule = self.rule if self.rule is not None and self.rule.changes_targets else None
+        if self.label_kind != "hard":
+            return SoftRows(packed_rows(labels), form, self.temperature, rule)
+        if rule is None:
             return hard_rows(labels, form)
-        columns = (labels.column(name).to_pylist() for name in COLUMNS)
-        packed = [None if row[0] is None else row for row in zip(*columns, strict=True)]
-        return SoftRows(packed, form, self.temperature)
+        return hard_rows_by(rule, packed_rows(labels), form)
+
+    def dense_weights(self, labels: pa.Table, form: DenseForm) -> WeightRows:
+        """Return weights of the pixels of a table of dense labels, [R, H, W] when wanted."""
+        return PixelWeights(packed_rows(labels), form, self.rule or LabelRule())
 
     def from_masks(self, mask_RHW: np.ndarray) -> TargetRows:
         """Return targets of class maps, of the form that pseudo-labels have."""
@@ -106,6 +140,8 @@ class UnitBlock:
         pieces: Per modality the encoded pieces of each row; empty once every row is decoded.
         arrays: Per modality the decoded rows [R, ...]; rows not yet wanted hold nothing.
         targets: Per kind of target the rows [R, X]; of dense labels X is [H, W] or [C, H, W].
+        weights: Weights of pseudo-labels, as ``LabelRule`` has them; None before they are read, or
+            where they have none.
         is_decoded_R: Which rows are decoded, bool [R].
     """
 
@@ -115,11 +151,13 @@ class UnitBlock:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     targets: dict[str, TargetRows] = field(default_factory=dict)
     is_decoded_R: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    weights: WeightRows | None = None
 
     @property
     def num_bytes(self) -> int:
         """Bytes of memory that the block holds."""
         held = [*self.arrays.values(), *self.targets.values()]
+        held += [] if self.weights is None else [self.weights]
         encoded = sum(pieces.nbytes for pieces in self.pieces.values())
         return encoded + sum(array.nbytes for array in held) + self.sample_id_R.nbytes
 
@@ -284,6 +322,8 @@ class UnitReader:
         where = self.labels.root.uri
         _check_same_rows(unit, block.sample_id_R, table.column("sample_id").to_numpy(), where)
         if self._form is not None:
+            if self.targets.weighs:
+                block.weights = self.targets.dense_weights(table, self._form)
             return self.targets.from_dense(table, self._form)
         num_classes = self.targets.label_space.num_classes
         target_RC = np.zeros((table.num_rows, num_classes), dtype=np.float32)
@@ -292,6 +332,11 @@ class UnitReader:
         if has_label_R.any():
             logits_NC = logits.flatten().to_numpy(zero_copy_only=False).reshape(-1, num_classes)
             target_RC[has_label_R] = self.targets.from_logits(logits_NC)
+            if self.targets.weighs:
+                block.weights = _spread(self.targets.weights(logits_NC), has_label_R)
+        elif self.targets.weighs:
+            is_multi = self.targets.label_space.kind == LabelKind.MULTI
+            block.weights = np.zeros(target_RC.shape[: 1 + is_multi], np.float32)
         return target_RC
 
     def _take(self, unit: str) -> UnitBlock:
@@ -315,6 +360,13 @@ def _empty_rows(num_rows: int, spec: ModalitySpec) -> np.ndarray:
     """Return zeros for the rows of a unit [R, ...]."""
     one = empty_modality(spec)
     return np.zeros((num_rows, *one.shape), one.dtype)
+
+
+def _spread(weight_NX: np.ndarray, has_label_R: np.ndarray) -> np.ndarray:
+    """Return weights of the rows with a label at their rows [R, X]; 0 where there is none."""
+    weight_RX = np.zeros((len(has_label_R), *weight_NX.shape[1:]), np.float32)
+    weight_RX[has_label_R] = weight_NX
+    return weight_RX
 
 
 def _check_same_rows(unit: str, mine_R: np.ndarray, other_R: np.ndarray, where: str) -> None:

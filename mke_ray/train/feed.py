@@ -31,6 +31,8 @@ class FeedItem:
             weighted mean over the global batch; 1 where slices are equal.
         num_global: Rows of the global batch.
         wait_s: Seconds that the loop waited for it.
+        weighs_labels: Whether labels have weights of their own, so that the share is known when
+            all ranks have read their rows (see ``loop.share_of``).
     """
 
     batch: Batch
@@ -38,6 +40,7 @@ class FeedItem:
     share: float
     num_global: int
     wait_s: float = 0.0
+    weighs_labels: bool = False
 
 
 class Feed:
@@ -108,7 +111,8 @@ class Feed:
         if mine.start == mine.stop:  # every rank needs a row to take part in collectives
             mine, weight_N = slice(0, 1), np.zeros_like(weight_N)
         batch = self._assemble(refs[mine], weight_N[mine], epoch=self.plan.epoch_of(cursor))
-        return FeedItem(batch, cursor, share, num_global=len(refs))
+        weighs = self._reader.targets.weighs
+        return FeedItem(batch, cursor, share, num_global=len(refs), weighs_labels=weighs)
 
     def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:
         """Yield the same rows again and again; only the epoch changes."""
@@ -146,6 +150,7 @@ class Feed:
         num, decode = len(refs), self._reader.decode
         sample_id_B = np.empty(num, dtype=np.int64)
         target_BX: np.ndarray | None = None
+        label_weight_BX: np.ndarray | None = None
         arrays: dict[str, np.ndarray] = {}
         present = {name: np.zeros(num, dtype=bool) for name in decode}
         fold_B = None if self._folds is None else np.empty(num, dtype=np.int64)
@@ -160,6 +165,13 @@ class Feed:
             if target_BX is None:
                 target_BX = np.empty((num, *target_NX.shape[1:]), target_NX.dtype)
             target_BX[rows] = target_NX
+            if self._reader.targets.weighs:
+                weight_RX = block.weights if targets == "pseudo" else None
+                equal_NX = self._reader.targets.equal_weights(target_NX)
+                weight_NX = equal_NX if weight_RX is None else weight_RX[row_N]
+                if label_weight_BX is None:
+                    label_weight_BX = np.empty((num, *weight_NX.shape[1:]), np.float32)
+                label_weight_BX[rows] = weight_NX
             for name in decode:
                 array_R = block.arrays[name]
                 if name not in arrays:
@@ -168,6 +180,8 @@ class Feed:
                     arrays[name][rows] = array_R[row_N]
                     present[name][rows] = block.present[name][row_N]
         assert target_BX is not None  # a batch has a row
+        if label_weight_BX is not None and label_weight_BX.ndim == 1:  # of the sample as a whole
+            weight_B, label_weight_BX = weight_B * label_weight_BX, None
         return Batch(
             torch.from_numpy(sample_id_B),
             {name: torch.from_numpy(array) for name, array in arrays.items()},
@@ -177,6 +191,7 @@ class Feed:
             epoch,
             self.plan.seed,
             None if fold_B is None else torch.from_numpy(fold_B),
+            None if label_weight_BX is None else torch.from_numpy(label_weight_BX),
         )
 
 

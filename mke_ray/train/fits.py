@@ -12,13 +12,13 @@ import safetensors.torch
 from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.labels.label_rule import LABEL_KINDS
 from mke_ray.labels.store import UnitStore
 from mke_ray.models.weights import WEIGHTS_NAME, LoadedStudent, load_student
 from mke_ray.schema import Split, fingerprint
 from mke_ray.storage import Root
 
 TARGETS = ("pseudo", "true", "none")
-LABEL_KINDS = ("hard", "soft")
 DONE = "done.json"
 FIT_FORMAT_VERSION = 2
 
@@ -26,6 +26,7 @@ _NEWER_KEYS = (
     "revisions",
     "class_balance",
     "folds",
+    "label_rule",
 )  # left out where empty: older fits keep their names
 
 
@@ -81,7 +82,7 @@ class FitSpec:
         num_epochs: Passes over the rows; None derives them from ``num_steps``.
         global_batch: Rows per step over all workers; 0 takes all rows in every step.
         seed: Seed of weights, order, views, noise and dropout.
-        label_kind: ``hard`` (one-hot) or ``soft`` (probabilities) pseudo-labels.
+        label_kind: ``hard`` (one-hot), ``soft`` (probabilities) or ``sharpened`` pseudo-labels.
         temperature: Divides the teacher's logits.
         clip_norm: Largest gradient norm; None does not clip.
         ema_decay: Decay of the running mean of the weights that is kept; None keeps the last.
@@ -100,6 +101,9 @@ class FitSpec:
             ``revisions_of``; "" where there are none.
         folds: Plain ``FoldDivision``, which tells the objective the fold of every sample; empty
             tells it none.
+        label_rule: What else is done to pseudo-labels, each where it is wanted: ``sharpening``
+            (temperature), ``ratio`` (of alignment [K, L]), ``weight`` (``_target_`` and arguments
+            of a ``LabelWeight``) and ``fitted`` (what that learnt from all unlabeled samples).
     """
 
     name: str
@@ -131,6 +135,7 @@ class FitSpec:
     data: str = ""
     revisions: str = ""
     folds: Mapping[str, Any] = field(default_factory=dict)
+    label_rule: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what can be checked without a store."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mke_ray.data.views import SharedView, View
 from mke_ray.errors import ConfigError
+from mke_ray.losses import label_mass
 from mke_ray.objectives import Objective
 from mke_ray.randomness import keys_for
 from mke_ray.schema import MASK, Batch
@@ -113,7 +114,8 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
         lr = learning_rate(
             step, num_steps=num_steps, peak=spec.optimizer["lr"], schedule=spec.schedule
         )
-        grad_norm = engine.step(losses["loss"], share=item.share, lr=lr)
+        share = share_of(item, batch)
+        grad_norm = engine.step(losses["loss"], share=share, lr=lr)
         if not math.isfinite(grad_norm):
             raise_non_finite(losses["loss"], step=step, sample_id_B=batch.sample_id_B)
         if parts.average is not None:
@@ -122,7 +124,7 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
         state.cursor, state.seconds = step + 1, meter.seconds
         if is_due(step, watch.log_every_steps, num_steps=num_steps):
             record = {"step": step + 1, "epoch": batch.epoch, "lr": lr, "grad_norm": grad_norm}
-            state.history.append({**record, **mean_over_ranks(losses, item), **meter.lap()})
+            state.history.append({**record, **mean_over_ranks(losses, share), **meter.lap()})
             watch.log(state.history[-1], num_steps=num_steps)
         if parts.validate and is_due(step, spec.validate_every_steps, num_steps=num_steps):
             state.history.append({"step": step + 1, **validated(parts)})
@@ -172,13 +174,15 @@ def apply_views(batch: Batch, views: Mapping[str, View]) -> Batch:
             "not be; add views.mask={_target_: mke_ray.data.scene_view.SceneView, of: mask, ...} "
             "with the same size, flip and scale"
         )
-    arrays, target_BC = dict(batch.arrays), batch.target_BC
+    arrays, target_BC, label_weight = dict(batch.arrays), batch.target_BC, batch.label_weight
     for modality, view in views.items():
         if modality != MASK:
             arrays[modality] = _viewed(view, arrays[modality], batch, modality)
         elif is_dense:
             target_BC = _viewed(view, target_BC, batch, modality)
-    return replace(batch, arrays=arrays, target_BC=target_BC)
+            if label_weight is not None:  # moves as probabilities of one class would
+                label_weight = _viewed(view, label_weight[:, None], batch, modality)[:, 0]
+    return replace(batch, arrays=arrays, target_BC=target_BC, label_weight=label_weight)
 
 
 def _viewed(view: View, array_BX: Tensor, batch: Batch, modality: str) -> Tensor:
@@ -210,12 +214,34 @@ def validated(parts: FitParts) -> dict[str, float]:
     return metrics
 
 
-def mean_over_ranks(losses: Mapping[str, Tensor], item: FeedItem) -> dict[str, float]:
-    """Return each part of the loss as its weighted mean over the global batch."""
+def share_of(item: FeedItem, batch: Batch) -> float:
+    """Return what to multiply this rank's mean loss with, see ``FeedItem``.
+
+    Where labels have weights of their own, ranks tell one another what theirs weigh.
+
+    Args:
+        item: What the feed gave.
+        batch: Its batch, as the student saw it.
+    """
+    if not item.weighs_labels or world_size() == 1:
+        return item.share
+    own = label_mass(batch.weight_B, batch.label_weight).sum()
+    total = own.clone()
+    dist.all_reduce(total)
+    return float(own * world_size() / total.clamp(min=torch.finfo(total.dtype).tiny))
+
+
+def mean_over_ranks(losses: Mapping[str, Tensor], share: float) -> dict[str, float]:
+    """Return each part of the loss as its weighted mean over the global batch.
+
+    Args:
+        losses: Loss of this rank and its parts.
+        share: What this rank's part of the mean is multiplied with.
+    """
     names = sorted(losses)
     values = torch.stack([losses[name].detach().float() for name in names])
     if world_size() > 1:
-        values = values * item.share / world_size()
+        values = values * share / world_size()
         dist.all_reduce(values)
     return dict(zip(names, values.tolist(), strict=True))
 
