@@ -7,7 +7,9 @@ from typing import Any
 
 from mke_ray.evaluation import TEACHER, ArmResult, Evaluation
 from mke_ray.evaluation.calibration import Calibration
+from mke_ray.evaluation.contribution import Contribution
 from mke_ray.gate import GateDecision
+from mke_ray.report.contribution import contribution_numbers
 from mke_ray.report.style import Picture
 from mke_ray.schema import StatusCounts
 
@@ -138,6 +140,7 @@ class ReportContent:
         double_pairs: Some of them, each with what it is a copy of.
         refinement: The rounds in which the labels of our student were made.
         calibration: How far the teacher's confidence is from its accuracy; None where nobody asks.
+        contribution: What each modality contributes to the shipped student; None where nobody asks.
     """
 
     experiment: str
@@ -164,6 +167,7 @@ class ReportContent:
     double_pairs: Sequence[DoublePair] = ()
     refinement: Sequence[RefinementRound] = ()
     calibration: Calibration | None = None
+    contribution: Contribution | None = None
 
     @property
     def teacher(self) -> ArmResult:
@@ -220,6 +224,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
             for one in content.refinement
         ],
         "calibration": _calibration(content),
+        "contribution": contribution_numbers(content.contribution),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)
