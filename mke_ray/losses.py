@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mke_ray.robust_losses import Criterion
 from mke_ray.schema import IGNORE, LabelKind
 
 
@@ -19,6 +20,7 @@ def pseudo_label_loss(
     kind: str = LabelKind.SINGLE,
     class_weights: Sequence[float] | None = None,
     label_weight: Tensor | None = None,
+    criterion: Criterion | None = None,
 ) -> Tensor:
     """Return the loss against soft or hard labels of any kind; see the functions below.
 
@@ -31,7 +33,12 @@ def pseudo_label_loss(
         kind: Kind of labels.
         class_weights: Weight of each class of dense labels [C].
         label_weight: Weight of each class [B, C] or pixel [B, H, W] as a ``Batch`` has it.
+        criterion: What is averaged; None for cross-entropy.
     """
+    if criterion is not None:
+        elements = _of_criterion(criterion, logits_BC, target_BC, kind, class_weights)
+        has_label_B = _has_label(target_BC, kind).to(weight_B.dtype)
+        return _mean_over_labels(elements, weight_B * has_label_B, label_weight)
     if kind == LabelKind.DENSE:
         return dense_cross_entropy(
             logits_BC,
@@ -167,6 +174,40 @@ def consistency(
     difference_BC = log_clean_BC - torch.log_softmax(logits_BC, dim=1)
     divergence = (log_clean_BC.exp() * difference_BC).sum(dim=1)  # [B], or [B, H, W]
     return _mean_over_labels(divergence.reshape(len(divergence), -1), weight_B, label_weight)
+
+
+def _of_criterion(
+    criterion: Criterion,
+    logits_BC: Tensor,
+    target_BC: Tensor,
+    kind: str,
+    class_weights: Sequence[float] | None,
+) -> Tensor:
+    """Return the loss of each sample [B, 1], class [B, C] or pixel [B, H, W] by a criterion."""
+    if kind == LabelKind.MULTI:
+        log_BKC = functional.logsigmoid(torch.stack([logits_BC, -logits_BC], dim=1).float())
+        return criterion(log_BKC, torch.stack([target_BC, 1 - target_BC], dim=1).float())
+    log_probability = torch.log_softmax(logits_BC.float(), dim=1)
+    target = target_BC if target_BC.dim() == logits_BC.dim() else _one_hot(target_BC, logits_BC)
+    mass = target.sum(dim=1)
+    loss = criterion(log_probability, target.float()) * (mass > 0)  # [B], or [B, H, W]
+    if class_weights is not None:
+        of_class = loss.new_tensor(list(class_weights))[:, None, None]
+        loss = loss * (target * of_class).sum(dim=1) / mass.clamp(min=1e-12)
+    return loss if loss.dim() > 1 else loss[:, None]
+
+
+def _has_label(target_BC: Tensor, kind: str) -> Tensor:
+    """Return whether a sample has a label as a whole [B]; only with one class may it lack that."""
+    if kind == LabelKind.SINGLE:
+        return target_BC.sum(dim=1) > 0
+    return torch.ones(len(target_BC), dtype=torch.bool, device=target_BC.device)
+
+
+def _one_hot(target_BHW: Tensor, logits_BCHW: Tensor) -> Tensor:
+    """Return class maps as probabilities [B, C, H, W], all 0 where a pixel counts for nothing."""
+    class_C = torch.arange(logits_BCHW.shape[1], device=target_BHW.device)
+    return (target_BHW[:, None] == class_C[:, None, None]).float()
 
 
 def _of_hard_pixels(log_probability: Tensor, target_BHW: Tensor, of_class: Tensor | None) -> Tensor:

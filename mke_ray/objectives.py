@@ -3,18 +3,32 @@
 # B samples, C classes, M modalities, D features, X any.
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from mke_ray.asking import clean_logits, given_modalities, kind_of, modalities_of
+from mke_ray.balance import BalanceSettings, Modulation, alone, modulation_of
 from mke_ray.errors import ConfigError
 from mke_ray.losses import consistency, pseudo_label_loss
-from mke_ray.randomness import gaussian_like, keys_for, uniform
+from mke_ray.mixing import PICTURE_KINDS, Mixing, MixSettings, draw_mixing
+from mke_ray.objective_checks import check_settings
+from mke_ray.perturbing import Noise, Perturbation
+from mke_ray.randomness import batch_keys, uniform
+from mke_ray.robust_losses import criterion_of
 from mke_ray.schema import Batch, LabelKind
+
+__all__ = [
+    "MKEObjective",
+    "Noise",
+    "Objective",
+    "WitnessObjective",
+    "drop_modalities",
+    "ramp",
+]
 
 
 class Objective(Protocol):
@@ -51,6 +65,16 @@ class MKEObjective:
         kind: ``single`` (softmax), ``multi`` (sigmoid per class) or ``dense`` (softmax per pixel).
         class_weights: Weight of each class in the pseudo-label loss, of ``kind=dense`` alone; None
             weighs all alike.
+        loss: What is averaged: ``{type: cross_entropy}``, which None is too, ``{type: generalized,
+            q: 0.7}`` or ``{type: symmetric, alpha: 0.1, beta: 1.0, log_zero: -4}``; see
+            ``mke_ray.robust_losses``.
+        mix: How samples are mixed with others of their micro batch: ``{type: mixup, strength: 1.0,
+            share: 1.0}`` or the same of ``cutmix``; None mixes nothing. See ``mke_ray.mixing``.
+        balance: How gradients of encoders are modulated: ``{strength: 0.5, noise: false, until:
+            1.0}``; None leaves them. It costs a pass without gradient per modality and step. See
+            ``mke_ray.balance``.
+        unimodal_weight: Weight of the mean loss on each modality alone; it costs a pass per
+            modality and step.
 
     Source:
         Xue, Ren, Gao, Zhao, Multimodal Knowledge Expansion, ICCV 2021, equations 2 to 4, and the
@@ -64,35 +88,37 @@ class MKEObjective:
     modality_dropout: Mapping[str, float] | None = None
     kind: str = LabelKind.SINGLE
     class_weights: Sequence[float] | None = None
+    loss: Mapping[str, Any] | None = None
+    mix: Mapping[str, Any] | None = None
+    balance: Mapping[str, Any] | None = None
+    unimodal_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check_settings(self)
+        check_settings(self)
 
     def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Return ``loss``, ``pseudo_label`` and, where it has a weight, ``consistency``."""
+        """Return ``loss``, ``pseudo_label``, and where they have a weight the other terms.
+
+        Those are ``unimodal`` and ``consistency``; with ``balance`` there is the factor of each
+        modality's gradient besides, as ``gradient_<modality>``.
+        """
         present = self._visible(student, batch)
-        logits_BC = student(batch.arrays, present, self._perturb(batch, present))
-        weight_B = batch.weight_B
-        loss = pseudo_label_loss(
-            logits_BC,
-            batch.target_BC,
-            weight_B=weight_B,
-            kind=self.kind,
-            class_weights=self.class_weights,
-            label_weight=batch.label_weight,
-        )
+        mixing = self._mixing(student, batch, present)
+        modulation = self._modulation(student, batch, present, progress)
+        perturb = self._perturb(batch, present, mixing, modulation)
+        logits_BC = student(batch.arrays, present, perturb)
+        loss = self._loss(logits_BC, batch, mixing)
         parts = {"pseudo_label": loss.detach()}
+        if modulation is not None:
+            parts |= {f"gradient_{name}": one for name, one in modulation.coefficient.items()}
+        if self.unimodal_weight > 0:
+            term = self._unimodal(student, batch, present, mixing)
+            parts["unimodal"] = term.detach()
+            loss = loss + self.unimodal_weight * term
         weight = self.consistency_weight * ramp(progress, self.consistency_ramp)
         if self.consistency_weight > 0:
-            clean_BC = _clean_logits(student, batch)
-            divergence = consistency(
-                logits_BC,
-                clean_BC,
-                weight_B=weight_B,
-                kind=self.kind,
-                label_weight=batch.label_weight,
-            )
+            divergence = self._divergence(logits_BC, student, batch, mixing)
             parts["consistency"] = divergence.detach()
             loss = loss + weight * divergence
         return {"loss": loss, **parts}
@@ -101,15 +127,95 @@ class MKEObjective:
         """Return which modalities the student sees of each sample."""
         if not self.modality_dropout:
             return batch.present
-        modalities = [name for name in _modalities(student) if name in batch.present]
+        modalities = given_modalities(student, batch)
         return drop_modalities(batch, modalities=modalities, share=self.modality_dropout)
 
-    def _perturb(self, batch: Batch, present: dict[str, Tensor]) -> "Noise | None":
-        """Return the noise of this step, None where there is none."""
-        strengths = self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
-        if self.beta == 0 and not any(strengths):
+    def _mixing(
+        self, student: nn.Module, batch: Batch, present: dict[str, Tensor]
+    ) -> Mixing | None:
+        """Return with whom samples are mixed in this step, None where they are not."""
+        if self.mix is None:
             return None
-        return Noise(batch, present, self.alpha, self.beta)
+        modalities = given_modalities(student, batch)
+        return draw_mixing(
+            batch,
+            present,
+            MixSettings.of(self.mix),
+            modalities=modalities,
+            pictures=[name for name in modalities if kind_of(student, name) in PICTURE_KINDS],
+        )
+
+    def _modulation(
+        self, student: nn.Module, batch: Batch, present: dict[str, Tensor], progress: float
+    ) -> Modulation | None:
+        """Return how gradients are scaled in this step, None where they are not."""
+        if self.balance is None:
+            return None
+        settings = BalanceSettings.of(self.balance)
+        if progress > settings.until or len(given_modalities(student, batch)) < 2:
+            return None
+        return modulation_of(student, batch, present, settings, kind=self.kind)
+
+    def _perturb(
+        self,
+        batch: Batch,
+        present: dict[str, Tensor],
+        mixing: Mixing | None,
+        modulation: Modulation | None = None,
+    ) -> Perturbation | None:
+        """Return what is done to the student in this step, None where nothing is."""
+        strengths = self.alpha.values() if isinstance(self.alpha, Mapping) else [self.alpha]
+        noise = None
+        if self.beta != 0 or any(strengths):
+            noise = Noise(batch, present, self.alpha, self.beta)
+        if noise is None and mixing is None and modulation is None:
+            return None
+        return Perturbation(mixing, noise, modulation)
+
+    def _loss(self, logits_BC: Tensor, batch: Batch, mixing: Mixing | None) -> Tensor:
+        """Return the loss of some logits against the labels, mixed where the samples were."""
+        target_BC, weight_B, label_weight = batch.target_BC, batch.weight_B, batch.label_weight
+        if mixing is not None:
+            logits_BC, target_BC, weight_B = mixing.labelled(logits_BC, target_BC, weight_B)
+            label_weight = mixing.label_weights(label_weight)
+        return pseudo_label_loss(
+            logits_BC,
+            target_BC,
+            weight_B=weight_B,
+            kind=self.kind,
+            class_weights=self.class_weights,
+            label_weight=label_weight,
+            criterion=criterion_of(self.loss),
+        )
+
+    def _unimodal(
+        self,
+        student: nn.Module,
+        batch: Batch,
+        present: dict[str, Tensor],
+        mixing: Mixing | None,
+    ) -> Tensor:
+        """Return the mean loss of the student on what it sees of each modality alone."""
+        perturb = self._perturb(batch, present, mixing)
+        terms = []
+        for name in given_modalities(student, batch):
+            logits_BC = student(batch.arrays, alone(present, name), perturb)
+            seen = replace(batch, weight_B=batch.weight_B * present[name])
+            terms.append(self._loss(logits_BC, seen, mixing))
+        return torch.stack(terms).mean()
+
+    def _divergence(
+        self, logits_BC: Tensor, student: nn.Module, batch: Batch, mixing: Mixing | None
+    ) -> Tensor:
+        """Return the divergence from the clean student, whose answers are mixed as labels are."""
+        clean_BC, weight_B = clean_logits(student, batch, batch.present), batch.weight_B
+        label_weight = batch.label_weight
+        if mixing is not None:
+            logits_BC, clean_BC, weight_B = mixing.labelled(logits_BC, clean_BC, weight_B)
+            label_weight = mixing.label_weights(label_weight)
+        return consistency(
+            logits_BC, clean_BC, weight_B=weight_B, kind=self.kind, label_weight=label_weight
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +247,7 @@ class WitnessObjective:
             raise ConfigError("witnesses need the fold of every sample; the fit names no folds")
         noise = Noise(batch, batch.present, self.alpha, 0.0) if self.alpha else None
         said_BX = student(batch.arrays, batch.present, noise)
-        names, folds = _modalities(student), self.num_folds
+        names, folds = modalities_of(student), self.num_folds
         logits_BMKC = said_BX.unflatten(1, (len(names), folds, -1))
         losses = []
         for number, name in enumerate(names):
@@ -159,38 +265,6 @@ class WitnessObjective:
         usual = batch.weight_B.sum().clamp(min=1e-12) * (folds - 1) / folds
         loss = torch.stack(losses).sum() / usual
         return {"loss": loss, "witness": loss.detach() / len(losses)}
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Gaussian noise on representations and on the first hidden layer, drawn per sample.
-
-    Args:
-        batch: Batch whose samples are perturbed.
-        present: Per modality whether the sample has it [B], bool.
-        alpha: Strength on the input, one number or one per modality (0 where not named).
-        beta: Strength on the hidden layer.
-    """
-
-    batch: Batch
-    present: Mapping[str, Tensor]
-    alpha: float | Mapping[str, float]
-    beta: float
-
-    def input(self, modality: str, x_BX: Tensor) -> Tensor:
-        """Return the representation of a modality with noise."""
-        alpha = self.alpha.get(modality, 0.0) if isinstance(self.alpha, Mapping) else self.alpha
-        if alpha == 0:
-            return x_BX
-        scale = alpha * _mean_magnitude(x_BX, self.present[modality])
-        return x_BX + scale * gaussian_like(x_BX, _keys(self.batch, f"noise/{modality}"))
-
-    def hidden(self, x_BD: Tensor) -> Tensor:
-        """Return the hidden layer, or the coarsest fused map, with noise."""
-        if self.beta == 0:
-            return x_BD
-        noise_BD = gaussian_like(x_BD, _keys(self.batch, "noise of the hidden layer"))
-        return x_BD + self.beta * x_BD.detach().abs().mean() * noise_BD
 
 
 def ramp(progress: float, length: float) -> float:
@@ -222,7 +296,7 @@ def drop_modalities(
     present_BM = torch.stack([batch.present[name] for name in modalities], dim=1)
     margin_BM = torch.stack(
         [
-            uniform(_keys(batch, f"dropout/{name}"), 1)[:, 0] - share.get(name, 0.0)
+            uniform(batch_keys(batch, f"dropout/{name}"), 1)[:, 0] - share.get(name, 0.0)
             for name in modalities
         ],
         dim=1,
@@ -230,59 +304,3 @@ def drop_modalities(
     best_B = margin_BM.argmax(dim=1)
     kept_BM = (margin_BM >= 0).scatter(1, best_B[:, None], True) & present_BM
     return {**batch.present, **dict(zip(modalities, kept_BM.unbind(dim=1), strict=True))}
-
-
-def _keys(batch: Batch, purpose: str) -> Tensor:
-    """Return random keys [B] for a purpose; different purposes are independent."""
-    stream = zlib.crc32(purpose.encode())
-    return keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
-
-
-def _mean_magnitude(x_BX: Tensor, present_B: Tensor) -> Tensor:
-    """Return the mean absolute value over the samples that are there; 0 when none is."""
-    magnitude_B = x_BX.detach().abs().flatten(1).mean(dim=1)
-    weight_B = present_B.to(magnitude_B.dtype)
-    return (magnitude_B * weight_B).sum() / weight_B.sum().clamp(min=1.0)
-
-
-def _modalities(student: nn.Module) -> Sequence[str]:
-    """Return the modalities of a student, which may be wrapped for distributed training."""
-    inner = getattr(student, "module", student)
-    return inner.modalities  # type: ignore[return-value]
-
-
-@torch.no_grad()
-def _clean_logits(student: nn.Module, batch: Batch) -> Tensor:
-    """Return the logits without perturbation, dropout or hidden modalities."""
-    was_training = student.training
-    student.eval()
-    logits_BC = student(batch.arrays, batch.present)
-    student.train(was_training)
-    return logits_BC
-
-
-def _check_settings(objective: MKEObjective) -> None:
-    """Raise when a setting of the objective makes no sense."""
-    alphas = objective.alpha if isinstance(objective.alpha, Mapping) else {"": objective.alpha}
-    amounts = {f"alpha.{name}".rstrip("."): value for name, value in alphas.items()}
-    for key in ("beta", "consistency_weight", "consistency_ramp"):
-        amounts[key] = getattr(objective, key)
-    for key, value in amounts.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ConfigError(f"objective.{key} is {value}; give a number from 0 upwards")
-    for name, share in (objective.modality_dropout or {}).items():
-        if not 0 <= share <= 1:
-            raise ConfigError(
-                f"objective.modality_dropout.{name} is {share}; give a share from 0 to 1"
-            )
-    if objective.kind not in list(LabelKind):
-        raise ConfigError(
-            f"objective.kind is {objective.kind!r}; choose one of {[*map(str, LabelKind)]}"
-        )
-    weights = objective.class_weights
-    is_fit = objective.kind == LabelKind.DENSE and len(weights or ()) > 1
-    if weights is not None and not (is_fit and all(one >= 0 for one in weights)):
-        raise ConfigError(
-            f"objective.class_weights is {list(weights)} with kind={objective.kind}; give numbers "
-            "from 0 upwards, for kind=dense alone"
-        )

@@ -3,10 +3,12 @@
 # B samples, N elements of one sample.
 
 import math
+import zlib
 
 import torch
 from torch import Tensor
 
+from mke_ray.schema import Batch
 from mke_ray.seeds import GOLDEN, MULTIPLY_1, MULTIPLY_2, mix_integers
 
 _LOW_32 = (1 << 32) - 1
@@ -37,6 +39,12 @@ def keys_for(sample_id_B: Tensor, *, seed: int, epoch: int, stream: int) -> Tens
         Keys [B], int64.
     """
     return _mix_(_mix_(sample_id_B.clone()) + mix_integers(seed, epoch, stream))
+
+
+def batch_keys(batch: Batch, purpose: str) -> Tensor:
+    """Return random keys [B] of a batch for a purpose; different purposes are independent."""
+    stream = zlib.crc32(purpose.encode())
+    return keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
 
 
 def uniform(key_B: Tensor, num: int) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mke_ray.evaluation import ArmResult, Evaluation, Flow, PartScores
+from mke_ray.evaluation.contribution import Contribution, SeenResult
 from mke_ray.gate import GateDecision
 from mke_ray.report import FitHistory, ReportContent, SampleCard, UnreadableFile
 from mke_ray.schema import StatusCounts
@@ -92,3 +93,12 @@ def content(**changes: Any) -> ReportContent:
         versions={"mke_ray": "0.1.0"},
     )
     return replace(plain, **changes)
+
+
+def contribution(knows_gaps: bool = True) -> Contribution:
+    """A student of two modalities that loses 19.1 points without audio and 7.2 without image."""
+    both = ("audio", "image")
+    image = SeenResult(("image",), 0.742, (0.722, 0.761), -0.191, (-0.208, -0.174))
+    audio = SeenResult(("audio",), 0.861, (0.845, 0.876), -0.072, (-0.085, -0.06))
+    whole = SeenResult(both, 0.933, (0.921, 0.944))
+    return Contribution("mke", both, whole, (image, audio), knows_gaps)

@@ -171,7 +171,9 @@ class _DenseTally:
             arm: None if arm == TEACHER else mean_flow(self.flows, each)
             for arm, each in columns.items()
         }
-        measured = measure_arms(arms, test=test, select=select, flows=flows)
+        measured = measure_arms(
+            arms, test=test, select=select, flows=flows, reference=self.plan.reference
+        )
         some_flow = next(iter(self.flows.values()), Flow())
         return Evaluation(
             metric="miou",
@@ -213,7 +215,7 @@ class _DenseReader:
 
     def units(self) -> Iterator[tuple[UnitRef, UnitMaps, int]]:
         """Yield, in order, units with their usable rows and the number of unusable ones."""
-        refs = refs_with_truth(self._plan.manifest)
+        refs = refs_with_truth(self._plan.manifest, self._plan.splits)
         with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
             for some in batched(refs, _UNITS_PER_ROUND):
                 yield from pool.map(self._read, some)

@@ -92,7 +92,9 @@ class _Tally:
         columns = [column for seeds in arms.values() for column in seeds.values()]
         flows = {arm: mean_flow(self.flows, list(seeds.values())) for arm, seeds in arms.items()}
         some_flow = next(iter(self.flows.values()), Flow())
-        measured = measure_arms(arms, test=test, select=self.parts[SELECT], flows=flows)
+        measured = measure_arms(
+            arms, test=test, select=self.parts[SELECT], flows=flows, reference=plan.reference
+        )
         return Evaluation(
             metric="map" if plan.manifest.label_space.kind is LabelKind.MULTI else "accuracy",
             arms={
@@ -134,7 +136,7 @@ class _UnitReader:
 
     def units(self) -> Iterator[tuple[UnitRef, UnitAnswers, int]]:
         """Yield, in order, units with their usable rows and the number of unusable ones."""
-        refs = refs_with_truth(self._plan.manifest)
+        refs = refs_with_truth(self._plan.manifest, self._plan.splits)
         with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
             for some in batched(refs, _UNITS_PER_ROUND):
                 yield from pool.map(self._read, some)

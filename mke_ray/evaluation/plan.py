@@ -9,6 +9,7 @@ from mke_ray.evaluation.predictions import FitColumn
 from mke_ray.evaluation.results import TEACHER
 from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.labels.store import UnitStore
+from mke_ray.schema import Split
 
 GATE = "gate"
 SELECT = "select"
@@ -33,6 +34,8 @@ class EvaluationPlan:
         decode: Plain decode specification of these samples.
         relabelled: Refined labels, an arm of their own that no network is of; None where there are
             none.
+        splits: Splits that are looked at.
+        reference: Column that gains are measured against.
     """
 
     manifest: Manifest
@@ -47,6 +50,8 @@ class EvaluationPlan:
     samples: SampleReader | None = None
     decode: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     relabelled: UnitStore | None = None
+    splits: Sequence[str] = (Split.TEST, Split.PROBE, Split.UNLABELED)
+    reference: str = TEACHER
 
     def by_arm(self) -> dict[str, dict[int, str]]:
         """Return ``{arm: {seed: column}}``, the teacher first."""

@@ -69,7 +69,8 @@ class PredictionPlan:
         root: Root of the run.
         samples: Name of the sample store below ``samples/``.
         decode: Plain decode specification of that store.
-        students: Folder of each student by the fingerprint of its fit.
+        students: Folder of each student by its column, which is the fingerprint of its fit where
+            it is shown all that it reads.
         classes: The user's own encoders and fusions by ``_target_``.
         num_threads: Threads per worker; the same everywhere, so that logits do not depend on where
             they were computed.
@@ -77,6 +78,7 @@ class PredictionPlan:
         origin: Where samples are read again if the store keeps no media.
         is_dense: Whether labels are dense: class maps are kept, and no logits.
         packing: How probabilities of dense answers are kept instead; None keeps none.
+        seen: Modalities that a student is shown, by its column; all that it reads where not named.
     """
 
     root: Root
@@ -89,6 +91,7 @@ class PredictionPlan:
     origin: Origin | None = None
     is_dense: bool = False
     packing: Packing | None = None
+    seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     units_at_once = 1
     units_per_call = 8
@@ -98,7 +101,9 @@ class PredictionPlan:
     @property
     def spec(self) -> dict[str, Any]:
         """What the predictions are made from."""
-        made_of = {"samples": self.samples, "fits": sorted(self.students)}
+        made_of: dict[str, Any] = {"samples": self.samples, "fits": sorted(self.students)}
+        if self.seen:
+            made_of["seen"] = {column: list(names) for column, names in sorted(self.seen.items())}
         if self.packing is None:
             return made_of
         folds = self.packing.folds
@@ -147,7 +152,10 @@ class EvaluateWorker:
         table = self._samples.read(ref.unit, names, location=location_of(record))
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
-        columns = [self._answers(student, ref, arrays, present) for student in self._students]
+        columns = [
+            self._answers(student, ref, arrays, self._shown(column, present))
+            for column, student in self._students.items()
+        ]
         predicted = time.perf_counter()
         kept = [table.column(name).combine_chunks() for name in ("sample_id", "status")]
         made = pa.Table.from_arrays([*kept, *columns], schema=self._store.schema)
@@ -187,7 +195,7 @@ class EvaluateWorker:
     @cached_property
     def _decode(self) -> DecodeSpec:
         """Return the specification of the modalities that any student reads."""
-        read = {name for student in self._students for name in student.modalities}
+        read = {name for one in self._students.values() for name in one.modalities}
         whole = decode_spec_from_dict(self.plan.decode)
         return {name: one for name, one in whole.items() if name in read}
 
@@ -196,11 +204,24 @@ class EvaluateWorker:
         return checked_device(self.plan.device)
 
     @cached_property
-    def _students(self) -> list[Network]:
-        """Return the students in the order of the columns."""
-        folders = [folder for _, folder in sorted(self.plan.students.items())]
-        loaded = (load_student(folder, classes=self.plan.classes) for folder in folders)
-        return [one.student.to(self._device) for one in loaded]
+    def _students(self) -> dict[str, Network]:
+        """Return the students in the order of the columns; of one folder there is one."""
+        networks: dict[str, Network] = {}
+        for folder in self.plan.students.values():
+            if folder.uri not in networks:
+                loaded = load_student(folder, classes=self.plan.classes)
+                networks[folder.uri] = loaded.student.to(self._device)
+        return {column: networks[one.uri] for column, one in sorted(self.plan.students.items())}
+
+    def _shown(self, column: str, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return what is there of the modalities that a column's student is shown."""
+        if column not in self.plan.seen:
+            return present
+        shown = self.plan.seen[column]
+        return {
+            name: one_B if name in shown else torch.zeros_like(one_B)
+            for name, one_B in present.items()
+        }
 
 
 def run_predictions(
@@ -257,13 +278,18 @@ def predictions_schema(
     return pa.schema(fields + [pa.field(fit, kind) for fit in sorted(set(fits))])
 
 
-def refs_with_truth(manifest: Manifest) -> Iterator[UnitRef]:
+def refs_with_truth(
+    manifest: Manifest, splits: Sequence[str] = (Split.TEST, Split.PROBE, Split.UNLABELED)
+) -> Iterator[UnitRef]:
     """Yield the units that true labels are needed of or known of.
 
     These are all units of test and probe, and those unlabeled units of which the manifest
     knows a true label (kept for reporting only); of the latter, one column is read.
+
+    Args:
+        manifest: The samples.
+        splits: The splits wanted.
     """
-    splits = (Split.TEST, Split.PROBE, Split.UNLABELED)
     for part, refs in itertools.groupby(manifest.unit_refs(splits), key=lambda ref: ref.part):
         with manifest.root.filesystem().open(manifest.root.path(part), "rb") as file:
             parquet = pq.ParquetFile(file)

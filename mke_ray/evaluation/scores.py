@@ -21,6 +21,7 @@ def measure_arms(
     test: Part,
     select: Part,
     flows: Mapping[str, Flow | None],
+    reference: str = TEACHER,
 ) -> dict[str, ArmResult]:
     """Return the result of every arm on test.
 
@@ -29,13 +30,14 @@ def measure_arms(
         test: What is kept of the test set.
         select: What is kept of the select part of the probe.
         flows: What each arm did to the teacher's answers.
+        reference: Column that gains are measured against.
     """
     measure = _MultiMeasure(test) if test.truths else _SingleMeasure(test)
     results = {}
     for arm, seeds in arms.items():
         columns = list(seeds.values())
         value, ci95 = measure.value(columns)
-        gain, gain_ci95 = (0.0, (0.0, 0.0)) if arm == TEACHER else measure.gain(columns)
+        gain, gain_ci95 = (0.0, (0.0, 0.0)) if arm == TEACHER else measure.gain(columns, reference)
         results[arm] = ArmResult(
             arm=arm,
             value=value,
@@ -62,9 +64,9 @@ class _SingleMeasure:
         """Return the mean over columns and its interval."""
         return self._interval(self._mean(columns))
 
-    def gain(self, columns: list[str]) -> Estimate:
-        """Return the paired difference to the teacher and its interval."""
-        return self._interval(self._mean(columns) - self._scores[TEACHER])
+    def gain(self, columns: list[str], reference: str) -> Estimate:
+        """Return the paired difference to another column and its interval."""
+        return self._interval(self._mean(columns) - self._scores[reference])
 
     def _mean(self, columns: list[str]) -> NDArray:
         return np.stack([self._scores[name] for name in columns]).mean(axis=0, dtype=np.float64)
@@ -90,9 +92,9 @@ class _MultiMeasure:
         """Return the mean over columns and its interval."""
         return _with_quantiles(*self._mean(columns))
 
-    def gain(self, columns: list[str]) -> Estimate:
-        """Return the difference to the teacher under the same resamples and its interval."""
-        (value, value_R), (other, other_R) = self._mean(columns), self._mean([TEACHER])
+    def gain(self, columns: list[str], reference: str) -> Estimate:
+        """Return the difference to a column under the same resamples and its interval."""
+        (value, value_R), (other, other_R) = self._mean(columns), self._mean([reference])
         return _with_quantiles(value - other, value_R - other_R)
 
     def _mean(self, columns: list[str]) -> tuple[float, NDArray]:

@@ -15,6 +15,7 @@ from mke_ray.config import to_yaml
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
 from mke_ray.evaluation.calibration import Calibration
+from mke_ray.evaluation.contribution import Contribution
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.refining import Refined
@@ -68,6 +69,7 @@ class Outcome:
         compared: What the evaluation compared, for pictures of scenes with dense labels.
         refined: How the labels of our student were made; None where it is not trained.
         calibration: How far the teacher's confidence is from its accuracy.
+        contribution: What each modality contributes to the shipped student; None of one modality.
     """
 
     manifest: Manifest
@@ -80,6 +82,7 @@ class Outcome:
     compared: EvaluationPlan | None = None
     refined: Refined | None = None
     calibration: Calibration | None = None
+    contribution: Contribution | None = None
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
@@ -126,6 +129,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         refinement=_refinement(outcome.refined),
         calibration=outcome.calibration,
         classes=manifest.label_space.classes,
+        contribution=outcome.contribution,
         **_doubles(outcome.doubles),
     )
 

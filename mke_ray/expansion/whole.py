@@ -9,6 +9,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation.calibration import select_temperature, teacher_calibration
 from mke_ray.expansion.checks import open_run
+from mke_ray.expansion.contribution import contribution_stage
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.outcome import (
     Outcome,
@@ -110,6 +111,7 @@ def finish(
             outcome.calibration = teacher_calibration(
                 plan, refined.rounds[refined.chosen].posterior.temperature
             )
+        outcome.contribution = contribution_stage(run, manifest, labels, fits, plan)
         is_new = not is_reported(run.root, outcome)
         if is_new:
             run.clock.work_begins()

@@ -19,7 +19,7 @@ from mke_ray.models.building import (
 )
 from mke_ray.models.dense_fusion import AddFusion, AttentionFusion, DenseFusion, GatedFusion
 from mke_ray.models.pyramid import DenseEncoder, PyramidEncoder, convolution
-from mke_ray.models.seeing import Perturb, given_modalities, observe, represented
+from mke_ray.models.seeing import Perturb, encoded, given_modalities, observe, represented
 
 DENSE_ENCODERS: dict[str, Callable[..., nn.Module]] = {"pyramid": PyramidEncoder}
 DENSE_FUSIONS: dict[str, Callable[..., nn.Module]] = {
@@ -171,7 +171,7 @@ class DenseStudent(nn.Module):
         for name in given:
             encoder = self.encoder(name)
             x_BKHW = represented(encoder, arrays[name], present[name])
-            maps[name] = encoder(perturb.input(name, x_BKHW) if perturb else x_BKHW)
+            maps[name] = encoded(encoder, name, x_BKHW, perturb)
         has = {name: present[name] for name in given}
         like = maps[given[0]]
         for name in self.modalities:

@@ -3,7 +3,7 @@
 # B samples, D features, X any.
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,15 @@ class Perturb(Protocol):
 
     def hidden(self, x_BD: Tensor) -> Tensor:
         """Return the perturbed hidden layer: the first of the head, or the coarsest fused map."""
+        ...
+
+
+@runtime_checkable
+class PerturbFeatures(Protocol):
+    """A ``Perturb`` that transforms what encoders say, too."""
+
+    def features(self, modality: str, x_BX: Tensor) -> Tensor:
+        """Return the perturbed output of an encoder: features, or a map of a dense student."""
         ...
 
 
@@ -43,6 +52,18 @@ def represented(encoder: Any, x_BX: Tensor, present_B: Tensor) -> Tensor:
     shape = [-1] + [1] * (x_BX.dim() - 1)
     with torch.autocast(x_BX.device.type, enabled=False):  # spectra need float32
         return encoder.represent(x_BX.masked_fill(~present_B.view(shape), 0))
+
+
+def encoded(encoder: Any, modality: str, x_BX: Tensor, perturb: Perturb | None) -> Any:
+    """Return what an encoder says of a representation: features, or maps of several scales."""
+    if perturb is None:
+        return encoder(x_BX)
+    said = encoder(perturb.input(modality, x_BX))
+    if not isinstance(perturb, PerturbFeatures):
+        return said
+    if isinstance(said, Tensor):
+        return perturb.features(modality, said)
+    return [perturb.features(modality, map_BKhw) for map_BKhw in said]
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from mke_ray.models.encoders import (
     LogMelEncoder,
 )
 from mke_ray.models.fusion import AttentionFusion, ConcatFusion, FilmFusion, Fusion, GatedFusion
-from mke_ray.models.seeing import Perturb, given_modalities, observe, represented
+from mke_ray.models.seeing import Perturb, encoded, given_modalities, observe, represented
 from mke_ray.models.witness import WitnessBank
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -128,7 +128,7 @@ class Student(nn.Module):
                 continue
             has[name] = present[name]
             x_BX = represented(encoder, arrays[name], has[name])
-            features[name] = encoder(perturb.input(name, x_BX) if perturb else x_BX)
+            features[name] = encoded(encoder, name, x_BX, perturb)
         return self.fusion(features, has)
 
     def _classify(self, x_BD: Tensor, perturb: Perturb | None) -> Tensor:

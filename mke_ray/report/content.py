@@ -7,7 +7,9 @@ from typing import Any
 
 from mke_ray.evaluation import TEACHER, ArmResult, Evaluation
 from mke_ray.evaluation.calibration import Calibration
+from mke_ray.evaluation.contribution import Contribution
 from mke_ray.gate import GateDecision
+from mke_ray.report.contribution import contribution_numbers
 from mke_ray.report.diagnosis import diagnosis_dict
 from mke_ray.report.style import Picture
 from mke_ray.schema import StatusCounts
@@ -140,6 +142,7 @@ class ReportContent:
         refinement: The rounds in which the labels of our student were made.
         calibration: How far the teacher's confidence is from its accuracy; None where nobody asks.
         classes: Names of the classes.
+        contribution: What each modality contributes to the shipped student; None where nobody asks.
     """
 
     experiment: str
@@ -167,6 +170,7 @@ class ReportContent:
     refinement: Sequence[RefinementRound] = ()
     calibration: Calibration | None = None
     classes: Sequence[str] = ()
+    contribution: Contribution | None = None
 
     @property
     def teacher(self) -> ArmResult:
@@ -224,6 +228,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
         ],
         "calibration": _calibration(content),
         "diagnosis": diagnosis_dict(evaluation.diagnosis, content.classes),
+        "contribution": contribution_numbers(content.contribution),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)

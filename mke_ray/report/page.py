@@ -20,6 +20,7 @@ from mke_ray.report.content import (
     metrics_of,
     refinement_line,
 )
+from mke_ray.report.contribution import contribution_picture, shown_title
 from mke_ray.report.diagnosis import diagnosis_pictures
 from mke_ray.report.figures import (
     ArmBar,
@@ -85,6 +86,10 @@ def draw_pictures(content: ReportContent) -> dict[str, Picture]:
         pictures["corrected"] = flow_picture(flows)
     found = content.evaluation.diagnosis
     pictures |= diagnosis_pictures(found, content.classes, arm=content.shipped)
+    if content.contribution is not None:
+        pictures["contribution"] = contribution_picture(
+            content.contribution, teacher=content.teacher.value, metric=metric
+        )
     losses, selects = _curves(content, ("loss",)), _curves(content, SELECT_KEYS)
     if losses or selects:
         pictures["curves"] = curves_picture(losses, selects, metric=metric)
@@ -113,6 +118,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             kinds=KIND_TITLES,
             cards={kind: [c for c in content.cards if c.kind == kind] for kind in KIND_TITLES},
             curve_rows=_curve_rows(content),
+            contribution_rows=_contribution_rows(content),
             status_rows=_status_rows(content),
         )
     )
@@ -217,6 +223,13 @@ def _curve_rows(content: ReportContent) -> list[dict[str, Any]]:
         }
         for history in content.histories
     ]
+
+
+def _contribution_rows(content: ReportContent) -> list[dict[str, Any]]:
+    """Return what the student reaches with all modalities and with fewer."""
+    found = content.contribution
+    rows = [] if found is None else [found.whole, *found.parts]
+    return [{"title": shown_title(one, found), "result": one} for one in rows if found]
 
 
 def _last(records: Any, keys: tuple[str, ...]) -> float | None:

@@ -15,6 +15,7 @@ from mke_ray.report.content import (
     metric_word,
     refinement_line,
 )
+from mke_ray.report.contribution import contribution_line
 from mke_ray.report.style import arm_title
 from mke_ray.schema import StatusCounts
 
@@ -49,6 +50,7 @@ def terminal_report(content: ReportContent) -> Group:
     lines = [counts_line(content.counts), *_doubles(content)]
     lines += [*content.shared_groups, *content.source_notes]
     lines += [one for one in (refinement_line(content), calibration_line(content)) if one]
+    lines += [one for one in [contribution_line(content.contribution)] if one]
     return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 
 

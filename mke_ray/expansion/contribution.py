@@ -1,0 +1,77 @@
+"""The stage that tells what each modality of the shipped student is worth on the test split."""
+
+from collections.abc import Sequence
+
+from mke_ray.data.manifest import Manifest
+from mke_ray.evaluation import EvaluationPlan, PredictionPlan, run_predictions
+from mke_ray.evaluation.contribution import (
+    Contribution,
+    contribution_plan,
+    measure_contribution,
+)
+from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.expansion.run import Run
+from mke_ray.expansion.stages import Labels
+from mke_ray.expansion.work import LazyRunner, PassShown, folder_name, origin_of
+from mke_ray.labels.labelling import LocalRunner
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import LabelKind, Split
+from mke_ray.train.fits import FitSpec, FitStore
+
+_MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
+
+
+def contribution_stage(
+    run: Run,
+    manifest: Manifest,
+    labels: Labels,
+    fits: Sequence[FitSpec],
+    compared: EvaluationPlan,
+) -> Contribution | None:
+    """Predict the test split with modalities hidden, and compare with the student that sees all.
+
+    It is the network that the gate judges. What is there already is not predicted again.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The stores.
+        fits: The fits of the arms, finished.
+        compared: What the evaluation of the arms compared.
+
+    Returns:
+        None where the student reads one modality.
+    """
+    shipped = next(one for one in fits if one.arm == run.shipped)
+    modalities, fit = list(shipped.student["encoders"]), shipped.fingerprint()
+    if len(modalities) < 2:
+        return None
+    plan = contribution_plan(
+        PredictionPlan(
+            root=run.root,
+            samples=folder_name(labels.samples),
+            decode=run.job.decode,
+            students={},
+            classes=run.classes(),
+            device=run.labelling_device,
+            origin=origin_of(run, run.job.labelling.num_cpus),
+            is_dense=manifest.label_space.kind is LabelKind.DENSE,
+        ),
+        fit=fit,
+        folder=FitStore(run.root).student_folder(fit),
+        modalities=modalities,
+    )
+    run.refer(f"{PREDICTIONS_FOLDER}/{plan.name}")
+    refs = list(manifest.unit_refs([Split.TEST]))
+    num_rows = sum(ref.num_rows for ref in refs)
+    is_light = plan.origin is None and plan.device == "cpu" and num_rows <= _MOST_ROWS_HERE
+    with stage_progress("hide modalities", unit="samples") as progress:
+        runner = LocalRunner() if is_light else LazyRunner(run, PassShown(progress).say)
+        predictions = run_predictions(plan, refs, runner=runner.run, progress=progress)
+    return measure_contribution(
+        compared,
+        predictions,
+        fit=fit,
+        modalities=modalities,
+        knows_gaps=any((shipped.objective.get("modality_dropout") or {}).values()),
+    )
