@@ -1,0 +1,15 @@
+"""The promotion gate: is the student better than its teacher, beyond doubt, on unseen samples?"""
+
+from mke_ray.gate.decide import GATE_FOLDER, decide, judge, with_rival_on_test
+from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict
+
+__all__ = [
+    "GATE_FOLDER",
+    "GateDecision",
+    "GateRules",
+    "GateScores",
+    "Verdict",
+    "decide",
+    "judge",
+    "with_rival_on_test",
+]
