@@ -110,14 +110,25 @@ def gate_lines(run: Run, found: Census, *, is_preview: bool = False) -> list[str
         ]
     if is_preview or not found.is_whole:
         return []
-    said = f"gate            {found.num_gate:,} of {num_probe:,} probe samples are the gate's part"
+    num_groups = len(found.gate_groups)
+    said = (
+        f"gate            {found.num_gate:,} of {num_probe:,} probe samples are the gate's part, "
+        f"of {num_groups:,} groups"
+    )
     if found.num_gate < gate.min_samples:
-        said += (
-            f", fewer than gate.min_samples={gate.min_samples}:\n                the verdict will "
-            f"be unverified; {_way_to_more_probe(run)}, or lower gate.select_fraction\n"
-            "                or gate.min_samples"
-        )
+        said += _unverified(run, f"fewer samples than gate.min_samples={gate.min_samples}")
+    elif num_groups < gate.min_groups:
+        said += _unverified(run, f"fewer than gate.min_groups={gate.min_groups}")
     return [said]
+
+
+def _unverified(run: Run, shortage: str) -> str:
+    """Say that the gate will have too little, and what helps."""
+    return (
+        f", {shortage}:\n                the verdict will be unverified; "
+        f"{_way_to_more_probe(run)},\n"
+        "                or lower gate.select_fraction or that key"
+    )
 
 
 def _way_to_more_probe(run: Run) -> str:

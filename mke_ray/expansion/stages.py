@@ -30,7 +30,13 @@ from mke_ray.expansion.work import (
     samples_of,
     train_fits,
 )
-from mke_ray.gate import GateDecision, GateRules, GateScores, decide, with_rival_on_test
+from mke_ray.gate import (
+    GateDecision,
+    GateRules,
+    GateScores,
+    decide,
+    with_rival_on_test,
+)
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
@@ -332,13 +338,16 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
             metric=evaluation.metric,
         )
     gate = run.job.gate
-    rules = GateRules(confidence=gate.confidence, min_samples=gate.min_samples)
+    rules = GateRules(
+        confidence=gate.confidence, min_samples=gate.min_samples, min_groups=gate.min_groups
+    )
     decision = decide(run.root, scores, student=student, rules=rules)
+    arms = evaluation.arms
     if not rival:
         return decision
-    arms = evaluation.arms
+    labelled_only = arms[LABELLED_ONLY_ARM].value
     return with_rival_on_test(
-        decision, student=arms[run.shipped].value, labelled_only=arms[LABELLED_ONLY_ARM].value
+        decision, student=arms[run.shipped].value, labelled_only=labelled_only
     )
 
 

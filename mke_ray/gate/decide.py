@@ -40,9 +40,8 @@ def decide(
         rules: What the gate asks for.
     """
     rules = rules or GateRules()
-    shortage = shortage_of(scores, rules)
-    if scores is None or shortage:
-        return _unverified(shortage, scores, rules)
+    if scores is None or shortage_of(scores, rules):
+        return judge(scores, rules)
     folder = root.child(GATE_FOLDER, scores.digest())
     name = f"{fingerprint([student, asdict(rules)])}.json"
     if not folder.exists(name):
@@ -84,14 +83,17 @@ def _num_earlier(root: Root, scores: GateScores) -> int:
     return sum(bool(np.isin(scores.sample_id_N, one["sample_ids"]).any()) for one in records)
 
 
-def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDecision:
-    """Return the verdict on enough samples, without recording it.
+def judge(scores: GateScores | None, rules: GateRules, *, openings: int = 1) -> GateDecision:
+    """Return the verdict, without recording it.
 
     Args:
-        scores: Scores on the gate part of the probe.
+        scores: Scores on the gate part of the probe, None where there is no probe.
         rules: What the gate asks for.
         openings: How often these samples have been used, this time included.
     """
+    shortage = shortage_of(scores, rules)
+    if scores is None or shortage:
+        return _unverified(shortage, scores, rules)
     gain_N = np.asarray(scores.student_N, float) - np.asarray(scores.teacher_N, float)
     gain = float(gain_N.mean())
     bound = lower_bound_by_group(gain_N, scores.group_N, confidence=rules.confidence)
@@ -103,8 +105,8 @@ def judge(scores: GateScores, rules: GateRules, *, openings: int = 1) -> GateDec
     own = float(np.mean(scores.student_N))
     sentences = [
         main_sentence(verdict, scores, gain=gain, bound=bound, rules=rules),
-        more_sentence(more, rules),
-        care_sentence(scores.num_samples, rules),
+        more_sentence(more, scores, rules),
+        care_sentence(scores, rules),
         rival_sentence(rival, own) if rival is not None and rival >= own else "",
         openings_sentence(openings),
     ]

@@ -27,14 +27,16 @@ class GateRules:
     Args:
         confidence: Confidence of the one-sided lower bound of the gain.
         min_samples: Samples below which nothing is decided.
-        min_groups: Groups below which nothing is decided: resampling a few groups says little.
+        min_groups: Groups below which nothing is decided: a few groups say little of others.
         advised_samples: Samples below which the reason advises care.
+        advised_groups: Groups below which it does.
     """
 
     confidence: float = 0.95
     min_samples: int = 50
     min_groups: int = 5
     advised_samples: int = 100
+    advised_groups: int = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)

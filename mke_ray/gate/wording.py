@@ -1,5 +1,7 @@
 """The verdict of the gate in plain words, with its numbers and with what to be careful about."""
 
+import math
+
 import numpy as np
 
 from mke_ray.gate.scores import GateRules, GateScores, Verdict
@@ -29,8 +31,8 @@ def shortage_of(scores: GateScores | None, rules: GateRules) -> str:
     if scores.num_groups < rules.min_groups:
         return (
             f"The {scores.num_samples} samples in the gate part of the probe come from only "
-            f"{scores.num_groups} group(s); at least {rules.min_groups} are needed, since samples "
-            "of one group (an actor, a site) are not independent."
+            f"{scores.num_groups} group(s); at least {rules.min_groups} are needed "
+            "(gate.min_groups), since samples of one group (an actor, a site) are not independent."
         )
     return ""
 
@@ -58,21 +60,31 @@ def main_sentence(
     return f"The student is not better than its teacher {measured}. The teacher is kept."
 
 
-def more_sentence(more: int | None, rules: GateRules) -> str:
-    """Say how many more samples would settle it."""
+def more_sentence(more: int | None, scores: GateScores, rules: GateRules) -> str:
+    """Say how many more samples would settle it, and of how many more groups."""
     if more is None:
         return ""
+    num_groups = math.ceil(more * scores.num_groups / scores.num_samples)
+    is_grouped = scores.num_groups < scores.num_samples
+    of_others = f", of about {num_groups:,} more groups," if is_grouped else ""
     return (
-        f"About {more:,} more labelled samples in the gate part would settle it at "
+        f"About {more:,} more labelled samples{of_others} in the gate part would settle it at "
         f"{rules.confidence:.0%} if the gain is real."
     )
 
 
-def care_sentence(num_samples: int, rules: GateRules) -> str:
-    """Advise care where the samples are few."""
-    if num_samples >= rules.advised_samples:
-        return ""
-    return f"Fewer than {rules.advised_samples} samples are a weak basis; label more."
+def care_sentence(scores: GateScores, rules: GateRules) -> str:
+    """Advise care where the samples, or the groups that they come from, are few."""
+    said = []
+    if scores.num_samples < rules.advised_samples:
+        said.append(f"Fewer than {rules.advised_samples} samples are a weak basis; label more.")
+    if scores.num_groups < rules.advised_groups:
+        said.append(
+            f"Fewer than {rules.advised_groups} groups are a weak basis, however many samples "
+            "each has: one kind of group that is not among them can turn the verdict. Label some "
+            "of other groups (speakers, sites)."
+        )
+    return " ".join(said)
 
 
 def rival_sentence(rival: float, student: float) -> str:

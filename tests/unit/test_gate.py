@@ -175,3 +175,30 @@ def test_a_decision_survives_plain_data():
 
 def test_a_tied_student_on_few_changed_samples_is_not_promoted_by_luck():
     assert judge(scores(2, 0), GateRules()).verdict == "inconclusive"
+
+
+def grouped(num_groups, *, num_better=40, num_worse=5):
+    plain = scores(num_better, num_worse, 200 - num_better - num_worse)
+    group = np.random.default_rng(0).permutation(np.arange(200) % num_groups)
+    return dataclasses.replace(plain, group_N=group)
+
+
+def test_few_groups_advise_care_however_many_samples_they_have():
+    assert "Fewer than 20 groups" in judge(grouped(19), GateRules()).reason
+    assert "Fewer than 20 groups" not in judge(grouped(20), GateRules()).reason
+    assert "Fewer than 100" not in judge(grouped(19), GateRules()).reason
+
+
+def test_what_would_settle_it_is_said_in_groups_where_they_hold_several_samples():
+    decision = judge(grouped(20, num_better=14, num_worse=9), GateRules())
+    assert decision.verdict == "inconclusive" and decision.num_more_samples is not None
+    num_groups = -(-decision.num_more_samples // 10)
+    assert f"of about {num_groups:,} more groups, in the gate part" in decision.reason
+    assert "more groups" not in judge(scores(12, 9), GateRules()).reason
+
+
+def test_the_least_number_of_groups_is_the_rules():
+    decision = judge(grouped(7), GateRules(min_groups=8))
+    assert decision.verdict == "unverified"
+    assert "at least 8 are needed (gate.min_groups)" in decision.reason
+    assert judge(grouped(8), GateRules(min_groups=8)).verdict == "promoted"
