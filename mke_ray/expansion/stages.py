@@ -36,6 +36,7 @@ from mke_ray.gate import (
     GateScores,
     decide,
     with_rival_on_test,
+    with_test_gain,
 )
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
@@ -343,12 +344,12 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
     )
     decision = decide(run.root, scores, student=student, rules=rules)
     arms = evaluation.arms
+    shipped = arms[run.shipped]
+    decision = with_test_gain(decision, gain=shipped.gain, ci95=shipped.gain_ci95)
     if not rival:
         return decision
     labelled_only = arms[LABELLED_ONLY_ARM].value
-    return with_rival_on_test(
-        decision, student=arms[run.shipped].value, labelled_only=labelled_only
-    )
+    return with_rival_on_test(decision, student=shipped.value, labelled_only=labelled_only)
 
 
 def _trained_on_select(fits: Sequence[FitSpec]) -> set[str]:

@@ -1,6 +1,6 @@
 """The promotion gate: is the student better than its teacher, beyond doubt, on unseen samples?"""
 
-from mke_ray.gate.decide import GATE_FOLDER, decide, judge, with_rival_on_test
+from mke_ray.gate.decide import GATE_FOLDER, decide, judge, with_rival_on_test, with_test_gain
 from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "decide",
     "judge",
     "with_rival_on_test",
+    "with_test_gain",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict
 from mke_ray.gate.wording import (
     care_sentence,
+    caution_sentence,
     main_sentence,
     more_sentence,
     openings_sentence,
@@ -74,6 +75,21 @@ def with_rival_on_test(
         f"{labelled_only:.1%} against the student's {student:.1%}: look at that network first."
     )
     return replace(decision, reason=f"{decision.reason} {sentence}", beaten_by_labelled_only=True)
+
+
+def with_test_gain(
+    decision: GateDecision, *, gain: float, ci95: tuple[float, float] | None
+) -> GateDecision:
+    """Return a promotion that says so where the test set shows no gain; the verdict stays.
+
+    Args:
+        decision: The decision.
+        gain: Gain of the student over its teacher on the test set.
+        ci95: Its 95% interval, None where it cannot be told.
+    """
+    if not decision.promoted or round(100 * gain, 1) > 0:
+        return decision
+    return replace(decision, reason=f"{decision.reason} {caution_sentence(gain, ci95)}")
 
 
 def _num_earlier(root: Root, scores: GateScores) -> int:

@@ -87,6 +87,16 @@ def care_sentence(scores: GateScores, rules: GateRules) -> str:
     return " ".join(said)
 
 
+def caution_sentence(gain: float, ci95: tuple[float, float] | None) -> str:
+    """Say that the test set does not show the gain that the gate saw."""
+    interval = "" if ci95 is None else f" (95%: {points(ci95[0])} to {points(ci95[1])})"
+    return (
+        f"Caution: on the test set the difference is {points(gain)}{interval}, so that the gain "
+        "may be luck, or the gate samples are not drawn like the test set; find out which before "
+        "you use the student."
+    )
+
+
 def rival_sentence(rival: float, student: float) -> str:
     """Say that pseudo-labels were not needed."""
     if rival <= student:

@@ -10,6 +10,7 @@ from mke_ray.gate import (
     decide,
     judge,
     with_rival_on_test,
+    with_test_gain,
 )
 from mke_ray.storage import open_root
 
@@ -202,3 +203,18 @@ def test_the_least_number_of_groups_is_the_rules():
     assert decision.verdict == "unverified"
     assert "at least 8 are needed (gate.min_groups)" in decision.reason
     assert judge(grouped(8), GateRules(min_groups=8)).verdict == "promoted"
+
+
+def test_a_promotion_beside_no_gain_on_the_test_set_says_so_and_stays_one():
+    promoted = judge(scores(40, 5), GateRules())
+    said = with_test_gain(promoted, gain=0.0004, ci95=(-0.0061, 0.007))
+    assert "Caution: on the test set the difference is +0.0 points" in said.reason
+    assert "(95%: -0.6 points to +0.7 points)" in said.reason
+    assert said.promoted and said.verdict == "promoted"
+    assert "-2.0 points," in with_test_gain(promoted, gain=-0.02, ci95=None).reason
+
+
+def test_a_gain_on_the_test_set_or_a_student_that_is_kept_needs_no_caution():
+    promoted, kept = judge(scores(40, 5), GateRules()), judge(scores(5, 30), GateRules())
+    assert with_test_gain(promoted, gain=0.0006, ci95=None) == promoted
+    assert with_test_gain(kept, gain=-0.1, ci95=None) == kept
