@@ -1,6 +1,7 @@
 """What a dry run says of the whole pass, from some samples."""
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mke_ray.expansion import estimate, probing, rehearsal
 from mke_ray.expansion.estimate import Each, Estimate, Workers, estimate_lines, means, workers_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Census, Probed, census, probe
+from mke_ray.labels.probe import GATE, probe_part
 from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import Status, decode_spec_from_dict
 
@@ -49,6 +51,15 @@ def test_a_survey_counts_splits_and_draws_from_each():
     drawn = [int(one.key) for one in found.drawn["unlabeled"]]
     assert len(set(drawn)) == probing.MAX_TRIES
     assert np.mean(drawn) == pytest.approx(450, abs=130)  # not only the first ones
+
+
+def test_a_survey_counts_the_groups_of_the_gate_s_part():
+    groups = [f"g{one % 20}" for one in range(100)]
+    rows = [replace(row("probe" if one < 90 else "test"), group=groups[one]) for one in range(100)]
+    source = SimpleNamespace(rows=lambda: iter(rows))
+    found = census(source, select_fraction=0.5)
+    assert found.gate_groups == {one for one in groups[:90] if probe_part(one) == GATE}
+    assert 0 < len(found.gate_groups) < 20
 
 
 def test_a_survey_that_stops_says_so(monkeypatch):
