@@ -308,7 +308,7 @@ class GateConfig:
     Args:
         confidence: Confidence of the one-sided lower bound.
         min_samples: Gate samples below which the verdict is ``unverified``.
-        min_groups: Groups of gate samples below which it is, too.
+        min_groups: Groups (of like size) of gate samples below which it is, too.
         select_fraction: Share of the probe's groups that is the select part.
     """
 

@@ -30,14 +30,14 @@ class Census:
         num_gate: Samples in the gate's part of the probe.
         is_whole: Whether all samples were counted.
         drawn: Some rows of every split.
-        gate_groups: Groups of the gate's part.
+        gate_groups: Samples of each group of the gate's part.
     """
 
     splits: Counter[str] = field(default_factory=Counter)
     num_gate: int = 0
     is_whole: bool = True
     drawn: dict[str, list[SourceRow]] = field(default_factory=dict)
-    gate_groups: set[str] = field(default_factory=set)
+    gate_groups: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_samples(self) -> int:
@@ -77,7 +77,7 @@ def census(source: Source, *, select_fraction: float) -> Census:
         is_probe = row.split == Split.PROBE
         if is_probe and probe_part(row.group, select_fraction=select_fraction) == GATE:
             found.num_gate += 1
-            found.gate_groups.add(row.group)
+            found.gate_groups[row.group] += 1
         drawn = found.drawn.setdefault(row.split, [])
         if len(drawn) < MAX_TRIES:
             drawn.append(row)

@@ -29,6 +29,7 @@ from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
 from mke_ray.expansion.witnesses import witness_fit, witnessed
+from mke_ray.gate import num_effective_groups
 from mke_ray.labels.dense import dense_form, dense_size
 from mke_ray.labels.folds import even_folds
 from mke_ray.models.student import build_student
@@ -117,8 +118,8 @@ def gate_lines(run: Run, found: Census, *, is_preview: bool = False) -> list[str
     )
     if found.num_gate < gate.min_samples:
         said += _unverified(run, f"fewer samples than gate.min_samples={gate.min_samples}")
-    elif num_groups < gate.min_groups:
-        said += _unverified(run, f"fewer than gate.min_groups={gate.min_groups}")
+    elif round(num_effective_groups(list(found.gate_groups.values()))) < gate.min_groups:
+        said += _unverified(run, f"fewer of like size than gate.min_groups={gate.min_groups}")
     return [said]
 
 

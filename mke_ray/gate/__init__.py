@@ -1,7 +1,7 @@
 """The promotion gate: is the student better than its teacher, beyond doubt, on unseen samples?"""
 
 from mke_ray.gate.decide import GATE_FOLDER, decide, judge, with_rival_on_test, with_test_gain
-from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict
+from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict, num_effective_groups
 
 __all__ = [
     "GATE_FOLDER",
@@ -11,6 +11,7 @@ __all__ = [
     "Verdict",
     "decide",
     "judge",
+    "num_effective_groups",
     "with_rival_on_test",
     "with_test_gain",
 ]

@@ -1,6 +1,6 @@
 """What the gate looks at, what it asks for and what it says, as plain dataclasses."""
 
-# N gate samples.
+# N gate samples, G groups.
 
 import hashlib
 from collections.abc import Mapping
@@ -9,6 +9,20 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+
+def num_effective_groups(count_G: ArrayLike) -> float:
+    """Return how many groups of one size would say as much: the count where all are of one size.
+
+    Args:
+        count_G: Samples of each group [G]; 0 without any.
+
+    Source:
+        Kish, Survey Sampling, 1965: the effective size of a weighted sample.
+    """
+    count_G = np.asarray(count_G, dtype=float)
+    return float(count_G.sum() ** 2 / np.square(count_G).sum()) if count_G.size else 0.0
 
 
 class Verdict(StrEnum):
@@ -27,7 +41,8 @@ class GateRules:
     Args:
         confidence: Confidence of the one-sided lower bound of the gain.
         min_samples: Samples below which nothing is decided.
-        min_groups: Groups below which nothing is decided: a few groups say little of others.
+        min_groups: Groups below which nothing is decided: a few say little of others. Groups of
+            unequal size count as the equal ones that would say as much, rounded.
         advised_samples: Samples below which the reason advises care.
         advised_groups: Groups below which it does.
     """
@@ -69,6 +84,12 @@ class GateScores:
     def num_groups(self) -> int:
         """Number of groups."""
         return len(np.unique(self.group_N))
+
+    @property
+    def num_effective_groups(self) -> int:
+        """Number of groups of equal size that would say as much, rounded."""
+        _, count_G = np.unique(self.group_N, return_counts=True)
+        return round(num_effective_groups(count_G))
 
     def digest(self) -> str:
         """Return 16 hex digits over which samples these are, in any order."""

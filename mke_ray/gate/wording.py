@@ -28,10 +28,12 @@ def shortage_of(scores: GateScores | None, rules: GateRules) -> str:
             f"at least {rules.min_samples} are needed (gate.min_samples) and "
             f"{rules.advised_samples} are advised. Label more for the probe."
         )
-    if scores.num_groups < rules.min_groups:
+    if (num_effective := scores.num_effective_groups) < rules.min_groups:
+        is_uneven = num_effective < scores.num_groups
+        uneven = f", so unevenly that they count as {num_effective}" if is_uneven else ""
         return (
             f"The {scores.num_samples} samples in the gate part of the probe come from only "
-            f"{scores.num_groups} group(s); at least {rules.min_groups} are needed "
+            f"{scores.num_groups} group(s){uneven}; at least {rules.min_groups} are needed "
             "(gate.min_groups), since samples of one group (an actor, a site) are not independent."
         )
     return ""
@@ -78,11 +80,11 @@ def care_sentence(scores: GateScores, rules: GateRules) -> str:
     said = []
     if scores.num_samples < rules.advised_samples:
         said.append(f"Fewer than {rules.advised_samples} samples are a weak basis; label more.")
-    if scores.num_groups < rules.advised_groups:
+    if scores.num_effective_groups < rules.advised_groups:
         said.append(
-            f"Fewer than {rules.advised_groups} groups are a weak basis, however many samples "
-            "each has: one kind of group that is not among them can turn the verdict. Label some "
-            "of other groups (speakers, sites)."
+            f"Fewer than {rules.advised_groups} groups of like size are a weak basis, however many "
+            "samples each has: one kind of group that is not among them can turn the verdict. "
+            "Label some of other groups (speakers, sites)."
         )
     return " ".join(said)
 

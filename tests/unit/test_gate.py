@@ -9,6 +9,7 @@ from mke_ray.gate import (
     GateScores,
     decide,
     judge,
+    num_effective_groups,
     with_rival_on_test,
     with_test_gain,
 )
@@ -203,6 +204,24 @@ def test_the_least_number_of_groups_is_the_rules():
     assert decision.verdict == "unverified"
     assert "at least 8 are needed (gate.min_groups)" in decision.reason
     assert judge(grouped(8), GateRules(min_groups=8)).verdict == "promoted"
+
+
+def test_groups_of_unequal_size_count_as_equal_ones_that_say_as_much():
+    assert num_effective_groups([7, 7, 7]) == pytest.approx(3)
+    assert num_effective_groups([120, 20, 20, 20, 20]) == pytest.approx(40_000 / 16_000)
+    assert num_effective_groups([]) == 0
+
+
+def test_a_gate_part_that_is_mostly_of_one_group_is_unverified():
+    group = np.repeat(np.arange(5), [120, 20, 20, 20, 20])
+    uneven = dataclasses.replace(scores(60, 0, 140), group_N=group)
+    decision = judge(uneven, GateRules())
+    assert decision.verdict == "unverified"
+    assert "5 group(s), so unevenly that they count as 2" in decision.reason
+    nearly_even = np.repeat(np.arange(5), [44, 42, 40, 38, 36])
+    even = dataclasses.replace(scores(60, 0, 140), group_N=np.tile(np.arange(5), 40))
+    assert "unevenly" not in judge(even, GateRules(min_groups=6)).reason
+    assert judge(dataclasses.replace(even, group_N=nearly_even), GateRules()).gain is not None
 
 
 def test_a_promotion_beside_no_gain_on_the_test_set_says_so_and_stays_one():
