@@ -318,11 +318,13 @@ class GateConfig:
     Args:
         confidence: Confidence of the one-sided lower bound.
         min_samples: Gate samples below which the verdict is ``unverified``.
+        min_groups: Groups (of like size) of gate samples below which it is, too.
         select_fraction: Share of the probe's groups that is the select part.
     """
 
     confidence: float = 0.95
     min_samples: int = 50
+    min_groups: int = 5
     select_fraction: float = 0.5
 
 

@@ -177,6 +177,8 @@ def _check_ranges(job: JobConfig) -> None:
         "labelling.unit_size": job.labelling.unit_size,
         "scaling.window_units": job.scaling.window_units,
         "scaling.num_workers": job.scaling.num_workers,
+        "gate.min_samples": job.gate.min_samples,
+        "gate.min_groups": job.gate.min_groups,
         "fit.num_steps": job.fit.num_steps,
         "fit.num_epochs": job.fit.num_epochs,
         "teacher.fit.num_steps": job.teacher.fit.num_steps,

@@ -30,12 +30,14 @@ class Census:
         num_gate: Samples in the gate's part of the probe.
         is_whole: Whether all samples were counted.
         drawn: Some rows of every split.
+        gate_groups: Samples of each group of the gate's part.
     """
 
     splits: Counter[str] = field(default_factory=Counter)
     num_gate: int = 0
     is_whole: bool = True
     drawn: dict[str, list[SourceRow]] = field(default_factory=dict)
+    gate_groups: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_samples(self) -> int:
@@ -72,8 +74,10 @@ def census(source: Source, *, select_fraction: float) -> Census:
     found, chance = Census(), np.random.default_rng(0)
     for row in islice(source.rows(), MAX_COUNTED):
         found.splits[row.split] += 1
-        if row.split == Split.PROBE:
-            found.num_gate += probe_part(row.group, select_fraction=select_fraction) == GATE
+        is_probe = row.split == Split.PROBE
+        if is_probe and probe_part(row.group, select_fraction=select_fraction) == GATE:
+            found.num_gate += 1
+            found.gate_groups[row.group] += 1
         drawn = found.drawn.setdefault(row.split, [])
         if len(drawn) < MAX_TRIES:
             drawn.append(row)

@@ -29,6 +29,7 @@ from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
 from mke_ray.expansion.witnesses import witness_fit, witnessed
+from mke_ray.gate import num_effective_groups
 from mke_ray.labels.dense import dense_form, dense_size
 from mke_ray.labels.folds import even_folds
 from mke_ray.models.student import build_student
@@ -110,14 +111,25 @@ def gate_lines(run: Run, found: Census, *, is_preview: bool = False) -> list[str
         ]
     if is_preview or not found.is_whole:
         return []
-    said = f"gate            {found.num_gate:,} of {num_probe:,} probe samples are the gate's part"
+    num_groups = len(found.gate_groups)
+    said = (
+        f"gate            {found.num_gate:,} of {num_probe:,} probe samples are the gate's part, "
+        f"of {num_groups:,} groups"
+    )
     if found.num_gate < gate.min_samples:
-        said += (
-            f", fewer than gate.min_samples={gate.min_samples}:\n                the verdict will "
-            f"be unverified; {_way_to_more_probe(run)}, or lower gate.select_fraction\n"
-            "                or gate.min_samples"
-        )
+        said += _unverified(run, f"fewer samples than gate.min_samples={gate.min_samples}")
+    elif round(num_effective_groups(list(found.gate_groups.values()))) < gate.min_groups:
+        said += _unverified(run, f"fewer of like size than gate.min_groups={gate.min_groups}")
     return [said]
+
+
+def _unverified(run: Run, shortage: str) -> str:
+    """Say that the gate will have too little, and what helps."""
+    return (
+        f", {shortage}:\n                the verdict will be unverified; "
+        f"{_way_to_more_probe(run)},\n"
+        "                or lower gate.select_fraction or that key"
+    )
 
 
 def _way_to_more_probe(run: Run) -> str:

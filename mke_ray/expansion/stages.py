@@ -31,7 +31,14 @@ from mke_ray.expansion.work import (
     samples_of,
     train_fits,
 )
-from mke_ray.gate import GateDecision, GateRules, GateScores, decide, with_rival_on_test
+from mke_ray.gate import (
+    GateDecision,
+    GateRules,
+    GateScores,
+    decide,
+    with_rival_on_test,
+    with_test_gain,
+)
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
@@ -340,14 +347,17 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
             metric=evaluation.metric,
         )
     gate = run.job.gate
-    rules = GateRules(confidence=gate.confidence, min_samples=gate.min_samples)
+    rules = GateRules(
+        confidence=gate.confidence, min_samples=gate.min_samples, min_groups=gate.min_groups
+    )
     decision = decide(run.root, scores, student=student, rules=rules)
+    arms = evaluation.arms
+    shipped = arms[run.shipped]
+    decision = with_test_gain(decision, gain=shipped.gain, ci95=shipped.gain_ci95)
     if not rival:
         return decision
-    arms = evaluation.arms
-    return with_rival_on_test(
-        decision, student=arms[run.shipped].value, labelled_only=arms[LABELLED_ONLY_ARM].value
-    )
+    labelled_only = arms[LABELLED_ONLY_ARM].value
+    return with_rival_on_test(decision, student=shipped.value, labelled_only=labelled_only)
 
 
 def _trained_on_select(fits: Sequence[FitSpec]) -> set[str]:

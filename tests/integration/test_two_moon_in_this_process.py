@@ -151,6 +151,8 @@ def test_a_rehearsal_writes_nothing(job: JobConfig, capsys: pytest.CaptureFixtur
         ("labelling.runner=snail", "labelling.runner='snail'"),
         ("fit.optimizer.type=guess", "guess"),
         ("gate.confidence=1.5", "gate.confidence=1.5"),
+        ("gate.min_groups=0", "gate.min_groups=0"),
+        ("gate.min_samples=0", "gate.min_samples=0"),
         ("labelling.unit_size=0", "labelling.unit_size=0"),
         ("fit.num_steps=0", "fit.num_steps=0"),
         ("teacher.fit.optimizer.type=guess", "guess"),

@@ -9,7 +9,9 @@ from mke_ray.gate import (
     GateScores,
     decide,
     judge,
+    num_effective_groups,
     with_rival_on_test,
+    with_test_gain,
 )
 from mke_ray.storage import open_root
 
@@ -175,3 +177,63 @@ def test_a_decision_survives_plain_data():
 
 def test_a_tied_student_on_few_changed_samples_is_not_promoted_by_luck():
     assert judge(scores(2, 0), GateRules()).verdict == "inconclusive"
+
+
+def grouped(num_groups, *, num_better=40, num_worse=5):
+    plain = scores(num_better, num_worse, 200 - num_better - num_worse)
+    group = np.random.default_rng(0).permutation(np.arange(200) % num_groups)
+    return dataclasses.replace(plain, group_N=group)
+
+
+def test_few_groups_advise_care_however_many_samples_they_have():
+    assert "Fewer than 20 groups" in judge(grouped(19), GateRules()).reason
+    assert "Fewer than 20 groups" not in judge(grouped(20), GateRules()).reason
+    assert "Fewer than 100" not in judge(grouped(19), GateRules()).reason
+
+
+def test_what_would_settle_it_is_said_in_groups_where_they_hold_several_samples():
+    decision = judge(grouped(20, num_better=14, num_worse=9), GateRules())
+    assert decision.verdict == "inconclusive" and decision.num_more_samples is not None
+    num_groups = -(-decision.num_more_samples // 10)
+    assert f"of about {num_groups:,} more groups, in the gate part" in decision.reason
+    assert "more groups" not in judge(scores(12, 9), GateRules()).reason
+
+
+def test_the_least_number_of_groups_is_the_rules():
+    decision = judge(grouped(7), GateRules(min_groups=8))
+    assert decision.verdict == "unverified"
+    assert "at least 8 are needed (gate.min_groups)" in decision.reason
+    assert judge(grouped(8), GateRules(min_groups=8)).verdict == "promoted"
+
+
+def test_groups_of_unequal_size_count_as_equal_ones_that_say_as_much():
+    assert num_effective_groups([7, 7, 7]) == pytest.approx(3)
+    assert num_effective_groups([120, 20, 20, 20, 20]) == pytest.approx(40_000 / 16_000)
+    assert num_effective_groups([]) == 0
+
+
+def test_a_gate_part_that_is_mostly_of_one_group_is_unverified():
+    group = np.repeat(np.arange(5), [120, 20, 20, 20, 20])
+    uneven = dataclasses.replace(scores(60, 0, 140), group_N=group)
+    decision = judge(uneven, GateRules())
+    assert decision.verdict == "unverified"
+    assert "5 group(s), so unevenly that they count as 2" in decision.reason
+    nearly_even = np.repeat(np.arange(5), [44, 42, 40, 38, 36])
+    even = dataclasses.replace(scores(60, 0, 140), group_N=np.tile(np.arange(5), 40))
+    assert "unevenly" not in judge(even, GateRules(min_groups=6)).reason
+    assert judge(dataclasses.replace(even, group_N=nearly_even), GateRules()).gain is not None
+
+
+def test_a_promotion_beside_no_gain_on_the_test_set_says_so_and_stays_one():
+    promoted = judge(scores(40, 5), GateRules())
+    said = with_test_gain(promoted, gain=0.0004, ci95=(-0.0061, 0.007))
+    assert "Caution: on the test set the difference is +0.0 points" in said.reason
+    assert "(95%: -0.6 points to +0.7 points)" in said.reason
+    assert said.promoted and said.verdict == "promoted"
+    assert "-2.0 points," in with_test_gain(promoted, gain=-0.02, ci95=None).reason
+
+
+def test_a_gain_on_the_test_set_or_a_student_that_is_kept_needs_no_caution():
+    promoted, kept = judge(scores(40, 5), GateRules()), judge(scores(5, 30), GateRules())
+    assert with_test_gain(promoted, gain=0.0006, ci95=None) == promoted
+    assert with_test_gain(kept, gain=-0.1, ci95=None) == kept

@@ -165,6 +165,15 @@ def test_the_lower_bound_keeps_its_promise_with_few_groups():
     assert 0.02 <= np.mean(promoted) <= 0.08
 
 
+def test_the_error_of_the_lower_bound_leaves_out_one_group_after_the_other():
+    diff = np.array([0.2, 0.4, 0.0, 0.5, 0.3, 0.1, 0.6])
+    group = np.array(["a", "a", "a", "a", "b", "c", "c"])
+    left_out = np.array([diff[group != one].mean() for one in "abc"])
+    error = (2 / 3 * np.square(left_out - diff.mean()).sum()) ** 0.5
+    bound = diff.mean() - stats.t.ppf(0.95, 2) * error
+    assert lower_bound_by_group(diff, group) == pytest.approx(bound)
+
+
 def test_the_number_needed_settles_the_gain():
     diff = np.tile([1.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 6)
     more = num_needed(diff, np.arange(66))

@@ -1,6 +1,7 @@
 """What a dry run says of the whole pass, from some samples."""
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from mke_ray.expansion import estimate, probing, rehearsal
 from mke_ray.expansion.estimate import Each, Estimate, Workers, estimate_lines, means, workers_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Census, Probed, census, probe
+from mke_ray.labels.probe import GATE, probe_part
 from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import Status, decode_spec_from_dict
 
@@ -49,6 +51,16 @@ def test_a_survey_counts_splits_and_draws_from_each():
     drawn = [int(one.key) for one in found.drawn["unlabeled"]]
     assert len(set(drawn)) == probing.MAX_TRIES
     assert np.mean(drawn) == pytest.approx(450, abs=130)  # not only the first ones
+
+
+def test_a_survey_counts_the_groups_of_the_gate_s_part():
+    groups = [f"g{one % 20}" for one in range(100)]
+    rows = [replace(row("probe" if one < 90 else "test"), group=groups[one]) for one in range(100)]
+    source = SimpleNamespace(rows=lambda: iter(rows))
+    found = census(source, select_fraction=0.5)
+    in_gate = [one for one in groups[:90] if probe_part(one) == GATE]
+    assert found.gate_groups == Counter(in_gate) and found.num_gate == len(in_gate)
+    assert 0 < len(found.gate_groups) < 20
 
 
 def test_a_survey_that_stops_says_so(monkeypatch):
@@ -160,25 +172,34 @@ def test_the_actors_are_those_configured_and_on_a_laptop_no_more_than_its_cores(
 
 
 @pytest.mark.parametrize(
-    ("num_probe", "num_gate", "is_whole", "said"),
+    ("num_probe", "num_gate", "num_groups", "said"),
     [
-        (0, 0, True, "no rows with split=probe"),
+        (0, 0, 0, "no rows with split=probe"),
         (
             60,
             30,
-            True,
-            "30 of 60 probe samples are the gate's part, fewer than gate.min_samples=50",
+            30,
+            "30 of 60 probe samples are the gate's part, of 30 groups, fewer samples than",
         ),
-        (120, 60, True, "60 of 120 probe samples are the gate's part"),
-        (0, 0, False, ""),
+        (60, 30, 30, "gate.min_samples=50"),
+        (120, 60, 4, "60 of 120 probe samples are the gate's part, of 4 groups, fewer of like"),
+        (120, 60, 4, "gate.min_groups=5"),
+        (120, 60, 5, "60 of 120 probe samples are the gate's part, of 5 groups"),
     ],
 )
-def test_the_gate_is_said_to_have_too_few_samples(num_probe, num_gate, is_whole, said):
+def test_the_gate_is_said_to_have_too_few_samples_or_groups(num_probe, num_gate, num_groups, said):
     (job,) = composed()
-    found = Census(Counter(unlabeled=9, probe=num_probe), num_gate, is_whole)
+    found = Census(Counter(unlabeled=9, probe=num_probe), num_gate)
+    found.gate_groups.update(str(one % num_groups) for one in range(num_gate))
     text = " ".join(rehearsal.gate_lines(SimpleNamespace(job=job), found))
-    assert said in text and bool(said) == bool(text)
-    assert ("unverified" in text) == (num_gate < 50 and num_probe > 0)
+    assert said in text
+    assert ("unverified" in text) == (num_probe > 0 and (num_gate < 50 or num_groups < 5))
+
+
+def test_of_a_source_that_was_not_counted_whole_nothing_is_said_of_the_gate():
+    (job,) = composed()
+    found = Census(Counter(unlabeled=9), is_whole=False)
+    assert rehearsal.gate_lines(SimpleNamespace(job=job), found) == []
 
 
 def test_a_table_whose_splits_are_drawn_gets_a_larger_probe_by_its_own_key():

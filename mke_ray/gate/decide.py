@@ -1,0 +1,171 @@
+"""The decision itself: pure on the scores, and recorded where it opens the gate of a run."""
+
+# N gate samples.
+
+import json
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict
+from mke_ray.gate.wording import (
+    care_sentence,
+    caution_sentence,
+    main_sentence,
+    more_sentence,
+    openings_sentence,
+    rival_sentence,
+    shortage_of,
+)
+from mke_ray.metrics import lower_bound_by_group, num_needed
+from mke_ray.schema import fingerprint
+from mke_ray.storage import Root
+
+GATE_FOLDER = "gate"
+
+
+def decide(
+    root: Root, scores: GateScores | None, *, student: str, rules: GateRules | None = None
+) -> GateDecision:
+    """Open the gate for a student, once.
+
+    The same student, samples and rules get the recorded decision, which is no new opening. Every
+    earlier decision on any of the samples counts as an opening, also where the others were not
+    the same.
+
+    Args:
+        root: Root of the run; openings are recorded below ``gate/``.
+        scores: Scores on the gate part of the probe, None where there is no probe.
+        student: Fingerprint of the student.
+        rules: What the gate asks for.
+    """
+    rules = rules or GateRules()
+    if scores is None or shortage_of(scores, rules):
+        return judge(scores, rules)
+    folder = root.child(GATE_FOLDER, scores.digest())
+    name = f"{fingerprint([student, asdict(rules)])}.json"
+    if not folder.exists(name):
+        decision = judge(scores, rules, openings=1 + _num_earlier(root, scores))
+        record = {
+            "student": student,
+            "time_s": time.time(),
+            "decision": decision.to_dict(),
+            "sample_ids": scores.sample_id_N.tolist(),
+        }
+        folder.create(name, json.dumps(record, indent=1).encode())
+    kept = GateDecision.from_dict(json.loads(folder.read(name))["decision"])
+    return _with_rival(kept, scores)
+
+
+def with_rival_on_test(
+    decision: GateDecision, *, student: float, labelled_only: float
+) -> GateDecision:
+    """Return an unverified decision that says so where the labels alone do better on the test set.
+
+    Args:
+        decision: The decision; one that opened the gate compared both there.
+        student: Metric of the student on the test set.
+        labelled_only: That of ``mm_labelled_only``.
+    """
+    if decision.verdict != Verdict.UNVERIFIED or labelled_only <= student:
+        return decision
+    sentence = (
+        "On the test set, training on the paired labels alone (mm_labelled_only) reaches "
+        f"{labelled_only:.1%} against the student's {student:.1%}: look at that network first."
+    )
+    return replace(decision, reason=f"{decision.reason} {sentence}", beaten_by_labelled_only=True)
+
+
+def with_test_gain(
+    decision: GateDecision, *, gain: float, ci95: tuple[float, float] | None
+) -> GateDecision:
+    """Return a promotion that says so where the test set shows no gain; the verdict stays.
+
+    Args:
+        decision: The decision.
+        gain: Gain of the student over its teacher on the test set.
+        ci95: Its 95% interval, None where it cannot be told.
+    """
+    if not decision.promoted or round(100 * gain, 1) > 0:
+        return decision
+    return replace(decision, reason=f"{decision.reason} {caution_sentence(gain, ci95)}")
+
+
+def _num_earlier(root: Root, scores: GateScores) -> int:
+    """Count the recorded decisions of this root that used any of the samples."""
+    folder = root.child(GATE_FOLDER)
+    records = (json.loads(folder.read(name)) for name in folder.names())
+    return sum(bool(np.isin(scores.sample_id_N, one["sample_ids"]).any()) for one in records)
+
+
+def judge(scores: GateScores | None, rules: GateRules, *, openings: int = 1) -> GateDecision:
+    """Return the verdict, without recording it.
+
+    Args:
+        scores: Scores on the gate part of the probe, None where there is no probe.
+        rules: What the gate asks for.
+        openings: How often these samples have been used, this time included.
+    """
+    shortage = shortage_of(scores, rules)
+    if scores is None or shortage:
+        return _unverified(shortage, scores, rules)
+    gain_N = np.asarray(scores.student_N, float) - np.asarray(scores.teacher_N, float)
+    gain = float(gain_N.mean())
+    bound = lower_bound_by_group(gain_N, scores.group_N, confidence=rules.confidence)
+    verdict = _verdict(gain, bound)
+    more = None
+    if verdict is Verdict.INCONCLUSIVE:
+        more = num_needed(gain_N, scores.group_N, confidence=rules.confidence)
+    rival = None if scores.labelled_only_N is None else float(np.mean(scores.labelled_only_N))
+    own = float(np.mean(scores.student_N))
+    sentences = [
+        main_sentence(verdict, scores, gain=gain, bound=bound, rules=rules),
+        more_sentence(more, scores, rules),
+        care_sentence(scores, rules),
+        rival_sentence(rival, own) if rival is not None and rival >= own else "",
+        openings_sentence(openings),
+    ]
+    return GateDecision(
+        promoted=verdict is Verdict.PROMOTED,
+        verdict=str(verdict),
+        reason=" ".join(sentence for sentence in sentences if sentence),
+        openings=openings,
+        gain=gain,
+        lower_bound=bound,
+        confidence=rules.confidence,
+        num_samples=scores.num_samples,
+        num_groups=scores.num_groups,
+        num_more_samples=more,
+        beaten_by_labelled_only=rival is not None and rival > own,
+    )
+
+
+def _with_rival(decision: GateDecision, scores: GateScores) -> GateDecision:
+    """Return a recorded decision that says so where the labels alone do better by now."""
+    if decision.beaten_by_labelled_only or scores.labelled_only_N is None:
+        return decision
+    rival = float(np.mean(scores.labelled_only_N))
+    if rival <= float(np.mean(scores.student_N)):
+        return decision
+    reason = f"{decision.reason} {rival_sentence(rival, float(np.mean(scores.student_N)))}"
+    return replace(decision, reason=reason, beaten_by_labelled_only=True)
+
+
+def _verdict(gain: float, bound: float) -> Verdict:
+    """Return the verdict that a gain and its lower bound give."""
+    if bound > 0:
+        return Verdict.PROMOTED
+    return Verdict.INCONCLUSIVE if gain > 0 else Verdict.REJECTED
+
+
+def _unverified(shortage: str, scores: GateScores | None, rules: GateRules) -> GateDecision:
+    """Return the verdict where nothing was opened."""
+    return GateDecision(
+        promoted=False,
+        verdict=str(Verdict.UNVERIFIED),
+        reason=f"{shortage} The teacher is kept.",
+        confidence=rules.confidence,
+        num_samples=0 if scores is None else scores.num_samples,
+        num_groups=0 if scores is None else scores.num_groups,
+    )
