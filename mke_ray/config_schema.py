@@ -284,6 +284,37 @@ class ExpansionConfig:
 
 
 @dataclass
+class MechanismConfig:
+    """Why the student becomes better than its teacher, measured (``experiment=mechanism``).
+
+    Every draw of the data (``data_seeds``) is trained and measured for each of these values, the
+    others being those of the job; ``docs/mechanism.md`` says what comes out.
+
+    Args:
+        enabled: Measure, in the place of one expansion.
+        num_unlabeled: Sizes of the unlabeled split, values of ``source.num_unlabeled``.
+        num_labelled: Sizes of the labelled split, values of ``source.num_labelled``.
+        alphas: Strengths of the input noise, values of ``objective.alpha``.
+        label_kinds: Kinds of pseudo-labels that are trained with each strength, ``hard`` and
+            ``soft``.
+        radii: Radii of neighbourhoods, in strengths of noise, rising.
+        max_samples: Samples on which neighbourhoods are measured.
+        num_subsets: Random subsets of the teacher's wrong samples, of every size.
+        max_batch: Samples per step where ``fit.global_batch=0`` would take more.
+    """
+
+    enabled: bool = False
+    num_unlabeled: list[int] = field(default_factory=list)
+    num_labelled: list[int] = field(default_factory=list)
+    alphas: list[float] = field(default_factory=list)
+    label_kinds: list[str] = field(default_factory=lambda: ["hard"])
+    radii: list[float] = field(default_factory=list)
+    max_samples: int = 2000
+    num_subsets: int = 10
+    max_batch: int = 1000
+
+
+@dataclass
 class ScalingConfig:
     """What training runs on.
 
@@ -381,6 +412,7 @@ class JobConfig:
         fusion: How the student joins its modalities.
         objective: The loss of the students that learn from the teacher's labels.
         expansion: Our student, and the labels that it learns from.
+        mechanism: Why the student becomes better than its teacher, measured.
         supervised: The loss of networks that learn from true labels.
         fit: How a student is trained.
         engine: DeepSpeed or torch, with the configuration of the engine.
@@ -419,6 +451,7 @@ class JobConfig:
     fusion: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
+    mechanism: MechanismConfig = field(default_factory=MechanismConfig)
     supervised: dict[str, Any] = field(default_factory=dict)
     fit: FitConfig = field(default_factory=FitConfig)
     engine: dict[str, Any] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.draws import expand_draws
+from mke_ray.expansion.mechanism import measure_mechanism, rehearse_mechanism
 from mke_ray.expansion.rehearsal import rehearse
 from mke_ray.expansion.stages import (
     known_labels,
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 def expand(jobs: Sequence[JobConfig]) -> None:
     """Carry out every stage, of one draw of the data or of several side by side."""
     if _rehearsed(jobs):
+        return
+    if jobs[0].mechanism.enabled:
+        measure_mechanism(jobs)
         return
     if len(jobs) > 1:
         expand_draws(jobs)
@@ -98,5 +102,7 @@ def _rehearsed(jobs: Sequence[JobConfig]) -> bool:
     """Rehearse the first job if that is all that is asked for."""
     if not jobs[0].dry_run:
         return False
+    if jobs[0].mechanism.enabled:
+        rehearse_mechanism(jobs, terminal())
     rehearse(jobs[0], terminal())
     return True

@@ -1,9 +1,9 @@
 """Several draws of the data side by side: the honest spread of a method."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -23,6 +23,9 @@ from mke_ray.storage import open_root
 
 TEACHER = "teacher"
 
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
 
 def expand_draws(jobs: Sequence[JobConfig]) -> dict[str, Any]:
     """Expand every draw in a Ray task of its own and write their comparison beside them.
@@ -38,7 +41,8 @@ def expand_draws(jobs: Sequence[JobConfig]) -> dict[str, Any]:
         if isinstance(run.source, Placed) and run.job.refresh:  # cheap, and before Ray starts
             run.source.prepare()
         run.connect()
-        metrics = _expand_all([_inside_one_task(job) for job in jobs], run)
+        drawn = [inside_one_task(job) for job in jobs]
+        metrics = side_by_side(run_stages, drawn, run, title="expand", unit="draws")
     summary = summarise(metrics)
     folder = open_root(jobs[0].root.rsplit("/", 1)[0], jobs[0].storage.options)
     folder.write("draws.json", json.dumps(summary, indent=2).encode())
@@ -89,14 +93,22 @@ def draws_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _expand_all(jobs: Sequence[JobConfig], run: Run) -> list[dict[str, Any]]:
-    """Run every draw as a task and return their metrics in order."""
+def side_by_side(
+    work: Callable[[_Given], _Made], given: Sequence[_Given], run: Run, *, title: str, unit: str
+) -> list[_Made]:
+    """Do some work on several things, each in a Ray task, and return the results in order.
+
+    Args:
+        work: What is done on each, in the task.
+        given: What it is done on; ``inside_one_task`` makes a job fit for it.
+        run: A run that is connected to Ray, whose ``scaling`` says what a task takes.
+        title: Title of the progress.
+        unit: What is counted.
+    """
     scaling = run.job.scaling
-    task = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=scaling.gpus_per_worker)(
-        run_stages
-    )
-    running = [task.remote(job) for job in jobs]
-    with stage_progress("expand", unit="draws") as progress:
+    task = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=scaling.gpus_per_worker)(work)
+    running = [task.remote(one) for one in given]
+    with stage_progress(title, unit=unit) as progress:
         left = running
         while left:
             progress(len(running) - len(left), len(running))
@@ -104,6 +116,17 @@ def _expand_all(jobs: Sequence[JobConfig], run: Run) -> list[dict[str, Any]]:
             _raise_ours(done)
         progress(len(running), len(running))
     return ray.get(running)
+
+
+def inside_one_task(job: JobConfig) -> JobConfig:
+    """Return the job of a draw as it runs inside its task, without Ray and MLflow of its own."""
+    return replace(
+        job,
+        labelling=replace(job.labelling, runner="local"),
+        scaling=replace(job.scaling, launch="local"),
+        tracking=replace(job.tracking, enabled=False),
+        engine={"type": "torch"},
+    )
 
 
 def _raise_ours(done: list[ray.ObjectRef]) -> None:
@@ -114,14 +137,3 @@ def _raise_ours(done: list[ray.ObjectRef]) -> None:
         if isinstance(error.cause, MkeRayError):
             raise error.cause from None
         raise
-
-
-def _inside_one_task(job: JobConfig) -> JobConfig:
-    """Return the job of a draw as it runs inside its task, without Ray and MLflow of its own."""
-    return replace(
-        job,
-        labelling=replace(job.labelling, runner="local"),
-        scaling=replace(job.scaling, launch="local"),
-        tracking=replace(job.tracking, enabled=False),
-        engine={"type": "torch"},
-    )

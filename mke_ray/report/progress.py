@@ -1,6 +1,7 @@
 """Progress of long stages: a bar with ETA on a terminal, a line now and then in a log file."""
 
 import contextlib
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ SECONDS_BETWEEN_LINES = 10.0
 _ENOUGH_SHARE = 0.05
 _ENOUGH_S = 60.0
 
+_IS_QUIET = contextvars.ContextVar("is_quiet", default=False)
+
 
 @contextlib.contextmanager
 def stage_progress(title: str, *, unit: str, console: Console | None = None) -> Iterator[Report]:
@@ -36,6 +39,9 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         seconds left are None where the caller cannot tell yet; without them they follow from the
         rate since something was first done, so that the start of workers does not count.
     """
+    if _IS_QUIET.get():
+        yield _say_nothing
+        return
     console = console or Console(stderr=True)
     clock = _Clock()
     if not console.is_terminal:
@@ -60,6 +66,29 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
             bar.update(task, completed=done, total=total or None, text=text, eta=_eta(left_s))
 
         yield report
+
+
+@contextlib.contextmanager
+def quiet_stages() -> Iterator[None]:
+    """Show nothing of the stages within a block but warnings, where one progress shows them all.
+
+    Progress that was begun before the block goes on.
+    """
+    package = logging.getLogger("mke_ray")
+    before, own = package.level, logger.level
+    token = _IS_QUIET.set(True)
+    logger.setLevel(logger.getEffectiveLevel())
+    package.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        package.setLevel(before)
+        logger.setLevel(own)
+        _IS_QUIET.reset(token)
+
+
+def _say_nothing(done: int, total: int, text: str = "", eta_s: object = ...) -> None:
+    """Report nothing."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 from mke_ray.data.table_files import TableFile
 from mke_ray.data.tables import TableSource
-from mke_ray.data.two_moon import TwoMoonSource
+from mke_ray.data.two_moon import SizedTwoMoonSource, TwoMoonSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import FeatureSpec, ManifestRow
 from mke_ray.storage import open_root
@@ -231,3 +231,42 @@ def test_identity_holds_the_draw_only_where_there_is_one(tmp_path) -> None:
     assert set(table_source(tmp_path, data_seed=7).identity()) == {
         "source", "table", "modalities", "label_space", "columns",
     }  # fmt: skip
+
+
+def sized_rows(folder, **sizes) -> dict[str, list[tuple]]:
+    source = SizedTwoMoonSource(root=str(folder), **sizes)
+    source.prepare()
+    reader = source.reader(SPEC)
+    found: dict[str, list[tuple]] = {}
+    for row in source.rows():
+        arrays = reader.read(manifest_row(row.key)).arrays
+        found.setdefault(row.split, []).append((row.labels, *arrays["a"], *arrays["b"]))
+    return found
+
+
+def test_a_larger_two_moon_holds_the_points_of_a_smaller_one(tmp_path) -> None:
+    small = sized_rows(tmp_path / "small", num_labelled=4, num_unlabeled=10, num_test=6)
+    large = sized_rows(tmp_path / "large", num_labelled=4, num_unlabeled=25, num_test=6)
+    assert {name: len(rows) for name, rows in large.items()} == {
+        "labelled": 4,
+        "unlabeled": 25,
+        "test": 6,
+    }
+    assert large["unlabeled"][:10] == small["unlabeled"]
+    assert large["labelled"] == small["labelled"]
+    assert large["test"] == small["test"]
+
+
+def test_a_two_moon_of_any_size_is_standardised_and_has_half_of_each_class(tmp_path) -> None:
+    drawn = sized_rows(tmp_path, num_labelled=1, num_unlabeled=4000, num_test=1)["unlabeled"]
+    points_N2 = np.array([row[1:] for row in drawn])
+    assert points_N2.mean(axis=0) == pytest.approx([0, 0], abs=0.05)
+    assert points_N2.std(axis=0) == pytest.approx([1, 1], abs=0.02)
+    assert collections.Counter(row[0] for row in drawn) == {(0,): 2000, (1,): 2000}
+    upper_N2 = points_N2[[row[0] == (0,) for row in drawn]]
+    assert upper_N2.mean(axis=0)[0] < 0 < upper_N2.mean(axis=0)[1]
+
+
+def test_a_size_below_one_is_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"source\.num_unlabeled=0"):
+        SizedTwoMoonSource(root=str(tmp_path), num_unlabeled=0)

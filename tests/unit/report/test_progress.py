@@ -81,3 +81,21 @@ def test_no_eta_is_shown_before_a_sensible_part_is_done_or_a_minute_is_over(capl
         caplog, now, [(0, 0, 1000), (20, 10, 1000), (40, 20, 1000), (85, 30, 1000), (100, 9, 9)]
     )
     assert ["ETA" in line for line in lines] == [False, False, False, True, False]
+
+
+def test_stages_within_a_quiet_block_say_nothing_and_the_one_around_them_goes_on(caplog) -> None:
+    package = logging.getLogger("mke_ray")
+    before = package.level, progress.logger.level
+    console = Console(file=io.StringIO())
+    with caplog.at_level(logging.INFO), stage_progress("all", unit="runs", console=console) as all_:
+        with progress.quiet_stages():
+            with stage_progress("label", unit="samples", console=console) as report:
+                report(5, 5)
+            logging.getLogger("mke_ray.expansion.work").info("label: done")
+            logging.getLogger("mke_ray.expansion.work").warning("few samples")
+            all_(1, 1)
+        with stage_progress("later", unit="samples", console=console) as report:
+            report(2, 2)
+    said = [record.getMessage().split(",")[0] for record in caplog.records]
+    assert said == ["few samples", "all: 100%", "later: 100%"]
+    assert (package.level, progress.logger.level) == before
