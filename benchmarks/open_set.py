@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.special import softmax
 from scipy.stats import rankdata
@@ -179,7 +178,7 @@ def spoilt_table(source: AvMnistFeaturesSource, spoiling: Spoiling, *, seed: int
     for name in moved:
         column = table.column(name).take(pa.array(sound_N))
         table = table.set_column(table.column_names.index(name), name, column)
-    labels = pc.if_else(pa.array(is_known_N), table.column("label"), None)
+    labels = pa.array(digit_N, mask=~is_known_N)
     table = table.set_column(table.column_names.index("label"), "label", labels)
     table = table.append_column("key", pa.array(keys))
     kept_N = np.flatnonzero(~is_unlabeled_N & is_known_N)

@@ -328,7 +328,7 @@ class DeriveWorker:
         plan = self._plan
         if plan.weighed is None:
             weight_B = plan.derivation.weights(rows, teacher_BC, said)
-            return np.ones(len(rows), np.float32) if weight_B is None else np.float32(weight_B)
+            return np.ones(len(rows)) if weight_B is None else weight_B
         table = plan.weighed.read(ref.unit, columns=["sample_id", WEIGHT])
         _check_same(ref, rows, table, plan.weighed)
         return table.column(WEIGHT).to_numpy()
@@ -356,7 +356,7 @@ class DeriveWorker:
         logits = [None if np.isnan(row).any() else row for row in found]
         if WEIGHT not in self._store.schema.names:
             return {"logits": logits}
-        return {"logits": logits, WEIGHT: self._weights(ref, rows, teacher_BC, told)}
+        return {"logits": logits, WEIGHT: self._weights(ref, rows, teacher_BC, told).tolist()}
 
     def _dense_label(
         self, form: DenseForm, packed: Packed | None, answers: Mapping[str, Any]

@@ -16,7 +16,7 @@ Source:
 # N samples, K labelled pairs, M witnesses, C classes, S scores.
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,12 +72,26 @@ class Tilt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that ``from_dict`` reads back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+            "slopes": list(self.slopes),
+            "offset": self.offset,
+            "share": self.share,
+            "likelihood_ratio": self.likelihood_ratio,
+        }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Tilt":
         """Build a tilt from plain data."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        return cls(
+            mean=tuple(plain["mean"]),
+            deviation=tuple(plain["deviation"]),
+            slopes=tuple(plain["slopes"]),
+            offset=plain["offset"],
+            share=plain["share"],
+            likelihood_ratio=plain["likelihood_ratio"],
+        )
 
 
 def log_ratio(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDArray) -> NDArray:
@@ -116,7 +130,7 @@ def open_set_scores(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDAr
         [N, S], NaN where there is no ratio.
     """
     ratio_N = log_ratio(posterior, teacher_NC, witness_MNC)
-    energy_N = logsumexp(np.asarray(teacher_NC, np.float64), axis=1)
+    energy_N = np.asarray(logsumexp(np.asarray(teacher_NC, np.float64), axis=1))
     return np.stack([ratio_N, np.where(np.isnan(ratio_N), np.nan, energy_N)], axis=1)
 
 
