@@ -268,6 +268,8 @@ class ExpansionConfig:
             the refined labels themselves.
         fallback_alpha: Input noise of a student of the teacher's own labels, where no witness is of
             any use.
+        open_set: ``on`` weighs every unlabeled sample by how likely it is of a known class, as far
+            as labelled pairs of the select part tell; of one class per sample.
     """
 
     enabled: bool = False
@@ -281,6 +283,7 @@ class ExpansionConfig:
     paired_weight: float = 3.0
     members: int = 3
     fallback_alpha: float = 2.0
+    open_set: bool = False
 
 
 @dataclass

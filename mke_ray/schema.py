@@ -46,6 +46,8 @@ __all__ = [
     "MANIFEST_SCHEMA",
     "MASK",
     "SIGNATURE_SUFFIX",
+    "WEIGHED_LABELS_SCHEMA",
+    "WEIGHT",
     "AudioSpec",
     "Backend",
     "Batch",
@@ -311,6 +313,10 @@ LABELS_SCHEMA = pa.schema(
         pa.field("logits", pa.list_(pa.float32())),
     ]
 )
+
+WEIGHT = "weight"  # column of how much a label counts, 1 as much as any
+
+WEIGHED_LABELS_SCHEMA = LABELS_SCHEMA.append(pa.field(WEIGHT, pa.float32(), nullable=False))
 
 DENSE_LABELS_SCHEMA = pa.schema(
     [

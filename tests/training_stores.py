@@ -13,6 +13,8 @@ from mke_ray.data.sources import Reader, SourceRow
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import (
     LABELS_SCHEMA,
+    WEIGHED_LABELS_SCHEMA,
+    WEIGHT,
     DecodeSpec,
     FeatureSpec,
     LabelSpace,
@@ -82,6 +84,24 @@ def make_run(
     for store in (samples, labels):
         store.write_index(store.committed())
     return manifest
+
+
+def weigh_labels(root: Root, manifest: Manifest, name: str = "weighed") -> None:
+    """Write the labels of a run once more, with a weight for each."""
+    labels = UnitStore.open(root.child("labels", LABELS))
+    store = UnitStore.open_or_create(
+        root.child("labels", name), spec=labels.spec, schema=WEIGHED_LABELS_SCHEMA
+    )
+    for ref in manifest.unit_refs():
+        weights = [weight_of(row) for row in manifest.read_unit(ref)]
+        field = WEIGHED_LABELS_SCHEMA.field(WEIGHT)
+        table = labels.read(ref.unit).append_column(field, pa.array(weights, pa.float32()))
+        store.commit(ref.unit, table.cast(WEIGHED_LABELS_SCHEMA), {"split": ref.split})
+    store.write_index(store.committed())
+
+
+def weight_of(row: Any) -> float:
+    return (1 + number_of(row) % 4) / 8
 
 
 def number_of(row: Any) -> int:

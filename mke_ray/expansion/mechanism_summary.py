@@ -36,9 +36,9 @@ def guesses(records: Sequence[Record]) -> list[Guess]:
     found = []
     for record in records:
         for one in record["students"]:
-            pairs = {key: _pair(one, key) for key in ("corrected", "corrupted")}
-            if all(pair is not None for pair in pairs.values()):
-                found.append(Guess(one["arm"], one["kind"], **pairs))
+            corrected, corrupted = _pair(one, "corrected"), _pair(one, "corrupted")
+            if corrected is not None and corrupted is not None:
+                found.append(Guess(one["arm"], one["kind"], corrected, corrupted))
     return found
 
 

@@ -26,6 +26,7 @@ from mke_ray.expansion.work import origin_of
 from mke_ray.gate import GateDecision
 from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
+from mke_ray.labels.openset import SCORES, Tilt
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.unreadable import unreadable_samples
 from mke_ray.models.student import Network
@@ -90,7 +91,10 @@ class Outcome:
         found = self.doubles.to_dict() if self.doubles else None
         uri, rows = self.labels.labels.root.uri, self.manifest.digest(Split)
         samples = self.labels.report.samples.revisions(Split)
-        return fingerprint([__version__, uri, fits, rows, samples, self.decision.reason, found])
+        known = [__version__, uri, fits, rows, samples, self.decision.reason, found]
+        rounds = self.refined.rounds if self.refined else ()
+        tilts = [one.tilt.to_dict() for one in rounds if one.tilt is not None]
+        return fingerprint([*known, tilts] if tilts else known)
 
 
 def report_content(run: Run, outcome: Outcome) -> ReportContent:
@@ -159,9 +163,20 @@ def _refinement(refined: Refined | None) -> list[RefinementRound]:
             dict(zip(refined.witnesses, one.posterior.witnesses, strict=True)),
             one.log_likelihood,
             is_used=number == refined.chosen,
+            open_set=None if one.tilt is None else _open_set(one.tilt),
         )
         for number, one in enumerate(refined.rounds)
     ]
+
+
+def _open_set(tilt: Tilt) -> dict[str, Any]:
+    """Return how the unlabeled samples differ from labelled pairs, as the report has it."""
+    return {
+        "is_certain": tilt.is_certain,
+        "share": tilt.share if tilt.is_certain else 0.0,
+        "slopes": dict(zip(SCORES, tilt.slopes, strict=True)),
+        "likelihood_ratio": tilt.likelihood_ratio,
+    }
 
 
 def is_reported(root: Root, outcome: Outcome) -> bool:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation import PredictionPlan, run_predictions
 from mke_ray.evaluation.packed import Packing
 from mke_ray.expansion.before_witnesses import folds_of, prior_of
 from mke_ray.expansion.label_rules import FREEMATCH, kept
+from mke_ray.expansion.relating import find_tilt
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.select_part import SelectPart, select_part
 from mke_ray.expansion.select_pixels import SelectPixels, select_pixels
@@ -34,12 +37,13 @@ from mke_ray.labels.derived import (
 )
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner
+from mke_ray.labels.openset import Tilt
 from mke_ray.labels.posterior import Posterior, fit_exponents, mean_log_likelihood
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.store import UnitStore
 from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import LabelKind, Split
+from mke_ray.schema import WEIGHT, LabelKind, Split
 from mke_ray.train.arms import EXPANSION_ARM, ArmSettings, ExpansionSettings
 from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
@@ -60,10 +64,13 @@ class Round:
         posterior: How their answers and the teacher's became one.
         log_likelihood: How likely that makes the true labels of the select part; None where these
             are too few to fit anything.
+        tilt: How the unlabeled samples differ from labelled pairs; None where nobody asks, or
+            nothing can be told.
     """
 
     posterior: Posterior
     log_likelihood: float | None
+    tilt: Tilt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +141,15 @@ class _Refining:
             self._train([fit], f"witness {number + 1} of {num_rounds}")
             said = self._predicted([fit], [Split.UNLABELED, Split.PROBE, Split.TEST], folds)
             rounds.append(self._fitted(start, select, said, fit, folds))
-            posterior = rounds[-1].posterior
+            posterior, tilt = rounds[-1].posterior, rounds[-1].tilt
             logger.info("round %d: %s", number + 1, _words(posterior, witnessed(self.run.job)))
             if chosen_round(rounds) != number:
                 logger.info(
                     "round %d makes the select part no likelier: no more rounds", number + 1
                 )
                 break
-            made.append(self._derived(said, Refinement(fit.fingerprint(), folds, posterior)))
+            tilt = tilt if tilt is not None and tilt.is_certain else None
+            made.append(self._derived(said, Refinement(fit.fingerprint(), folds, posterior, tilt)))
         chosen = chosen_round(rounds)
         is_useless = rounds[chosen].posterior.is_useless
         settings = self._student_settings(None if is_useless else made[chosen + 1])
@@ -174,7 +182,8 @@ class _Refining:
             return self._weighed(settings)
         if keys.members == 1:
             return settings
-        return replace(settings, labels=folder_name(self._mean_of_members(settings)))
+        mean = self._mean_of_members(settings, weighed=refined if _is_weighed(refined) else None)
+        return replace(settings, labels=folder_name(mean))
 
     def _weighed(self, settings: ExpansionSettings) -> ExpansionSettings:
         """Return settings by which labels are weighed as in FreeMatch, but those of pixels."""
@@ -196,7 +205,9 @@ class _Refining:
             replace(fit, labels=folder_name(parent)), self.manifest, self.labels.samples
         )
 
-    def _mean_of_members(self, settings: ExpansionSettings) -> UnitStore:
+    def _mean_of_members(
+        self, settings: ExpansionSettings, *, weighed: UnitStore | None
+    ) -> UnitStore:
         """Train several students of the refined labels, and return their mean as labels."""
         seeds = [self.run.job.seed + one for one in range(self.run.job.expansion.members)]
         fits = [
@@ -207,7 +218,7 @@ class _Refining:
         said = self._predicted(fits, [Split.UNLABELED])
         members = tuple(one.fingerprint() for one in fits)
         ensemble = Ensemble(members, str(self.manifest.label_space.kind))
-        return self._derived(said, ensemble, [Split.UNLABELED])
+        return self._derived(said, ensemble, [Split.UNLABELED], weighed=weighed)
 
     def _train(self, fits: Sequence[FitSpec], title: str) -> None:
         """Train fits that are not there.
@@ -270,9 +281,12 @@ class _Refining:
         said: UnitStore,
         derivation: Derivation,
         splits: Sequence[str] = (Split.UNLABELED, Split.PROBE, Split.TEST),
+        *,
+        weighed: UnitStore | None = None,
     ) -> UnitStore:
         """Return labels derived from what networks said, computed where they are not there."""
-        plan = DerivedPlan(self.run.root, self.manifest, self.labels.labels, said, derivation)
+        args = (self.run.root, self.manifest, self.labels.labels, said, derivation)
+        plan = DerivedPlan(*args, weighed=weighed)
         self.run.refer(f"labels/{plan.name}")
         refs = list(self.manifest.unit_refs(splits))
         with stage_progress("refine labels", unit="samples") as progress:
@@ -317,20 +331,63 @@ class _Refining:
         def made() -> dict[str, Any]:
             if len(select) < LEAST_SELECT:
                 return {"posterior": start.to_dict(), "log_likelihood": None}
-            witness_FMNC = select.said(
-                said,
-                fit.fingerprint(),
-                folds,
-                num_witnesses=len(start.witnesses),
-                is_own=any(row.split == Split.PROBE for row in fit.rows),
-            )
+            refinement = Refinement(fit.fingerprint(), folds, start)
+            witness_FMNC = self._said_of(select, said, refinement, fit)
             args = (select.teacher_NC, witness_FMNC, select.truth_NC)
             fitted = fit_exponents(start, *args)
             likelihood = mean_log_likelihood(fitted, *args)
             return {"posterior": fitted.to_dict(), "log_likelihood": likelihood}
 
         kept = self._kept(["exponents", fit.fingerprint()], made)
-        return Round(Posterior.from_dict(kept["posterior"]), kept["log_likelihood"])
+        posterior = Posterior.from_dict(kept["posterior"])
+        refinement = Refinement(fit.fingerprint(), folds, posterior)
+        tilt = self._tilt(refinement, select, said, fit)
+        return Round(posterior, kept["log_likelihood"], tilt)
+
+    def _tilt(
+        self,
+        refinement: Refinement,
+        select: SelectPart | SelectPixels,
+        said: UnitStore,
+        fit: FitSpec,
+    ) -> Tilt | None:
+        """Return how the unlabeled samples differ from pairs, None where nothing can be told."""
+        posterior = refinement.posterior
+        is_told = posterior.kind == LabelKind.SINGLE and not posterior.is_useless
+        if not (self.run.job.expansion.open_set and is_told and isinstance(select, SelectPart)):
+            return None
+        if len(select) < LEAST_SELECT:
+            return None
+
+        def made() -> dict[str, Any]:
+            found = find_tilt(
+                self.manifest,
+                self.labels.labels,
+                said,
+                refinement,
+                teacher_KC=select.teacher_NC,
+                witness_FMKC=self._said_of(select, said, refinement, fit),
+                num_groups=len(set(select.groups)),
+            )
+            return found.to_dict()
+
+        return Tilt.from_dict(self._kept(["tilt", refinement.to_dict()], made))
+
+    def _said_of(
+        self,
+        select: SelectPart | SelectPixels,
+        said: UnitStore,
+        refinement: Refinement,
+        fit: FitSpec,
+    ) -> NDArray:
+        """Return what witnesses say of the select part [F, M, N, C]."""
+        return select.said(
+            said,
+            refinement.witness,
+            refinement.folds,
+            num_witnesses=len(refinement.posterior.witnesses),
+            is_own=any(row.split == Split.PROBE for row in fit.rows),
+        )
 
     def _kept(self, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what was found for a key, found once: a later start need not read the stores."""
@@ -358,6 +415,11 @@ def chosen_round(rounds: Sequence[Round]) -> int:
 def _is_little(refs: Sequence[UnitRef]) -> bool:
     """Return whether units hold so few rows that this process is the quickest."""
     return sum(ref.num_rows for ref in refs) <= _MOST_ROWS_HERE
+
+
+def _is_weighed(labels: UnitStore) -> bool:
+    """Return whether labels count differently."""
+    return WEIGHT in labels.schema.names
 
 
 def _words(posterior: Posterior, modalities: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Label stores that are computed from other stores, unit by unit: nothing is decoded for them."""
 
-# B samples of a unit, M witnesses, F folds, C classes, N pixels of a sample.
+# B samples of a unit, M witnesses, F folds, C classes, S scores, N pixels of a sample.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +25,7 @@ from mke_ray.labels.dense_pixels import (
 )
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner, Runner
+from mke_ray.labels.openset import Tilt, open_set_scores
 from mke_ray.labels.posterior import Posterior
 from mke_ray.labels.revisions import commit_derived
 from mke_ray.labels.store import UnitStore
@@ -32,6 +33,8 @@ from mke_ray.labels.todo import is_behind
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.schema import (
     LABELS_SCHEMA,
+    WEIGHED_LABELS_SCHEMA,
+    WEIGHT,
     LabelKind,
     ManifestRow,
     Split,
@@ -80,6 +83,15 @@ class Derivation(Protocol):
         """
         ...
 
+    def weights(
+        self, rows: Sequence[ManifestRow], teacher_BC: NDArray, said: Mapping[str, NDArray]
+    ) -> NDArray | None:
+        """Return how much each sample counts [B], None where all do alike.
+
+        The arguments are those of ``labels``.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Refinement:
@@ -91,11 +103,14 @@ class Refinement:
         witness: Column of what the witnesses said: [M * F * C] per sample.
         folds: The folds.
         posterior: How they become one.
+        tilt: How unlabeled samples differ from those of known classes; one counts by how likely it
+            is of one. None counts all alike.
     """
 
     witness: str
     folds: FoldDivision
     posterior: Posterior
+    tilt: Tilt | None = None
 
     @property
     def columns(self) -> tuple[str]:
@@ -110,23 +125,47 @@ class Refinement:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         made_of = {"folds": self.folds.to_dict(), "posterior": self.posterior.to_dict()}
-        return {"witness": self.witness, **made_of}
+        tilt = {} if self.tilt is None else {"tilt": self.tilt.to_dict()}
+        return {"witness": self.witness, **made_of, **tilt}
 
     def labels(
         self, rows: Sequence[ManifestRow], teacher_BC: NDArray, said: Mapping[str, NDArray]
     ) -> NDArray:
         """Return refined logits [B, C]."""
-        num_classes = teacher_BC.shape[1]
-        width = len(self.posterior.witnesses) * self.folds.num_folds * num_classes
-        said_BX = _of_width(said[self.witness], width)
-        of_folds_MFBC = unflattened(said_BX, self.folds.num_folds, num_classes)
+        of_folds_MFBC = self._said(teacher_BC, said)
         if any(row.split != Split.UNLABELED for row in rows):
             is_multi = self.posterior.kind == LabelKind.MULTI
             logs_MFBC = of_folds_MFBC if is_multi else log_softmax(of_folds_MFBC, axis=3)
             return self.posterior.logits(teacher_BC, logs_MFBC.mean(axis=1))
+        return self.posterior.logits(teacher_BC, self._own(rows, of_folds_MFBC))
+
+    def weights(
+        self, rows: Sequence[ManifestRow], teacher_BC: NDArray, said: Mapping[str, NDArray]
+    ) -> NDArray | None:
+        """Return how likely each unlabeled sample is of a known class [B]; 1 of other splits."""
+        if self.tilt is None:
+            return None
+        if any(row.split != Split.UNLABELED for row in rows):
+            return np.ones(len(rows))
+        return self.tilt.weights(self.scores(rows, teacher_BC, said))
+
+    def scores(
+        self, rows: Sequence[ManifestRow], teacher_BC: NDArray, said: Mapping[str, NDArray]
+    ) -> NDArray:
+        """Return what tells unlabeled samples of known classes, NaN where nothing does [B, S]."""
+        own_MBC = self._own(rows, self._said(teacher_BC, said))
+        return open_set_scores(self.posterior, teacher_BC, own_MBC)
+
+    def _said(self, teacher_BC: NDArray, said: Mapping[str, NDArray]) -> NDArray:
+        """Return what the witnesses of every fold said [M, F, B, C]."""
+        num_classes = teacher_BC.shape[1]
+        width = len(self.posterior.witnesses) * self.folds.num_folds * num_classes
+        return unflattened(_of_width(said[self.witness], width), self.folds.num_folds, num_classes)
+
+    def _own(self, rows: Sequence[ManifestRow], of_folds_MFBC: NDArray) -> NDArray:
+        """Return what the witnesses of the own fold of every sample said [M, B, C]."""
         fold_B = np.asarray([self.folds.fold_of(row.group) for row in rows])
-        own_MBC = of_folds_MFBC[:, fold_B, np.arange(len(rows))]
-        return self.posterior.logits(teacher_BC, own_MBC)
+        return of_folds_MFBC[:, fold_B, np.arange(len(rows))]
 
     def pixels(self, teacher_NC: NDArray, said: Mapping[str, NDArray]) -> NDArray:
         """Return refined logits [N, C]; what witnesses said is that of the fold that counts."""
@@ -175,6 +214,11 @@ class Ensemble:
         members = np.concatenate([said[name] for name in self.members])
         return np.where(np.isnan(teacher_NC), np.nan, members.mean(axis=0))
 
+    def weights(
+        self, rows: Sequence[ManifestRow], teacher_BC: NDArray, said: Mapping[str, NDArray]
+    ) -> None:
+        """Return nothing: networks of both modalities tell none."""
+
 
 def unflattened(said_BX: NDArray, num_folds: int, num_classes: int) -> NDArray:
     """Return what a ``WitnessBank`` said [B, M * F * C] by witness and fold [M, F, B, C]."""
@@ -193,6 +237,7 @@ class DerivedPlan:
         said: Store of what other networks said.
         derivation: What is made of both.
         num_threads: Threads per worker.
+        weighed: Label store whose weights are taken over; None takes those of the derivation.
     """
 
     root: Root
@@ -201,6 +246,7 @@ class DerivedPlan:
     said: UnitStore
     derivation: Derivation
     num_threads: int = 1
+    weighed: UnitStore | None = None
 
     units_at_once = 1
     units_per_call = 8
@@ -221,6 +267,7 @@ class DerivedPlan:
                 "type": type(self.derivation).__name__.lower(),
                 **self.derivation.to_dict(),
             },
+            **({} if self.weighed is None else {"weighed": _name_of(self.weighed)}),
         }
 
     @property
@@ -230,9 +277,13 @@ class DerivedPlan:
 
     def store(self) -> UnitStore:
         """Return the store that is written, made if absent."""
-        folder = self.root.child("labels", self.name)
-        schema = labels_schema(DenseForm.of_spec(self.teacher.spec), LABELS_SCHEMA)
-        return UnitStore.open_or_create(folder, spec=self.spec, schema=schema)
+        is_weighed = self.weighed is not None or "tilt" in self.derivation.to_dict()
+        plain = WEIGHED_LABELS_SCHEMA if is_weighed else LABELS_SCHEMA
+        return UnitStore.open_or_create(
+            self.root.child("labels", self.name),
+            spec=self.spec,
+            schema=labels_schema(DenseForm.of_spec(self.teacher.spec), plain),
+        )
 
     def worker(self) -> "DeriveWorker":
         """Return what works on the units of this plan."""
@@ -259,15 +310,31 @@ class DeriveWorker:
         _check_same(ref, rows, teacher, plan.teacher)
         _check_same(ref, rows, said, plan.said)
         kept = {name: teacher.column(name) for name in ("sample_id", "status")}
-        labels = self._labels(rows, teacher, said)
+        labels = self._labels(ref, rows, teacher, said)
         table = pa.table({**kept, **labels}, schema=self._store.schema)
         commit_derived(self._store, ref, table, of_revision=revision)
         report = UnitReport(ref.unit, StatusCounts(ok=table.num_rows))
         report.seconds = {"refine": time.perf_counter() - started}
         return report
 
+    def _weights(
+        self,
+        ref: UnitRef,
+        rows: Sequence[ManifestRow],
+        teacher_BC: NDArray,
+        said: Mapping[str, NDArray],
+    ) -> NDArray:
+        """Return how much each sample of a unit counts [B]."""
+        plan = self._plan
+        if plan.weighed is None:
+            weight_B = plan.derivation.weights(rows, teacher_BC, said)
+            return np.ones(len(rows)) if weight_B is None else weight_B
+        table = plan.weighed.read(ref.unit, columns=["sample_id", WEIGHT])
+        _check_same(ref, rows, table, plan.weighed)
+        return table.column(WEIGHT).to_numpy()
+
     def _labels(
-        self, rows: Sequence[ManifestRow], teacher: pa.Table, said: pa.Table
+        self, ref: UnitRef, rows: Sequence[ManifestRow], teacher: pa.Table, said: pa.Table
     ) -> dict[str, Sequence[Any]]:
         """Return the columns of the labels of a unit."""
         plan, form = self._plan, self._form
@@ -285,9 +352,11 @@ class DeriveWorker:
         num_classes = plan.manifest.label_space.num_classes
         teacher_BC = logits_of(teacher, "logits", num_classes)
         told = {name: logits_of(said, name, 0) for name in plan.derivation.columns}
-        logits_BC = plan.derivation.labels(rows, teacher_BC, told)
-        found = logits_BC.astype(np.float32)
-        return {"logits": [None if np.isnan(row).any() else row for row in found]}
+        found = plan.derivation.labels(rows, teacher_BC, told).astype(np.float32)
+        logits = [None if np.isnan(row).any() else row for row in found]
+        if WEIGHT not in self._store.schema.names:
+            return {"logits": logits}
+        return {"logits": logits, WEIGHT: self._weights(ref, rows, teacher_BC, told).tolist()}
 
     def _dense_label(
         self, form: DenseForm, packed: Packed | None, answers: Mapping[str, Any]

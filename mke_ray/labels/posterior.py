@@ -62,7 +62,7 @@ class Posterior:
         """
         found_NC = self.teacher * self._log(np.asarray(teacher_NC, np.float64) / self.temperature)
         for exponent, one_NC in zip(self.witnesses, witness_MNC, strict=True):
-            more_NC = self._log(np.asarray(one_NC, np.float64)) - self._log_prior
+            more_NC = self._log(np.asarray(one_NC, np.float64)) - self.log_prior
             found_NC = found_NC + exponent * np.where(np.isnan(more_NC), 0.0, more_NC)
         return found_NC if self.kind == LabelKind.MULTI else log_softmax(found_NC, axis=1)
 
@@ -90,7 +90,7 @@ class Posterior:
         return cls(plain["temperature"], plain["teacher"], exponents, prior, plain["kind"])
 
     @property
-    def _log_prior(self) -> NDArray:
+    def log_prior(self) -> NDArray:
         """Logarithm of the prior, or its log-odds where there can be many classes [C]."""
         prior_C = np.clip(np.asarray(self.prior), _LEAST, 1.0 - _LEAST)
         return logit(prior_C) if self.kind == LabelKind.MULTI else np.log(prior_C)

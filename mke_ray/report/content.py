@@ -103,6 +103,9 @@ class RefinementRound:
         log_likelihood: Mean log-likelihood in nats of the true labels that temperature and
             exponents were fitted on, under the labels of the round; None where nothing was.
         is_used: Whether the student learnt the labels of this round.
+        open_set: How unlabeled samples differ from labelled pairs: ``is_certain``, the ``share`` of
+            no known class, the ``slopes`` of the scores, the ``likelihood_ratio``; None where
+            nobody asks.
     """
 
     temperature: float
@@ -110,6 +113,7 @@ class RefinementRound:
     witnesses: Mapping[str, float]
     log_likelihood: float | None = None
     is_used: bool = True
+    open_set: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,6 +227,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
                 "witnesses": dict(one.witnesses),
                 "log_likelihood": one.log_likelihood,
                 "used": one.is_used,
+                **({} if one.open_set is None else {"open_set": dict(one.open_set)}),
             }
             for one in content.refinement
         ],
@@ -257,6 +262,12 @@ def _shipped_one(student: ArmResult) -> str:
     return f" The gate judged the network of seed {seed}, which reaches {value:.1%}."
 
 
+def refined_lines(content: ReportContent) -> list[str]:
+    """Return what became of the labels, and how sure the teacher may be: a line for each."""
+    lines = (refinement_line(content), open_set_line(content), calibration_line(content))
+    return [one for one in lines if one]
+
+
 def refinement_line(content: ReportContent) -> str:
     """Return what became of the labels of our student, "" where the teacher's are all there is."""
     if not content.refinement:
@@ -279,6 +290,20 @@ def refinement_line(content: ReportContent) -> str:
         return f"{said}, not fitted: the select part of the probe has too few samples for that."
     shown = ", ".join(f"{one:.3f}" for one in likelihoods)
     return f"{said}. Log-likelihood of the true labels of the select part by round: {shown}."
+
+
+def open_set_line(content: ReportContent) -> str:
+    """Return how many unlabeled samples look irrelevant, "" where nobody asks."""
+    used = [one for one in content.refinement if one.is_used]
+    found = used[-1].open_set if used else None
+    if found is None:
+        return ""
+    if not found["is_certain"]:
+        return "The unlabeled samples look like the labelled pairs: all of them count alike."
+    return (
+        f"At least about {found['share']:.0%} of the unlabeled samples look irrelevant (no known "
+        "class, or another clip's sound); each counts by how likely it is not one of them."
+    )
 
 
 def calibration_line(content: ReportContent) -> str:

@@ -14,11 +14,10 @@ from markupsafe import Markup
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
 from mke_ray.report.content import (
     ReportContent,
-    calibration_line,
     headline,
     metric_word,
     metrics_of,
-    refinement_line,
+    refined_lines,
 )
 from mke_ray.report.contribution import contribution_picture, shown_title
 from mke_ray.report.diagnosis import diagnosis_pictures
@@ -111,7 +110,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             pictures=pictures,
             css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
             said=headline(content),
-            refined=[one for one in (refinement_line(content), calibration_line(content)) if one],
+            refined=refined_lines(content),
             metric=metric_word(content.evaluation.metric),
             verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
             tiles=_tiles(content),

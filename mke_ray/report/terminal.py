@@ -10,10 +10,9 @@ from rich.text import Text
 from mke_ray.evaluation import ArmResult
 from mke_ray.report.content import (
     ReportContent,
-    calibration_line,
     headline,
     metric_word,
-    refinement_line,
+    refined_lines,
 )
 from mke_ray.report.contribution import contribution_line
 from mke_ray.report.style import arm_title
@@ -49,7 +48,7 @@ def terminal_report(content: ReportContent) -> Group:
     )
     lines = [counts_line(content.counts), *_doubles(content)]
     lines += [*content.shared_groups, *content.source_notes]
-    lines += [one for one in (refinement_line(content), calibration_line(content)) if one]
+    lines += refined_lines(content)
     lines += [one for one in [contribution_line(content.contribution)] if one]
     return Group(_arms_table(content), Text(headline(content)), said, *map(Text, lines))
 

@@ -29,6 +29,7 @@ from mke_ray.labels.store import UnitStore
 from mke_ray.schema import (
     IGNORE,
     MASK,
+    WEIGHT,
     DecodeSpec,
     LabelKind,
     LabelSpace,
@@ -41,6 +42,8 @@ from mke_ray.train.dense_targets import OneHotRows, PixelWeights, SoftRows, hard
 
 TargetRows = np.ndarray | SoftRows | OneHotRows
 WeightRows = np.ndarray | PixelWeights
+
+_MOST_WEIGHED = 4096  # units whose weights are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,7 @@ class UnitReader:
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
         self._refs: dict[str, dict[str, UnitRef]] = {}
         self._folds: dict[tuple[FoldDivision, str], np.ndarray] = {}
+        self._weights: OrderedDict[str, np.ndarray] = OrderedDict()
         self._held_bytes = 0
         self._lock = threading.Lock()
 
@@ -247,6 +251,25 @@ class UnitReader:
             fold_R = [division.fold_of(row.group) for row in self.manifest_rows(unit)]
             self._folds[division, unit] = np.asarray(fold_R, np.int8)
         return self._folds[division, unit]
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the label store says how much each label counts."""
+        return self.labels is not None and WEIGHT in self.labels.schema.names
+
+    def weights(self, unit: str) -> np.ndarray:
+        """Return how much the labels of a unit count [R], 1 where the store does not say."""
+        if self.labels is None or self.label_index is None or not self.has_weights:
+            return np.ones(self.sample_index.num_rows(unit), np.float32)
+        with self._lock:
+            if unit not in self._weights:
+                location = self.label_index.location(unit)
+                table = self.labels.read(unit, location=location, columns=["sample_id", WEIGHT])
+                self._weights[unit] = table.column(WEIGHT).to_numpy()
+            self._weights.move_to_end(unit)
+            if len(self._weights) > _MOST_WEIGHED:
+                self._weights.popitem(last=False)
+            return self._weights[unit]
 
     def manifest_ref(self, unit: str) -> UnitRef:
         """Return where the manifest has a unit; those of one part are read fastest together."""

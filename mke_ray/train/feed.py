@@ -105,7 +105,7 @@ class Feed:
     def item(self, cursor: int) -> FeedItem:
         """Return this rank's part of one global batch."""
         refs = self.plan.batch(cursor)
-        weight_N = self._weight_S[self.plan.selection_E[refs.entry_N]]
+        weight_N = self._weight_S[self.plan.selection_E[refs.entry_N]] * self._label_weights(refs)
         mine = rank_slice(len(refs), rank=self._rank, world_size=self._world_size)
         share = float(weight_N[mine].sum() * self._world_size / weight_N.sum())
         if mine.start == mine.stop:  # every rank needs a row to take part in collectives
@@ -113,6 +113,19 @@ class Feed:
         batch = self._assemble(refs[mine], weight_N[mine], epoch=self.plan.epoch_of(cursor))
         weighs = self._reader.targets.weighs
         return FeedItem(batch, cursor, share, num_global=len(refs), weighs_labels=weighs)
+
+    def _label_weights(self, refs: RowRefs) -> np.ndarray:
+        """Return how much the pseudo-labels of rows of a global batch count [N], others 1.
+
+        Those of other ranks are looked up too: what a rank's mean counts depends on them.
+        """
+        weight_N = np.ones(len(refs), np.float32)
+        if not self._reader.has_weights:
+            return weight_N
+        for rows, entry in _runs(refs.entry_N):
+            if self._selections[int(self.plan.selection_E[entry])].targets == "pseudo":
+                weight_N[rows] = self._reader.weights(self.plan.unit(entry))[refs.row_N[rows]]
+        return weight_N
 
     def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:
         """Yield the same rows again and again; only the epoch changes."""

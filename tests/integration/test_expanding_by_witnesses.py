@@ -34,13 +34,13 @@ UNFITTED = {
 }
 
 
-def write_table(path: Path, *, witness: float = 2.0) -> None:
-    """Write rows of two views; the witness's shows the class as strongly as asked."""
+def write_table(path: Path, *, teacher: float = 1.2, witness: float = 2.0) -> None:
+    """Write rows of two views that show the class as strongly as asked."""
     rng = np.random.default_rng(3)
     split = [name for name, number in SPLITS.items() for _ in range(number)]
     label_N = rng.integers(0, 3, len(split))
     shown_N3 = np.eye(3)[label_N]
-    a_N3 = 1.2 * shown_N3 + rng.normal(size=shown_N3.shape)
+    a_N3 = teacher * shown_N3 + rng.normal(size=shown_N3.shape)
     b_N3 = witness * shown_N3 + rng.normal(size=shown_N3.shape)
     columns = {f"a_{k}": a_N3[:, k] for k in range(3)} | {f"b_{k}": b_N3[:, k] for k in range(3)}
     columns["b_0"] = [None if n % 50 == 7 else x for n, x in enumerate(columns["b_0"])]
@@ -217,7 +217,9 @@ def test_without_a_probe_every_exponent_is_one(tmp_path):
     table = pq.read_table(tmp_path / "rows.parquet")
     kept = [number for number, one in enumerate(table["split"].to_pylist()) if one != "probe"]
     pq.write_table(table.take(kept), tmp_path / "rows.parquet")
-    job = job_of(tmp_path, "fit.num_steps=40", "arms=[mke]", "expansion.rounds=1")
+    job = job_of(
+        tmp_path, "fit.num_steps=40", "arms=[mke]", "expansion.rounds=1", "expansion.open_set=on"
+    )
     run_stages(job)
     metrics = metrics_of(job)
     assert metrics["refinement"] == [UNFITTED]
@@ -263,10 +265,12 @@ def test_labels_of_many_classes_are_refined_class_by_class(tmp_path):
         "++source.columns={label: [is_p, is_q, is_r], split: split, group: null}",
         "fit.num_steps=80",
         "expansion.members=2",
+        "expansion.open_set=on",
     )
     run_stages(job)
     metrics = metrics_of(job)
     assert metrics["metric"] == "map"
+    assert "open_set" not in metrics["refinement"][-1]
     assert metrics["refinement"][-1]["witnesses"]["b"] > 0
     assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["mke"]["value"]
 

@@ -11,20 +11,23 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.errors import StoreError
 from mke_ray.labels.derived import DerivedPlan, Ensemble, Refinement, derive, logits_of
 from mke_ray.labels.folds import balanced_folds
+from mke_ray.labels.openset import Tilt
 from mke_ray.labels.posterior import Posterior
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import Split
+from mke_ray.schema import WEIGHT, Split
 from mke_ray.storage import Root, open_root
 
 NUM_FOLDS = 3
 GROUPS = [f"unlabeled-{number}" for number in range(10)]
 FOLDS = balanced_folds(GROUPS, [4] * 10, NUM_FOLDS)
 POSTERIOR = Posterior(1.0, 0.0, (1.0,), (1 / 3,) * 3)  # the witness alone decides
+TILT = Tilt((0.0, 0.0), (1.0, 1.0), (1.0, 0.0), 0.5, 0.25, 9.0)
 SAID_SCHEMA = pa.schema(
     [
         pa.field("sample_id", pa.int64(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("w", pa.list_(pa.float32())),
+        pa.field("m", pa.list_(pa.float32())),
     ]
 )
 
@@ -47,7 +50,7 @@ def votes(num: int, *, lacking: frozenset[int] = frozenset()) -> list[list[float
 
 def said_store(root: Root, manifest: Manifest, lacking: frozenset[int] = frozenset()) -> UnitStore:
     store = UnitStore.open_or_create(
-        root.child("predictions", "p"), spec={"fits": ["w"]}, schema=SAID_SCHEMA
+        root.child("predictions", "p"), spec={"fits": ["w", "m"]}, schema=SAID_SCHEMA
     )
     for ref in manifest.unit_refs():
         ids = [row.sample_id for row in manifest.read_unit(ref)]
@@ -55,6 +58,7 @@ def said_store(root: Root, manifest: Manifest, lacking: frozenset[int] = frozens
             "sample_id": ids,
             "status": ["ok"] * len(ids),
             "w": votes(len(ids), lacking=lacking),
+            "m": [[1.0, 2.0, 3.0]] * len(ids),
         }
         store.commit(ref.unit, pa.table(columns, schema=SAID_SCHEMA), {"split": ref.split})
     store.write_index(store.committed())
@@ -151,6 +155,56 @@ def test_another_posterior_is_another_store(root, manifest):
         for posterior in (POSTERIOR, Posterior(1.0, 1.0, (1.0,), (1 / 3,) * 3))
     )
     assert one.name != other.name
+
+
+def weights_of(store: UnitStore, ref) -> list[float]:
+    return store.read(ref.unit).column(WEIGHT).to_pylist()
+
+
+def test_an_unlabeled_sample_counts_by_the_scores_of_its_own_fold(root, manifest):
+    posterior = Posterior(1.0, 1.0, (1.0,), (1 / 3,) * 3)
+    plan = plan_of(root, manifest, derivation=Refinement("w", FOLDS, posterior, TILT))
+    store = derive(plan, manifest.unit_refs())
+    for ref in manifest.unit_refs([Split.UNLABELED]):
+        teacher = logits_of(plan.teacher.read(ref.unit), "logits", 3)
+        rows = zip(manifest.read_unit(ref), teacher, weights_of(store, ref), strict=True)
+        for row, logits, weight in rows:
+            if np.isnan(logits).any():
+                assert weight == 1.0
+                continue
+            p_a = np.exp(logits - np.log(np.exp(logits).sum()))
+            sure = np.exp(10.0) / (np.exp(10.0) + 2)
+            p_b = np.full(3, (1 - sure) / 2)
+            p_b[FOLDS.fold_of(row.group)] = sure
+            ratio = (p_a * p_b).sum() * 3
+            assert weight == pytest.approx(min(1.0, 0.75 * ratio * np.exp(-0.5)), rel=1e-4)
+
+
+def test_samples_of_other_splits_count_alike(root, manifest):
+    plan = plan_of(root, manifest, derivation=Refinement("w", FOLDS, POSTERIOR, TILT))
+    store = derive(plan, manifest.unit_refs())
+    (ref,) = manifest.unit_refs([Split.PROBE])
+    assert set(weights_of(store, ref)) == {1.0}
+
+
+def test_a_mean_of_networks_takes_over_the_weights_of_refined_labels(root, manifest):
+    refs = list(manifest.unit_refs([Split.UNLABELED]))
+    posterior = Posterior(1.0, 1.0, (1.0,), (1 / 3,) * 3)
+    plan = plan_of(root, manifest, derivation=Refinement("w", FOLDS, posterior, TILT))
+    weighed = derive(plan, refs)
+    of_none = plan_of(root, manifest, derivation=Ensemble(("m",)), said=plan.said)
+    mean = plan_of(root, manifest, derivation=Ensemble(("m",)), said=plan.said, weighed=weighed)
+    assert mean.name != of_none.name and WEIGHT not in of_none.store().schema.names
+    assert mean.spec["weighed"] == plan.name
+    store = derive(mean, refs)
+    assert all(weights_of(store, ref) == weights_of(weighed, ref) for ref in refs)
+    assert len({one for ref in refs for one in weights_of(store, ref)}) > 2
+
+
+def test_without_a_tilt_labels_are_stored_as_before(root, manifest):
+    plan = plan_of(root, manifest)
+    assert "tilt" not in plan.spec["derivation"] and "weighed" not in plan.spec
+    assert WEIGHT not in plan.store().schema.names
 
 
 class _Never:

@@ -6,8 +6,8 @@ import pytest
 from report_contents import arm, content, evaluation
 
 from mke_ray.gate import GateDecision
-from mke_ray.report import metrics_of
-from mke_ray.report.content import headline
+from mke_ray.report import RefinementRound, metrics_of
+from mke_ray.report.content import headline, refined_lines
 
 
 def test_metrics_have_the_shape_that_the_design_promises():
@@ -78,3 +78,26 @@ def test_a_run_of_the_teacher_alone_has_a_first_sentence_too():
     alone = evaluation(arms={"teacher": arm("teacher", 0.65)})
     assert "65.0%" in headline(content(evaluation=alone))
     assert metrics_of(content(evaluation=alone))["pseudo_labels"]["corrected"] is None
+
+
+def refined(**open_set):
+    found = {"slopes": {"log_ratio": 0.5, "energy": 0.0}, "likelihood_ratio": 9.0, **open_set}
+    return content(refinement=[RefinementRound(1.0, 1.0, {"audio": 2.0}, -0.5, found)])
+
+
+def test_it_says_how_many_unlabeled_samples_look_irrelevant():
+    found = refined(is_certain=True, share=0.312)
+    _, line = refined_lines(found)
+    assert line.startswith("At least about 31% of the unlabeled samples look irrelevant")
+    assert metrics_of(found)["refinement"][0]["open_set"]["share"] == 0.312
+
+
+def test_it_says_that_all_count_alike_where_none_look_irrelevant():
+    _, line = refined_lines(refined(is_certain=False, share=0.0))
+    assert "all of them count alike" in line
+
+
+def test_nothing_is_said_of_irrelevant_samples_where_nobody_asks():
+    found = content(refinement=[RefinementRound(1.0, 1.0, {"audio": 2.0}, -0.5)])
+    assert len(refined_lines(found)) == 1
+    assert "open_set" not in metrics_of(found)["refinement"][0]

@@ -16,6 +16,8 @@ from training_stores import (
     make_run,
     number_of,
     status_of,
+    weigh_labels,
+    weight_of,
 )
 
 from mke_ray.data.manifest import Mark
@@ -41,6 +43,7 @@ MIXED = (*PSEUDO, RowSelection("labelled", "true", modalities=("a",), weight=0.2
 def run(tmp_path_factory):
     root = open_root(str(tmp_path_factory.mktemp("run")))
     manifest = make_run(root, COUNTS)
+    weigh_labels(root, manifest)
     rows = [row for ref in manifest.unit_refs() for row in manifest.read_unit(ref)]
     return root, {row.sample_id: row for row in rows}
 
@@ -120,16 +123,22 @@ def test_the_ranks_together_see_the_batch_of_one(run, cursor, global_batch):
         assert joined == whole.sample_id_B.tolist()
 
 
+@pytest.mark.parametrize("labels", [LABELS, "weighed"])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("global_batch", [1, 16, 7])
-def test_shares_make_the_mean_over_ranks_the_weighted_mean(run, world_size, global_batch):
+def test_shares_make_the_mean_over_ranks_the_weighted_mean(run, labels, world_size, global_batch):
     root, _ = run
     value = {i: float(n) for n, i in enumerate(run[1])}
     for cursor in range(8):
         mean, total, weights = 0.0, 0.0, 0.0
         for rank in range(world_size):
             feed = make_feed(
-                root, MIXED, global_batch=global_batch, rank=rank, world_size=world_size
+                root,
+                MIXED,
+                global_batch=global_batch,
+                rank=rank,
+                world_size=world_size,
+                labels=labels,
             )
             item = feed.item(cursor)
             weight_B = item.batch.weight_B.double()
@@ -155,6 +164,38 @@ def test_selections_are_mixed_in_one_stream_with_their_weights_and_modalities(ru
                 assert not batch.present["b"][number] and not batch.arrays["b"][number].any()
                 assert batch.target_BC[number].argmax() == row.labels[0]
     assert splits == {"unlabeled", "labelled"}
+
+
+def test_a_pseudo_label_counts_as_its_store_says_and_a_true_one_as_its_selection(run):
+    root, rows = run
+    feed = make_feed(root, MIXED, labels="weighed", cache_bytes=1)
+    seen = set()
+    for item in feed.batches(0, 2 * feed.batches_per_epoch):
+        ids, weights = item.batch.sample_id_B.tolist(), item.batch.weight_B.tolist()
+        for one, weight in zip(ids, weights, strict=True):
+            is_pseudo = rows[one].split == "unlabeled"
+            assert weight == (weight_of(rows[one]) if is_pseudo else 0.25)
+            seen.add(weight)
+    assert seen == {0.125, 0.25, 0.375, 0.5}
+
+
+def test_weights_are_read_once_for_each_unit_and_not_kept_for_ever(run, monkeypatch):
+    root, _ = run
+    reader = open_reader(fit_spec(labels="weighed"), root, cache_bytes=1)
+    units = reader.sample_index.units("unlabeled")
+    first = reader.weights(units[0])
+    assert reader.weights(units[0]) is first
+    monkeypatch.setattr("mke_ray.train.blocks._MOST_WEIGHED", 2)
+    for unit in units[:4]:
+        reader.weights(unit)
+    assert list(reader._weights) == units[2:4]
+
+
+def test_a_store_without_weights_counts_all_alike(run):
+    root, _ = run
+    reader = open_reader(fit_spec(), root, cache_bytes=1)
+    unit = reader.sample_index.units("unlabeled")[0]
+    assert not reader.has_weights and reader.weights(unit).tolist() == [1.0] * 8
 
 
 def test_only_the_part_of_the_probe_that_was_asked_for_is_read(run):

@@ -1,0 +1,79 @@
+"""How the unlabeled samples differ from labelled pairs, found in one read of two label stores."""
+
+# B rows of a unit, F folds, M witnesses, N samples, K labelled pairs, C classes, S scores.
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mke_ray.batching import batched
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.labels.derived import Refinement, logits_of
+from mke_ray.labels.openset import SCORES, Tilt, fit_tilt, open_set_scores
+from mke_ray.labels.store import UnitStore
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import Split
+
+_MOST_SAMPLES = 1 << 16  # of more, a fixed random part is enough
+_NUM_READ_THREADS = 8
+_UNITS_PER_ROUND = 64
+
+
+def find_tilt(
+    manifest: Manifest,
+    teacher: UnitStore,
+    said: UnitStore,
+    refinement: Refinement,
+    *,
+    teacher_KC: NDArray,
+    witness_FMKC: NDArray,
+    num_groups: int,
+) -> Tilt:
+    """Return how the unlabeled samples differ from labelled pairs.
+
+    Args:
+        manifest: The samples.
+        teacher: Label store of the teacher.
+        said: What the witnesses said.
+        refinement: How they become one.
+        teacher_KC: Logits of the teacher on labelled pairs.
+        witness_FMKC: Logits of the witnesses on labelled pairs.
+        num_groups: Groups of these.
+    """
+    unlabeled_NS = _unlabeled_scores(manifest, teacher, said, refinement)
+    of_folds = [
+        open_set_scores(refinement.posterior, teacher_KC, one_MKC) for one_MKC in witness_FMKC
+    ]
+    return fit_tilt(np.concatenate(of_folds), unlabeled_NS, num_groups=num_groups)
+
+
+def _unlabeled_scores(
+    manifest: Manifest, teacher: UnitStore, said: UnitStore, refinement: Refinement
+) -> NDArray:
+    """Return the scores of unlabeled samples, of those whose ids are smallest where many [N, S]."""
+    num_classes = manifest.label_space.num_classes
+    of_teacher, of_said = teacher.read_index(), said.read_index()
+    columns = ["sample_id", *refinement.columns]
+
+    def scored(ref: UnitRef) -> tuple[NDArray, NDArray]:
+        labels = teacher.read(ref.unit, location=of_teacher.location(ref.unit))
+        told = said.read(ref.unit, location=of_said.location(ref.unit), columns=columns)
+        teacher_BC = logits_of(labels, "logits", num_classes)
+        heard = {name: logits_of(told, name, 0) for name in refinement.columns}
+        scores_BS = refinement.scores(manifest.read_unit(ref), teacher_BC, heard)
+        return labels.column("sample_id").to_numpy(), scores_BS
+
+    id_N, scores_NS = np.zeros(0, np.int64), np.zeros((0, len(SCORES)))
+    refs = list(manifest.unit_refs([Split.UNLABELED]))
+    with (
+        ThreadPoolExecutor(_NUM_READ_THREADS) as pool,
+        stage_progress("compare with pairs", unit="units") as progress,
+    ):
+        for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
+            ids, scores = zip(*pool.map(scored, some), strict=True)
+            id_N, scores_NS = np.concatenate([id_N, *ids]), np.concatenate([scores_NS, *scores])
+            kept_N = np.argsort(id_N)[:_MOST_SAMPLES]  # ids are hashes
+            id_N, scores_NS = id_N[kept_N], scores_NS[kept_N]
+            progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
+    return scores_NS
