@@ -141,6 +141,22 @@ def test_a_rank_whose_labels_all_weigh_nothing_has_no_share(monkeypatch):
     assert share_of(replace(item, weighs_labels=False), batch) == 0.7
 
 
+def test_the_loop_steps_by_the_share_that_the_labels_give(run, monkeypatch):
+    spec, shares = fit_spec(num_steps=2), []
+    parts = assemble(spec, Workplace(run[0], {"type": "torch"}))
+    step = parts.engine.step
+
+    def noted(loss, *, share, lr):
+        shares.append(share)
+        return step(loss, share=share, lr=lr)
+
+    monkeypatch.setattr(parts.engine, "step", noted)
+    monkeypatch.setattr(loop, "share_of", lambda item, batch: 0.25)
+    watch = FitWatch(spec, None, None, log_every_steps=5, checkpoint_every_steps=0)
+    fit(spec, parts, state=FitState(), watch=watch)
+    assert shares == [0.25, 0.25]
+
+
 def test_the_weight_of_each_class_weighs_its_loss_by_hand():
     logits, target = torch.randn(2, 3), torch.rand(2, 3)
     each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
