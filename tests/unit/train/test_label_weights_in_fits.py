@@ -213,9 +213,8 @@ class Blocks:
         num = len(self._target_RX)
         arrays = {name: np.zeros((num, one.num_features)) for name, one in DECODE.items()}
         present = {name: np.ones(num, bool) for name in DECODE}
-        weights = self._weights if targets == "pseudo" else None
-        held = {targets: self._target_RX}
-        return UnitBlock(np.arange(num), present, {}, arrays, held, weights=weights)
+        held = {targets: self._target_RX}  # the weights may be those of an earlier look
+        return UnitBlock(np.arange(num), present, {}, arrays, held, weights=self._weights)
 
 
 @pytest.mark.parametrize(
