@@ -11,8 +11,8 @@ BALANCE = "objective.balance={strength: 0.5}"
 @pytest.mark.parametrize(
     ("overrides", "is_said"),
     [
-        (("experiment=features", "source.table=t.csv", BALANCE), True),
-        (("experiment=features", "source.table=t.csv"), False),
+        (("experiment=ravdess_features", "source.root=none", BALANCE), True),
+        (("experiment=ravdess_features", "source.root=none"), False),
         (("experiment=two_moon", BALANCE), False),
     ],
 )
