@@ -1,4 +1,7 @@
-"""Balance between modalities: whoever leads has its encoder learn more slowly."""
+"""Balance between modalities: whoever leads has its encoder learn more slowly.
+
+An optimizer that divides gradients by their own size, as AdamW does, undoes a scale that lasts.
+"""
 
 # B samples, C classes, M modalities, X any.
 

@@ -17,6 +17,7 @@ from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
+from mke_ray.expansion.switch_notes import note_switches
 from mke_ray.expansion.witness_checks import check_expansion
 from mke_ray.expansion.witnesses import witness_fit
 from mke_ray.labels.doubles import WITHIN_UNLABELED
@@ -90,6 +91,7 @@ def check_job(job: JobConfig) -> Run:
         _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
         build(fit.objective)
     check_dense(run)
+    note_switches(job)
     _check_views(run)
     scaling = Scaling.from_dict(asdict(job.scaling))
     check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)

@@ -58,6 +58,13 @@ def test_a_run_leaves_the_numbers_of_the_design_and_its_figure(job: JobConfig) -
     assert metrics["gate"]["verdict"] == "unverified"
     assert metrics["counts"]["samples"] == metrics["counts"]["ok"] == 500
     assert set(metrics["seconds"]) >= {"label", "train", "total"}
+    worth = metrics["contribution"]
+    assert worth["arm"] == "mke" and worth["trained_with_gaps"] is False
+    assert worth["value"] == metrics["arms"]["mke"]["value"]
+    assert worth["modalities"]["a"]["without"] == worth["modalities"]["b"]["alone"]
+    assert worth["modalities"]["a"]["lost"] == pytest.approx(
+        worth["value"] - worth["modalities"]["a"]["without"]
+    )
     assert (report / "figures" / "boundaries.png").stat().st_size > 10_000
     assert not (Path(job.root) / "student").exists()
 

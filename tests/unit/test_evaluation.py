@@ -473,7 +473,7 @@ def test_students_and_batch_are_put_on_the_device_of_the_plan(root, monkeypatch)
     worker = EvaluateWorker(replace(plan, device="meta"))
     with pytest.raises(NotImplementedError, match="meta"):
         worker.run(next(manifest.unit_refs()))
-    assert {one.output.weight.device.type for one in worker._students} == {"meta"}
+    assert {one.output.weight.device.type for one in worker._students.values()} == {"meta"}
 
 
 def test_answers_come_back_on_the_cpu_in_single_precision():

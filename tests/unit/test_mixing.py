@@ -142,6 +142,17 @@ def test_weights_of_classes_and_pixels_go_with_their_labels():
     assert found[0, 0, 0] == 0 and found[1, 0, 0] == 1
 
 
+def test_a_partner_brings_the_weights_of_its_classes_and_of_its_pixels():
+    partner, kept = torch.tensor([1, 0]), torch.tensor([0.75, 1.0])
+    weights = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert Mixing(partner, kept).label_weights(None) is None
+    assert Mixing(partner, kept).label_weights(weights).tolist() == [[1, 2], [3, 4], [3, 4], [1, 2]]
+    corner = torch.zeros(2, 2)
+    pixels = torch.stack([torch.zeros(2, 2), torch.ones(2, 2)])
+    pasted = Mixing(partner, kept, corner).label_weights(pixels)
+    assert pasted.tolist() == [[[1, 0], [0, 0]], [[1, 1], [1, 1]]]
+
+
 def test_consistency_is_with_the_clean_answers_of_both():
     torch.manual_seed(0)
     student, batch = build_student(FEATURES, 3), _batch()

@@ -106,6 +106,18 @@ def test_classes_of_pixels_weigh_as_in_cross_entropy():
     assert found == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_weights_of_classes_and_pixels_weigh_the_mean():
+    criterion = GeneralizedCrossEntropy(1.0)
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    target, weight = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 3.0]])
+    many = _loss(criterion, logits, target, kind="multi", label_weight=weight)
+    assert many == pytest.approx((1 * 0.5 + 3 * 0.25) / 4)
+    pixels = logits[:, :, None, None].expand(1, 2, 1, 2)
+    named, weight = torch.tensor([[[0, 1]]]), torch.tensor([[[1.0, 3.0]]])
+    dense = _loss(criterion, pixels, named, kind="dense", label_weight=weight)
+    assert dense == pytest.approx((1 * 0.75 + 3 * 0.25) / 4)
+
+
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_samples_without_a_label_and_without_weight_count_for_nothing(criterion):
     torch.manual_seed(0)
