@@ -270,6 +270,8 @@ class ExpansionConfig:
             any use.
         open_set: ``on`` weighs every unlabeled sample by how likely it is of a known class, as far
             as labelled pairs of the select part tell; of one class per sample.
+        label_kind: ``soft`` or ``hard`` refined labels; null takes hard ones at every pixel, whose
+            likeliest class keeps rare classes that soft labels lose, and else soft ones.
     """
 
     enabled: bool = False
@@ -284,6 +286,7 @@ class ExpansionConfig:
     members: int = 3
     fallback_alpha: float = 2.0
     open_set: bool = False
+    label_kind: str | None = None
 
 
 @dataclass

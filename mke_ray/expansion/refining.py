@@ -25,7 +25,7 @@ from mke_ray.expansion.stages import (
     label_rules,
     of_today,
 )
-from mke_ray.expansion.witnesses import expansion_objective, witness_fit, witnessed
+from mke_ray.expansion.witnesses import expansion_objective, refined_kind, witness_fit, witnessed
 from mke_ray.expansion.work import LazyRunner, WithoutGpus, folder_name, origin_of, train_fits
 from mke_ray.labels.dense import DenseForm
 from mke_ray.labels.derived import (
@@ -159,13 +159,13 @@ class _Refining:
 
     def _student_settings(self, refined: UnitStore | None) -> ExpansionSettings:
         """Return what our student is told, of the teacher's labels where none are refined."""
-        keys = self.run.job.expansion
+        keys, kind = self.run.job.expansion, self.manifest.label_space.kind
         settings = ExpansionSettings(
             labels=folder_name(refined or self.labels.labels),
-            label_kind="soft" if refined else "hard",
+            label_kind=refined_kind(self.run.job, kind) if refined else "hard",
             objective=expansion_objective(
                 self.run.job,
-                self.manifest.label_space.kind,
+                kind,
                 alpha=keys.alpha if refined else keys.fallback_alpha,
             ),
             labelled_share=keys.labelled_share,

@@ -37,6 +37,8 @@ def _check_numbers(keys: ExpansionConfig) -> None:
         value = getattr(keys, key)
         if not (value >= 0 and math.isfinite(value)):
             raise ConfigError(f"expansion.{key}={value}; give a number from 0 upwards")
+    if keys.label_kind not in (None, "soft", "hard"):
+        raise ConfigError(f"expansion.label_kind={keys.label_kind!r}; choose soft, hard or null")
     if not keys.witness_steps > 0:
         raise ConfigError(f"expansion.witness_steps={keys.witness_steps}; give a share above 0")
     if not 0 <= keys.modality_dropout < 1:

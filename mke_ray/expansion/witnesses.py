@@ -7,7 +7,7 @@ from typing import Any
 from mke_ray.config_schema import JobConfig
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.probe import SELECT
-from mke_ray.schema import MASK, Split
+from mke_ray.schema import MASK, LabelKind, Split
 from mke_ray.train.arms import PLAIN_OBJECTIVE, ArmSettings, ExpansionSettings
 from mke_ray.train.fits import FitSpec, RowSelection
 
@@ -49,7 +49,18 @@ def expansion_to_be(job: JobConfig, kind: str) -> ExpansionSettings | None:
     if not keys.enabled:
         return None
     objective = expansion_objective(job, kind, alpha=keys.alpha)
-    return ExpansionSettings("labels", "soft", objective, keys.labelled_share, keys.paired_weight)
+    told = refined_kind(job, kind)
+    return ExpansionSettings("labels", told, objective, keys.labelled_share, keys.paired_weight)
+
+
+def refined_kind(job: JobConfig, kind: str) -> str:
+    """Return whether refined labels are learnt as ``soft`` or ``hard`` ones.
+
+    Args:
+        job: The configuration.
+        kind: Kind of labels.
+    """
+    return job.expansion.label_kind or ("hard" if kind == LabelKind.DENSE else "soft")
 
 
 def witness_fit(
@@ -90,7 +101,7 @@ def witness_fit(
         },
         rows=tuple(rows),
         views={k: view for k, view in template.views.items() if k in (*others, MASK)},
-        label_kind="hard" if number == 0 else "soft",
+        label_kind="hard" if number == 0 else refined_kind(job, kind),
         temperature=1.0,
         label_rule={},
         init_from=None,

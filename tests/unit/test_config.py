@@ -51,9 +51,11 @@ OWN_KEYS = {
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_into_a_typed_job(experiment: str) -> None:
     own = OWN_KEYS.get(experiment, [])
-    (job,) = composed(f"experiment={experiment}", *own)
+    job, *draws = composed(f"experiment={experiment}", *own)
     assert job.name == experiment
-    assert job.root == os.path.abspath(f"outputs/{experiment}/seed-{job.data_seed}")
+    assert len(draws) == (4 if experiment == "mechanism" else 0)
+    draw = f"{'data-' if draws else ''}seed-{job.data_seed}"
+    assert job.root == os.path.abspath(f"outputs/{experiment}/{draw}")
     assert own or job.source["root"].startswith(job.root)
 
 

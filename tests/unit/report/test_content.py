@@ -82,7 +82,7 @@ def test_a_run_of_the_teacher_alone_has_a_first_sentence_too():
 
 def refined(**open_set):
     found = {"slopes": {"log_ratio": 0.5, "energy": 0.0}, "likelihood_ratio": 9.0, **open_set}
-    return content(refinement=[RefinementRound(1.0, 1.0, {"audio": 2.0}, -0.5, found)])
+    return content(refinement=[RefinementRound(1.0, 1.0, {"audio": 2.0}, -0.5, open_set=found)])
 
 
 def test_it_says_how_many_unlabeled_samples_look_irrelevant():
