@@ -16,6 +16,7 @@ from mke_ray.gate import GateRules, GateScores, judge
 from mke_ray.metrics import bootstrap_by_group, lower_bound_by_group
 
 CONFIDENCE = GateRules().confidence
+LEAST_OF_GROUP = 10
 NUM_GROUPS = (5, 7, 10, 15, 20, 50)
 
 
@@ -49,7 +50,7 @@ def _exchanged(scores: GateScores, rng: np.random.Generator) -> GateScores:
 
 
 def centred_groups(runs: Sequence[RunScores], arm: str) -> list[np.ndarray]:
-    """Return the differences to the teacher of all groups of gate and test, less their mean.
+    """Return the differences to the teacher of the large groups of gate and test, less their mean.
 
     Of these groups the arm is exactly as good as its teacher, with a real spread between groups.
     """
@@ -57,7 +58,8 @@ def centred_groups(runs: Sequence[RunScores], arm: str) -> list[np.ndarray]:
     for run in runs:
         for part in (run.gate, run.test):
             diff_N = part.arms[arm].astype(float) - part.teacher_N
-            groups += [diff_N[part.group_N == name] for name in np.unique(part.group_N)]
+            each = (diff_N[part.group_N == name] for name in np.unique(part.group_N))
+            groups += [one for one in each if len(one) >= LEAST_OF_GROUP]
     mean = np.concatenate(groups).mean()
     return [one - mean for one in groups]
 
