@@ -126,6 +126,8 @@ def reach_picture(spaces: Sequence[Reach], *, alpha: float) -> Picture:
                 np.nanmean(space.crossing_WX, axis=0),
                 np.nanmean(space.expansion_WX, axis=0),
                 label=_space_title(space.name),
+                marker=".",
+                ms=5,
                 **look,
             )
         for axes in (expand, cross):
