@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mke_ray.data.manifest import Manifest
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.errors import ConfigError
 from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.evaluation.unit_rows import read_columns
@@ -140,38 +141,55 @@ def taught_samples(run: Run, manifest: Manifest, labels: Labels) -> TaughtSample
     """Read at most ``mechanism.max_samples`` unlabeled samples with a known truth, by chance.
 
     Features are standardised where the encoder of their modality does so.
+
+    Raises:
+        ConfigError: There is none.
     """
+    most, encoders = run.job.mechanism.max_samples, run.job.student.encoders
     rng = np.random.default_rng([run.job.seed, run.job.data_seed])
     refs = list(manifest.unit_refs([Split.UNLABELED]))
-    reader = sample_reader(labels.samples, run.root, origin_of(run))
-    index, names = labels.labels.read_index(), list(run.job.student.encoders)
-    decode = {name: run.decode[name] for name in names}
-    arrays: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    truths: list[int] = []
-    logits: list[np.ndarray] = []
+    read, num_read = [], 0
     for number in rng.permutation(len(refs)):
-        rows = manifest.read_unit(refs[number])
-        table = reader.read(refs[number].unit, reader.small_columns + names)
-        said = read_columns(labels.labels, index, refs[number], rows, ["logits"])
-        said_N = said.column("logits").to_pylist()
-        batch, present = stored_batch(table, decode)
-        for row in rng.permutation(len(rows)):
-            is_whole = all(bool(present[name][row]) for name in names)
-            if is_whole and rows[row].labels and not rows[row].mark and said_N[row] is not None:
-                truths.append(rows[row].labels[0])
-                logits.append(np.asarray(said_N[row]))
-                for name in names:
-                    arrays[name].append(batch[name][row].numpy())
-        if len(truths) >= run.job.mechanism.max_samples:
+        some = _taught_unit(run, manifest, labels, refs[number], rng)
+        read.append(some)
+        num_read += len(some.truth_N)
+        if num_read >= most:
             break
-    most = run.job.mechanism.max_samples
+    if not num_read:
+        raise ConfigError(
+            "mechanism.enabled=true: no unlabeled sample with all modalities and a label has a "
+            "known true class; give the unlabeled rows of the source their classes, for reporting"
+        )
+    arrays = {name: np.concatenate([one.arrays[name] for one in read])[:most] for name in encoders}
     return TaughtSamples(
-        {
-            name: _seen(np.stack(some[:most]), run.job.student.encoders[name])
-            for name, some in arrays.items()
-        },
-        np.asarray(truths[:most]),
-        np.stack(logits[:most]),
+        {name: _seen(values_ND, encoders[name]) for name, values_ND in arrays.items()},
+        np.concatenate([one.truth_N for one in read])[:most],
+        np.concatenate([one.logits_NC for one in read])[:most],
+    )
+
+
+def _taught_unit(
+    run: Run, manifest: Manifest, labels: Labels, ref: UnitRef, rng: np.random.Generator
+) -> TaughtSamples:
+    """Return the samples of a unit that are whole, labelled, and of a known class, shuffled."""
+    names, rows = list(run.job.student.encoders), manifest.read_unit(ref)
+    reader = sample_reader(labels.samples, run.root, origin_of(run))
+    table = reader.read(ref.unit, reader.small_columns + names)
+    batch, present = stored_batch(table, {name: run.decode[name] for name in names})
+    said = read_columns(labels.labels, labels.labels.read_index(), ref, rows, ["logits"])
+    logits = said.column("logits").to_pylist()
+    chosen = [
+        number
+        for number in rng.permutation(len(rows))
+        if all(bool(present[name][number]) for name in names)
+        and rows[number].labels
+        and not rows[number].mark
+        and logits[number] is not None
+    ]
+    return TaughtSamples(
+        {name: batch[name].numpy()[chosen] for name in names},
+        np.asarray([(rows[number].labels or [0])[0] for number in chosen], dtype=np.int64),
+        np.asarray([logits[number] for number in chosen], dtype=float).reshape(len(chosen), -1),
     )
 
 

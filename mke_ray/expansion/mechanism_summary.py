@@ -34,11 +34,10 @@ def reaches(records: Sequence[Record]) -> list[Reach]:
 def guesses(records: Sequence[Record]) -> list[Guess]:
     """Return predicted and observed shares of every student for which there are both."""
     found = []
-    for record in records:
-        for one in record["students"]:
-            corrected, corrupted = _pair(one, "corrected"), _pair(one, "corrupted")
-            if corrected is not None and corrupted is not None:
-                found.append(Guess(one["arm"], one["kind"], corrected, corrupted))
+    for one in (student for record in records for student in record["students"]):
+        corrected, corrupted = _pair(one, "corrected"), _pair(one, "corrupted")
+        if corrected is not None and corrupted is not None:
+            found.append(Guess(one["arm"], one["kind"], corrected, corrupted))
     return found
 
 

@@ -207,4 +207,5 @@ def _band_words(panel: str, band: Band) -> str:
     """Say a curve of gains in words."""
     mean_X = 100 * np.nanmean(band.values_WX, axis=0)
     said = ", ".join(f"{at:g}: {gain:+.1f}" for at, gain in zip(band.at_X, mean_X, strict=True))
-    return f"{arm_short(band.name)} {band.variant} by {_AXIS_WORDS[panel]} {said}"
+    name = f"{arm_short(band.name)} {band.variant}".strip()
+    return f"{name} by {_AXIS_WORDS[panel]} {said}"

@@ -126,19 +126,20 @@ def reach_picture(spaces: Sequence[Reach], *, alpha: float) -> Picture:
                 np.nanmean(space.crossing_WX, axis=0),
                 np.nanmean(space.expansion_WX, axis=0),
                 label=_space_title(space.name),
+                marker=".",
+                ms=5,
                 **look,
             )
         for axes in (expand, cross):
             axes.axvline(alpha, color=style.MUTED, lw=1, ls=(0, (2, 2)), zorder=0)
             axes.set_xlabel("radius, in strengths of noise")
-        expand.annotate(
+        cross.annotate(
             "alpha",
-            (alpha, 0.02),
+            (alpha, 0.04),
             xycoords=("data", "axes fraction"),
-            xytext=(3, 0),
+            xytext=(4, 0),
             textcoords="offset points",
-            fontsize=8.5,
-            va="bottom",
+            fontsize=9,
             color=style.MUTED,
         )
         expand.set_title("Expansion")
@@ -152,6 +153,7 @@ def reach_picture(spaces: Sequence[Reach], *, alpha: float) -> Picture:
             axes.grid()
             axes.tick_params(length=0)
             axes.set_ylim(bottom=0)
+        expand.set_ylim(top=1.12 * max(float(one.expansion_WX.max()) for one in spaces) or 1.0)
         handles, labels = trade.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(spaces), frameon=False)
     return style.to_picture(

@@ -66,6 +66,20 @@ def test_the_tiny_version_runs_in_this_process_and_once(
     assert again["num_known"] == 4
 
 
+def test_our_student_is_measured_beside_the_published_one_and_not_predicted(
+    tmp_path: Path,
+) -> None:
+    more = ("objective=expansion", "arms=[mke]", "expansion.rounds=1", "expansion.members=1")
+    expand(tiny(tmp_path, *more, "data_seeds=1", "mechanism.label_kinds=[hard]"))
+    found = json.loads((tmp_path / "report" / "mechanism.json").read_text())
+    by_size = {one["arm"]: one["at"] for one in found["gains"]["num_unlabeled"]}
+    assert by_size == {"mke": [30.0, 60.0], "mm_student": [30.0, 60.0]}
+    (ours,) = [s for s in found["records"][0]["students"] if s["arm"] == "mm_student"]
+    assert ours["predicted"] is None
+    assert ours["observed"] is not None
+    assert list(found["prediction"]) == ["mke, hard", "all"]
+
+
 def test_a_rehearsal_says_how_much_there_is_to_train_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
