@@ -259,7 +259,8 @@ class ExpansionConfig:
         witness_steps: Steps of a witness as a share of the student's.
         witness_alpha: Input noise of the witnesses.
         alpha: Input noise of the student.
-        modality_dropout: Share of samples that lose a modality in training, of every modality.
+        modality_dropout: Share of samples that lose a modality in training, of every modality;
+            null leaves ``objective.modality_dropout`` as it is.
         labelled_share: Weight of the labelled samples, seen in the teacher's modality alone, as a
             share of that of the unlabeled ones; 0 leaves them out.
         paired_weight: Weight of each pair with a true label in the select part of the probe, where
@@ -280,7 +281,7 @@ class ExpansionConfig:
     witness_steps: float = 0.5
     witness_alpha: float = 1.0
     alpha: float = 1.0
-    modality_dropout: float = 0.3
+    modality_dropout: float | None = 0.3
     labelled_share: float = 0.25
     paired_weight: float = 3.0
     members: int = 3

@@ -41,7 +41,7 @@ def _check_numbers(keys: ExpansionConfig) -> None:
         raise ConfigError(f"expansion.label_kind={keys.label_kind!r}; choose soft, hard or null")
     if not keys.witness_steps > 0:
         raise ConfigError(f"expansion.witness_steps={keys.witness_steps}; give a share above 0")
-    if not 0 <= keys.modality_dropout < 1:
+    if not 0 <= (keys.modality_dropout or 0) < 1:
         raise ConfigError(
             f"expansion.modality_dropout={keys.modality_dropout}; give a share from 0 to below 1"
         )

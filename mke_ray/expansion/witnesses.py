@@ -39,6 +39,8 @@ def expansion_objective(job: JobConfig, kind: str, *, alpha: float) -> dict[str,
     if spec.get("_target_") != PLAIN_OBJECTIVE["_target_"]:
         return spec
     share = job.expansion.modality_dropout
+    if share is None:
+        return {**spec, "alpha": alpha}
     dropout = dict.fromkeys(job.student.encoders, share) if share else None
     return {**spec, "alpha": alpha, "modality_dropout": dropout}
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mke_ray.data.views import SharedView, View
 from mke_ray.errors import ConfigError
-from mke_ray.losses import label_mass
 from mke_ray.objectives import Objective
+from mke_ray.objectives.losses import label_mass
 from mke_ray.randomness import keys_for
 from mke_ray.schema import MASK, Batch
 from mke_ray.seeds import mix_integers

@@ -21,7 +21,7 @@ from mke_ray.labels.label_weights import FreeMatch
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.posterior import Posterior
 from mke_ray.labels.probe import ProbeDivision
-from mke_ray.losses import pseudo_label_loss
+from mke_ray.objectives.losses import pseudo_label_loss
 from mke_ray.schema import decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.blocks import TargetSpec, UnitReader

@@ -21,7 +21,7 @@ from mke_ray.labels.label_statistics import LabelStatistics
 from mke_ray.labels.label_weights import FixedThreshold, FreeMatch
 from mke_ray.labels.probe import ProbeDivision
 from mke_ray.labels.store import UnitStore
-from mke_ray.losses import consistency, label_mass, pseudo_label_loss
+from mke_ray.objectives.losses import consistency, label_mass, pseudo_label_loss
 from mke_ray.schema import DENSE_LABELS_SCHEMA, Batch, LabelKind, LabelSpace
 from mke_ray.storage import open_root
 from mke_ray.train import loop

@@ -7,10 +7,10 @@ import torch
 from scipy import stats
 
 from mke_ray.errors import ConfigError
-from mke_ray.losses import consistency, dense_cross_entropy, soft_cross_entropy
-from mke_ray.mixing import Mixing, MixSettings, draw_mixing
 from mke_ray.models import build_student
 from mke_ray.objectives import MKEObjective, Noise
+from mke_ray.objectives.losses import consistency, dense_cross_entropy, soft_cross_entropy
+from mke_ray.objectives.mixing import Mixing, MixSettings, draw_mixing
 from mke_ray.schema import Batch
 
 FEATURES = {

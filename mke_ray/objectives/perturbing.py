@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mke_ray.balance import Modulation
-from mke_ray.mixing import Mixing
+from mke_ray.objectives.balance import Modulation
+from mke_ray.objectives.mixing import Mixing
 from mke_ray.randomness import batch_keys, gaussian_like
 from mke_ray.schema import Batch
 

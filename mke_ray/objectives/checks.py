@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mke_ray.balance import BalanceSettings
 from mke_ray.errors import ConfigError
-from mke_ray.mixing import MixSettings
-from mke_ray.robust_losses import criterion_of
+from mke_ray.objectives.balance import BalanceSettings
+from mke_ray.objectives.mixing import MixSettings
+from mke_ray.objectives.robust_losses import criterion_of
 from mke_ray.schema import LabelKind
 
 EXAMPLES = {

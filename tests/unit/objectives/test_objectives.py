@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from mke_ray.errors import ConfigError
-from mke_ray.losses import consistency, soft_cross_entropy
 from mke_ray.models import build_student
 from mke_ray.objectives import MKEObjective, Noise, drop_modalities, ramp
+from mke_ray.objectives.losses import consistency, soft_cross_entropy
 from mke_ray.randomness import gaussian, keys_for
 from mke_ray.schema import Batch
 

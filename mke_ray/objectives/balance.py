@@ -13,8 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mke_ray.asking import clean_logits, given_modalities
 from mke_ray.errors import ConfigError
+from mke_ray.objectives.asking import clean_logits, given_modalities
 from mke_ray.randomness import batch_keys, gaussian_like
 from mke_ray.schema import IGNORE, Batch, LabelKind
 

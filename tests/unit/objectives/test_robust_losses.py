@@ -8,8 +8,12 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional
 
 from mke_ray.errors import ConfigError
-from mke_ray.losses import dense_cross_entropy, pseudo_label_loss, soft_cross_entropy
-from mke_ray.robust_losses import GeneralizedCrossEntropy, SymmetricCrossEntropy, criterion_of
+from mke_ray.objectives.losses import dense_cross_entropy, pseudo_label_loss, soft_cross_entropy
+from mke_ray.objectives.robust_losses import (
+    GeneralizedCrossEntropy,
+    SymmetricCrossEntropy,
+    criterion_of,
+)
 
 QUARTER = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4 and 3/4
 CRITERIA = [GeneralizedCrossEntropy(0.7), SymmetricCrossEntropy(0.3, 2.0)]

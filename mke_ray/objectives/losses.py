@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mke_ray.robust_losses import Criterion
+from mke_ray.objectives.robust_losses import Criterion
 from mke_ray.schema import IGNORE, LabelKind
 
 

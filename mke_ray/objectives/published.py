@@ -1,48 +1,24 @@
-"""Objectives: what a student is trained to minimise, given a batch with the teacher's labels."""
+"""The published objective with its switches: labels of a teacher, learnt under noise."""
 
 # B samples, C classes, M modalities, D features, X any.
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mke_ray.asking import clean_logits, given_modalities, kind_of, modalities_of
-from mke_ray.balance import BalanceSettings, Modulation, alone, modulation_of
-from mke_ray.errors import ConfigError
-from mke_ray.losses import consistency, pseudo_label_loss
-from mke_ray.mixing import PICTURE_KINDS, Mixing, MixSettings, draw_mixing
-from mke_ray.objective_checks import check_settings
-from mke_ray.perturbing import Noise, Perturbation
+from mke_ray.objectives.asking import clean_logits, given_modalities, kind_of
+from mke_ray.objectives.balance import BalanceSettings, Modulation, alone, modulation_of
+from mke_ray.objectives.checks import check_settings
+from mke_ray.objectives.losses import consistency, pseudo_label_loss
+from mke_ray.objectives.mixing import PICTURE_KINDS, Mixing, MixSettings, draw_mixing
+from mke_ray.objectives.perturbing import Noise, Perturbation
+from mke_ray.objectives.robust_losses import criterion_of
 from mke_ray.randomness import batch_keys, uniform
-from mke_ray.robust_losses import criterion_of
 from mke_ray.schema import Batch, LabelKind
-
-__all__ = [
-    "MKEObjective",
-    "Noise",
-    "Objective",
-    "WitnessObjective",
-    "drop_modalities",
-    "ramp",
-]
-
-
-class Objective(Protocol):
-    """A loss of a student on a batch; it gets the student, since it may need several passes."""
-
-    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Return ``loss``, to be minimised, and its named parts without gradient.
-
-        Args:
-            student: The student, wrapped for distributed training or not.
-            batch: Micro batch on the student's device.
-            progress: Share of the training that is done, from 0 to 1.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +43,13 @@ class MKEObjective:
             weighs all alike.
         loss: What is averaged: ``{type: cross_entropy}``, which None is too, ``{type: generalized,
             q: 0.7}`` or ``{type: symmetric, alpha: 0.1, beta: 1.0, log_zero: -4}``; see
-            ``mke_ray.robust_losses``.
+            ``mke_ray.objectives.robust_losses``.
         mix: How samples are mixed with others of their micro batch: ``{type: mixup, strength: 1.0,
-            share: 1.0}`` or the same of ``cutmix``; None mixes nothing. See ``mke_ray.mixing``.
+            share: 1.0}`` or the same of ``cutmix``; None mixes nothing. See
+            ``mke_ray.objectives.mixing``.
         balance: How gradients of encoders are modulated: ``{strength: 0.5, noise: false, until:
             1.0}``; None leaves them. It costs a pass without gradient per modality and step. See
-            ``mke_ray.balance``.
+            ``mke_ray.objectives.balance``.
         unimodal_weight: Weight of the mean loss on each modality alone; it costs a pass per
             modality and step.
 
@@ -216,55 +193,6 @@ class MKEObjective:
         return consistency(
             logits_BC, clean_BC, weight_B=weight_B, kind=self.kind, label_weight=label_weight
         )
-
-
-@dataclass(frozen=True, slots=True)
-class WitnessObjective:
-    """Loss of a ``WitnessBank``: each network learns from all folds but its own.
-
-    The loss is the sum over the networks, so that each learns as if it were alone (a largest
-    gradient norm is one for all of them). That of a network counts what it may see alone, scaled to
-    the whole batch, so that the loss of a batch is the same however it is spread over ranks.
-
-    Args:
-        num_folds: Number of folds K.
-        alpha: Input noise, as in ``MKEObjective``.
-        kind: ``single`` (softmax), ``multi`` (sigmoid per class) or ``dense`` (softmax per pixel).
-    """
-
-    num_folds: int
-    alpha: float = 1.0
-    kind: str = LabelKind.SINGLE
-
-    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Return ``loss`` and ``witness``, its mean over the networks.
-
-        Raises:
-            ConfigError: The batch does not tell folds.
-        """
-        del progress
-        if batch.fold_B is None:
-            raise ConfigError("witnesses need the fold of every sample; the fit names no folds")
-        noise = Noise(batch, batch.present, self.alpha, 0.0) if self.alpha else None
-        said_BX = student(batch.arrays, batch.present, noise)
-        names, folds = modalities_of(student), self.num_folds
-        logits_BMKC = said_BX.unflatten(1, (len(names), folds, -1))
-        losses = []
-        for number, name in enumerate(names):
-            for fold in range(folds):
-                seen_B = (batch.fold_B != fold) & batch.present[name]
-                losses.append(
-                    pseudo_label_loss(
-                        logits_BMKC[:, number, fold],
-                        batch.target_BC,
-                        weight_B=batch.weight_B * seen_B,
-                        kind=self.kind,
-                    )
-                    * (batch.weight_B * seen_B).sum()
-                )
-        usual = batch.weight_B.sum().clamp(min=1e-12) * (folds - 1) / folds
-        loss = torch.stack(losses).sum() / usual
-        return {"loss": loss, "witness": loss.detach() / len(losses)}
 
 
 def ramp(progress: float, length: float) -> float:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mke_ray.balance import Modulation, coefficients, label_probability
 from mke_ray.errors import ConfigError
-from mke_ray.losses import soft_cross_entropy
 from mke_ray.models import build_student
 from mke_ray.objectives import MKEObjective, Noise
+from mke_ray.objectives.balance import Modulation, coefficients, label_probability
+from mke_ray.objectives.losses import soft_cross_entropy
 from mke_ray.randomness import batch_keys, gaussian
 from mke_ray.schema import Batch
 

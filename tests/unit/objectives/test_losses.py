@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mke_ray.losses import (
+from mke_ray.objectives.losses import (
     consistency,
     dense_cross_entropy,
     pseudo_label_loss,
