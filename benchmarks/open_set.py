@@ -152,8 +152,7 @@ def spoilt_table(source: AvMnistFeaturesSource, spoiling: Spoiling, *, seed: int
     """Return rows of the known digits and what is wrong with the unlabeled ones.
 
     The column ``key`` begins with what is wrong: ``known``, ``irrelevant`` or ``swapped``, the last
-    only where the other sound is of another digit; the label is that of the teacher's modality
-    where its sound is not swapped, and of the picture where it is.
+    only where the other sound is of another digit. The label is the digit of the picture.
     """
     source.prepare()
     table = pq.read_table(Path(source.made) / TABLE)

@@ -221,7 +221,7 @@ class UnitReader:
         self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
         self._refs: dict[str, dict[str, UnitRef]] = {}
         self._folds: dict[tuple[FoldDivision, str], np.ndarray] = {}
-        self._weights: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._sample_weights: OrderedDict[str, np.ndarray] = OrderedDict()
         self._held_bytes = 0
         self._lock = threading.Lock()
 
@@ -253,23 +253,23 @@ class UnitReader:
         return self._folds[division, unit]
 
     @property
-    def has_weights(self) -> bool:
+    def has_sample_weights(self) -> bool:
         """Whether the label store says how much each label counts."""
         return self.labels is not None and WEIGHT in self.labels.schema.names
 
-    def weights(self, unit: str) -> np.ndarray:
+    def sample_weights(self, unit: str) -> np.ndarray:
         """Return how much the labels of a unit count [R], 1 where the store does not say."""
-        if self.labels is None or self.label_index is None or not self.has_weights:
+        if self.labels is None or self.label_index is None or not self.has_sample_weights:
             return np.ones(self.sample_index.num_rows(unit), np.float32)
         with self._lock:
-            if unit not in self._weights:
+            if unit not in self._sample_weights:
                 location = self.label_index.location(unit)
                 table = self.labels.read(unit, location=location, columns=["sample_id", WEIGHT])
-                self._weights[unit] = table.column(WEIGHT).to_numpy()
-            self._weights.move_to_end(unit)
-            if len(self._weights) > _MOST_WEIGHED:
-                self._weights.popitem(last=False)
-            return self._weights[unit]
+                self._sample_weights[unit] = table.column(WEIGHT).to_numpy()
+            self._sample_weights.move_to_end(unit)
+            if len(self._sample_weights) > _MOST_WEIGHED:
+                self._sample_weights.popitem(last=False)
+            return self._sample_weights[unit]
 
     def manifest_ref(self, unit: str) -> UnitRef:
         """Return where the manifest has a unit; those of one part are read fastest together."""

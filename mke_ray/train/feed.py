@@ -120,11 +120,13 @@ class Feed:
         Those of other ranks are looked up too: what a rank's mean counts depends on them.
         """
         weight_N = np.ones(len(refs), np.float32)
-        if not self._reader.has_weights:
+        if not self._reader.has_sample_weights:
             return weight_N
         for rows, entry in _runs(refs.entry_N):
             if self._selections[int(self.plan.selection_E[entry])].targets == "pseudo":
-                weight_N[rows] = self._reader.weights(self.plan.unit(entry))[refs.row_N[rows]]
+                weight_N[rows] = self._reader.sample_weights(self.plan.unit(entry))[
+                    refs.row_N[rows]
+                ]
         return weight_N
 
     def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:

@@ -1,5 +1,7 @@
 """Scores and weights of samples of no known class, against values computed by hand."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -130,3 +132,10 @@ def test_without_scores_all_samples_count_alike():
 def test_plain_data_make_the_same_tilt():
     found = fit_tilt(two_values(75, 100), two_values(50, 100), num_groups=100)
     assert Tilt.from_dict(found.to_dict()) == found
+
+
+@pytest.mark.parametrize(("ratio", "is_certain"), [(4.0, False), (4.5, True)])
+def test_slopes_that_may_not_be_negative_are_certain_at_a_twentieth(ratio, is_certain):
+    half, quarter = 0.5 * math.erfc(math.sqrt(ratio / 2)), 0.25 * math.exp(-ratio / 2)
+    assert (half + quarter < 0.05) is is_certain
+    assert Tilt((0.0,) * 2, (1.0,) * 2, (1.0,) * 2, 0.0, 0.2, ratio).is_certain is is_certain

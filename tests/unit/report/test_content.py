@@ -101,3 +101,10 @@ def test_nothing_is_said_of_irrelevant_samples_where_nobody_asks():
     found = content(refinement=[RefinementRound(1.0, 1.0, {"audio": 2.0}, -0.5)])
     assert len(refined_lines(found)) == 1
     assert "open_set" not in metrics_of(found)["refinement"][0]
+
+
+def test_what_is_said_of_irrelevant_samples_is_of_the_round_that_the_student_learnt():
+    found = refined(is_certain=True, share=0.2)
+    later = replace(found.refinement[0], is_used=False, open_set={"is_certain": False})
+    _, line = refined_lines(replace(found, refinement=[*found.refinement, later]))
+    assert "about 20%" in line

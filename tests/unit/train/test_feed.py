@@ -183,19 +183,19 @@ def test_weights_are_read_once_for_each_unit_and_not_kept_for_ever(run, monkeypa
     root, _ = run
     reader = open_reader(fit_spec(labels="weighed"), root, cache_bytes=1)
     units = reader.sample_index.units("unlabeled")
-    first = reader.weights(units[0])
-    assert reader.weights(units[0]) is first
+    first = reader.sample_weights(units[0])
+    assert reader.sample_weights(units[0]) is first
     monkeypatch.setattr("mke_ray.train.blocks._MOST_WEIGHED", 2)
     for unit in units[:4]:
-        reader.weights(unit)
-    assert list(reader._weights) == units[2:4]
+        reader.sample_weights(unit)
+    assert list(reader._sample_weights) == units[2:4]
 
 
 def test_a_store_without_weights_counts_all_alike(run):
     root, _ = run
     reader = open_reader(fit_spec(), root, cache_bytes=1)
     unit = reader.sample_index.units("unlabeled")[0]
-    assert not reader.has_weights and reader.weights(unit).tolist() == [1.0] * 8
+    assert not reader.has_sample_weights and reader.sample_weights(unit).tolist() == [1.0] * 8
 
 
 def test_only_the_part_of_the_probe_that_was_asked_for_is_read(run):
