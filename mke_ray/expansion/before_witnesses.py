@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef, group_sizes
 from mke_ray.errors import ConfigError
-from mke_ray.labels.dense import DenseForm
-from mke_ray.labels.dense_pixels import labels_of
+from mke_ray.labels.dense import DenseForm, packed_rows
 from mke_ray.labels.derived import logits_of
 from mke_ray.labels.folds import FoldDivision, balanced_folds, even_folds
 from mke_ray.labels.posterior import probabilities
@@ -81,6 +80,6 @@ def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float) -> NDA
 
 def _of_pixels(table: pa.Table, form: DenseForm, temperature: float) -> tuple[NDArray, int]:
     """Return the sum over samples of the mean over their pixels [C], and the number of samples."""
-    packed = [one for one in labels_of(table) if one is not None]
+    packed = [one for one in packed_rows(table) if one is not None]
     means = [form.soft(one, temperature=temperature).mean(axis=(1, 2)) for one in packed]
     return np.sum(means, axis=0, initial=0.0), len(packed)

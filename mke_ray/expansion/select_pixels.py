@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.labels.dense import DenseForm, mask_rows
-from mke_ray.labels.dense_pixels import form_of_answers, from_stored, labels_of, pixel_logs
+from mke_ray.labels.dense import DenseForm, mask_rows, packed_rows
+from mke_ray.labels.dense_pixels import form_of_answers, from_stored, pixel_logs
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.sample_reader import SampleReader
@@ -107,7 +107,7 @@ def select_pixels(
     found: list[_Some] = []
     truth, teacher = [np.zeros(0, dtype=int)], [np.zeros((0, form.num_classes))]
     for ref, rows in chosen:
-        packed = labels_of(labels.read(ref.unit))
+        packed = packed_rows(labels.read(ref.unit))
         table = samples.read(ref.unit, [*samples.small_columns, MASK])
         truth_BHW = mask_rows(table.column(MASK).to_pylist(), spec)
         for row in rows:

@@ -41,12 +41,6 @@ def from_stored(row: Sequence[dict[str, bytes] | None] | None, num: int) -> list
     return [None if one is None else _pieces(one) for one in row]
 
 
-def labels_of(table: pa.Table) -> list[Packed | None]:
-    """Return the labels of the rows of a dense label store."""
-    rows = table.select(list(COLUMNS)).to_pylist()
-    return [None if row["classes"] is None else _pieces(row) for row in rows]
-
-
 def pixel_logs(packed: Packed | None, form: DenseForm) -> NDArray:
     """Return the log-probabilities of every pixel, row after row, float64 [N, C].
 

@@ -15,11 +15,10 @@ from scipy.special import log_softmax
 
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
-from mke_ray.labels.dense import DenseForm, Packed, dense_columns, labels_schema
+from mke_ray.labels.dense import DenseForm, Packed, dense_columns, labels_schema, packed_rows
 from mke_ray.labels.dense_pixels import (
     form_of_answers,
     from_stored,
-    labels_of,
     packed_pixels,
     pixel_logs,
 )
@@ -343,7 +342,7 @@ class DeriveWorker:
                 [
                     self._dense_label(form, packed, answers)
                     for packed, answers in zip(
-                        labels_of(teacher),
+                        packed_rows(teacher),
                         said.select(list(plan.derivation.columns)).to_pylist(),
                         strict=True,
                     )

@@ -11,10 +11,9 @@ from mke_ray.evaluation import PredictionPlan, run_predictions
 from mke_ray.evaluation.packed import Packing
 from mke_ray.expansion.before_witnesses import prior_of
 from mke_ray.expansion.select_pixels import select_pixels
-from mke_ray.labels.dense import DenseForm
+from mke_ray.labels.dense import DenseForm, packed_rows
 from mke_ray.labels.dense_pixels import (
     from_stored,
-    labels_of,
     packed_pixels,
     pixel_logs,
 )
@@ -110,7 +109,7 @@ def test_a_refined_label_is_the_posterior_of_every_pixel(world):
     assert store.spec["dense"] == teacher.spec["dense"]
     num_checked = 0
     for ref in plan.manifest.unit_refs([Split.UNLABELED]):
-        given, made = labels_of(teacher.read(ref.unit)), labels_of(store.read(ref.unit))
+        given, made = packed_rows(teacher.read(ref.unit)), packed_rows(store.read(ref.unit))
         for row, a, q, depth in zip(
             plan.manifest.read_unit(ref), given, made, stored_depth(plan, ref), strict=True
         ):
@@ -145,7 +144,7 @@ def test_the_prior_is_the_mean_over_samples_of_the_mean_over_pixels(world):
     means = [
         FORM.soft(one, temperature=2.0).mean(axis=(1, 2))
         for ref in plan.manifest.unit_refs([Split.UNLABELED])
-        for one in labels_of(labels.read(ref.unit))
+        for one in packed_rows(labels.read(ref.unit))
     ]
     np.testing.assert_allclose(found_C, np.mean(means, axis=0), atol=1e-6)
     assert found_C.sum() == pytest.approx(1.0, abs=1e-4)
