@@ -16,6 +16,7 @@ from scipy.stats import t as student_t
 from mke_ray.errors import MkeRayError
 
 DRAWS_AT_ONCE = 1 << 21
+LEAST_OF_A_CLASS = 10
 LOWEST_TEMPERATURE = 0.05
 HIGHEST_TEMPERATURE = 20.0
 
@@ -234,6 +235,26 @@ def fit_temperature(logits_NC: ArrayLike, truth: ArrayLike) -> float:
     bounds = (math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE))
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return math.exp(best.x) if best.fun < loss(0.0) - 1e-12 else 1.0
+
+
+def fit_class_temperatures(
+    logits_NC: ArrayLike, truth_NC: ArrayLike, *, least: int = LEAST_OF_A_CLASS
+) -> NDArray:
+    """Return the temperature of every class of samples that may have several [C].
+
+    A class of which fewer samples than ``least`` are, or are not, gets the one of all classes.
+
+    Args:
+        logits_NC: Logits.
+        truth_NC: Whether each sample is of each class.
+        least: Samples on either side that a class needs for a temperature of its own.
+    """
+    logits_NC, truth_NC = np.asarray(logits_NC, np.float64), np.asarray(truth_NC, bool)
+    found_C = np.full(logits_NC.shape[1], fit_temperature(logits_NC, truth_NC))
+    num_C = np.minimum(truth_NC.sum(axis=0), (~truth_NC).sum(axis=0))
+    for one in np.flatnonzero(num_C >= least):
+        found_C[one] = fit_temperature(logits_NC[:, [one]], truth_NC[:, [one]])
+    return found_C
 
 
 def _negative_log_likelihood(logits_NC: NDArray, truth: NDArray) -> float:

@@ -61,19 +61,19 @@ def select_temperature(plan: EvaluationPlan, column: str) -> float:
     return fit_temperature(np.asarray(logits), np.asarray(truths)) if logits else 1.0
 
 
-def teacher_calibration(plan: EvaluationPlan, temperature: float) -> Calibration | None:
+def teacher_calibration(plan: EvaluationPlan, temperature: float | NDArray) -> Calibration | None:
     """Return how far the teacher's confidence is from its accuracy on the test split.
 
     Args:
         plan: What is compared.
-        temperature: Temperature that was fitted on other samples.
+        temperature: Temperature that was fitted on other samples; a number, or one for each class.
 
     Returns:
         None where the teacher answers none. Of dense labels every pixel with a true class counts.
     """
     space = plan.manifest.label_space
     if space.kind is LabelKind.DENSE:
-        return _of_pixels(plan, temperature)
+        return _of_pixels(plan, float(temperature))
     logits, truths = [], []
     for ref in plan.manifest.unit_refs([Split.TEST]):
         said = plan.labels.read(ref.unit, columns=["logits"]).column("logits").to_pylist()
@@ -89,7 +89,7 @@ def teacher_calibration(plan: EvaluationPlan, temperature: float) -> Calibration
         expected_calibration_error(logits_NC / one, np.asarray(truths))
         for one in (1.0, temperature)
     )
-    return Calibration(temperature, before, after)
+    return Calibration(float(np.mean(temperature)), before, after)
 
 
 def _is_select(plan: EvaluationPlan, row: ManifestRow) -> bool:

@@ -41,13 +41,13 @@ def folds_of(manifest: Manifest, number: int, *, seed: int) -> FoldDivision:
     return balanced_folds(list(sizes), list(sizes.values()), number, seed=seed)
 
 
-def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float) -> NDArray:
+def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float | NDArray) -> NDArray:
     """Return the mean of the teacher's probabilities over the unlabeled samples [C].
 
     Args:
         manifest: The samples.
         store: The teacher's labels.
-        temperature: Divides the teacher's logits.
+        temperature: Divides the teacher's logits; a number, or one for each class [C].
 
     Raises:
         ConfigError: The teacher labelled none of them.
@@ -57,7 +57,7 @@ def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float) -> NDA
     def summed(ref: UnitRef) -> tuple[NDArray, int]:
         table = store.read(ref.unit, location=index.location(ref.unit))
         if form is not None:
-            return _of_pixels(table, form, temperature)
+            return _of_pixels(table, form, float(temperature))
         logits_BC = logits_of(table, "logits", space.num_classes)
         logits_BC = logits_BC[~np.isnan(logits_BC).any(axis=1)]
         said_BC = probabilities(logits_BC, temperature=temperature, kind=space.kind)

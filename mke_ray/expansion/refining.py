@@ -38,10 +38,14 @@ from mke_ray.labels.derived import (
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner
 from mke_ray.labels.openset import Tilt
-from mke_ray.labels.posterior import Posterior, fit_exponents, mean_log_likelihood
+from mke_ray.labels.posterior import (
+    Posterior,
+    calibrated,
+    fit_exponents,
+    mean_log_likelihood,
+)
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.store import UnitStore
-from mke_ray.metrics import fit_temperature
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import WEIGHT, LabelKind, Split
 from mke_ray.train.arms import EXPANSION_ARM, ArmSettings, ExpansionSettings
@@ -307,14 +311,12 @@ class _Refining:
         space = self.manifest.label_space
 
         def made() -> dict[str, Any]:
-            temperature = 1.0
+            start = Posterior(1.0, 1.0, (), (), str(space.kind))
             if len(select) >= LEAST_SELECT:
-                is_multi = space.kind is LabelKind.MULTI
-                truth = select.truth_NC if is_multi else select.truth_NC.argmax(axis=1)
-                temperature = fit_temperature(select.teacher_NC, truth)
-            prior_C = prior_of(self.manifest, self.labels.labels, temperature=temperature)
+                start = calibrated(start, select.teacher_NC, select.truth_NC)
+            prior_C = prior_of(self.manifest, self.labels.labels, temperature=start.divisor)
             ones, prior = (1.0,) * len(witnessed(self.run.job)), tuple(prior_C.tolist())
-            return Posterior(temperature, 1.0, ones, prior, str(space.kind)).to_dict()
+            return replace(start, witnesses=ones, prior=prior).to_dict()
 
         return Posterior.from_dict(self._kept(["start"], made))
 

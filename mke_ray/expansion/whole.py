@@ -109,7 +109,7 @@ def finish(
         )
         if refined is not None and refined.rounds:
             outcome.calibration = teacher_calibration(
-                plan, refined.rounds[refined.chosen].posterior.temperature
+                plan, refined.rounds[refined.chosen].posterior.divisor
             )
         outcome.contribution = contribution_stage(run, manifest, labels, fits, plan)
         is_new = not is_reported(run.root, outcome)

@@ -10,7 +10,7 @@ Source:
 # N samples, M witnesses, C classes, F folds.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit, log_softmax, logit, softmax
 
+from mke_ray.metrics import fit_class_temperatures, fit_temperature
 from mke_ray.schema import LabelKind
 
 TEACHER_EXPONENTS = (0.5, 1.0, 1.5)
@@ -40,6 +41,7 @@ class Posterior:
         witnesses: Exponent s_m of each witness.
         prior: Probability of each class [C]: the mean of the teacher's over the unlabeled samples.
         kind: ``single`` or ``multi``.
+        class_temperatures: Of many classes the temperature of each [C]; empty takes the one.
     """
 
     temperature: float
@@ -47,6 +49,13 @@ class Posterior:
     witnesses: tuple[float, ...]
     prior: tuple[float, ...]
     kind: str = LabelKind.SINGLE
+    class_temperatures: tuple[float, ...] = ()
+
+    @property
+    def divisor(self) -> float | NDArray:
+        """What the teacher's logits are divided by: a number, or one for each class [C]."""
+        each = self.class_temperatures
+        return np.asarray(each) if each else self.temperature
 
     @property
     def is_useless(self) -> bool:
@@ -60,7 +69,7 @@ class Posterior:
             teacher_NC: Logits of the teacher [N, C], NaN where it has none; then so are these.
             witness_MNC: Logits of the witnesses [M, N, C], NaN where one saw nothing.
         """
-        found_NC = self.teacher * self._log(np.asarray(teacher_NC, np.float64) / self.temperature)
+        found_NC = self.teacher * self._log(np.asarray(teacher_NC, np.float64) / self.divisor)
         for exponent, one_NC in zip(self.witnesses, witness_MNC, strict=True):
             more_NC = self._log(np.asarray(one_NC, np.float64)) - self.log_prior
             found_NC = found_NC + exponent * np.where(np.isnan(more_NC), 0.0, more_NC)
@@ -81,13 +90,21 @@ class Posterior:
             "witnesses": list(self.witnesses),
             "prior": list(self.prior),
             "kind": str(self.kind),
+            **({"class_temperatures": list(each)} if (each := self.class_temperatures) else {}),
         }
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Posterior":
         """Build a posterior from plain data."""
         exponents, prior = tuple(plain["witnesses"]), tuple(plain["prior"])
-        return cls(plain["temperature"], plain["teacher"], exponents, prior, plain["kind"])
+        return cls(
+            plain["temperature"],
+            plain["teacher"],
+            exponents,
+            prior,
+            plain["kind"],
+            tuple(plain.get("class_temperatures", ())),
+        )
 
     @property
     def log_prior(self) -> NDArray:
@@ -100,10 +117,32 @@ class Posterior:
         return logits_NC if self.kind == LabelKind.MULTI else log_softmax(logits_NC, axis=1)
 
 
-def probabilities(logits_NC: NDArray, *, temperature: float, kind: str) -> NDArray:
-    """Return the probabilities of logits [N, C]."""
+def probabilities(logits_NC: NDArray, *, temperature: float | NDArray, kind: str) -> NDArray:
+    """Return the probabilities of logits [N, C].
+
+    Args:
+        logits_NC: The logits.
+        temperature: Divides them; a number, or one for each class [C].
+        kind: ``single`` or ``multi``.
+    """
     scaled_NC = np.asarray(logits_NC, np.float64) / temperature
     return expit(scaled_NC) if kind == LabelKind.MULTI else softmax(scaled_NC, axis=1)
+
+
+def calibrated(start: Posterior, teacher_NC: NDArray, truth_NC: NDArray) -> Posterior:
+    """Return a posterior whose temperature makes true labels likeliest by the teacher alone.
+
+    Args:
+        start: The posterior.
+        teacher_NC: Logits of the teacher on labelled samples [N, C].
+        truth_NC: Whether each sample is of each class [N, C].
+    """
+    if start.kind != LabelKind.MULTI:
+        return replace(start, temperature=fit_temperature(teacher_NC, truth_NC.argmax(axis=1)))
+    each = tuple(fit_class_temperatures(teacher_NC, truth_NC).tolist())
+    return replace(
+        start, temperature=fit_temperature(teacher_NC, truth_NC), class_temperatures=each
+    )
 
 
 def fit_exponents(
@@ -136,7 +175,7 @@ def fit_exponents(
         return mean_log_likelihood(one, teacher_NC, witness_FMNC, truth_NC)
 
     def tried(s_a: float, others: tuple[float, ...]) -> Posterior:
-        return Posterior(start.temperature, s_a, others, start.prior, start.kind)
+        return replace(start, teacher=s_a, witnesses=others)
 
     best, best_likelihood = start, -np.inf
     for _ in range(_MAX_SWEEPS):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, logit, softmax
 
-from mke_ray.labels.posterior import Posterior, fit_exponents
+from mke_ray.labels.posterior import Posterior, calibrated, fit_exponents
+from mke_ray.metrics import fit_temperature
+from mke_ray.schema import LabelKind
 
 NAN = np.nan
 PRIOR = (0.25, 0.75)
@@ -128,3 +130,29 @@ def test_a_witness_that_saw_none_of_the_probe_keeps_its_exponent():
     assert found.witnesses[0] == 1.0
     alone = fit_exponents(posterior(), teacher, both[:, :1], np.eye(2, dtype=bool)[truth_N])
     assert alone == posterior()
+
+
+def test_of_many_classes_each_has_its_own_temperature_where_it_has_samples_enough():
+    rng = np.random.default_rng(0)
+    truth_NC = rng.random((400, 3)) < [0.5, 0.5, 0.01]
+    logits_NC = np.where(truth_NC, 1.0, -1.0) + rng.normal(size=(400, 3))
+    logits_NC *= [1.0, 8.0, 1.0]  # the second class is far too sure of itself
+    start = Posterior(1.0, 1.0, (1.0,), (0.5, 0.5, 0.01), LabelKind.MULTI)
+    found = calibrated(start, logits_NC, truth_NC)
+    own, sure, rare = found.class_temperatures
+    assert sure == pytest.approx(8 * own, rel=0.3)
+    assert rare == found.temperature == pytest.approx(fit_temperature(logits_NC, truth_NC))
+    nothing_MNC = np.full((1, 400, 3), np.nan)
+    refined_NC = found.logits(logits_NC, nothing_MNC)
+    np.testing.assert_allclose(refined_NC, logits_NC / np.array([own, sure, rare]))
+    assert Posterior.from_dict(found.to_dict()) == found
+
+
+def test_of_one_class_there_is_one_temperature_and_names_of_stores_stay():
+    logits_NC = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [0.0, 4.0]])
+    truth_NC = np.eye(2, dtype=bool)[[0, 0, 1, 1]]
+    start = Posterior(1.0, 1.0, (1.0,), (0.5, 0.5))
+    found = calibrated(start, logits_NC, truth_NC)
+    assert found.temperature == pytest.approx(fit_temperature(logits_NC, [0, 0, 1, 1]))
+    assert found.divisor == found.temperature
+    assert "class_temperatures" not in found.to_dict()
