@@ -134,15 +134,15 @@ def test_a_witness_that_saw_none_of_the_probe_keeps_its_exponent():
 
 def test_of_many_classes_each_has_its_own_temperature_where_it_has_samples_enough():
     rng = np.random.default_rng(0)
-    truth_NC = rng.random((400, 3)) < [0.5, 0.5, 0.01]
-    logits_NC = np.where(truth_NC, 1.0, -1.0) + rng.normal(size=(400, 3))
+    truth_NC = rng.random((4000, 3)) < [0.5, 0.5, 0.001]
+    logits_NC = np.where(truth_NC, 1.0, -1.0) + rng.normal(size=(4000, 3))
     logits_NC *= [1.0, 8.0, 1.0]  # the second class is far too sure of itself
-    start = Posterior(1.0, 1.0, (1.0,), (0.5, 0.5, 0.01), LabelKind.MULTI)
+    start = Posterior(1.0, 1.0, (1.0,), (0.5, 0.5, 0.001), LabelKind.MULTI)
     found = calibrated(start, logits_NC, truth_NC)
     own, sure, rare = found.class_temperatures
     assert sure == pytest.approx(8 * own, rel=0.3)
     assert rare == found.temperature == pytest.approx(fit_temperature(logits_NC, truth_NC))
-    nothing_MNC = np.full((1, 400, 3), np.nan)
+    nothing_MNC = np.full((1, 4000, 3), np.nan)
     refined_NC = found.logits(logits_NC, nothing_MNC)
     np.testing.assert_allclose(refined_NC, logits_NC / np.array([own, sure, rare]))
     assert Posterior.from_dict(found.to_dict()) == found

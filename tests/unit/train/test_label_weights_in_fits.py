@@ -205,7 +205,7 @@ def test_labels_of_no_weight_give_a_loss_of_zero_with_a_gradient_of_zero():
 class Blocks:
     """A reader of two units, one with pseudo-labels and one with true ones."""
 
-    has_weights = False  # the label store says nothing of samples
+    has_sample_weights = False  # the label store says nothing of samples
 
     def __init__(self, targets, target_RX, weights):
         self.decode, self.targets = DECODE, targets
