@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from label_clips import ClipSet, clip_set, write_240p_clips, write_teachers
 from label_rivals import NUM_WORKERS
+from label_watch import watched
 from local_s3 import BUCKET, LocalServer, local_s3
 
 from mke_ray.labels.capacity import ActorPool
@@ -47,37 +49,41 @@ def _compare_on(
 ) -> None:
     """Print the rates with stores at one place."""
     runner = RayDataRunner(ActorPool(min_actors=NUM_WORKERS, max_actors=NUM_WORKERS))
-    first_s, again_s = [], []
+    first, again = [], []
     with Session().connected():
         for number in sizes:
             prefix = f"{name}-{number}"
             server.fill(prefix, number, contents)
             clips = clip_set(f"s3://{BUCKET}/{prefix}", stores, teachers=teachers)
             root = clips.new_root()
-            first_s.append(_pass_s(clips, root, runner, teacher=0))
+            first.append(_pass_s(clips, root, runner, teacher=0))
             nowhere = replace(clips, source=f"s3://{BUCKET}/nowhere")
-            again_s.append(_pass_s(nowhere, root, runner, teacher=1))
+            again.append(_pass_s(nowhere, root, runner, teacher=1))
             _check_same_labels(nowhere, root, runner)
     more = sizes[-1] - sizes[0]
-    first, again = more / (first_s[-1] - first_s[0]), more / (again_s[-1] - again_s[0])
+    first_s, first_cpu_s = np.subtract(first[-1], first[0]) / more
+    again_s, again_cpu_s = np.subtract(again[-1], again[0]) / more
     print(
-        f"stores on {name:<5} first pass {first:7.1f} clips/s   by another teacher "
-        f"{again:8.1f} clips/s   ratio {again / first:5.1f}",
+        f"stores on {name:<5} first pass {1 / first_s:7.1f} clips/s, {1e3 * first_cpu_s:6.2f} ms "
+        f"of CPU time each   by another teacher {1 / again_s:8.1f} clips/s, {1e3 * again_cpu_s:6.2f} "
+        f"ms   ratio {first_s / again_s:5.1f} by the clock, {first_cpu_s / again_cpu_s:5.1f} by "
+        "CPU time",
         flush=True,
     )
 
 
-def _pass_s(clips: ClipSet, root: str, runner: Runner, *, teacher: int) -> float:
-    """Return the seconds of a pass."""
+def _pass_s(clips: ClipSet, root: str, runner: Runner, *, teacher: int) -> tuple[float, float]:
+    """Return the seconds of a pass, and those of CPU time of all processes but the server."""
     plan = clips.plan(root, teacher=teacher)
     begun_s = time.perf_counter()
-    report: PassReport = run_pass(plan, clips.refs, runner)
-    took_s = time.perf_counter() - begun_s
+    with watched() as seen:
+        report: PassReport = run_pass(plan, clips.refs, runner)
+        took_s = time.perf_counter() - begun_s
     if report.counts.ok != clips.num_clips or report.num_units_run != len(clips.refs):
         raise RuntimeError(f"{report.counts} of {clips.num_clips} clips")
     if teacher and report.rates.num_bytes_read:
         raise RuntimeError(f"{report.rates.num_bytes_read} bytes of the source were read")
-    return took_s
+    return took_s, seen.own_cpu_s
 
 
 def _check_same_labels(clips: ClipSet, root: str, runner: Runner) -> None:
