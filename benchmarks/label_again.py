@@ -65,9 +65,9 @@ def _compare_on(
     again_s, again_cpu_s = np.subtract(again[-1], again[0]) / more
     print(
         f"stores on {name:<5} first pass {1 / first_s:7.1f} clips/s, {1e3 * first_cpu_s:6.2f} ms "
-        f"of CPU time each   by another teacher {1 / again_s:8.1f} clips/s, {1e3 * again_cpu_s:6.2f} "
-        f"ms   ratio {first_s / again_s:5.1f} by the clock, {first_cpu_s / again_cpu_s:5.1f} by "
-        "CPU time",
+        f"of CPU time each   by another teacher {1 / again_s:8.1f} clips/s, "
+        f"{1e3 * again_cpu_s:6.2f} ms   ratio {first_s / again_s:5.1f} by the clock, "
+        f"{first_cpu_s / again_cpu_s:5.1f} by CPU time",
         flush=True,
     )
 
