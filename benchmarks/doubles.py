@@ -157,7 +157,7 @@ def take_of(writer: ClipWriter, plan: ClipPlan, other: ClipPlan) -> bytes:
         rng=np.random.default_rng([writer.data_seed, plan.index, 2]),
     )
     sound = render_sound(
-        other.digit,
+        str(other.digit),
         severity=0.5,
         duration_s=duration_s,
         rng=np.random.default_rng([writer.data_seed, plan.index, 9]),

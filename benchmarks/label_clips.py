@@ -166,7 +166,7 @@ def _encode_240p(index: int, seconds: float) -> bytes:
     rng = np.random.default_rng([240, index])
     digit_88 = rng.integers(0, 17, (8, 8)).astype(np.uint8)
     frames = render_frames(digit_88, severity=0.3, duration_s=seconds, rng=rng)
-    sound = render_sound(index % 10, severity=0.3, duration_s=seconds, rng=rng)
+    sound = render_sound(str(index % 10), severity=0.3, duration_s=seconds, rng=rng)
     planes = [frames.luma_THW, *frames.chroma]
     num_frames = round(25 * seconds)
     large = [

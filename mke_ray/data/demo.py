@@ -3,8 +3,8 @@
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +22,11 @@ CLASSES = tuple(str(digit) for digit in range(10))
 TABLE = "clips.csv"
 SETTINGS = "demo.json"
 
+NO_DIGIT = -1
+
 _VERSION = 1
+_NO_DIGITS = ("*", "#")
+_SPOIL = 7  # stream of random numbers, behind those of the writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class DemoSource:
         num_broken: Files of the unlabeled split that cannot be read, or not in full.
         dependence: Correlation between how bad picture and sound are, 0 (independent given the
             class) to 1; it changes neither modality alone.
+        irrelevant: Share of the unlabeled clips that are of no class: a picture of scrambled
+            pixels, and the sound of a key that is no digit.
+        swapped: Share of the unlabeled clips whose sound is that of another digit.
         num_processes: Processes that write, None for one per CPU.
         storage_options: Options of the file system.
     """
@@ -55,6 +62,8 @@ class DemoSource:
     num_test: int = 500
     num_broken: int = 8
     dependence: float = 0.0
+    irrelevant: float = 0.0
+    swapped: float = 0.0
     num_processes: int | None = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
@@ -65,6 +74,7 @@ class DemoSource:
 
     def identity(self) -> dict[str, Any]:
         """Return what determines every file."""
+        spoilt = {"irrelevant": self.irrelevant, "swapped": self.swapped}
         return {
             "source": "demo",
             "version": _VERSION,
@@ -74,6 +84,7 @@ class DemoSource:
             "dependence": self.dependence,
             "video": asdict(demo_video.DIFFICULTY),
             "audio": asdict(demo_audio.DIFFICULTY),
+            **{name: share for name, share in spoilt.items() if share},
         }
 
     def prepare(self, progress: Progress | None = None) -> None:
@@ -88,6 +99,8 @@ class DemoSource:
         if root.exists(TABLE):
             return
         plans = plan_clips(self._counts(), num_broken=self.num_broken, data_seed=self.data_seed)
+        spoil = {"irrelevant": self.irrelevant, "swapped": self.swapped}
+        plans = spoilt_clips(plans, **spoil, data_seed=self.data_seed)
         there = set(root.names("clips"))
         missing = [plan for plan in plans if plan.key not in there]
         counter = FileCounter(len(plans) - len(missing), len(plans), progress)
@@ -110,6 +123,8 @@ class DemoSource:
             num_test=min(self.num_test, 2),
             num_broken=0,
             dependence=self.dependence,
+            irrelevant=self.irrelevant,
+            swapped=self.swapped,
             num_processes=1,
         )
         source.prepare()
@@ -139,6 +154,9 @@ class DemoSource:
     def _check(self) -> None:
         if not 0.0 <= self.dependence <= 1.0:
             raise ConfigError(f"source.dependence={self.dependence} must be between 0 and 1")
+        for name, share in (("irrelevant", self.irrelevant), ("swapped", self.swapped)):
+            if not 0.0 <= share < 1.0:
+                raise ConfigError(f"source.{name}={share}; give a share from 0 to below 1")
         for split, number in self._counts().items():
             if number < 1:
                 raise ConfigError(f"source.num_{split}={number}; the demo needs at least 1")
@@ -180,6 +198,36 @@ def plan_clips(counts: Mapping[str, int], *, num_broken: int, data_seed: int) ->
     return plans
 
 
+def spoilt_clips(
+    plans: Sequence[ClipPlan], *, irrelevant: float, swapped: float, data_seed: int
+) -> list[ClipPlan]:
+    """Return the clips with some unlabeled ones of no class, and some with another's sound.
+
+    Each unlabeled clip has a draw of its own for both, so that of two shares the clips of the
+    smaller are among those of the larger. What is of no class keeps its sound.
+
+    Args:
+        plans: The clips.
+        irrelevant: Share of the unlabeled ones that are of no class.
+        swapped: Share of the others whose sound is of another digit.
+        data_seed: Seed of the data set.
+    """
+    found = []
+    for plan in plans:
+        draw, other, order = np.random.default_rng([data_seed, plan.index, _SPOIL]).random(3)
+        if plan.split == Split.UNLABELED and draw < irrelevant:
+            pixels = np.random.default_rng(int(order * 2**32)).permutation(64)
+            scrambled = np.frombuffer(plan.pixels, np.uint8)[pixels].tobytes()
+            sound = _NO_DIGITS[int(other * len(_NO_DIGITS))]
+            plan = replace(plan, digit=NO_DIGIT, pixels=scrambled, sound=sound)  # noqa: PLW2901
+        elif plan.split == Split.UNLABELED and other < swapped:
+            steps = 1 + int(order * (len(CLASSES) - 1))
+            sound = str((plan.digit + steps) % len(CLASSES))
+            plan = replace(plan, sound=sound)  # noqa: PLW2901
+        found.append(plan)
+    return found
+
+
 def _images_per_split(counts: Mapping[str, int], num_images: int) -> dict[str, int]:
     """Return how many images each split has to itself.
 
@@ -204,5 +252,7 @@ def _table(plans: list[ClipPlan]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["uri", "label", "group", "split"])
-    table.writerows([plan.key, CLASSES[plan.digit], plan.group, plan.split] for plan in plans)
+    for plan in plans:
+        label = "" if plan.digit == NO_DIGIT else CLASSES[plan.digit]
+        table.writerow([plan.key, label, plan.group, plan.split])
     return text.getvalue().encode()

@@ -47,7 +47,7 @@ class Sound:
 
 
 def render_sound(
-    digit: int,
+    key: str,
     *,
     severity: float,
     duration_s: float,
@@ -57,7 +57,7 @@ def render_sound(
     """Mix a clip's sound.
 
     Args:
-        digit: Which key of the telephone sounds, 0 to 9.
+        key: Which key of the telephone sounds, 0 to 9, ``*`` or ``#``.
         severity: 0 for the clearest sound, 1 for the worst.
         duration_s: Length of the clip.
         rng: Draws everything else.
@@ -66,7 +66,7 @@ def render_sound(
     rate_hz = int(rng.choice(RATES_HZ))
     time_N = np.arange(round(duration_s * rate_hz), dtype=np.float32) / np.float32(rate_hz)
     sound_N = _noise(rng, len(time_N), rate_hz) * np.float32(_between(difficulty.noise, severity))
-    sound_N += np.float32(_between(difficulty.tone, severity)) * _tone_pair(rng, digit, time_N)
+    sound_N += np.float32(_between(difficulty.tone, severity)) * _tone_pair(rng, key, time_N)
     num_others = rng.poisson(_between(difficulty.num_others, severity) * duration_s)
     for _ in range(num_others):
         strength = _between(difficulty.others, severity) * rng.uniform(0.5, 1.0)
@@ -74,9 +74,9 @@ def render_sound(
     return Sound(np.clip(sound_N, -1.0, 1.0), rate_hz)
 
 
-def frequencies_hz(digit: int) -> tuple[float, float]:
+def frequencies_hz(key: str) -> tuple[float, float]:
     """Return the tone pair of a key (ITU-T Recommendation Q.23)."""
-    row, column = divmod(_KEYS.index(str(digit)), 3)
+    row, column = divmod(_KEYS.index(key), 3)
     return ROWS_HZ[row], COLUMNS_HZ[column]
 
 
@@ -91,11 +91,11 @@ def _noise(rng: np.random.Generator, num: int, rate_hz: int) -> np.ndarray:
     return np.interp(place, np.arange(len(coarse)), coarse).astype(np.float32)
 
 
-def _tone_pair(rng: np.random.Generator, digit: int, time_N: np.ndarray) -> np.ndarray:
+def _tone_pair(rng: np.random.Generator, key: str, time_N: np.ndarray) -> np.ndarray:
     """Return the pair, pressed again and again."""
     period_s, share = rng.uniform(0.7, 1.1), rng.uniform(0.35, 0.6)
     pressed_N = ((time_N / period_s + rng.uniform()) % 1.0) < share
-    tones = [_sine(rng, time_N, frequency) for frequency in frequencies_hz(digit)]
+    tones = [_sine(rng, time_N, frequency) for frequency in frequencies_hz(key)]
     return pressed_N * (tones[0] + tones[1])
 
 
@@ -116,7 +116,7 @@ def _add_other_sound(
     if kind == 0:
         part_N = _sine(rng, local_N, rng.choice(ROWS_HZ + COLUMNS_HZ))
     elif kind == 1:
-        low_hz, high_hz = frequencies_hz(int(rng.integers(10)))
+        low_hz, high_hz = frequencies_hz(str(rng.integers(10)))
         part_N = _sine(rng, local_N, low_hz) + _sine(rng, local_N, high_hz)
     elif kind == 2:
         begin_hz, end_hz = rng.uniform(400.0, 2500.0, 2)

@@ -41,6 +41,7 @@ class ClipPlan:
         group: Name of the handwritten image.
         split: Role of the clip.
         broken: How the file is broken, one of ``BROKEN_KINDS``, or "".
+        sound: The key that is dialled where it is not the digit: another digit, ``*`` or ``#``.
     """
 
     index: int
@@ -50,6 +51,7 @@ class ClipPlan:
     group: str
     split: str
     broken: str = ""
+    sound: str = ""
 
 
 class WritesClips(Protocol[_Plan_contra]):
@@ -95,7 +97,7 @@ class ClipWriter:
             rng=self._rng(plan.index, 2),
         )
         sound = render_sound(
-            plan.digit,
+            plan.sound or str(plan.digit),
             severity=severity_audio,
             duration_s=duration_s,
             rng=self._rng(plan.index, 3),

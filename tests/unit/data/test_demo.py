@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mke_ray.data.demo import TABLE, DemoSource, plan_clips
+from mke_ray.data.demo import NO_DIGIT, TABLE, DemoSource, plan_clips, spoilt_clips
 from mke_ray.data.demo_audio import AudioDifficulty, frequencies_hz, render_sound
 from mke_ray.data.demo_video import VideoDifficulty, render_frames
 from mke_ray.data.demo_writer import ClipWriter
@@ -134,20 +134,20 @@ def test_dependence_joins_the_severities_and_changes_neither_alone(demo, depende
 
 
 def test_keys_sound_as_on_a_telephone():
-    assert frequencies_hz(1) == (697.0, 1209.0)
-    assert frequencies_hz(0) == (941.0, 1336.0)
-    assert frequencies_hz(9) == (852.0, 1477.0)
+    assert frequencies_hz("1") == (697.0, 1209.0)
+    assert frequencies_hz("0") == (941.0, 1336.0)
+    assert frequencies_hz("9") == (852.0, 1477.0)
 
 
 @pytest.mark.parametrize("digit", [0, 4, 9])
 def test_the_loudest_tones_of_a_clear_clip_are_its_digit(digit):
     clear = AudioDifficulty(tone=(0.3, 0.3), noise=(0.0, 0.0), num_others=(0.0, 0.0))
     sound = render_sound(
-        digit, severity=0.0, duration_s=3.0, rng=np.random.default_rng(0), difficulty=clear
+        str(digit), severity=0.0, duration_s=3.0, rng=np.random.default_rng(0), difficulty=clear
     )
     power = np.abs(np.fft.rfft(sound.sound_N))
     hertz = np.fft.rfftfreq(len(sound.sound_N), 1 / sound.rate_hz)
-    for low, high, expected in zip((600, 1100), (1100, 1600), frequencies_hz(digit), strict=True):
+    for low, high, expected in zip((600, 1100), (1100, 1600), frequencies_hz(str(digit)), strict=True):
         band = (hertz > low) & (hertz < high)
         assert hertz[band][power[band].argmax()] == pytest.approx(expected, abs=3)
 
@@ -170,3 +170,43 @@ def test_the_digit_drifts_and_fades_with_severity():
     assert seen.any(axis=(1, 2)).all()
     assert (seen[0] != seen[-1]).any()
     assert not bright_pixels(1.0).any()
+
+
+def spoilt(**shares):
+    plans = plan_clips(FULL, num_broken=0, data_seed=0)
+    wanted = {"irrelevant": 0.0, "swapped": 0.0, **shares}
+    return plans, spoilt_clips(plans, **wanted, data_seed=0)
+
+
+def test_a_share_of_the_unlabeled_clips_is_of_no_class_and_no_other_clip_is_touched():
+    plans, found = spoilt(irrelevant=0.3)
+    changed = [(a, b) for a, b in zip(plans, found, strict=True) if a != b]
+    assert {b.split for _, b in changed} == {"unlabeled"}
+    assert len(changed) == pytest.approx(0.3 * FULL["unlabeled"], rel=0.15)
+    for before, after in changed:
+        assert after.digit == NO_DIGIT and after.sound in "*#"
+        assert sorted(after.pixels) == sorted(before.pixels) and after.pixels != before.pixels
+    more = spoilt(irrelevant=0.6)[1]
+    assert all(two.digit == NO_DIGIT for one, two in zip(found, more, strict=True) if one.sound)
+
+
+def test_swapped_clips_dial_another_digit_and_keep_their_picture():
+    plans, found = spoilt(swapped=0.3)
+    changed = [(a, b) for a, b in zip(plans, found, strict=True) if a != b]
+    assert len(changed) == pytest.approx(0.3 * FULL["unlabeled"], rel=0.15)
+    for before, after in changed:
+        assert after.digit == before.digit and after.pixels == before.pixels
+        assert after.sound != str(before.digit) and after.sound in "0123456789"
+    both = spoilt(irrelevant=0.3, swapped=0.3)[1]
+    assert sum(one.digit == NO_DIGIT for one in both) > 0.2 * FULL["unlabeled"]
+
+
+def test_a_clip_of_no_class_has_no_true_label_and_can_be_read(tmp_path):
+    demo = make(tmp_path, irrelevant=0.6, num_unlabeled=12, num_broken=0)
+    rows = [row for row in demo.rows() if row.split == "unlabeled"]
+    unknown = [row for row in rows if not row.labels]
+    assert 0 < len(unknown) < len(rows)
+    assert outcome(demo.reader(SPEC), unknown[0]) == ""
+    assert (
+        DemoSource(str(tmp_path)).identity() == DemoSource(str(tmp_path), irrelevant=0).identity()
+    )
