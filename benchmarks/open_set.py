@@ -31,7 +31,8 @@ from scipy.stats import rankdata
 
 from mke_ray.data.av_mnist_features import TABLE, AvMnistFeaturesSource
 from mke_ray.data.manifest import Manifest
-from mke_ray.labels.derived import Refinement, logits_of
+from mke_ray.labels.derivations import Refinement
+from mke_ray.labels.derived import logits_of
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.posterior import Posterior
 from mke_ray.labels.store import UnitStore

@@ -273,6 +273,9 @@ class ExpansionConfig:
             as labelled pairs of the select part tell; of one class per sample.
         label_kind: ``soft`` or ``hard`` refined labels; null takes hard ones at every pixel, whose
             likeliest class keeps rare classes that soft labels lose, and else soft ones.
+        teachers: ``all`` lets every one of ``more_teachers`` take part in refining, with a
+            temperature and an exponent of its own; ``first`` refines the labels of ``teacher``
+            alone.
     """
 
     enabled: bool = False
@@ -288,6 +291,7 @@ class ExpansionConfig:
     fallback_alpha: float = 2.0
     open_set: bool = False
     label_kind: str | None = None
+    teachers: str = "all"
 
 
 @dataclass
@@ -412,8 +416,8 @@ class JobConfig:
         teacher: Where the teacher comes from.
         more_teachers: Further teachers by name, each ``_target_`` and arguments as in
             ``teacher.network`` of a teacher of yours; the labelling pass writes their logits too,
-            to label stores of their own (``+more_teachers.NAME={_target_: ..., ...}``). Students
-            learn from ``teacher`` alone.
+            to label stores of their own (``+more_teachers.NAME={_target_: ..., ...}``). Our student
+            learns from all of them (``expansion.teachers``), the other arms from ``teacher`` alone.
         labels: How logits become targets.
         student: The student network.
         fusion: How the student joins its modalities.

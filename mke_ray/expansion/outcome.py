@@ -18,7 +18,7 @@ from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.contribution import Contribution
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
-from mke_ray.expansion.refining import Refined
+from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.source_notes import source_notes
 from mke_ray.expansion.stages import Labels, TaughtTeacher
@@ -163,6 +163,10 @@ def _refinement(refined: Refined | None) -> list[RefinementRound]:
             dict(zip(refined.witnesses, one.posterior.witnesses, strict=True)),
             one.log_likelihood,
             is_used=number == refined.chosen,
+            teachers={
+                name: (further.exponent, further.temperature)
+                for name, further in zip(refined.teachers, one.posterior.further, strict=True)
+            },
             open_set=None if one.tilt is None else _open_set(one.tilt),
         )
         for number, one in enumerate(refined.rounds)

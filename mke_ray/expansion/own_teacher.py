@@ -17,6 +17,8 @@ from mke_ray.models.computing import Computing
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import DecodeSpec, LabelSpace
 
+FIRST_NAME = "teacher"
+
 _WAYS_OUT = {"teacher.network": "set teacher.train=true with a network of ours"}
 _MAX_LETTERS = 300
 _MEMBERS = ("modality", "needs", "predict", "fingerprint")
@@ -75,6 +77,8 @@ def check_more_teachers(
     """
     for name, spec in teachers.items():
         key = f"more_teachers.{name}"
+        if name == FIRST_NAME:
+            raise ConfigError(f"{key}: {name!r} is what the first one is called; name it otherwise")
         if not isinstance(spec, Mapping):
             raise ConfigError(f"{key}={spec!r}; give _target_ and the arguments of a teacher")
         built = _loaded(spec, key)
@@ -89,6 +93,11 @@ def _check_fits(built: Teacher, decode: DecodeSpec, label_space: LabelSpace) -> 
     """Refuse a teacher that needs more than is stored, or has other classes than the source."""
     check_needs(built, decode)
     space = getattr(built, "label_space", label_space)
+    if space.kind != label_space.kind:
+        raise StoreError(
+            f"the teacher answers with labels of kind {space.kind}, the source's are "
+            f"{label_space.kind}; take a teacher of the same kind"
+        )
     if space.classes != label_space.classes:
         raise StoreError(
             f"the teacher has the classes {list(space.classes)}, the source "

@@ -28,7 +28,7 @@ from mke_ray.expansion.estimate import (
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
-from mke_ray.expansion.witnesses import witness_fit, witnessed
+from mke_ray.expansion.witnesses import teachers_of, witness_fit, witnessed
 from mke_ray.gate import num_effective_groups
 from mke_ray.labels.dense import dense_form, dense_size
 from mke_ray.labels.folds import even_folds
@@ -216,6 +216,8 @@ def _refining_lines(run: Run) -> list[str]:
         f"{', '.join(witnessed(run.job))}"
     )
     said += f", {members} students distilled into one" if members else ""
+    if several := teachers_of(run.job):
+        said += f", of the labels of {', '.join(several)} together"
     if steps is None:
         return [said]
     extra = round(share * steps) + members * steps

@@ -2,6 +2,7 @@
 
 # B rows of a unit, F folds, M witnesses, N samples, K labelled pairs, C classes, S scores.
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.labels.derived import Refinement, logits_of
+from mke_ray.labels.derivations import Refinement
+from mke_ray.labels.derived import logits_of
 from mke_ray.labels.openset import SCORES, Tilt, fit_tilt, open_set_scores
 from mke_ray.labels.store import UnitStore
 from mke_ray.report.progress import stage_progress
@@ -22,37 +24,37 @@ _UNITS_PER_ROUND = 64
 
 def find_tilt(
     manifest: Manifest,
-    teacher: UnitStore,
+    teachers: Sequence[UnitStore],
     said: UnitStore,
     refinement: Refinement,
     *,
     teacher_KC: NDArray,
-    witness_FMKC: NDArray,
+    expert_FMKC: NDArray,
     num_groups: int,
 ) -> Tilt:
     """Return how the unlabeled samples differ from labelled pairs.
 
     Args:
         manifest: The samples.
-        teacher: Label store of the teacher.
+        teachers: Label store of the teacher, then those of the further teachers.
         said: What the witnesses said.
         refinement: How they become one.
         teacher_KC: Logits of the teacher on labelled pairs.
-        witness_FMKC: Logits of the witnesses on labelled pairs.
+        expert_FMKC: Logits of the witnesses, then of the further teachers, on labelled pairs.
         num_groups: Groups of these.
     """
-    unlabeled_NS = _unlabeled_scores(manifest, teacher, said, refinement)
+    unlabeled_NS = _unlabeled_scores(manifest, teachers, said, refinement)
     of_folds = [
-        open_set_scores(refinement.posterior, teacher_KC, one_MKC) for one_MKC in witness_FMKC
+        open_set_scores(refinement.posterior, teacher_KC, one_MKC) for one_MKC in expert_FMKC
     ]
     return fit_tilt(np.concatenate(of_folds), unlabeled_NS, num_groups=num_groups)
 
 
 def _unlabeled_scores(
-    manifest: Manifest, teacher: UnitStore, said: UnitStore, refinement: Refinement
+    manifest: Manifest, teachers: Sequence[UnitStore], said: UnitStore, refinement: Refinement
 ) -> NDArray:
     """Return the scores of unlabeled samples, of those whose ids are smallest where many [N, S]."""
-    num_classes = manifest.label_space.num_classes
+    num_classes, (teacher, *others) = manifest.label_space.num_classes, teachers
     of_teacher, of_said = teacher.read_index(), said.read_index()
     columns = ["sample_id", *refinement.columns]
 
@@ -61,6 +63,8 @@ def _unlabeled_scores(
         told = said.read(ref.unit, location=of_said.location(ref.unit), columns=columns)
         teacher_BC = logits_of(labels, "logits", num_classes)
         heard = {name: logits_of(told, name, 0) for name in refinement.columns}
+        for name, store in zip(refinement.teachers, others, strict=True):
+            heard[name] = logits_of(store.read(ref.unit), "logits", num_classes)
         scores_BS = refinement.scores(manifest.read_unit(ref), teacher_BC, heard)
         return labels.column("sample_id").to_numpy(), scores_BS
 

@@ -1,14 +1,16 @@
 """The select part of the probe: what is known of it, and what networks say of it."""
 
-# B rows of a unit, N samples of the part, M witnesses, F folds, C classes.
+# B rows of a unit, N samples of the part, M witnesses, K further teachers, F folds, C classes.
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.labels.derived import logits_of, unflattened
+from mke_ray.labels.derivations import unflattened
+from mke_ray.labels.derived import logits_of
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.store import UnitStore
@@ -25,6 +27,7 @@ class SelectPart:
         groups: Group of every sample.
         truth_NC: Whether each sample is of each class.
         teacher_NC: Logits of the teacher.
+        further_KNC: Logits of the further teachers, NaN where one has none.
     """
 
     refs: list[UnitRef]
@@ -32,6 +35,7 @@ class SelectPart:
     groups: list[str]
     truth_NC: NDArray
     teacher_NC: NDArray
+    further_KNC: NDArray
 
     def __len__(self) -> int:
         """Return the number of samples N."""
@@ -67,13 +71,16 @@ class SelectPart:
         return of_folds_MFNC[:, fold_N, np.arange(len(self))][None]
 
 
-def select_part(manifest: Manifest, labels: UnitStore, *, fraction: float) -> SelectPart:
-    """Return the select part of the probe with the teacher's logits.
+def select_part(
+    manifest: Manifest, labels: UnitStore, *, fraction: float, more: Sequence[UnitStore] = ()
+) -> SelectPart:
+    """Return the select part of the probe with the logits of the teachers.
 
     Args:
         manifest: The samples.
         labels: The teacher's labels.
         fraction: Share of the probe's groups that is the select part.
+        more: The labels of the further teachers.
     """
     space = manifest.label_space
     refs: list[UnitRef] = []
@@ -94,7 +101,20 @@ def select_part(manifest: Manifest, labels: UnitStore, *, fraction: float) -> Se
             groups += [row.group for _, row in found]
             truth.append(np.stack([_truth(row, space) for _, row in found]))
             logits.append(teacher_BC[rows[ref.unit]])
-    return SelectPart(refs, rows, groups, np.concatenate(truth), np.concatenate(logits))
+    further = [_logits_in(one, refs, rows, space.num_classes) for one in more]
+    further_KNC = np.asarray(further).reshape(len(more), len(groups), space.num_classes)
+    truth_NC, teacher_NC = np.concatenate(truth), np.concatenate(logits)
+    return SelectPart(refs, rows, groups, truth_NC, teacher_NC, further_KNC)
+
+
+def _logits_in(
+    store: UnitStore, refs: Sequence[UnitRef], rows: Mapping[str, list[int]], num_classes: int
+) -> NDArray:
+    """Return the logits of a label store in some rows, NaN where it has none [N, C]."""
+    found = [np.zeros((0, num_classes))]
+    for ref in refs:
+        found.append(logits_of(store.read(ref.unit), "logits", num_classes)[rows[ref.unit]])
+    return np.concatenate(found)
 
 
 def _counts(row: ManifestRow, space: LabelSpace, fraction: float) -> bool:

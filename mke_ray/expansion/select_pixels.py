@@ -1,7 +1,8 @@
 """The select part of the probe where labels are dense: some pixels of every sample."""
 
-# N pixels of all samples, M witnesses, C classes.
+# N pixels of all samples, M witnesses, K further teachers, C classes.
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.labels.dense import DenseForm, mask_rows, packed_rows
+from mke_ray.labels.dense import DenseForm, Packed, mask_rows, packed_rows
 from mke_ray.labels.dense_pixels import form_of_answers, from_stored, pixel_logs
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.probe import SELECT, probe_part
@@ -46,12 +47,14 @@ class SelectPixels:
         form: The form of the teacher's labels.
         truth_NC: Whether each pixel is of each class.
         teacher_NC: Log-probabilities of the teacher.
+        further_KNC: Log-probabilities of the further teachers, NaN where one has none.
     """
 
     samples: list[_Some]
     form: DenseForm
     truth_NC: NDArray
     teacher_NC: NDArray
+    further_KNC: NDArray
 
     def __len__(self) -> int:
         """Return the number of samples, not of pixels."""
@@ -80,9 +83,14 @@ class SelectPixels:
 
 
 def select_pixels(
-    manifest: Manifest, labels: UnitStore, samples: SampleReader, *, fraction: float
+    manifest: Manifest,
+    labels: UnitStore,
+    samples: SampleReader,
+    *,
+    fraction: float,
+    more: Sequence[UnitStore] = (),
 ) -> SelectPixels:
-    """Return pixels of the select part of the probe with the teacher's labels.
+    """Return pixels of the select part of the probe with the labels of the teachers.
 
     Of every sample equally many are drawn, at most as many as all together may be.
 
@@ -91,6 +99,7 @@ def select_pixels(
         labels: The teacher's labels.
         samples: Reads the true class maps.
         fraction: Share of the probe's groups that is the select part.
+        more: The labels of the further teachers.
     """
     form = DenseForm.of_spec(labels.spec)
     if form is None:
@@ -118,7 +127,27 @@ def select_pixels(
                 truth.append(truth_N[pixels])
                 teacher.append(pixel_logs(label, form)[pixels])
     truth_NC = np.eye(form.num_classes, dtype=bool)[np.concatenate(truth)]
-    return SelectPixels(found, form, truth_NC, np.concatenate(teacher))
+    further = [_logs_at(one, found, form) for one in more]
+    further_KNC = np.asarray(further).reshape(len(more), *truth_NC.shape)
+    return SelectPixels(found, form, truth_NC, np.concatenate(teacher), further_KNC)
+
+
+def _logs_at(store: UnitStore, samples: Sequence[_Some], like: DenseForm) -> NDArray:
+    """Return the log-probabilities of a label store at some pixels, NaN where it has none [N, C].
+
+    Args:
+        store: A label store.
+        samples: Where they are.
+        like: The form of its labels, if it does not say.
+    """
+    form = DenseForm.of_spec(store.spec) or like
+    found = [np.zeros((0, form.num_classes))]
+    packed: dict[str, list[Packed | None]] = {}
+    for one in samples:
+        if one.unit not in packed:
+            packed = {one.unit: packed_rows(store.read(one.unit))}
+        found.append(pixel_logs(packed[one.unit][one.row], form)[one.pixels])
+    return np.concatenate(found)
 
 
 def _rows_of(manifest: Manifest, ref: UnitRef, fraction: float) -> list[int]:

@@ -18,7 +18,8 @@ from mke_ray.expansion.outcome import (
     mark_reported,
     report_content,
 )
-from mke_ray.expansion.refining import Refined, refine_stage
+from mke_ray.expansion.refining import refine_stage
+from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import (
     Labels,

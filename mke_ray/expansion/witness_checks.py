@@ -5,6 +5,9 @@ import math
 from mke_ray.config_schema import ExpansionConfig, JobConfig
 from mke_ray.errors import ConfigError
 
+ALL_TEACHERS = "all"
+FIRST_TEACHER = "first"
+
 
 def check_expansion(job: JobConfig) -> None:
     """Check the section ``expansion``, where it is used.
@@ -18,6 +21,11 @@ def check_expansion(job: JobConfig) -> None:
     if not job.expansion.enabled:
         return
     _check_numbers(job.expansion)
+    if job.expansion.teachers not in (ALL_TEACHERS, FIRST_TEACHER):
+        raise ConfigError(
+            f"expansion.teachers={job.expansion.teachers!r}; choose {ALL_TEACHERS}, by which "
+            f"more_teachers take part in refining, or {FIRST_TEACHER}"
+        )
     if not set(job.student.encoders) - {job.teacher.modality}:
         raise ConfigError(
             f"objective=expansion: the student reads {sorted(job.student.encoders)} and the "

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.expansion.own_teacher import FIRST_NAME
+from mke_ray.expansion.witness_checks import ALL_TEACHERS
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.probe import SELECT
 from mke_ray.schema import MASK, LabelKind, Split
@@ -17,6 +19,12 @@ WITNESS_ARM = "witness"
 def witnessed(job: JobConfig) -> list[str]:
     """Return the modalities that the student reads and the teacher does not, in order of name."""
     return sorted(name for name in job.student.encoders if name != job.teacher.modality)
+
+
+def teachers_of(job: JobConfig) -> list[str]:
+    """Return the names of the teachers whose labels are combined, none where there is but one."""
+    further = list(job.more_teachers) if job.expansion.teachers == ALL_TEACHERS else []
+    return [FIRST_NAME, *further] if further else []
 
 
 def with_kind(spec: Mapping[str, Any], kind: str) -> dict[str, Any]:

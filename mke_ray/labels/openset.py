@@ -13,7 +13,7 @@ Source:
     likelihood ratio with parameters at the edge of what is allowed: Self and Liang, JASA 1987.
 """
 
-# N samples, K labelled pairs, M witnesses, C classes, S scores.
+# N samples, K labelled pairs, M experts, C classes, S scores.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ class Tilt:
         )
 
 
-def log_ratio(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDArray) -> NDArray:
+def log_ratio(posterior: Posterior, teacher_NC: NDArray, expert_MNC: NDArray) -> NDArray:
     """Return how much likelier modalities are of one sample than of several, the log [N].
 
     Of one class per sample. Exponents and temperature make the probabilities that are compared.
@@ -102,17 +102,19 @@ def log_ratio(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDArray) -
     Args:
         posterior: Prior, temperature and exponents.
         teacher_NC: Logits of the teacher [N, C], NaN where it has none.
-        witness_MNC: Logits of the witnesses [M, N, C], NaN where one saw nothing.
+        expert_MNC: Logits of the witnesses, then of the further teachers [M, N, C], NaN where one
+            saw nothing.
 
     Returns:
-        NaN where the teacher or all witnesses that have a say saw nothing.
+        NaN where the teacher or all experts that have a say saw nothing.
     """
     log_prior_C = posterior.log_prior
     scaled_NC = np.asarray(teacher_NC, np.float64) / posterior.temperature
     joint_NC = log_softmax(posterior.teacher * scaled_NC, axis=1)
     is_judged_N = np.zeros(len(joint_NC), dtype=bool)
-    for exponent, one_NC in zip(posterior.witnesses, witness_MNC, strict=True):
-        own_NC = log_softmax(np.asarray(one_NC, np.float64), axis=1)
+    experts = zip(posterior.exponents, posterior.divisors, expert_MNC, strict=True)
+    for exponent, divisor, one_NC in experts:
+        own_NC = log_softmax(np.asarray(one_NC, np.float64) / divisor, axis=1)
         tempered_NC = log_prior_C + exponent * (own_NC - log_prior_C)
         more_NC = log_softmax(tempered_NC, axis=1) - log_prior_C
         is_there_N = ~np.isnan(more_NC).any(axis=1) & (exponent > 0)
@@ -121,7 +123,7 @@ def log_ratio(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDArray) -
     return np.where(is_judged_N, logsumexp(joint_NC, axis=1), np.nan)
 
 
-def open_set_scores(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDArray) -> NDArray:
+def open_set_scores(posterior: Posterior, teacher_NC: NDArray, expert_MNC: NDArray) -> NDArray:
     """Return the ``SCORES`` of samples, higher where a known class is likelier.
 
     The arguments are those of ``log_ratio``.
@@ -129,7 +131,7 @@ def open_set_scores(posterior: Posterior, teacher_NC: NDArray, witness_MNC: NDAr
     Returns:
         [N, S], NaN where there is no ratio.
     """
-    ratio_N = log_ratio(posterior, teacher_NC, witness_MNC)
+    ratio_N = log_ratio(posterior, teacher_NC, expert_MNC)
     energy_N = np.asarray(logsumexp(np.asarray(teacher_NC, np.float64), axis=1))
     return np.stack([ratio_N, np.where(np.isnan(ratio_N), np.nan, energy_N)], axis=1)
 

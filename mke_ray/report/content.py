@@ -106,6 +106,8 @@ class RefinementRound:
         open_set: How unlabeled samples differ from labelled pairs: ``is_certain``, the ``share`` of
             no known class, the ``slopes`` of the scores, the ``likelihood_ratio``; None where
             nobody asks.
+        teachers: Exponent and temperature of each further teacher by its name; 0 is not listened
+            to.
     """
 
     temperature: float
@@ -114,6 +116,7 @@ class RefinementRound:
     log_likelihood: float | None = None
     is_used: bool = True
     open_set: Mapping[str, Any] | None = None
+    teachers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +230,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
                 "witnesses": dict(one.witnesses),
                 "log_likelihood": one.log_likelihood,
                 "used": one.is_used,
+                **_further_teachers(one),
                 **({} if one.open_set is None else {"open_set": dict(one.open_set)}),
             }
             for one in content.refinement
@@ -274,22 +278,33 @@ def refinement_line(content: ReportContent) -> str:
         return ""
     used = [number for number, one in enumerate(content.refinement) if one.is_used][-1]
     chosen = content.refinement[used]
-    heard = [f"{name} {one:g}" for name, one in chosen.witnesses.items() if one]
-    if not heard:
+    teachers = [f"teacher {name} {one:g}" for name, (one, _) in chosen.teachers.items() if one]
+    heard = [f"witness of {name} {one:g}" for name, one in chosen.witnesses.items() if one]
+    if not teachers and not heard:
+        others = f", nor another teacher ({', '.join(chosen.teachers)})"
         return (
-            f"No witness was of any use ({', '.join(chosen.witnesses)}): the student learnt the "
-            "teacher's own labels."
+            f"No witness was of any use ({', '.join(chosen.witnesses)}"
+            f"){others if chosen.teachers else ''}: the student learnt the teacher's own labels."
         )
     rounds = "round" if len(content.refinement) == 1 else "rounds"
     said = (
         f"Labels were refined in {len(content.refinement)} {rounds} of witnesses; those of round "
-        f"{used + 1} count: teacher {chosen.teacher:g}, witness of {', '.join(heard)}"
+        f"{used + 1} count: {', '.join([f'teacher {chosen.teacher:g}', *teachers, *heard])}"
     )
     likelihoods = [one.log_likelihood for one in content.refinement]
     if None in likelihoods:
         return f"{said}, not fitted: the select part of the probe has too few samples for that."
     shown = ", ".join(f"{one:.3f}" for one in likelihoods)
     return f"{said}. Log-likelihood of the true labels of the select part by round: {shown}."
+
+
+def _further_teachers(one: RefinementRound) -> dict[str, Any]:
+    """Return how the further teachers of a round were listened to, as metrics.json has it."""
+    found = {
+        name: {"exponent": exponent, "temperature": temperature}
+        for name, (exponent, temperature) in one.teachers.items()
+    }
+    return {"teachers": found} if found else {}
 
 
 def open_set_line(content: ReportContent) -> str:

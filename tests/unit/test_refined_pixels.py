@@ -1,5 +1,7 @@
 """Labels at every pixel are refined like others: own folds, the same posterior, stored packed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +19,11 @@ from mke_ray.labels.dense_pixels import (
     packed_pixels,
     pixel_logs,
 )
-from mke_ray.labels.derived import DerivedPlan, Ensemble, Refinement, derive
+from mke_ray.labels.derivations import Combination, Ensemble, Refinement
+from mke_ray.labels.derived import DerivedPlan, derive
 from mke_ray.labels.folds import even_folds
 from mke_ray.labels.labelling import LocalRunner, run_pass
-from mke_ray.labels.posterior import Posterior
+from mke_ray.labels.posterior import FurtherTeacher, Posterior
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.models import build_student, save_student
@@ -216,3 +219,44 @@ def test_a_dense_witness_learns_from_other_folds_alone():
     assert float(loss) == pytest.approx(
         float(of_net[1] + of_net[2]) / ((NUM_FOLDS - 1) / NUM_FOLDS), rel=1e-5
     )
+
+
+def test_further_teachers_are_combined_at_every_pixel(world):
+    plan, _, said = world
+    teacher = plan.teachers[0].labels
+    name = teacher.root.uri.rsplit("/", 1)[-1]  # the same once more, as another one
+    further = (FurtherTeacher(4.0, 0.5),)
+    posterior = Posterior(2.0, 0.5, (), PRIOR, "dense", further=further)
+    args = (plan.root, plan.manifest, teacher)
+    combined = derive(
+        DerivedPlan(*args, None, Combination((name,), posterior), more={name: teacher}),
+        plan.manifest.unit_refs(["unlabeled"]),
+    )
+    beside = derive(
+        DerivedPlan(
+            *args,
+            said,
+            Refinement("w", FOLDS, replace(POSTERIOR, further=further), None, (name,)),
+            more={name: teacher},
+        ),
+        plan.manifest.unit_refs(["unlabeled"]),
+    )
+    ref = next(iter(plan.manifest.unit_refs(["unlabeled"])))
+    packed = packed_rows(teacher.read(ref.unit))
+    given_NC = pixel_logs(packed[0], FORM)
+    by_hand_NC = 0.5 * log_softmax(given_NC / 2.0, axis=1)
+    by_hand_NC = by_hand_NC + 0.5 * (log_softmax(given_NC / 4.0, axis=1) - np.log(PRIOR))
+    found_NC = pixel_logs(packed_rows(combined.read(ref.unit))[0], FORM)
+    np.testing.assert_allclose(found_NC, log_softmax(by_hand_NC, axis=1), atol=2e-2)
+    answers = said.read(ref.unit, columns=["w"]).column("w").to_pylist()[0]
+    (witness_NC,) = (pixel_logs(one, FORM) for one in from_stored(answers, 1))
+    by_hand_NC = by_hand_NC + 1.5 * (witness_NC - np.log(PRIOR))
+    found_NC = pixel_logs(packed_rows(beside.read(ref.unit))[0], FORM)
+    np.testing.assert_allclose(found_NC, log_softmax(by_hand_NC, axis=1), atol=2e-2)
+
+
+def test_pixels_that_choose_have_the_answers_of_further_teachers(world):
+    plan, _, _ = world
+    found = pixels_of(plan, more=[plan.teachers[0].labels])
+    np.testing.assert_array_equal(found.further_KNC[0], found.teacher_NC)
+    assert pixels_of(plan).further_KNC.shape == (0, *found.teacher_NC.shape)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mke_ray.expansion.refining import Round, chosen_round
+from mke_ray.expansion.rounds import Round, chosen_round
 from mke_ray.labels.posterior import Posterior
 
 POSTERIOR = Posterior(1.0, 1.0, (1.0,), (0.5, 0.5))

@@ -12,6 +12,9 @@ from mke_ray.data.demo import DemoSource
 from mke_ray.errors import ConfigError, MkeRayError, StoreError
 from mke_ray.expansion import expand
 from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.own_teacher import check_more_teachers
+from mke_ray.models.computing import Computing
+from mke_ray.schema import FeatureSpec, LabelKind, LabelSpace
 
 FAKES = "label_fakes.FakeTeacher"
 
@@ -129,3 +132,31 @@ def test_a_teacher_that_fits_is_taken(tmp_path):
     weights = tmp_path / "weights"
     weights.write_text("good")
     check_job(job_with(tmp_path, f"{{_target_: {FILED}, weights: {weights}}}"))
+
+
+class SpacedTeacher(FakeTeacher):
+    """A teacher that knows its label space."""
+
+    def __init__(self, kind: str, classes: list[str]) -> None:
+        super().__init__("x", num_classes=len(classes))
+        self.label_space = LabelSpace(tuple(classes), LabelKind(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "said"),
+    [
+        ("multi", ["p", "q"], r"more_teachers\.second: .*of kind multi, the source's are single"),
+        ("single", ["q", "p"], r"more_teachers\.second: .*\['q', 'p'\].*\['p', 'q'\]"),
+    ],
+)
+def test_a_further_teacher_of_other_labels_is_refused(kind, classes, said):
+    spec = {"_target_": f"{__name__}.SpacedTeacher", "kind": kind, "classes": classes}
+    fits_with = ({"x": FeatureSpec(2)}, LabelSpace(("p", "q")), Computing())
+    with pytest.raises(StoreError, match=said):
+        check_more_teachers({"second": spec}, *fits_with)
+
+
+def test_a_further_teacher_is_not_called_as_the_first():
+    fits_with = ({"x": FeatureSpec(2)}, LabelSpace(("p", "q")), Computing())
+    with pytest.raises(ConfigError, match=r"more_teachers\.teacher: .*name it otherwise"):
+        check_more_teachers({"teacher": {"_target_": FAKES}}, *fits_with)

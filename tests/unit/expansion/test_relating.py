@@ -9,7 +9,7 @@ from training_stores import CLASSES, LABELS, logits_of, make_run
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion import relating
-from mke_ray.labels.derived import Refinement
+from mke_ray.labels.derivations import Refinement
 from mke_ray.labels.folds import even_folds
 from mke_ray.labels.openset import fit_tilt, open_set_scores
 from mke_ray.labels.posterior import Posterior
@@ -61,11 +61,11 @@ def scores_by_hand(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
 def found(root: Root, manifest: Manifest, pairs: np.ndarray):
     return relating.find_tilt(
         manifest,
-        UnitStore.open(root.child("labels", LABELS)),
+        [UnitStore.open(root.child("labels", LABELS))],
         said_store(root, manifest),
         Refinement("w", FOLDS, POSTERIOR),
         teacher_KC=pairs,
-        witness_FMKC=np.stack([pairs, 2 * pairs])[:, None],
+        expert_FMKC=np.stack([pairs, 2 * pairs])[:, None],
         num_groups=9,
     )
 

@@ -13,7 +13,7 @@ from mke_ray.expansion.select_part import select_part
 from mke_ray.labels.folds import even_folds
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import Split
+from mke_ray.schema import LABELS_SCHEMA, Split
 from mke_ray.storage import Root, open_root
 
 NUM_FOLDS = 3
@@ -101,3 +101,23 @@ def test_folds_hold_about_equally_many_unlabeled_rows(manifest):
 def test_of_very_many_groups_the_hash_alone_makes_folds(manifest, monkeypatch):
     monkeypatch.setattr("mke_ray.expansion.before_witnesses._MOST_GROUPS", 5)
     assert folds_of(manifest, NUM_FOLDS, seed=4) == even_folds(NUM_FOLDS, seed=4)
+
+
+def test_what_further_teachers_say_lies_beside_it(root, manifest):
+    store = UnitStore.open_or_create(root.child("labels", "t2"), spec={}, schema=LABELS_SCHEMA)
+    for ref in manifest.unit_refs([Split.PROBE]):
+        ids = [row.sample_id for row in manifest.read_unit(ref)]
+        logits = [None if one % 2 else [float(one % 1000), 0.0, 1.0] for one in ids]
+        columns = {"sample_id": ids, "status": ["ok"] * len(ids), "logits": logits}
+        store.commit(ref.unit, pa.table(columns, schema=LABELS_SCHEMA), {"split": ref.split})
+    found = select_part(manifest, labels(root), fraction=0.5, more=[store])
+    wanted = [
+        row.sample_id
+        for row in rows_of(manifest, Split.PROBE)
+        if probe_part(row.group) == SELECT and number_of(row) % 11 != 10
+    ]
+    assert found.further_KNC.shape == (1, len(wanted), 3)
+    first = [np.nan if one % 2 else one % 1000 for one in wanted]
+    np.testing.assert_array_equal(found.further_KNC[0, :, 0], first)
+    alone = select_part(manifest, labels(root), fraction=0.5)
+    assert alone.further_KNC.shape == (0, len(wanted), 3)

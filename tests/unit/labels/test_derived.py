@@ -1,20 +1,23 @@
 """Derived labels: own folds, the same rows as the manifest, and nothing done twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.special import log_softmax
 from training_stores import CLASSES, LABELS, make_run, number_of
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.errors import StoreError
-from mke_ray.labels.derived import DerivedPlan, Ensemble, Refinement, derive, logits_of
+from mke_ray.labels.derivations import Combination, Ensemble, Refinement
+from mke_ray.labels.derived import DerivedPlan, derive, logits_of
 from mke_ray.labels.folds import balanced_folds
 from mke_ray.labels.openset import Tilt
-from mke_ray.labels.posterior import Posterior
+from mke_ray.labels.posterior import FurtherTeacher, Posterior
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import WEIGHT, Split
+from mke_ray.schema import LABELS_SCHEMA, WEIGHT, Split
 from mke_ray.storage import Root, open_root
 
 NUM_FOLDS = 3
@@ -210,3 +213,71 @@ def test_without_a_tilt_labels_are_stored_as_before(root, manifest):
 class _Never:
     def run(self, plan, refs):
         raise AssertionError("there is nothing to do")
+
+
+def further_store(root: Root, manifest: Manifest, name: str = "t2") -> UnitStore:
+    """A further teacher that is sure of class 2, and lacks the first sample of every unit."""
+    store = UnitStore.open_or_create(root.child("labels", name), spec={}, schema=LABELS_SCHEMA)
+    for ref in manifest.unit_refs():
+        ids = [row.sample_id for row in manifest.read_unit(ref)]
+        logits = [None, *([[0.0, 0.0, 8.0]] * (len(ids) - 1))]
+        columns = {"sample_id": ids, "status": ["ok"] * len(ids), "logits": logits}
+        store.commit(ref.unit, pa.table(columns, schema=LABELS_SCHEMA), {"split": ref.split})
+    store.write_index(store.committed())
+    return store
+
+
+def test_further_teachers_are_combined_before_there_is_any_witness(root, manifest):
+    posterior = Posterior(1.0, 1.0, (), (1 / 3,) * 3, further=(FurtherTeacher(2.0, 0.5),))
+    more = {"t2": further_store(root, manifest)}
+    plain = plan_of(root, manifest)
+    plan = DerivedPlan(
+        root, manifest, plain.teacher, None, Combination(("t2",), posterior), more=more
+    )
+    assert "said" not in plan.spec
+    store = derive(plan, manifest.unit_refs([Split.UNLABELED]))
+    for ref in manifest.unit_refs([Split.UNLABELED]):
+        found = logits_of(store.read(ref.unit), "logits", 3)
+        given = log_softmax(logits_of(plan.teacher.read(ref.unit), "logits", 3), axis=1)
+        by_hand = log_softmax(given + 0.5 * log_softmax([0.0, 0.0, 4.0]), axis=1)
+        by_hand[0] = given[0]
+        np.testing.assert_allclose(found, by_hand, rtol=1e-4)
+
+
+@pytest.mark.parametrize("split", [Split.UNLABELED, Split.PROBE])
+def test_a_further_teacher_stands_beside_the_witnesses(root, manifest, split):
+    posterior = Posterior(1.0, 0.0, (1.0,), (1 / 3,) * 3, further=(FurtherTeacher(1.0, 4.0),))
+    refinement = Refinement("w", FOLDS, posterior, None, ("t2",))
+    more = {"t2": further_store(root, manifest)}
+    plan = plan_of(root, manifest, derivation=refinement, more=more)
+    assert plan.spec["derivation"]["teachers"] == ["t2"]
+    store = derive(plan, manifest.unit_refs())
+    for ref in manifest.unit_refs([split]):
+        rows, found = manifest.read_unit(ref), store.read(ref.unit).column("logits").to_pylist()
+        for number, (row, logits) in enumerate(zip(rows, found, strict=True)):
+            if logits is None:
+                continue
+            if number:
+                assert int(np.argmax(logits)) == 2  # 4 * 8 beats the 10 of the own fold
+            elif split == Split.UNLABELED:
+                assert int(np.argmax(logits)) == FOLDS.fold_of(row.group)
+
+
+def test_names_of_stores_of_one_teacher_are_what_they_were(root, manifest):
+    assert set(Refinement("w", FOLDS, POSTERIOR).to_dict()) == {"witness", "folds", "posterior"}
+    assert set(plan_of(root, manifest).spec) == {
+        *("samples", "modality", "label_space", "parent", "said", "derivation")
+    }
+    one = plan_of(root, manifest)
+    other = replace(one, more={"t2": further_store(root, manifest)})
+    assert one.name == other.name  # of a teacher that nothing reads
+
+
+def test_labels_of_a_further_teacher_of_other_samples_are_refused(root, manifest, tmp_path):
+    other_root = open_root(str(tmp_path / "other"))
+    other = make_run(other_root, {"unlabeled": 40, "probe": 8}, seed=3, unit_size=7)
+    posterior = Posterior(1.0, 1.0, (), (1 / 3,) * 3, further=(FurtherTeacher(),))
+    plan = plan_of(root, manifest, derivation=Combination(("t2",), posterior))
+    plan = replace(plan, said=None, more={"t2": further_store(other_root, other)})
+    with pytest.raises(StoreError):
+        derive(plan, manifest.unit_refs())

@@ -1,10 +1,12 @@
 """The posterior of teacher and witnesses, against values computed by hand and by Bayes' rule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, logit, softmax
 
-from mke_ray.labels.posterior import Posterior, calibrated, fit_exponents
+from mke_ray.labels.posterior import FurtherTeacher, Posterior, calibrated, fit_exponents
 from mke_ray.metrics import fit_temperature
 from mke_ray.schema import LabelKind
 
@@ -156,3 +158,48 @@ def test_of_one_class_there_is_one_temperature_and_names_of_stores_stay():
     assert found.temperature == pytest.approx(fit_temperature(logits_NC, [0, 0, 1, 1]))
     assert found.divisor == found.temperature
     assert "class_temperatures" not in found.to_dict()
+
+
+def test_a_further_teacher_is_one_more_expert_with_a_temperature_of_its_own():
+    further = (FurtherTeacher(temperature=4.0, exponent=0.5),)
+    found = replace(posterior(1.0, (2.0,)), further=further).logits(
+        np.array([[2.0, 0.0]]), np.array([[[0.0, 1.0]], [[4.0, 0.0]]])
+    )
+    witness = log_softmax([0.0, 1.0]) - np.log(PRIOR)
+    other = log_softmax([1.0, 0.0]) - np.log(PRIOR)
+    by_hand = log_softmax([2.0, 0.0]) + 2.0 * witness + 0.5 * other
+    np.testing.assert_allclose(found[0], log_softmax(by_hand))
+
+
+def test_a_further_teacher_that_read_nothing_adds_nothing():
+    combined = replace(posterior(1.0, ()), further=(FurtherTeacher(),))
+    teacher = np.array([[2.0, 0.0], [2.0, 0.0]])
+    found = combined.logits(teacher, np.array([[[0.0, 3.0], [NAN, NAN]]]))
+    np.testing.assert_allclose(found[1], log_softmax(teacher[1]))
+    assert found[0, 0] < found[1, 0]
+
+
+def test_plain_data_of_one_teacher_is_what_it_was():
+    assert set(posterior().to_dict()) == {"temperature", "teacher", "witnesses", "prior", "kind"}
+    several = replace(posterior(), further=(FurtherTeacher(2.0, 0.25),))
+    assert several.to_dict()["further"] == [{"temperature": 2.0, "exponent": 0.25}]
+    assert Posterior.from_dict(several.to_dict()) == several
+
+
+def test_of_two_teachers_the_one_that_knows_is_listened_to():
+    truth_N, (knows, _), _ = independent_views(400)
+    rng = np.random.default_rng(1)
+    guesses = log_softmax(rng.normal(size=(400, 2)), axis=1)
+    truth_NC = np.eye(2, dtype=bool)[truth_N]
+    start = replace(posterior(prior=(0.5, 0.5), witnesses=()), further=(FurtherTeacher(),))
+    found = fit_exponents(start, guesses, knows[None, None], truth_NC)
+    assert found.teacher == 0.0 and found.further[0].exponent >= 1.0
+    found = fit_exponents(start, knows, guesses[None, None], truth_NC)
+    assert found.teacher == 1.0 and found.is_useless
+
+
+def test_one_teacher_keeps_a_say_of_its_own():
+    truth_N, (knows, _), _ = independent_views(400)
+    guesses = log_softmax(np.random.default_rng(1).normal(size=(400, 2)), axis=1)
+    found = fit_exponents(posterior(), guesses, knows[None, None], np.eye(2, dtype=bool)[truth_N])
+    assert found.teacher == 0.5  # the least of its grid

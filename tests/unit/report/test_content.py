@@ -108,3 +108,25 @@ def test_what_is_said_of_irrelevant_samples_is_of_the_round_that_the_student_lea
     later = replace(found.refinement[0], is_used=False, open_set={"is_certain": False})
     _, line = refined_lines(replace(found, refinement=[*found.refinement, later]))
     assert "about 20%" in line
+
+
+def test_it_names_every_teacher_that_was_listened_to():
+    teachers = {"tagger": (0.5, 1.25), "guesser": (0.0, 3.0)}
+    found = content(refinement=[RefinementRound(1.0, 1.5, {"audio": 2.0}, -0.5, teachers=teachers)])
+    (line,) = refined_lines(found)
+    assert "count: teacher 1.5, teacher tagger 0.5, witness of audio 2." in line
+    assert metrics_of(found)["refinement"][0]["teachers"]["tagger"] == {
+        "exponent": 0.5,
+        "temperature": 1.25,
+    }
+
+
+def test_it_says_that_nobody_else_was_of_any_use():
+    def said(witness, teachers):
+        rounds = [RefinementRound(1.0, 1.0, {"audio": witness}, -0.5, teachers=teachers)]
+        return refined_lines(content(refinement=rounds))[0]
+
+    assert said(0.0, {}).startswith("No witness was of any use (audio): ")
+    found = said(0.0, {"guesser": (0.0, 1.0)})
+    assert found.startswith("No witness was of any use (audio), nor another teacher (guesser): ")
+    assert "count: teacher 1, teacher tagger 0.5." in said(0.0, {"tagger": (0.5, 1.0)})

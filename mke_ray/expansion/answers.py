@@ -1,0 +1,91 @@
+"""What networks say of samples, and the labels derived from it, computed where not there yet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.evaluation import PredictionPlan, run_predictions
+from mke_ray.evaluation.packed import Packing
+from mke_ray.expansion.run import Run
+from mke_ray.expansion.stages import Labels
+from mke_ray.expansion.work import LazyRunner, WithoutGpus, folder_name, origin_of
+from mke_ray.labels.dense import DenseForm
+from mke_ray.labels.derivations import Derivation
+from mke_ray.labels.derived import DerivedPlan, derive
+from mke_ray.labels.folds import FoldDivision
+from mke_ray.labels.labelling import LocalRunner
+from mke_ray.labels.store import UnitStore
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import Split
+from mke_ray.train.fits import FitSpec, FitStore
+
+_ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
+_MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Asks networks, and derives labels from what they and the teachers say.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The labels of the teachers.
+    """
+
+    run: Run
+    manifest: Manifest
+    labels: Labels
+
+    def predicted(
+        self, fits: Sequence[FitSpec], splits: Sequence[str], folds: FoldDivision | None = None
+    ) -> UnitStore:
+        """Return what networks say of some splits, computed where it is not there."""
+        run, store = self.run, FitStore(self.run.root)
+        plan = PredictionPlan(
+            root=run.root,
+            samples=folder_name(self.labels.samples),
+            decode=run.job.decode,
+            students={one.fingerprint(): store.student_folder(one.fingerprint()) for one in fits},
+            classes=run.classes(),
+            device=run.labelling_device,
+            origin=origin_of(run, run.job.labelling.num_cpus),
+            packing=self._packing(folds),
+        )
+        refs = list(self.manifest.unit_refs(splits))
+        run.refer(f"predictions/{plan.name}")
+        is_light = plan.origin is None and plan.device == "cpu" and _is_little(refs)
+        runner = LocalRunner() if is_light else LazyRunner(run)
+        with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
+            return run_predictions(plan, refs, runner=runner.run, progress=progress)
+
+    def derived(
+        self,
+        said: UnitStore | None,
+        derivation: Derivation,
+        splits: Sequence[str] = (Split.UNLABELED, Split.PROBE, Split.TEST),
+        *,
+        weighed: UnitStore | None = None,
+    ) -> UnitStore:
+        """Return labels derived from what networks said, computed where they are not there."""
+        more = {folder_name(one): one for one in self.labels.more.values()}
+        args = (self.run.root, self.manifest, self.labels.labels, said, derivation)
+        plan = DerivedPlan(*args, weighed=weighed, more=more)
+        self.run.refer(f"labels/{plan.name}")
+        refs = list(self.manifest.unit_refs(splits))
+        with stage_progress("refine labels", unit="samples") as progress:
+            runner = LocalRunner() if _is_little(refs) else WithoutGpus(self.run)
+            return derive(plan, refs, runner=runner, progress=progress)
+
+    def _packing(self, folds: FoldDivision | None) -> Packing | None:
+        """Return how answers are kept where labels are dense; None where they are not."""
+        form = DenseForm.of_spec(self.labels.labels.spec)
+        if form is None:
+            return None
+        top_k = min(form.num_classes, _ANSWERED_CLASSES * form.top_k)
+        return Packing(replace(form, top_k=top_k), self.manifest, folds)
+
+
+def _is_little(refs: Sequence[UnitRef]) -> bool:
+    """Return whether units hold so few rows that this process is the quickest."""
+    return sum(ref.num_rows for ref in refs) <= _MOST_ROWS_HERE
