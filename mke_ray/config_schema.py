@@ -180,6 +180,9 @@ class TeacherConfig:
             lets it see the same.
         flip_average: Let a trained teacher of dense labels answer by the mean over its pictures
             and their mirror images.
+        average_views: Views beside the stored array over which the teacher's answer is averaged,
+            trained or not: ``flip``, ``{type: temporal_crops, num: 3, share: 0.75}``,
+            ``{type: spatial_crops, num: 5, share: 0.875}``.
         fit: How a trained teacher is trained.
     """
 
@@ -192,6 +195,7 @@ class TeacherConfig:
     decoder: dict[str, Any] = field(default_factory=dict)
     views: dict[str, Any] | None = None
     flip_average: bool = False
+    average_views: list[Any] = field(default_factory=list)
     fit: FitConfig = field(default_factory=FitConfig)
 
 

@@ -48,7 +48,8 @@ def teach(jobs: Sequence[JobConfig]) -> None:
     for job in jobs:
         with open_run(job) as run:
             teacher = teach_stage(run, run.manifest(refresh=True))
-            logger.info("the teacher is %s", teacher.spec.get("path", teacher.spec["_target_"]))
+            spec = teacher.spec.get("teacher", teacher.spec)  # of one that averages, the inner one
+            logger.info("the teacher is %s", spec.get("path", spec["_target_"]))
 
 
 def label(jobs: Sequence[JobConfig]) -> None:

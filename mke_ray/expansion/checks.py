@@ -12,6 +12,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import empty_modality
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.averaged_views import check_average_views
 from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
@@ -86,9 +87,14 @@ def check_job(job: JobConfig) -> Run:
         check_own_teacher(job.teacher, *fits_with)
     check_more_teachers(job.more_teachers, *fits_with)
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
+    kind = LabelKind(run.source.label_space.kind)
     for fit in [*teacher, *fits]:
-        _check_decoder(fit, LabelKind(run.source.label_space.kind))
-        _check_encoders(build_student(fit.student, num_classes, build=build), run.decode)
+        _check_decoder(fit, kind)
+        student = build_student(fit.student, num_classes, build=build)
+        _check_encoders(student, run.decode)
+        if fit in teacher:
+            needs = student.encoder(job.teacher.modality).needs
+            check_average_views(job.teacher, needs, run.decode, kind)
         build(fit.objective)
     check_dense(run)
     note_switches(job)

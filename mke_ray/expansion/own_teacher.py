@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from mke_ray.config import build
 from mke_ray.config_schema import TeacherConfig
 from mke_ray.errors import ConfigError, MkeRayError, StoreError
+from mke_ray.expansion.averaged_views import check_average_views
 from mke_ray.models.computing import Computing
 from mke_ray.models.teachers import Teacher, check_needs
 from mke_ray.schema import DecodeSpec, LabelSpace
@@ -46,8 +47,8 @@ def check_own_teacher(
         computing: How it shall compute.
 
     Raises:
-        ConfigError: It cannot be built or compute like that, or reads another modality than the
-            configuration says.
+        ConfigError: It cannot be built or compute like that, reads another modality than the
+            configuration says, or one of which there are no such views.
         StoreError: It needs more than is stored, or has other classes than the source.
     """
     built = _loaded(config.network, "teacher.network")
@@ -57,6 +58,7 @@ def check_own_teacher(
             f"{built.modality!r}; set teacher.modality={built.modality}"
         )
     _check_fits(built, decode, label_space)
+    check_average_views(config, built.needs, decode, label_space.kind)
     computing.check(built, key="teacher.network")
 
 

@@ -17,6 +17,7 @@ from mke_ray.evaluation import (
     run_predictions,
 )
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.expansion.averaged_views import averaged
 from mke_ray.expansion.compacting import compact_stage
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.label_rules import LabelRules
@@ -120,14 +121,15 @@ def known_teacher(run: Run, manifest: Manifest) -> TaughtTeacher:
         StoreError: It has not been trained yet.
     """
     if not run.job.teacher.train:
-        return TaughtTeacher(dict(run.job.teacher.network))
+        return TaughtTeacher(averaged(run.job.teacher, run.job.teacher.network))
     store, fit = FitStore(run.root), teacher_fit(run, manifest).fingerprint()
     if not store.has(fit):
         raise StoreError(
             f"{run.root.uri} holds no teacher of this configuration and these labelled samples; "
             "run jobs/teach.py first, with the same settings"
         )
-    return TaughtTeacher(_teacher_loader(run, store.student_folder(fit)), fit)
+    loader = _teacher_loader(run, store.student_folder(fit))
+    return TaughtTeacher(averaged(run.job.teacher, loader), fit)
 
 
 def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:

@@ -4,20 +4,23 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from rich.console import Console
 
 from mke_ray.config import build
+from mke_ray.config_schema import TeacherConfig
 from mke_ray.data.codec import decode_modality
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.averaged_views import averaged, views_of
 from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Probed
 from mke_ray.expansion.run import Run
 from mke_ray.labels.dense import dense_size
+from mke_ray.models.averaged import mean_over_views
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher
 from mke_ray.schema import LabelKind
@@ -105,7 +108,9 @@ def _candidates(run: Run) -> list[Candidate]:
         said = "will be trained on the labelled split"
         first = Candidate("teacher", "teacher", config.modality, said, _untrained(run))
     else:
-        first = _own(_OWN_KEY, config.network, "teacher")
+        first = _own(_OWN_KEY, averaged(config, config.network), "teacher")
+    if config.average_views:
+        first = replace(first, said=f"{first.said}, {_views_in_words(config)}")
     more = run.job.more_teachers.items()
     return [first, *(_own(f"more_teachers.{name}", spec, name) for name, spec in more)]
 
@@ -124,13 +129,24 @@ def _untrained(run: Run) -> Answer:
     """Return the answers of the network that will be trained."""
     modality, num_classes = run.job.teacher.modality, run.source.label_space.num_classes
     student = build_student(run.teacher_fit("samples").student, num_classes, build=build).eval()
+    needs = student.encoder(modality).needs
+    views = views_of(run.job.teacher, needs)
 
-    def answer(arrays_BX: np.ndarray) -> np.ndarray:
+    def answer_one(arrays_BX: np.ndarray) -> np.ndarray:
         present = {modality: torch.ones(len(arrays_BX), dtype=torch.bool)}
         with torch.inference_mode():
             return student({modality: torch.from_numpy(arrays_BX)}, present).float().numpy()
 
+    def answer(arrays_BX: np.ndarray) -> np.ndarray:
+        return mean_over_views(answer_one, arrays_BX, views, needs)
+
     return answer
+
+
+def _views_in_words(config: TeacherConfig) -> str:
+    """Return over what a teacher's answer is averaged."""
+    names = [one if isinstance(one, str) else str(one["type"]) for one in config.average_views]
+    return f"its answer the mean over the stored one and {', '.join(names)}"
 
 
 def _try(run: Run, one: Candidate, good: Sequence[Probed], console: Console) -> float | None:
