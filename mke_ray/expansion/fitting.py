@@ -108,6 +108,24 @@ class Fitting:
 
         return Posterior.from_dict(self._kept(["combined", *self.teachers], made))
 
+    def better(self, start: Posterior) -> list[str]:
+        """Return the further teachers that alone make the select part likelier than the first.
+
+        Each is compared with the first on those samples that it answers.
+        """
+        select, found = self.select, replace(start, witnesses=(), further=())
+        better: list[str] = []
+        for name, one, one_NC in zip(self.further, start.further, select.further_KNC, strict=True):
+            is_there_N = ~np.isnan(one_NC).any(axis=1)
+            if min(int(is_there_N.sum()), len(select)) < LEAST_SELECT:
+                continue
+            nobody_MNC, truth_NC = one_NC[None][:0, is_there_N], select.truth_NC[is_there_N]
+            first = found.log_likelihood(select.teacher_NC[is_there_N], nobody_MNC, truth_NC)
+            alone = replace(found, temperature=one.temperature)
+            if alone.log_likelihood(one_NC[is_there_N], nobody_MNC, truth_NC) > first:
+                better.append(name)
+        return better
+
     def round(self, start: Posterior, said: UnitStore, fit: FitSpec, folds: FoldDivision) -> Round:
         """Return the posterior with the exponents that fit the select part best."""
         select = self.select

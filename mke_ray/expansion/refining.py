@@ -106,6 +106,12 @@ class _Refining:
             return self.labels.labels
         combined = self._fitting.combined(start)
         logger.info("before any witness: %s", self._in_words(combined))
+        if better := self._fitting.better(start):
+            logger.warning(
+                "more_teachers: %s alone makes the select part of the probe likelier than teacher, "
+                "which the gate compares the student with; put the best teacher first",
+                ", ".join(better),
+            )
         if combined.is_useless:
             return self.labels.labels
         combination = Combination(self._fitting.teachers, combined)

@@ -110,8 +110,8 @@ def both(tmp_path_factory):
     """The same data with the teacher of ``a`` alone, and with one of ``c`` beside it."""
     folder = tmp_path_factory.mktemp("teachers")
     alone, joined = job_of(folder, root="alone"), job_of(folder, further("c"), root="joined")
-    for job in (alone, joined):
-        run_stages(job)
+    run_stages(alone)
+    run_stages(joined)
     return alone, joined
 
 
@@ -152,7 +152,7 @@ def test_the_first_teacher_alone_is_what_it_is_without_others(both, tmp_path):
     assert names < {path.name for path in (Path(joined.root) / "labels").iterdir()}
 
 
-def test_a_teacher_that_guesses_is_not_listened_to(tmp_path):
+def test_a_teacher_that_guesses_is_not_listened_to(tmp_path, caplog):
     write_table(tmp_path / "rows.parquet")
     table = pq.read_table(tmp_path / "rows.parquet")
     noise_N3 = np.random.default_rng(0).normal(size=(table.num_rows, 3))
@@ -160,15 +160,18 @@ def test_a_teacher_that_guesses_is_not_listened_to(tmp_path):
         place = table.column_names.index(f"c_{k}")
         table = table.set_column(place, f"c_{k}", pa.array(noise_N3[:, k]))
     pq.write_table(table, tmp_path / "rows.parquet")
-    job = job_of(tmp_path, further("c"))
+    job = job_of(tmp_path, further("c"), "expansion.open_set=on")
     run_stages(job)
     (found,) = metrics_of(job)["refinement"]
+    assert "open_set" in found  # further teachers are among what tells irrelevant samples
     assert found["teachers"]["of_c"]["exponent"] <= 0.25 < found["witnesses"]["b"]
+    assert "put the best teacher first" not in caplog.text
 
 
-def test_teachers_of_many_classes_are_combined_class_by_class(tmp_path):
-    job = job_of(tmp_path, further("c"), "expansion.open_set=on", kind="multi")
+def test_teachers_of_many_classes_are_combined_class_by_class(tmp_path, caplog):
+    job = job_of(tmp_path, further("c"), kind="multi")
     run_stages(job)
+    assert "more_teachers: of_c alone makes the select part" in caplog.text
     metrics = metrics_of(job)
     assert metrics["refinement"][0]["teachers"]["of_c"]["exponent"] > 0.0
     arms = metrics["arms"]

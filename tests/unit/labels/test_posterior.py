@@ -203,3 +203,10 @@ def test_one_teacher_keeps_a_say_of_its_own():
     guesses = log_softmax(np.random.default_rng(1).normal(size=(400, 2)), axis=1)
     found = fit_exponents(posterior(), guesses, knows[None, None], np.eye(2, dtype=bool)[truth_N])
     assert found.teacher == 0.5  # the least of its grid
+
+
+def test_two_teachers_that_say_the_same_share_what_one_has():
+    truth_N, (knows, _), _ = independent_views(400)
+    start = replace(posterior(prior=(0.5, 0.5), witnesses=()), further=(FurtherTeacher(),))
+    found = fit_exponents(start, knows, knows[None, None], np.eye(2, dtype=bool)[truth_N])
+    assert found.teacher + found.further[0].exponent == 1.0
