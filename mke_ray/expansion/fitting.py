@@ -121,7 +121,8 @@ class Fitting:
                 continue
             nobody_MNC, truth_NC = one_NC[None][:0, is_there_N], select.truth_NC[is_there_N]
             first = found.log_likelihood(select.teacher_NC[is_there_N], nobody_MNC, truth_NC)
-            alone = replace(found, temperature=one.temperature)
+            each = one.class_temperatures
+            alone = replace(found, temperature=one.temperature, class_temperatures=each)
             if alone.log_likelihood(one_NC[is_there_N], nobody_MNC, truth_NC) > first:
                 better.append(name)
         return better

@@ -186,6 +186,14 @@ def test_plain_data_of_one_teacher_is_what_it_was():
     assert Posterior.from_dict(several.to_dict()) == several
 
 
+def test_of_many_classes_a_further_teacher_has_a_temperature_for_each():
+    each = FurtherTeacher(1.0, 0.5, (2.0, 4.0))
+    several = Posterior(1.0, 1.0, (), (0.5, 0.5), "multi", further=(each,))
+    found = several.logits(np.array([[1.0, 1.0]]), np.array([[[8.0, 8.0]]]))
+    np.testing.assert_allclose(found, [[1.0 + 0.5 * 4.0, 1.0 + 0.5 * 2.0]])
+    assert Posterior.from_dict(several.to_dict()) == several
+
+
 def test_of_two_teachers_the_one_that_knows_is_listened_to():
     truth_N, (knows, _), _ = independent_views(400)
     rng = np.random.default_rng(1)

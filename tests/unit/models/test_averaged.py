@@ -114,7 +114,7 @@ def test_tensors_are_taken_like_arrays():
     crops = {"type": "spatial_crops", "num": 2, "share": 0.5}
     args = (Seeing(), ["identity", "flip", crops])
     found = [ViewAveragedTeacher(*args).predict(one) for one in (PICTURE, torch.tensor(PICTURE))]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize(
