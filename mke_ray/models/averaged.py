@@ -193,7 +193,7 @@ def mean_over_views(
 
 def _parsed(view: str | Mapping[str, Any]) -> Views:
     """Return one view of a configuration."""
-    plain = {"type": view} if isinstance(view, str) else dict(view)
+    plain: dict[str, Any] = {"type": view} if isinstance(view, str) else dict(view)
     name = plain.get("type")
     allowed = {"type", "num", "share"} if name in _SHRINKING else {"type"}
     if name not in VIEWS or set(plain) - allowed or (name in _SHRINKING and len(plain) < 3):
@@ -211,10 +211,8 @@ def _parsed(view: str | Mapping[str, Any]) -> Views:
 
 def _mirrored(stored_BX: Any, axis: int, changing: Sequence[int]) -> Any:
     """Return pictures mirrored left and right, with the sign of some channels changed."""
-    if isinstance(stored_BX, Tensor):
-        found_BX = stored_BX.flip(axis)
-    else:
-        found_BX = np.ascontiguousarray(np.flip(stored_BX, axis))
+    is_tensor = isinstance(stored_BX, Tensor)
+    found_BX: Any = stored_BX.flip(axis) if is_tensor else np.flip(stored_BX, axis).copy()
     for channel in changing:
         found_BX[..., channel] *= -1
     return found_BX
