@@ -147,7 +147,9 @@ def test_the_loudest_tones_of_a_clear_clip_are_its_digit(digit):
     )
     power = np.abs(np.fft.rfft(sound.sound_N))
     hertz = np.fft.rfftfreq(len(sound.sound_N), 1 / sound.rate_hz)
-    for low, high, expected in zip((600, 1100), (1100, 1600), frequencies_hz(str(digit)), strict=True):
+    for low, high, expected in zip(
+        (600, 1100), (1100, 1600), frequencies_hz(str(digit)), strict=True
+    ):
         band = (hertz > low) & (hertz < high)
         assert hertz[band][power[band].argmax()] == pytest.approx(expected, abs=3)
 
