@@ -21,8 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from mke_ray.losses import soft_cross_entropy
-from mke_ray.mixing import Mixing
+from mke_ray.objectives.losses import soft_cross_entropy
+from mke_ray.objectives.mixing import Mixing
 from mke_ray.schema import Batch
 
 WARM_UP = 0.2  # share of the steps before labels are divided

@@ -10,10 +10,10 @@ import torch
 from kin_draws import Draw, Samples
 from torch import Tensor, nn
 
-from mke_ray.losses import pseudo_label_loss
-from mke_ray.mixing import Mixing
 from mke_ray.models.student import Network, build_student
 from mke_ray.objectives import drop_modalities
+from mke_ray.objectives.losses import pseudo_label_loss
+from mke_ray.objectives.mixing import Mixing
 from mke_ray.schema import Batch
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.engine import OPTIMIZERS, learning_rate, set_lr
