@@ -30,6 +30,7 @@ from kin_views import co_em, co_training
 
 from mke_ray.report.progress import quiet_stages
 
+OF_SAMPLES = [name for name, one in SETTINGS.items() if one.kind != "every pixel"]
 OURS = {"MKE": "mke", "ours, labels": "relabel_only", "ours": "mm_student"}
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     """Run what is asked for and print a table of every setting."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="folder of the data")
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=OF_SAMPLES, default=OF_SAMPLES)
     parser.add_argument("--draws", type=int, default=8, help="draws of every setting")
     parser.add_argument("--pairs", choices=["without", "with"], default="without")
     parser.add_argument("--arms", nargs="+", choices=list(KIN), default=list(KIN))
