@@ -14,6 +14,7 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from mke_ray.data.made_files import claim
 from mke_ray.data.sources import Reader, SourceRow
 from mke_ray.data.tables import TableSource
 from mke_ray.errors import ConfigError
@@ -21,6 +22,7 @@ from mke_ray.schema import DecodeSpec, LabelSpace
 from mke_ray.storage import open_root
 
 _TWO_MOON_FILE = "two_moon.parquet"
+_SETTINGS = "sized_two_moon.json"
 _CLASSES = ("upper", "lower")
 _PLACES = ("root", "storage_options")
 
@@ -122,23 +124,33 @@ class SizedTwoMoonSource:
         """The two half circles."""
         return self._table.label_space
 
+    @property
+    def _drawn(self) -> dict[str, Any]:
+        """What determines the points."""
+        return {one: getattr(self, one) for one in self.__slots__ if one not in _PLACES}
+
     def identity(self) -> dict[str, Any]:
         """Return what decides whether a manifest of this source can be used again."""
-        drawn = {one: getattr(self, one) for one in self.__slots__ if one not in _PLACES}
-        return {**self._table.identity(), "source": "sized_two_moon", **drawn}
+        return {**self._table.identity(), "source": "sized_two_moon", **self._drawn}
 
     def preview(self, scratch: str) -> "SizedTwoMoonSource":
         """Return the same set in a scratch folder, for a rehearsal that writes nothing else."""
-        drawn = {one: getattr(self, one) for one in self.__slots__ if one not in _PLACES}
-        source = SizedTwoMoonSource(root=scratch, **drawn)
+        source = SizedTwoMoonSource(root=scratch, **self._drawn)
         source.prepare()
         return source
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Write the table if it is not there."""
+        """Write the table if it is not there.
+
+        Raises:
+            ConfigError: The root holds another draw, or other sizes.
+        """
+        root = open_root(self.root, self.storage_options)
+        drawn = {"source": "sized_two_moon", **self._drawn}
+        claim(root, drawn, settings=_SETTINGS, key="source.root")
         sink = io.BytesIO()
         pq.write_table(self._draw(), sink)
-        open_root(self.root, self.storage_options).create(_TWO_MOON_FILE, sink.getvalue())
+        root.create(_TWO_MOON_FILE, sink.getvalue())
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield one row per point, those behind a cursor where one is given."""

@@ -1,6 +1,6 @@
 """The stage that tells what each modality of the shipped student is worth on the test split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import EvaluationPlan, PredictionPlan, run_predictions
@@ -73,5 +73,10 @@ def contribution_stage(
         predictions,
         fit=fit,
         modalities=modalities,
-        knows_gaps=any((shipped.objective.get("modality_dropout") or {}).values()),
+        knows_gaps=_knows_gaps(shipped.objective.get("modality_dropout") or {}, modalities),
     )
+
+
+def _knows_gaps(dropout: Mapping[str, float], modalities: Sequence[str]) -> bool:
+    """Return whether every modality was missing now and then in training."""
+    return all(dropout.get(one, 0.0) > 0 for one in modalities)

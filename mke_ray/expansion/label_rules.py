@@ -27,6 +27,8 @@ from mke_ray.train.fits import revisions_of
 LABEL_FOLDER = "label_statistics"
 FREEMATCH: Mapping[str, Any] = {"_target_": "mke_ray.labels.label_weights.FreeMatch"}
 
+_LEAST_COUNT = 0.5  # of a class without a labelled sample, which may have unlabeled ones
+
 _UNIFORM, _LABELLED = "uniform", "labelled"
 
 
@@ -142,7 +144,7 @@ def check_labels(keys: LabelsConfig, space: LabelSpace) -> None:
 
 
 def labelled_prior(manifest: Manifest) -> NDArray:
-    """Return the share of labelled samples that are of each class [C].
+    """Return the share of labelled samples that are of each class [C], never 0.
 
     Raises:
         ConfigError: There are none.
@@ -163,7 +165,7 @@ def labelled_prior(manifest: Manifest) -> NDArray:
             "labels.alignment=labelled, but no sample of split=labelled has a label; give a list "
             "of shares, or null"
         )
-    return num_C / num
+    return np.maximum(num_C, _LEAST_COUNT) / num
 
 
 def kept(folder: Root, made_of: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

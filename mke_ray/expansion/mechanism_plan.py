@@ -55,7 +55,9 @@ class Setting:
         for key in SIZES:
             del job["mechanism"][key]
         for key in _PLACES:
-            job["source"].pop(key, None)
+            place = str(job["source"].pop(key, ""))
+            if not place.startswith(f"{self.job.root}/"):  # data of the user's
+                job["source"][key] = place
         return fingerprint([_VERSION, __version__, job, self.variants()])
 
 
@@ -114,6 +116,13 @@ def check_mechanism(jobs: Sequence[JobConfig], source: Source) -> None:
     if not isinstance(alpha, int | float):
         raise ConfigError(
             f"objective.alpha={alpha}: mechanism.enabled=true needs one number for all modalities"
+        )
+    labels = job.labels
+    if labels.kind not in LABEL_KINDS or labels.weight or labels.alignment is not None:
+        raise ConfigError(
+            f"mechanism.enabled=true measures labels of kinds {list(LABEL_KINDS)}, neither weighed "
+            f"nor aligned; labels.kind={labels.kind}, labels.weight={dict(labels.weight)}, "
+            f"labels.alignment={labels.alignment}"
         )
     _check_numbers(job.mechanism)
     _check_sizes(job)

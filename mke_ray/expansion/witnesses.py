@@ -113,6 +113,7 @@ def witness_fit(
         views={k: view for k, view in template.views.items() if k in (*others, MASK)},
         label_kind="hard" if number == 0 else refined_kind(job, kind),
         temperature=1.0,
+        class_balance=0.0,
         label_rule={},
         init_from=None,
         folds=folds.to_dict(),

@@ -48,8 +48,8 @@ def table_to_bytes(table: pa.Table) -> bytes:
     for field in table.schema:
         is_list = pa.types.is_list(field.type)
         is_media = is_list and pa.types.is_binary(field.type.value_type)
-        path = f"{field.name}.list.element" if is_list else field.name
-        compression[path] = "none" if is_media else "zstd"
+        for path in _leaves(field):
+            compression[path] = "none" if is_media else "zstd"
     buffer = io.BytesIO()
     pq.write_table(
         table,
@@ -59,6 +59,16 @@ def table_to_bytes(table: pa.Table) -> bytes:
         row_group_size=max(table.num_rows, 1),
     )
     return buffer.getvalue()
+
+
+def _leaves(field: pa.Field) -> list[str]:
+    """Return the names of the columns that Parquet makes of a field."""
+    if not pa.types.is_list(field.type):
+        return [field.name]
+    element, path = field.type.value_type, f"{field.name}.list.element"
+    if not pa.types.is_struct(element):
+        return [path]
+    return [f"{path}.{element.field(number).name}" for number in range(element.num_fields)]
 
 
 def spec_to_bytes(spec: Mapping[str, Any], schema: pa.Schema) -> bytes:

@@ -16,7 +16,7 @@ Source:
 # N samples, K labelled pairs, M experts, C classes, S scores.
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from scipy.stats import chi2
 from mke_ray.labels.posterior import Posterior
 
 SCORES = ("log_ratio", "energy")
+
+LEAST_WEIGHT = 0.05
 
 _PENALTY = 1.0  # of slopes: those of standardised scores are like draws of a standard normal
 _CHANCE = 0.05  # at which samples that are all of known classes are weighed nevertheless
@@ -45,6 +47,7 @@ class Tilt:
         offset: What is taken from that logarithm, so that the ratio has the mean 1.
         share: Share of the unlabeled samples that is not of known classes, at least.
         likelihood_ratio: Twice the gain in log-likelihood of the labelled pairs, per group.
+        usual: Mean weight of the unlabeled samples, which those get that nobody could judge.
     """
 
     mean: tuple[float, ...]
@@ -53,6 +56,7 @@ class Tilt:
     offset: float
     share: float
     likelihood_ratio: float
+    usual: float = 1.0
 
     @property
     def is_certain(self) -> bool:
@@ -61,14 +65,18 @@ class Tilt:
         return bool(0.5 * half + 0.25 * quarter < _CHANCE)
 
     def weights(self, scores_NS: NDArray) -> NDArray:
-        """Return how likely samples are of a known class [N], 1 where a score is missing.
+        """Return how likely samples are of a known class [N], the usual where a score is missing.
+
+        No weight is below ``LEAST_WEIGHT``: labelled pairs that are drawn a little differently
+        would leave next to nothing.
 
         Args:
             scores_NS: Scores, NaN where there are none.
         """
         z_NS = (scores_NS - np.asarray(self.mean)) / np.asarray(self.deviation)
         ratio_N = np.exp(z_NS @ np.asarray(self.slopes) - self.offset)
-        return np.where(np.isnan(ratio_N), 1.0, np.minimum((1.0 - self.share) * ratio_N, 1.0))
+        weight_N = np.clip((1.0 - self.share) * ratio_N, LEAST_WEIGHT, 1.0)
+        return np.where(np.isnan(ratio_N), self.usual, weight_N)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that ``from_dict`` reads back."""
@@ -79,6 +87,7 @@ class Tilt:
             "offset": self.offset,
             "share": self.share,
             "likelihood_ratio": self.likelihood_ratio,
+            "usual": self.usual,
         }
 
     @classmethod
@@ -91,6 +100,7 @@ class Tilt:
             offset=plain["offset"],
             share=plain["share"],
             likelihood_ratio=plain["likelihood_ratio"],
+            usual=plain.get("usual", 1.0),
         )
 
 
@@ -149,13 +159,13 @@ def fit_tilt(pairs_KS: NDArray, unlabeled_NS: NDArray, *, num_groups: int) -> Ti
         zeros = (0.0,) * len(SCORES)
         return Tilt(zeros, (1.0,) * len(SCORES), zeros, 0.0, 0.0, 0.0)
     mean_S, deviation_S = unlabeled_NS.mean(axis=0), unlabeled_NS.std(axis=0)
-    deviation_S = np.where(deviation_S > 1e-9, deviation_S, np.inf)  # a constant tells nothing
+    deviation_S = np.where(deviation_S > 1e-5, deviation_S, np.inf)  # a constant tells nothing
     pairs_KS, unlabeled_NS = ((one - mean_S) / deviation_S for one in (pairs_KS, unlabeled_NS))
     independent = min(num_groups, len(pairs_KS))
     slope_S = _slopes(pairs_KS, unlabeled_NS, independent)
     offset = _log_mean_exp(unlabeled_NS @ slope_S)
     gain_K = pairs_KS @ slope_S - offset
-    return Tilt(
+    tilt = Tilt(
         tuple(mean_S.tolist()),
         tuple(np.where(np.isinf(deviation_S), 1e9, deviation_S).tolist()),
         tuple(slope_S.tolist()),
@@ -163,6 +173,8 @@ def fit_tilt(pairs_KS: NDArray, unlabeled_NS: NDArray, *, num_groups: int) -> Ti
         share=float(max(0.0, 1.0 - 1.0 / np.exp(gain_K).mean())),
         likelihood_ratio=float(2.0 * independent * gain_K.mean()),
     )
+    seen_NS = unlabeled_NS * np.asarray(tilt.deviation) + mean_S
+    return replace(tilt, usual=float(tilt.weights(seen_NS).mean()))
 
 
 def _slopes(pairs_KS: NDArray, unlabeled_NS: NDArray, num: int) -> NDArray:

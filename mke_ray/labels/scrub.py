@@ -16,7 +16,7 @@ from mke_ray.labels.moving import move_units
 from mke_ray.labels.records import location_of, records_of
 from mke_ray.labels.store import UnitStore
 from mke_ray.retries import retried
-from mke_ray.schema import Status
+from mke_ray.schema import WEIGHT, Status
 from mke_ray.storage import Root
 
 
@@ -152,4 +152,4 @@ def _empty(field: pa.Field, sample_id: int) -> Any:
         return str(Status.BAD)
     if field.name == "error" or field.name.endswith(STATUS_SUFFIX):
         return FORGOTTEN
-    return None
+    return 0.0 if field.name == WEIGHT else None

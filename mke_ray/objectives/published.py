@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mke_ray.objectives.asking import clean_logits, given_modalities, kind_of
 from mke_ray.objectives.balance import BalanceSettings, Modulation, alone, modulation_of
 from mke_ray.objectives.checks import check_settings
-from mke_ray.objectives.losses import consistency, pseudo_label_loss
+from mke_ray.objectives.losses import consistency, label_mass, pseudo_label_loss
 from mke_ray.objectives.mixing import PICTURE_KINDS, Mixing, MixSettings, draw_mixing
 from mke_ray.objectives.perturbing import Noise, Perturbation
 from mke_ray.objectives.robust_losses import criterion_of
@@ -172,13 +172,19 @@ class MKEObjective:
         present: dict[str, Tensor],
         mixing: Mixing | None,
     ) -> Tensor:
-        """Return the mean loss of the student on what it sees of each modality alone."""
+        """Return the mean loss of the student on what it sees of each modality alone.
+
+        That of a modality counts by the share of the labels whose samples have it, so that the
+        loss of a batch is the same however it is spread over ranks.
+        """
         perturb = self._perturb(batch, present, mixing)
+        whole = label_mass(batch.weight_B, batch.label_weight).sum().clamp(min=1e-12)
         terms = []
         for name in given_modalities(student, batch):
             logits_BC = student(batch.arrays, alone(present, name), perturb)
             seen = replace(batch, weight_B=batch.weight_B * present[name])
-            terms.append(self._loss(logits_BC, seen, mixing))
+            share = label_mass(seen.weight_B, batch.label_weight).sum() / whole
+            terms.append(self._loss(logits_BC, seen, mixing) * share)
         return torch.stack(terms).mean()
 
     def _divergence(

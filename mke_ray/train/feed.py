@@ -107,7 +107,8 @@ class Feed:
         refs = self.plan.batch(cursor)
         weight_N = self._weight_S[self.plan.selection_E[refs.entry_N]] * self._label_weights(refs)
         mine = rank_slice(len(refs), rank=self._rank, world_size=self._world_size)
-        share = float(weight_N[mine].sum() * self._world_size / weight_N.sum())
+        whole = max(float(weight_N.sum()), 1e-12)
+        share = float(weight_N[mine].sum()) * self._world_size / whole
         if mine.start == mine.stop:  # every rank needs a row to take part in collectives
             mine, weight_N = slice(0, 1), np.zeros_like(weight_N)
         batch = self._assemble(refs[mine], weight_N[mine], epoch=self.plan.epoch_of(cursor))

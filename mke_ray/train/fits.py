@@ -28,6 +28,7 @@ _NEWER_KEYS = (
     "folds",
     "label_rule",
 )  # left out where empty: older fits keep their names
+_SWITCHES = ("loss", "mix", "balance", "unimodal_weight")  # of the objective, for the same reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,9 @@ class FitSpec:
         for key in _NEWER_KEYS:
             if not plain[key]:
                 del plain[key]
+        for key in _SWITCHES:
+            if not plain["objective"].get(key, True):
+                del plain["objective"][key]
         return fingerprint(plain)
 
 

@@ -270,3 +270,10 @@ def test_a_two_moon_of_any_size_is_standardised_and_has_half_of_each_class(tmp_p
 def test_a_size_below_one_is_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"source\.num_unlabeled=0"):
         SizedTwoMoonSource(root=str(tmp_path), num_unlabeled=0)
+
+
+def test_a_two_moon_of_another_size_in_the_same_folder_is_refused(tmp_path) -> None:
+    SizedTwoMoonSource(root=str(tmp_path), num_unlabeled=10).prepare()
+    SizedTwoMoonSource(root=str(tmp_path), num_unlabeled=10).prepare()
+    with pytest.raises(ConfigError, match=r"source\.root=.* holds a sized_two_moon with other"):
+        SizedTwoMoonSource(root=str(tmp_path), num_unlabeled=20).prepare()

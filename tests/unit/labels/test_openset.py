@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-from mke_ray.labels.openset import Tilt, fit_tilt, log_ratio, open_set_scores
+from mke_ray.labels.openset import LEAST_WEIGHT, Tilt, fit_tilt, log_ratio, open_set_scores
 from mke_ray.labels.posterior import Posterior
 
 NAN = np.nan
@@ -87,7 +87,8 @@ def test_the_tilt_is_that_of_largest_penalised_likelihood_by_hand():
     share = 1 - 1 / (0.75 * ratios[0] + 0.25 * ratios[1])
     assert found.share == pytest.approx(share, abs=1e-4)
     weights = found.weights(np.array([[7.0, 1.0], [7.0, -1.0], [NAN, NAN]]))
-    by_hand = [*np.minimum((1 - share) * ratios, 1.0), 1.0]
+    sure, unsure = np.minimum((1 - share) * ratios, 1.0)
+    by_hand = [sure, unsure, (sure + unsure) / 2]  # half of the unlabeled samples are of each
     np.testing.assert_allclose(weights, by_hand, atol=1e-4)
     assert found.is_certain
 
@@ -127,6 +128,17 @@ def test_without_scores_all_samples_count_alike():
     for pairs, unlabeled in ((nothing, two_values(1, 2)), (two_values(1, 2), nothing)):
         found = fit_tilt(pairs, unlabeled, num_groups=3)
         assert not found.is_certain and found.weights(two_values(1, 2)).tolist() == [1.0, 1.0]
+
+
+def test_nothing_weighs_less_than_a_twentieth_and_what_nobody_judged_weighs_the_mean():
+    rng = np.random.default_rng(1)
+    unlabeled = np.concatenate([rng.normal(0.0, 1.0, (900, 2)), np.full((100, 2), NAN)])
+    found = fit_tilt(rng.normal(4.0, 1.0, (200, 2)), unlabeled, num_groups=200)
+    weight_N = found.weights(unlabeled)
+    assert weight_N.min() == LEAST_WEIGHT
+    assert weight_N[-1] == found.usual == pytest.approx(weight_N[:900].mean())
+    constant = np.full((900, 2), 3.0) + rng.normal(0.0, 6e-8, (900, 2))
+    assert not fit_tilt(np.full((200, 2), 3.0000002), constant, num_groups=200).is_certain
 
 
 def test_plain_data_make_the_same_tilt():

@@ -1,6 +1,7 @@
 """Balance by hand: who leads, how much slower it learns, and that nothing else changes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -179,9 +180,33 @@ def test_the_unimodal_loss_is_the_mean_over_what_the_student_sees_of_each_alone(
         nothing = torch.zeros(8, dtype=torch.bool)
         seen = {one: batch.present[one] if one == name else nothing for one in ("a", "b")}
         logits = student(batch.arrays, seen, noise)
-        terms.append(soft_cross_entropy(logits, batch.target_BC, batch.present[name].float()))
+        loss = soft_cross_entropy(logits, batch.target_BC, batch.present[name].float())
+        terms.append(loss * batch.present[name].float().mean())
     assert torch.allclose(losses["unimodal"], torch.stack(terms).mean())
     assert torch.allclose(losses["loss"], losses["pseudo_label"] + 0.5 * losses["unimodal"])
+
+
+def test_the_unimodal_loss_of_a_batch_is_the_same_however_it_is_spread_over_ranks():
+    student, batch = _student(2), _batch()
+    batch.present["a"][:3] = False
+    objective = MKEObjective(alpha=0.0, unimodal_weight=1.0)
+    whole = objective(student, batch, 0.0)["loss"]
+    halves = [
+        objective(student, _rows(batch, part), 0.0)["loss"] for part in (range(4), range(4, 8))
+    ]
+    assert torch.allclose(torch.stack(halves).mean(), whole, atol=1e-6)
+
+
+def _rows(batch, part):
+    rows = list(part)
+    return replace(
+        batch,
+        sample_id_B=batch.sample_id_B[rows],
+        arrays={name: array[rows] for name, array in batch.arrays.items()},
+        present={name: has[rows] for name, has in batch.present.items()},
+        target_BC=batch.target_BC[rows],
+        weight_B=batch.weight_B[rows],
+    )
 
 
 def test_a_wrapped_student_gives_the_same_loss_and_gradients():

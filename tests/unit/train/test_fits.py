@@ -134,3 +134,12 @@ def test_weights_that_were_changed_afterwards_are_refused(tmp_path):
         store.weights("f")
     with pytest.raises(StoreError, match="not the file"):
         store.load("f")
+
+
+def test_switches_of_the_objective_that_are_off_leave_the_name_of_a_fit_as_it_was():
+    plain = fit_spec()
+    off = {"loss": None, "mix": None, "balance": None, "unimodal_weight": 0.0}
+    switched = fit_spec(objective={**plain.objective, **off})
+    assert switched.fingerprint() == plain.fingerprint()
+    on = fit_spec(objective={**plain.objective, "unimodal_weight": 0.3})
+    assert on.fingerprint() != plain.fingerprint()
