@@ -40,6 +40,9 @@ REFINE_FOLDER = "refine"
 LEAST_SELECT = 20  # of fewer, a temperature and exponents are chosen by chance
 
 
+_START_VERSION = 2  # one temperature for every class where there can be many
+
+
 @dataclass
 class Fitting:
     """Fits posteriors on the select part; what was found is found once.
@@ -94,7 +97,7 @@ class Fitting:
             further = tuple(self._calibrated(kind, one_NC) for one_NC in select.further_KNC)
             return replace(start, witnesses=ones, prior=prior, further=further).to_dict()
 
-        return Posterior.from_dict(self._kept(["start", *self.teachers], made))
+        return Posterior.from_dict(self._kept(["start", _START_VERSION, *self.teachers], made))
 
     def combined(self, start: Posterior) -> Posterior:
         """Return the posterior of the teachers alone, before there is any witness."""

@@ -55,6 +55,9 @@ INPUTS_NAME = "report/inputs.json"
 _PACKAGES = ("ray", "torch", "deepspeed", "av", "mlflow", "hydra-core", "pyarrow")
 
 
+_REPORT_VERSION = 2  # what a report says; a root that has an older one gets a new one
+
+
 @dataclass(slots=True)
 class Outcome:
     """Everything that was found in a run.
@@ -91,7 +94,16 @@ class Outcome:
         found = self.doubles.to_dict() if self.doubles else None
         uri, rows = self.labels.labels.root.uri, self.manifest.digest(Split)
         samples = self.labels.report.samples.revisions(Split)
-        known = [__version__, uri, fits, rows, samples, self.decision.reason, found]
+        known = [
+            __version__,
+            _REPORT_VERSION,
+            uri,
+            fits,
+            rows,
+            samples,
+            self.decision.reason,
+            found,
+        ]
         rounds = self.refined.rounds if self.refined else ()
         tilts = [one.tilt.to_dict() for one in rounds if one.tilt is not None]
         return fingerprint([*known, tilts] if tilts else known)
