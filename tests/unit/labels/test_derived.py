@@ -14,7 +14,7 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.derivations import Combination, Ensemble, Refinement
 from mke_ray.labels.derived import DerivedPlan, derive, logits_of
 from mke_ray.labels.folds import balanced_folds
-from mke_ray.labels.openset import Tilt
+from mke_ray.labels.openset import LEAST_WEIGHT, Tilt
 from mke_ray.labels.posterior import FurtherTeacher, Posterior
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import LABELS_SCHEMA, WEIGHT, Split
@@ -180,7 +180,8 @@ def test_an_unlabeled_sample_counts_by_the_scores_of_its_own_fold(root, manifest
             p_b = np.full(3, (1 - sure) / 2)
             p_b[FOLDS.fold_of(row.group)] = sure
             ratio = (p_a * p_b).sum() * 3
-            assert weight == pytest.approx(min(1.0, 0.75 * ratio * np.exp(-0.5)), rel=1e-4)
+            wanted = np.clip(0.75 * ratio * np.exp(-0.5), LEAST_WEIGHT, 1.0)
+            assert weight == pytest.approx(wanted, rel=1e-4)
 
 
 def test_samples_of_other_splits_count_alike(root, manifest):
