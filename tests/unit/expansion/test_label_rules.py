@@ -152,7 +152,7 @@ def test_without_labelled_samples_there_is_no_labelled_prior(tmp_path):
         ({"alignment": "uniform"}, MANY, r"labels\.alignment=uniform"),
         ({"alignment": "labelled"}, PIXELS, r"labels\.alignment=labelled"),
         ({"weight": {"_target_": "mke_ray.labels.label_weights.FreeMacth"}}, THREE, "freematch"),
-        ({"weight": {**FREEMATCH, "thresold": 0.9}}, THREE, r"labels\.weight.*thresold"),
+        ({"weight": {**FREEMATCH, "limit_of_mine": 0.9}}, THREE, r"labels\.weight.*limit_of_mine"),
         ({"weight": {"threshold": 0.9}}, THREE, r"labels\.weight.*_target_ is missing"),
         ({"weight": {"_target_": "torch.nn.ReLU"}}, THREE, r"is not a LabelWeight"),
         ({"weight": {"_target_": f"{__name__}.NoWeights", "bad": ""}}, THREE, r"\(1,\) for"),
@@ -179,12 +179,12 @@ def test_every_weight_of_the_group_composes_and_is_checked(name, tmp_path):
 
 
 def test_a_misspelt_key_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigCompositionException, match=r"labels\.weigth"):
-        composed(*TWO_MOON, "labels.weigth=1")
+    with pytest.raises(ConfigCompositionException, match=r"labels\.weighing"):
+        composed(*TWO_MOON, "labels.weighing=1")
     (job,) = composed(
-        *TWO_MOON, "label_weight=fixed", "+labels.weight.thresold=0.9", f"root={tmp_path}"
+        *TWO_MOON, "label_weight=fixed", "+labels.weight.limit_of_mine=0.9", f"root={tmp_path}"
     )
-    with pytest.raises(ConfigError, match=r"labels\.weight.*thresold"):
+    with pytest.raises(ConfigError, match=r"labels\.weight.*limit_of_mine"):
         check_job(job)
 
 
