@@ -3,14 +3,12 @@
 # B samples of a unit, N samples of a part, C classes, H height, W width.
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
-from mke_ray.batching import batched
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation.answers import Part
@@ -20,7 +18,6 @@ from mke_ray.evaluation.predictions import refs_with_truth
 from mke_ray.evaluation.results import TEACHER, ArmResult, Evaluation, Flow
 from mke_ray.evaluation.scores import measure_arms
 from mke_ray.evaluation.unit_rows import (
-    check_rows,
     check_tested,
     mean_flow,
     parts_of,
@@ -28,11 +25,12 @@ from mke_ray.evaluation.unit_rows import (
     usable_rows,
 )
 from mke_ray.labels.dense import DenseForm, hard_rows, mask_rows
+from mke_ray.labels.same_rows import check_rows
+from mke_ray.labels.unit_reading import read_in_order
 from mke_ray.pixel_metrics import PixelCounts
 from mke_ray.schema import IGNORE, MASK, MaskSpec, Split, decode_spec_from_dict
 
-_NUM_READ_THREADS = 4
-_UNITS_PER_ROUND = _NUM_READ_THREADS  # each holds the class maps of all networks
+_NUM_READ_THREADS = 4  # each holds the class maps of all networks for a unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,11 +212,10 @@ class _DenseReader:
         self._relabelled = None if plan.relabelled is None else plan.relabelled.read_index()
 
     def units(self) -> Iterator[tuple[UnitRef, UnitMaps, int]]:
-        """Yield, in order, units with their usable rows and the number of unusable ones."""
+        """Return, in order, units with their usable rows and the number of unusable ones."""
         refs = refs_with_truth(self._plan.manifest, self._plan.splits)
-        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            for some in batched(refs, _UNITS_PER_ROUND):
-                yield from pool.map(self._read, some)
+        few = _NUM_READ_THREADS
+        return read_in_order(refs, self._read, num_threads=few, units_at_once=few)
 
     def _read(self, ref: UnitRef) -> tuple[UnitRef, UnitMaps, int]:
         """Read one unit of three stores."""

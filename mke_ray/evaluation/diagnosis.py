@@ -8,8 +8,7 @@ import numpy as np
 
 from mke_ray.evaluation.answers import UnitAnswers
 from mke_ray.evaluation.results import TEACHER, Flow
-
-NUM_BINS = 10
+from mke_ray.evaluation.showcase import NUM_BINS
 
 
 @dataclass(frozen=True, slots=True)

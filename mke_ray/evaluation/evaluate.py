@@ -3,13 +3,11 @@
 # B samples of a unit, N samples of a part, C classes.
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
-from mke_ray.batching import batched
 from mke_ray.data.manifest import UnitRef
 from mke_ray.evaluation.answers import Part, UnitAnswers
 from mke_ray.evaluation.dense import evaluate_dense
@@ -26,10 +24,8 @@ from mke_ray.evaluation.unit_rows import (
     read_columns,
     usable_rows,
 )
+from mke_ray.labels.unit_reading import read_in_order
 from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, Split
-
-_NUM_READ_THREADS = 8
-_UNITS_PER_ROUND = 64
 
 
 def evaluate(plan: EvaluationPlan) -> Evaluation:
@@ -135,11 +131,9 @@ class _UnitReader:
         self._relabelled = None if plan.relabelled is None else plan.relabelled.read_index()
 
     def units(self) -> Iterator[tuple[UnitRef, UnitAnswers, int]]:
-        """Yield, in order, units with their usable rows and the number of unusable ones."""
+        """Return, in order, units with their usable rows and the number of unusable ones."""
         refs = refs_with_truth(self._plan.manifest, self._plan.splits)
-        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            for some in batched(refs, _UNITS_PER_ROUND):
-                yield from pool.map(self._read, some)
+        return read_in_order(refs, self._read)
 
     def _read(self, ref: UnitRef) -> tuple[UnitRef, UnitAnswers, int]:
         """Read one unit of three stores."""

@@ -27,6 +27,7 @@ from mke_ray.labels.sample_reader import SampleReader, sample_reader
 from mke_ray.labels.store import UnitStore, location_of
 from mke_ray.labels.todo import is_behind
 from mke_ray.labels.unit_report import UnitReport
+from mke_ray.labels.worker import UNITS_PER_CALL
 from mke_ray.models.device import checked_device
 from mke_ray.models.student import Network
 from mke_ray.models.weights import load_student
@@ -94,7 +95,7 @@ class PredictionPlan:
     seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     units_at_once = 1
-    units_per_call = 8
+    units_per_call = UNITS_PER_CALL
     decodes = False
     computes = True
 

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from mke_ray.data.manifest import UnitRef
-from mke_ray.errors import ConfigError, StoreError
+from mke_ray.errors import ConfigError
 from mke_ray.evaluation.plan import EvaluationPlan
 from mke_ray.evaluation.results import Flow
 from mke_ray.labels.index import Index
 from mke_ray.labels.probe import probe_part
+from mke_ray.labels.same_rows import check_rows
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import ManifestRow, Status
 
@@ -30,20 +31,6 @@ def read_columns(
     table = store.read(ref.unit, location=index.location(ref.unit), columns=["sample_id", *columns])
     check_rows(table, store.root.uri, ref, rows)
     return table
-
-
-def check_rows(table: pa.Table, uri: str, ref: UnitRef, rows: Sequence[ManifestRow]) -> None:
-    """Refuse a table of other rows than the manifest's.
-
-    Raises:
-        StoreError: It is one.
-    """
-    found_B = table.column("sample_id").to_numpy()
-    if not np.array_equal(found_B, [row.sample_id for row in rows]):
-        raise StoreError(
-            f"{uri}: unit {ref.unit} holds other samples than the manifest; it was "
-            "made from another source, use another root"
-        )
 
 
 def usable_rows(students: pa.Table) -> np.ndarray:

@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import PredictionPlan, run_predictions
 from mke_ray.evaluation.packed import Packing
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
-from mke_ray.expansion.work import LazyRunner, WithoutGpus, folder_name, origin_of
+from mke_ray.expansion.work import (
+    LazyRunner,
+    WithoutGpus,
+    folder_name,
+    is_little,
+    light_runner,
+    origin_of,
+)
 from mke_ray.labels.dense import DenseForm
 from mke_ray.labels.derivations import Derivation
 from mke_ray.labels.derived import DerivedPlan, derive
@@ -20,7 +27,6 @@ from mke_ray.schema import Split
 from mke_ray.train.fits import FitSpec, FitStore
 
 _ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
-_MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,7 @@ class Answers:
         )
         refs = list(self.manifest.unit_refs(splits))
         run.refer(f"predictions/{plan.name}")
-        is_light = plan.origin is None and plan.device == "cpu" and _is_little(refs)
-        runner = LocalRunner() if is_light else LazyRunner(run)
+        runner = light_runner(plan, refs) or LazyRunner(run)
         with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
             return run_predictions(plan, refs, runner=runner.run, progress=progress)
 
@@ -74,7 +79,7 @@ class Answers:
         self.run.refer(f"labels/{plan.name}")
         refs = list(self.manifest.unit_refs(splits))
         with stage_progress("refine labels", unit="samples") as progress:
-            runner = LocalRunner() if _is_little(refs) else WithoutGpus(self.run)
+            runner = LocalRunner() if is_little(refs) else WithoutGpus(self.run)
             return derive(plan, refs, runner=runner, progress=progress)
 
     def _packing(self, folds: FoldDivision | None) -> Packing | None:
@@ -84,8 +89,3 @@ class Answers:
             return None
         top_k = min(form.num_classes, _ANSWERED_CLASSES * form.top_k)
         return Packing(replace(form, top_k=top_k), self.manifest, folds)
-
-
-def _is_little(refs: Sequence[UnitRef]) -> bool:
-    """Return whether units hold so few rows that this process is the quickest."""
-    return sum(ref.num_rows for ref in refs) <= _MOST_ROWS_HERE

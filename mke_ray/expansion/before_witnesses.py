@@ -2,13 +2,10 @@
 
 # B rows of a unit, C classes.
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef, group_sizes
 from mke_ray.errors import ConfigError
 from mke_ray.labels.dense import DenseForm, packed_rows
@@ -16,12 +13,11 @@ from mke_ray.labels.derived import logits_of
 from mke_ray.labels.folds import FoldDivision, balanced_folds, even_folds
 from mke_ray.labels.posterior import probabilities
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.unit_reading import read_in_order
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 
 _MOST_GROUPS = 100_000  # of more, hashes alone make folds even
-_NUM_READ_THREADS = 8
-_UNITS_PER_ROUND = 64
 
 
 def folds_of(manifest: Manifest, number: int, *, seed: int) -> FoldDivision:
@@ -65,14 +61,10 @@ def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float | NDArr
 
     sum_C, num_labels = np.zeros(space.num_classes), 0
     refs = list(manifest.unit_refs([Split.UNLABELED]))
-    with (
-        ThreadPoolExecutor(_NUM_READ_THREADS) as pool,
-        stage_progress("prior", unit="units") as progress,
-    ):
-        for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
-            for one_C, num in pool.map(summed, some):
-                sum_C, num_labels = sum_C + one_C, num_labels + num
-            progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
+    with stage_progress("prior", unit="units") as progress:
+        done = read_in_order(refs, summed, progress=lambda number: progress(number, len(refs)))
+        for one_C, num in done:
+            sum_C, num_labels = sum_C + one_C, num_labels + num
     if num_labels == 0:
         raise ConfigError("no unlabeled sample has a label of the teacher; nothing to refine")
     return sum_C / num_labels

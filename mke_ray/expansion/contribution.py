@@ -12,13 +12,10 @@ from mke_ray.evaluation.contribution import (
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
-from mke_ray.expansion.work import LazyRunner, PassShown, folder_name, origin_of
-from mke_ray.labels.labelling import LocalRunner
+from mke_ray.expansion.work import LazyRunner, PassShown, folder_name, light_runner, origin_of
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import LabelKind, Split
 from mke_ray.train.fits import FitSpec, FitStore
-
-_MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
 
 
 def contribution_stage(
@@ -63,10 +60,8 @@ def contribution_stage(
     )
     run.refer(f"{PREDICTIONS_FOLDER}/{plan.name}")
     refs = list(manifest.unit_refs([Split.TEST]))
-    num_rows = sum(ref.num_rows for ref in refs)
-    is_light = plan.origin is None and plan.device == "cpu" and num_rows <= _MOST_ROWS_HERE
     with stage_progress("hide modalities", unit="samples") as progress:
-        runner = LocalRunner() if is_light else LazyRunner(run, PassShown(progress).say)
+        runner = light_runner(plan, refs) or LazyRunner(run, PassShown(progress).say)
         predictions = run_predictions(plan, refs, runner=runner.run, progress=progress)
     return measure_contribution(
         compared,

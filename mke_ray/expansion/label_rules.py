@@ -81,7 +81,7 @@ class LabelRules:
         """Return the statistics of all unlabeled samples, gathered once for a root."""
         splits = [Split.UNLABELED]
         made_of = [
-            self._labels.root.uri.rstrip("/").rpartition("/")[2],
+            self._labels.name,
             self._manifest.digest(splits),
             revisions_of(self._samples, splits),
             temperature,

@@ -3,7 +3,6 @@
 # B rows of a unit, F folds, M witnesses, N samples, K labelled pairs, C classes, S scores.
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,11 @@ from mke_ray.labels.derivations import Refinement
 from mke_ray.labels.derived import logits_of
 from mke_ray.labels.openset import SCORES, Tilt, fit_tilt, open_set_scores
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.unit_reading import read_in_order
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 
 _MOST_SAMPLES = 1 << 16  # of more, a fixed random part is enough
-_NUM_READ_THREADS = 8
 _UNITS_PER_ROUND = 64
 
 
@@ -70,14 +69,11 @@ def _unlabeled_scores(
 
     id_N, scores_NS = np.zeros(0, np.int64), np.zeros((0, len(SCORES)))
     refs = list(manifest.unit_refs([Split.UNLABELED]))
-    with (
-        ThreadPoolExecutor(_NUM_READ_THREADS) as pool,
-        stage_progress("compare with pairs", unit="units") as progress,
-    ):
-        for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
-            ids, scores = zip(*pool.map(scored, some), strict=True)
+    with stage_progress("compare with pairs", unit="units") as progress:
+        done = read_in_order(refs, scored, progress=lambda number: progress(number, len(refs)))
+        for some in batched(done, _UNITS_PER_ROUND):
+            ids, scores = zip(*some, strict=True)
             id_N, scores_NS = np.concatenate([id_N, *ids]), np.concatenate([scores_NS, *scores])
             kept_N = np.argsort(id_N)[:_MOST_SAMPLES]  # ids are hashes
             id_N, scores_NS = id_N[kept_N], scores_NS[kept_N]
-            progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
     return scores_NS

@@ -7,11 +7,12 @@ from typing import Any
 
 from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.evaluation import PredictionPlan
 from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.pass_curve import PassCurve
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.decode_process import SampleLimits
-from mke_ray.labels.labelling import PassReport, run_pass
+from mke_ray.labels.labelling import LocalRunner, PassReport, Runner, run_pass
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.pass_words import summary
 from mke_ray.labels.plan import LabelPlan, samples_store, with_teachers
@@ -27,6 +28,8 @@ from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
 
 logger = logging.getLogger(__name__)
+
+MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
 
 
 def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
@@ -194,6 +197,25 @@ class WithoutGpus:
         yield from runner.run(plan, refs)
 
 
+def light_runner(plan: PredictionPlan, refs: Sequence[UnitRef]) -> Runner | None:
+    """Return the runner in this process where starting actors takes longer than predictions.
+
+    Args:
+        plan: Which networks look at which samples.
+        refs: The units.
+
+    Returns:
+        None where there is too much to do, or it takes the source or a GPU.
+    """
+    is_light = plan.origin is None and plan.device == "cpu" and is_little(refs)
+    return LocalRunner() if is_light else None
+
+
+def is_little(refs: Sequence[UnitRef]) -> bool:
+    """Return whether units hold so few rows that this process is the quickest."""
+    return sum(ref.num_rows for ref in refs) <= MOST_ROWS_HERE
+
+
 def folder_name(store: UnitStore) -> str:
     """Return the name of a store, which is the fingerprint of what it was made from."""
-    return store.root.uri.rstrip("/").rsplit("/", 1)[-1]
+    return store.name

@@ -35,6 +35,11 @@ class Derivation(Protocol):
         """Label stores of further teachers that are read too, by the names of their folders."""
         ...
 
+    @property
+    def is_weighed(self) -> bool:
+        """Whether samples count differently."""
+        ...
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, of which the name of the store is made."""
         ...
@@ -102,6 +107,11 @@ class Refinement:
     def num_answers(self) -> int:
         """One of each witness."""
         return len(self.posterior.witnesses)
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether there is a tilt."""
+        return self.tilt is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -184,6 +194,11 @@ class Combination:
         """None."""
         return 0
 
+    @property
+    def is_weighed(self) -> bool:
+        """Nobody has looked at the other modalities yet."""
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {"teachers": list(self.teachers), "posterior": self.posterior.to_dict()}
@@ -234,6 +249,11 @@ class Ensemble:
     def num_answers(self) -> int:
         """One of each member."""
         return 1
+
+    @property
+    def is_weighed(self) -> bool:
+        """Networks of all modalities tell none."""
+        return False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""

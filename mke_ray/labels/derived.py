@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mke_ray.data.manifest import Manifest, UnitRef
-from mke_ray.errors import StoreError
 from mke_ray.labels.dense import DenseForm, Packed, dense_columns, labels_schema, packed_rows
 from mke_ray.labels.dense_pixels import (
     form_of_answers,
@@ -24,9 +23,11 @@ from mke_ray.labels.dense_pixels import (
 from mke_ray.labels.derivations import Derivation
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.revisions import commit_derived
+from mke_ray.labels.same_rows import check_rows
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import is_behind
 from mke_ray.labels.unit_report import UnitReport
+from mke_ray.labels.worker import UNITS_PER_CALL
 from mke_ray.schema import (
     LABELS_SCHEMA,
     WEIGHED_LABELS_SCHEMA,
@@ -64,7 +65,7 @@ class DerivedPlan:
     more: Mapping[str, UnitStore] = field(default_factory=dict)
 
     units_at_once = 1
-    units_per_call = 8
+    units_per_call = UNITS_PER_CALL
     decodes = True  # by the workers that decode, which need no GPU
     computes = False
 
@@ -76,13 +77,13 @@ class DerivedPlan:
         kept = {name: parent[name] for name in names if name in parent}
         return {
             **kept,
-            "parent": _name_of(self.teacher),
-            **({} if self.said is None else {"said": _name_of(self.said)}),
+            "parent": self.teacher.name,
+            **({} if self.said is None else {"said": self.said.name}),
             "derivation": {
                 "type": type(self.derivation).__name__.lower(),
                 **self.derivation.to_dict(),
             },
-            **({} if self.weighed is None else {"weighed": _name_of(self.weighed)}),
+            **({} if self.weighed is None else {"weighed": self.weighed.name}),
         }
 
     @property
@@ -92,7 +93,7 @@ class DerivedPlan:
 
     def store(self) -> UnitStore:
         """Return the store that is written, made if absent."""
-        is_weighed = self.weighed is not None or "tilt" in self.derivation.to_dict()
+        is_weighed = self.weighed is not None or self.derivation.is_weighed
         plain = WEIGHED_LABELS_SCHEMA if is_weighed else LABELS_SCHEMA
         return UnitStore.open_or_create(
             self.root.child("labels", self.name),
@@ -121,7 +122,7 @@ class DeriveWorker:
         plan, rows = self._plan, self._plan.manifest.read_unit(ref)
         revision = plan.teacher.record(ref.unit).get("of_revision", 0)
         teacher = plan.teacher.read(ref.unit)
-        _check_same(ref, rows, teacher, plan.teacher)
+        check_rows(teacher, plan.teacher.root.uri, ref, rows)
         kept = {name: teacher.column(name) for name in ("sample_id", "status")}
         labels = self._labels(ref, rows, teacher)
         table = pa.table({**kept, **labels}, schema=self._store.schema)
@@ -143,7 +144,7 @@ class DeriveWorker:
             weight_B = plan.derivation.weights(rows, teacher_BC, said)
             return np.ones(len(rows)) if weight_B is None else weight_B
         table = plan.weighed.read(ref.unit, columns=["sample_id", WEIGHT])
-        _check_same(ref, rows, table, plan.weighed)
+        check_rows(table, plan.weighed.root.uri, ref, rows)
         return table.column(WEIGHT).to_numpy()
 
     def _labels(
@@ -178,14 +179,14 @@ class DeriveWorker:
         if store is None:
             return pa.table({})
         table = store.read(ref.unit, columns=["sample_id", *columns])
-        _check_same(ref, rows, table, store)
+        check_rows(table, store.root.uri, ref, rows)
         return table.select(columns)
 
     def _further(self, ref: UnitRef, rows: Sequence[ManifestRow], name: str) -> pa.Table:
         """Return the labels of a further teacher, of a unit."""
         store = self._plan.more[name]
         table = store.read(ref.unit)
-        _check_same(ref, rows, table, store)
+        check_rows(table, store.root.uri, ref, rows)
         return table
 
     def _dense_labels(
@@ -281,22 +282,3 @@ def logits_of(table: pa.Table, column: str, width: int) -> NDArray:
     rows = table.column(column).to_pylist()
     width = next((len(row) for row in rows if row is not None), width)
     return np.asarray([[np.nan] * width if row is None else row for row in rows], np.float64)
-
-
-def _check_same(
-    ref: UnitRef, rows: Sequence[ManifestRow], table: pa.Table, store: UnitStore
-) -> None:
-    """Refuse a table of other rows than the manifest's.
-
-    Raises:
-        StoreError: It is one.
-    """
-    if not np.array_equal(table.column("sample_id").to_numpy(), [row.sample_id for row in rows]):
-        raise StoreError(
-            f"{store.root.uri}: unit {ref.unit} holds other samples than the manifest; it was "
-            "made from another source, use another root"
-        )
-
-
-def _name_of(store: UnitStore) -> str:
-    return store.root.uri.rstrip("/").rpartition("/")[2]

@@ -3,13 +3,11 @@
 # B rows of a unit, N decisions, K decisions of a row, L alternatives of a decision, C classes.
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mke_ray.batching import batched
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError
 from mke_ray.labels.decisions import decisions_of, decisions_of_pixels, num_alternatives
@@ -18,10 +16,10 @@ from mke_ray.labels.derived import logits_of
 from mke_ray.labels.label_rule import aligned
 from mke_ray.labels.label_statistics import LabelStatistics
 from mke_ray.labels.store import UnitStore
+from mke_ray.labels.unit_reading import read_in_order
 from mke_ray.schema import LabelSpace, Split
 
-_NUM_READ_THREADS = 8
-_UNITS_PER_ROUND = 16
+_UNITS_AT_ONCE = 16  # of dense labels a unit is large
 
 
 def statistics_of(
@@ -59,12 +57,9 @@ def statistics_of(
 
     total = LabelStatistics.empty(*num_alternatives(space.num_classes, space.kind))
     refs = list(manifest.unit_refs([Split.UNLABELED]))
-    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-        for number, some in enumerate(batched(refs, _UNITS_PER_ROUND)):
-            for one in pool.map(gathered, some):
-                total = total.merged(one)
-            if progress is not None:
-                progress(min((number + 1) * _UNITS_PER_ROUND, len(refs)), len(refs))
+    done = None if progress is None else lambda number: progress(number, len(refs))
+    for one in read_in_order(refs, gathered, units_at_once=_UNITS_AT_ONCE, progress=done):
+        total = total.merged(one)
     if total.num == 0:
         raise ConfigError(
             "no unlabeled sample has a label of the teacher, so labels.weight and labels.alignment "

@@ -20,9 +20,7 @@ from mke_ray.labels.tally import PassReport, ProgressCallback, Tally
 from mke_ray.labels.todo import ReasonsOf, no_reasons, units_to_do
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.unreadable import LIST_NAME, write_unreadable
-from mke_ray.labels.worker import Worker, WorkItem, WorkPlan
-
-_UNITS_PER_CALL = 8  # handing a unit over takes a worker and the driver some 40 ms
+from mke_ray.labels.worker import UNITS_PER_CALL, Worker, WorkItem, WorkPlan
 
 __all__ = ["LocalRunner", "PassReport", "ProgressCallback", "Runner", "run_pass"]
 
@@ -156,7 +154,7 @@ def _by_the_handful(plan: LabelPlan, todo: Sequence[UnitRef], samples: Survey) -
     """Return a plan that gives workers several units at a time, where nothing is to be decoded."""
     is_light = keeps_media(plan.samples) and not plan.retry
     if is_light and all(ref.unit in samples.index for ref in todo):
-        return replace(plan, units_per_call=_UNITS_PER_CALL)
+        return replace(plan, units_per_call=UNITS_PER_CALL)
     return plan
 
 

@@ -240,7 +240,7 @@ def labels_store(
     decode = decode_spec_from_dict(samples.spec["decode"])
     form = dense_form(decode, teacher.modality, label_space=label_space, top_k=top_k)
     spec = {
-        "samples": samples.root.uri.rstrip("/").rpartition("/")[2],
+        "samples": samples.name,
         "teacher": teacher.fingerprint(),
         "modality": teacher.modality,
         "label_space": label_space.to_dict(),

@@ -66,6 +66,11 @@ class UnitStore:
     spec: Mapping[str, Any]
     schema: pa.Schema
 
+    @property
+    def name(self) -> str:
+        """Name of its folder, which is the fingerprint of what it was made from."""
+        return self.root.uri.rstrip("/").rpartition("/")[2]
+
     @classmethod
     def open_or_create(
         cls, root: Root, *, spec: Mapping[str, Any], schema: pa.Schema

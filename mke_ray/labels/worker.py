@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan
 
 
+UNITS_PER_CALL = 8  # of light work: handing a unit over takes a worker and the driver some 40 ms
+
+
 class WorkItem(Protocol):
     """A flat dataclass that says what is worked on at a time, a ``UnitRef`` for example."""
 

@@ -7,7 +7,7 @@ import pytest
 from composed import composed
 
 from mke_ray.data.manifest import Manifest
-from mke_ray.expansion import answers
+from mke_ray.expansion import work
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.verify import verify
@@ -28,7 +28,7 @@ def finished(ray_session, tmp_path_factory):
         "tracking=off",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "_MOST_ROWS_HERE", 0)  # actors, however little there is
+        patch.setattr(work, "MOST_ROWS_HERE", 0)  # actors, however little there is
         run_stages(job)
     return job
 
