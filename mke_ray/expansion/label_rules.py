@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mke_ray.config import build
-from mke_ray.config_schema import LabelsConfig
+from mke_ray.config_labels import LabelsConfig
 from mke_ray.data.manifest import Manifest
 from mke_ray.errors import ConfigError
 from mke_ray.labels.decisions import num_alternatives

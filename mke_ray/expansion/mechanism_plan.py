@@ -8,7 +8,8 @@ from typing import Any
 
 from mke_ray import __version__
 from mke_ray.config import shown
-from mke_ray.config_schema import JobConfig, MechanismConfig
+from mke_ray.config_labels import MechanismConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.schema import FeatureSpec, LabelKind, decode_spec_from_dict, fingerprint

@@ -2,7 +2,8 @@
 
 import math
 
-from mke_ray.config_schema import ExpansionConfig, JobConfig
+from mke_ray.config_labels import ExpansionConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
 
 ALL_TEACHERS = "all"

@@ -12,7 +12,8 @@ from composed import composed
 from dense_world import DECODE, HEIGHT, NUM_CLASSES, WIDTH, make_plan, write_folders
 from torch.nn import functional
 
-from mke_ray.config_schema import JobConfig, LabelsConfig
+from mke_ray.config_labels import LabelsConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.expansion import refining
 from mke_ray.expansion.label_rules import LabelRules
 from mke_ray.expansion.whole import run_stages

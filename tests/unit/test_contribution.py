@@ -8,7 +8,8 @@ import pytest
 import torch
 from dense_world import DECODE as DENSE_DECODE
 from dense_world import make_plan, write_folders
-from test_evaluation import DECODE, SPACE, ListSource, plan_of, source_row
+from listed_rows import DECODE, SPACE, ListSource, source_row
+from test_evaluation import plan_of
 
 from mke_ray.data.codec import encode_modality
 from mke_ray.data.manifest import write_manifest

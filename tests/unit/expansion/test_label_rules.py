@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException
 from scipy.special import softmax
 from training_stores import LABELS, SAMPLES, ToySource, logits_of, make_run
 
-from mke_ray.config_schema import LabelsConfig
+from mke_ray.config_labels import LabelsConfig
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.errors import ConfigError
 from mke_ray.expansion import label_rules

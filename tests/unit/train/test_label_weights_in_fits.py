@@ -302,7 +302,7 @@ def test_the_pass_counts_every_unlabeled_label_once_whatever_its_units_are(run, 
     logits = [logits_of(row) for row in rows.values() if row.split == "unlabeled"]
     known = np.stack([one for one in logits if one is not None]).astype(np.float64)
     expected = LabelStatistics.of(softmax(known / 2.0, axis=1)[:, None])
-    monkeypatch.setattr("mke_ray.labels.label_pass._UNITS_PER_ROUND", 5)
+    monkeypatch.setattr("mke_ray.labels.label_pass._UNITS_AT_ONCE", 5)
     found = statistics_of(manifest, store, temperature=2.0)
     assert found.num == len(known) < 90
     assert found.mean_KL == pytest.approx(expected.mean_KL)
