@@ -26,9 +26,8 @@ from mke_ray.config import jobs_from, register_schema
 from mke_ray.config_schema import JobConfig
 from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.expansion.checks import open_run
-from mke_ray.expansion.doubles import doubles_stage
-from mke_ray.expansion.stages import evaluate_stage, label_stage, teach_stage, train_stage
-from mke_ray.expansion.whole import fits_of, refine_stage
+from mke_ray.expansion.stages import evaluate_stage, train_stage
+from mke_ray.expansion.whole import before_training
 
 REPOSITORY = Path(__file__).parents[1]
 ARMS = ("um_student", "noisy_student", "mm_student_no_reg", "mke", "mm_student")
@@ -179,14 +178,9 @@ def run_draw(name: str, draw: int, *, folder: Path, more: tuple[str, ...] = ()) 
 def compared(job: JobConfig) -> Evaluation:
     """Carry out all stages up to the evaluation; the gate stays closed."""
     with open_run(job) as run:
-        manifest = run.manifest(refresh=True)
-        teacher = teach_stage(run, manifest)
-        labels = label_stage(run, manifest, teacher)
-        manifest, _ = doubles_stage(run, manifest)
-        refined = refine_stage(run, manifest, labels, teacher)
-        fits = fits_of(run, manifest, labels, teacher, refined)
-        train_stage(run, fits)
-        return evaluate_stage(run, manifest, labels, fits)[1]
+        found = before_training(run)
+        train_stage(run, found.fits)
+        return evaluate_stage(run, found.manifest, found.labels, found.fits)[1]
 
 
 def _scores(evaluation: Evaluation, part: str) -> PartScores:

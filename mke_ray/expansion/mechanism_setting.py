@@ -15,17 +15,14 @@ from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.evaluation.unit_rows import read_columns
 from mke_ray.expansion.checks import open_run
-from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.mechanism_plan import RECORD_NAME, Setting, plain_settings, variants_of
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import (
     Labels,
     evaluate_stage,
-    label_stage,
-    teach_stage,
     train_stage,
 )
-from mke_ray.expansion.whole import fits_of, refine_stage
+from mke_ray.expansion.whole import before_training
 from mke_ray.expansion.work import origin_of
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.mechanism import (
@@ -195,15 +192,11 @@ def _taught_unit(
 
 def _measured(run: Run, setting: Setting) -> dict[str, Any]:
     """Carry out the stages of a setting and return what was found."""
-    manifest = run.manifest(refresh=True)
-    teacher = teach_stage(run, manifest)
-    labels = label_stage(run, manifest, teacher)
-    manifest, _ = doubles_stage(run, manifest)
-    refined = refine_stage(run, manifest, labels, teacher)
-    fits = fits_of(run, manifest, labels, teacher, refined)
-    varied = list(variants_of(fits, setting))
+    found = before_training(run)
+    manifest, labels = found.manifest, found.labels
+    varied = list(variants_of(found.fits, setting))
     train_stage(run, [fit for fit, _, _ in varied])
-    relabelled = None if refined is None else refined.relabelled
+    relabelled = None if found.refined is None else found.refined.relabelled
     _, evaluation = evaluate_stage(
         run, manifest, labels, [fit for fit, _, _ in varied], relabelled=relabelled
     )

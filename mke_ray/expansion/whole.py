@@ -1,6 +1,7 @@
 """All stages of one run in order, and its end: evaluation, gate, export, report, tracking."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -50,16 +51,41 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         The content of ``report/metrics.json``.
     """
     with open_run(job) as run:
-        manifest = run.manifest(refresh=True)
-        teacher = teach_stage(run, manifest)
-        labels = label_stage(run, manifest, teacher)
-        manifest, _ = doubles_stage(run, manifest)
-        refined = refine_stage(run, manifest, labels, teacher)
-        fits = fits_of(run, manifest, labels, teacher, refined)
-        if not all(FitStore(run.root).has(one.fingerprint()) for one in fits):
+        found = before_training(run)
+        if not all(FitStore(run.root).has(one.fingerprint()) for one in found.fits):
             run.tracker()  # so that a run that fails is on record
-        train_stage(run, fits)
-        return finish(run, console=console, known=(teacher, labels, refined))
+        train_stage(run, found.fits)
+        return finish(run, console=console, known=(found.teacher, found.labels, found.refined))
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeTraining:
+    """What the stages before the training of the arms leave.
+
+    Args:
+        manifest: The samples, without copies.
+        teacher: The teacher.
+        labels: The labels.
+        refined: What our student learns from; None where it is not trained.
+        fits: The fits of the arms.
+    """
+
+    manifest: Manifest
+    teacher: TaughtTeacher
+    labels: Labels
+    refined: Refined | None
+    fits: list[FitSpec]
+
+
+def before_training(run: Run) -> BeforeTraining:
+    """Carry out the stages before the training of the arms."""
+    manifest = run.manifest(refresh=True)
+    teacher = teach_stage(run, manifest)
+    labels = label_stage(run, manifest, teacher)
+    manifest, _ = doubles_stage(run, manifest)
+    refined = refine_stage(run, manifest, labels, teacher)
+    fits = fits_of(run, manifest, labels, teacher, refined)
+    return BeforeTraining(manifest, teacher, labels, refined, fits)
 
 
 def fits_of(
