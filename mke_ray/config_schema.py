@@ -234,22 +234,28 @@ class ScalingConfig:
     Args:
         launch: ``trainer`` (one Ray Train worker group for all fits), ``tasks`` (each fit a Ray
             task, side by side) or ``local`` (in this process).
-        num_workers: Workers of the trainer.
+        num_workers: Workers of the trainer, or ``[least, most]``: when nodes are lost training goes
+            on with those that are left, and takes more when nodes come.
         cpus_per_worker: CPUs per worker or task.
         gpus_per_worker: GPUs per worker or task.
         max_failures: Restarts of the worker group before the run fails.
-        checkpoint_every_steps: Steps between checkpoints.
+        checkpoint_every_steps: Steps between checkpoints; 0 makes none but where a node is about to
+            go.
+        checkpoints_kept: Checkpoints that are kept while training goes on.
+        resize_every_s: Seconds between looks for more workers, where ``num_workers`` allows them.
         window_units: Units whose rows are shuffled together.
         cache_bytes: Memory for decoded units per worker.
         log_every_steps: Steps between logged losses.
     """
 
     launch: str = "trainer"
-    num_workers: int = 2
+    num_workers: Any = 2
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
     max_failures: int = 3
     checkpoint_every_steps: int = 100
+    checkpoints_kept: int = 2
+    resize_every_s: float = 60.0
     window_units: int = 16
     cache_bytes: int = 1 << 30
     log_every_steps: int = 10

@@ -184,7 +184,7 @@ def _check_ranges(job: JobConfig) -> None:
     at_least_one = {
         "labelling.unit_size": job.labelling.unit_size,
         "scaling.window_units": job.scaling.window_units,
-        "scaling.num_workers": job.scaling.num_workers,
+        "scaling.checkpoints_kept": job.scaling.checkpoints_kept,
         "gate.min_samples": job.gate.min_samples,
         "gate.min_groups": job.gate.min_groups,
         "fit.num_steps": job.fit.num_steps,

@@ -13,7 +13,8 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
 from mke_ray.errors import MkeRayError
-from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
+from mke_ray.labels.capacity import ActorPool, PoolSize, fit_pools, missing_text
+from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.ray_actors import DecodeActor, LabelActor, UnitActor
 from mke_ray.labels.tries import Tries
 from mke_ray.labels.unit_report import UnitReport
@@ -55,7 +56,7 @@ class RayDataRunner:
             StoreError: The store of the run did not answer.
         """
         steps = self._steps(plan)
-        nodes = _nodes()
+        nodes = living_nodes()
         bounds = fit_pools([pool for _, pool in steps], nodes, is_scaling=self.is_scaling)
         sizes = [one.at_most(len(refs)) for one in bounds]
         if self.say is not None:
@@ -138,12 +139,6 @@ def _starting(sizes: Sequence[PoolSize]) -> str:
 def _number_of(size: PoolSize, word: str) -> str:
     number = f"{size.least} to {size.most}" if size.least < size.most else f"{size.most}"
     return f"{number} {word}{'' if size.most == 1 else 's'}"
-
-
-def _nodes() -> list[NodeRoom]:
-    """Return what the living nodes of the cluster offer."""
-    offered = [one["Resources"] for one in ray.nodes() if one["Alive"]]
-    return [NodeRoom(one.get("CPU", 0.0), one.get("GPU", 0.0)) for one in offered]
 
 
 def _silence_console() -> None:

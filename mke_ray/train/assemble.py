@@ -35,7 +35,7 @@ from mke_ray.train.plan import RowPlan
 from mke_ray.train.starting import start_from
 from mke_ray.train.usable import usable_entries
 from mke_ray.train.validation import Validation
-from mke_ray.train.zero import DeepSpeedEngine
+from mke_ray.train.zero import DeepSpeedEngine, resized_config
 
 logger = logging.getLogger(__name__)
 
@@ -138,12 +138,13 @@ def label_rule_of(spec: FitSpec) -> LabelRule | None:
     )
 
 
-def assemble(spec: FitSpec, workplace: Workplace) -> FitParts:
+def assemble(spec: FitSpec, workplace: Workplace, *, is_resized: bool = False) -> FitParts:
     """Build everything that trains a fit, at its start.
 
     Args:
         spec: The fit.
         workplace: Where it is trained.
+        is_resized: Whether it goes on from a checkpoint of another number of ranks.
 
     Raises:
         ConfigError: Something in the specification does not exist or does not fit.
@@ -163,7 +164,8 @@ def assemble(spec: FitSpec, workplace: Workplace) -> FitParts:
     normalise(student, feed, spec)
     start_from(student, spec, workplace.root)
     objective = objective_spec(spec, feed, num_classes=label_space.num_classes)
-    engine = make_engine(student, spec, workplace, num_rows=feed.plan.global_batch)
+    num_rows = feed.plan.global_batch
+    engine = make_engine(student, spec, workplace, num_rows=num_rows, is_resized=is_resized)
     return FitParts(
         engine=engine,
         feed=feed,
@@ -206,7 +208,12 @@ def normalise(student: Network, feed: Feed, spec: FitSpec) -> None:
 
 
 def make_engine(
-    student: nn.Module, spec: FitSpec, workplace: Workplace, *, num_rows: int
+    student: nn.Module,
+    spec: FitSpec,
+    workplace: Workplace,
+    *,
+    num_rows: int,
+    is_resized: bool = False,
 ) -> Engine:
     """Return the engine that the workplace names.
 
@@ -215,6 +222,7 @@ def make_engine(
         spec: The fit.
         workplace: Where it is trained.
         num_rows: Rows of a global batch.
+        is_resized: Whether the state to load is of another number of ranks.
     """
     if workplace.engine["type"] == "torch":
         return TorchEngine(
@@ -225,9 +233,10 @@ def make_engine(
             bf16=workplace.engine.get("bf16", False),
             find_unused_parameters=workplace.engine.get("find_unused_parameters", False),
         )
+    config = workplace.engine.get("config", {})
     return DeepSpeedEngine(
         student,
-        config=workplace.engine.get("config", {}),
+        config=resized_config(config) if is_resized else config,
         optimizer=spec.optimizer,
         micro_batch=-(-num_rows // world_size()),
         clip_norm=spec.clip_norm,

@@ -5,13 +5,15 @@ import inspect
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError, TrainingError
+
+Value = TypeVar("Value")
 
 ENGINES = ("torch", "deepspeed")
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
@@ -72,8 +74,13 @@ class Engine(Protocol):
         """Write this rank's part of the state; every rank must call it."""
         ...
 
-    def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote on all ranks."""
+    def load(self, folder: Path, *, world_size: int) -> None:
+        """Read what ``save`` wrote on all ranks.
+
+        Args:
+            folder: Folder with the parts of all ranks.
+            world_size: How many there were.
+        """
         ...
 
     def close(self) -> None:
@@ -154,8 +161,8 @@ class TorchEngine:
             state = {"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()}
             torch.save(state, folder / STATE_FILE)
 
-    def load(self, folder: Path) -> None:
-        """Read the state."""
+    def load(self, folder: Path, *, world_size: int) -> None:
+        """Read the state, which is the same for any number of ranks."""
         state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         self.module.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -256,6 +263,14 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def from_rank_zero(value: Value) -> Value:
+    """Return what rank 0 has, on every rank; every rank must call it."""
+    values = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def all_finite(loss: Tensor) -> bool:

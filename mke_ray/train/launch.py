@@ -16,6 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from mke_ray.errors import ConfigError, MkeRayError, TrainingError
+from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
 from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
@@ -23,9 +24,10 @@ from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import ENGINES, check_optimizer, check_schedule
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
+from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.worker import ERROR, train_worker
-from mke_ray.train.zero import check_batch, check_config
+from mke_ray.train.zero import check_batch, check_config, check_resizable
 
 logger = logging.getLogger(__name__)
 
@@ -42,29 +44,61 @@ class Scaling:
     a rank and dropout drawn per rank, so that numbers differ in detail.
 
     Args:
-        num_workers: Workers of the trainer.
+        num_workers: Workers of the trainer, or ``[least, most]``: then it goes on with the workers
+            that there is room for, and takes more when nodes come.
         cpus_per_worker: CPUs per worker or task.
         gpus_per_worker: GPUs per worker or task.
         max_failures: Restarts of the worker group before the run fails.
-        checkpoint_every_steps: Steps between checkpoints; 0 makes none.
+        checkpoint_every_steps: Steps between checkpoints; 0 makes none but where a node is about to
+            go.
+        checkpoints_kept: Checkpoints that are kept while training goes on.
+        resize_every_s: Seconds between looks for more workers, where ``num_workers`` allows them.
         cache_bytes: Memory for decoded units per worker.
         log_every_steps: Steps between logged losses.
         verbose: Whether Ray and DeepSpeed may talk.
+        is_autoscaling: Whether nodes come when they are asked for.
     """
 
-    num_workers: int = 1
+    num_workers: int | Sequence[int] = 1
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
     max_failures: int = 3
     checkpoint_every_steps: int = 100
+    checkpoints_kept: int = 2
+    resize_every_s: float = 60.0
     cache_bytes: int = 1 << 30
     log_every_steps: int = 10
     verbose: bool = False
+    is_autoscaling: bool = False
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Scaling":
         """Take the keys that belong here; others of the same section belong elsewhere."""
         return cls(**{key: plain[key] for key in cls.__slots__ if key in plain})
+
+    @property
+    def worker_bounds(self) -> tuple[int, int]:
+        """Least and most workers of the trainer.
+
+        Raises:
+            ConfigError: ``num_workers`` is neither a number nor two of them.
+        """
+        given = self.num_workers
+        bounds = (given, given) if isinstance(given, int) else tuple(given)
+        if len(bounds) != 2 or not all(isinstance(one, int) for one in bounds):
+            raise ConfigError(
+                f"scaling.num_workers={given}; give a number, or [least, most] to go on with fewer "
+                "workers when nodes are lost"
+            )
+        if not 1 <= bounds[0] <= bounds[1]:
+            raise ConfigError(f"scaling.num_workers={given}; needs 1 <= least <= most")
+        return bounds
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change."""
+        least, most = self.worker_bounds
+        return least < most
 
 
 def run_fits(
@@ -123,9 +157,12 @@ def check_fits(
         )
     if is_deepspeed:
         check_config(engine.get("config", {}), use_gpu=scaling.gpus_per_worker > 0)
+    is_elastic = scaling.is_elastic
     for one in fits:
         check_optimizer(one.optimizer)
         check_schedule(one.schedule)
+        if is_deepspeed and is_elastic:
+            check_resizable(engine.get("config", {}), one.optimizer)
         if is_deepspeed and one.global_batch:
             check_batch(engine.get("config", {}), global_batch=one.global_batch)
 
@@ -217,6 +254,13 @@ def _run_trainer(job: _Job) -> None:
     resources = {"CPU": scaling.cpus_per_worker}
     if use_gpu:
         resources["GPU"] = scaling.gpus_per_worker
+    check_room(
+        scaling.worker_bounds[0],
+        cpus=scaling.cpus_per_worker,
+        gpus=scaling.gpus_per_worker,
+        nodes=living_nodes(),
+        is_autoscaling=scaling.is_autoscaling,
+    )
     with polled_board(steps_known(job.todo), job.progress) as board:
         trainer = TorchTrainer(
             train_worker,
@@ -230,11 +274,19 @@ def _run_trainer(job: _Job) -> None:
             },
             torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=scaling.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+                num_workers=_workers_of(scaling),
+                use_gpu=use_gpu,
+                resources_per_worker=resources,
+                elastic_resize_monitor_interval_s=scaling.resize_every_s,
             ),
             run_config=_run_config(job),
         )
         _raise_error(_fit(trainer))
+
+
+def _workers_of(scaling: Scaling) -> int | tuple[int, int]:
+    """Return the workers as Ray Train wants them."""
+    return scaling.worker_bounds if scaling.is_elastic else scaling.worker_bounds[0]
 
 
 def _run_config(job: _Job) -> RunConfig:
@@ -255,7 +307,7 @@ def _run_config(job: _Job) -> RunConfig:
         failure_config=FailureConfig(
             max_failures=job.scaling.max_failures, controller_failure_limit=3
         ),
-        checkpoint_config=CheckpointConfig(num_to_keep=2),
+        checkpoint_config=CheckpointConfig(num_to_keep=job.scaling.checkpoints_kept),
     )
 
 

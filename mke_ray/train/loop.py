@@ -75,17 +75,12 @@ class Watch(Protocol):
         """Steps between logged losses; 0 logs the last step alone."""
         ...
 
-    @property
-    def checkpoint_every_steps(self) -> int:
-        """Steps between checkpoints; 0 makes none."""
-        ...
-
     def log(self, record: Mapping[str, Any], *, num_steps: int) -> None:
         """Take note of a logged step."""
         ...
 
-    def checkpoint(self, parts: FitParts, state: FitState) -> None:
-        """Save everything that a resume needs; every rank calls it at the same steps."""
+    def after_step(self, parts: FitParts, state: FitState) -> None:
+        """Save everything that a resume needs, where it is time; every rank calls it."""
         ...
 
 
@@ -128,8 +123,8 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
             watch.log(state.history[-1], num_steps=num_steps)
         if parts.validate and is_due(step, spec.validate_every_steps, num_steps=num_steps):
             state.history.append({"step": step + 1, **validated(parts)})
-        if step + 1 < num_steps and is_due(step, watch.checkpoint_every_steps):
-            watch.checkpoint(parts, state)
+        if step + 1 < num_steps:
+            watch.after_step(parts, state)
     return state
 
 

@@ -8,24 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import safetensors.torch
 import torch
-import torch.distributed as dist
 
 from mke_ray.config import build
 from mke_ray.models.student import build_student
 from mke_ray.models.weights import student_files
 from mke_ray.schema import LabelSpace
 from mke_ray.train.assemble import Workplace, assemble
-from mke_ray.train.engine import rank, world_size
+from mke_ray.train.checkpoints import is_of_other_size, read_state, write_state
+from mke_ray.train.engine import from_rank_zero, rank, world_size
 from mke_ray.train.fits import FitSpec, FitStore
-from mke_ray.train.loop import FitParts, FitState, fit
+from mke_ray.train.loop import FitParts, FitState, fit, is_due
 
 logger = logging.getLogger(__name__)
-
-STATE = "state.json"
-AVERAGE = "average.safetensors"
-ENGINE = "engine"
 
 
 class Board(Protocol):
@@ -37,10 +32,19 @@ class Board(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Where checkpoints of a run go, and where the last one is."""
+    """Where checkpoints of a run go, and whether one is wanted at once."""
 
-    def save(self, write: "Write") -> None:
-        """Make a checkpoint of what ``write`` writes into a folder on each rank."""
+    def is_urgent(self, step: int) -> bool:
+        """Return whether a node is about to go; every rank asks after the same steps."""
+        ...
+
+    def save(self, write: "Write", *, is_urgent: bool) -> None:
+        """Make a checkpoint of what ``write`` writes into a folder on each rank.
+
+        Args:
+            write: Writes the part of this rank.
+            is_urgent: Whether it must be stored before this returns.
+        """
         ...
 
 
@@ -61,7 +65,7 @@ class FitWatch:
         board: Where progress goes; None keeps it.
         checkpoints: Where checkpoints go; None makes none.
         log_every_steps: Steps between logged losses.
-        checkpoint_every_steps: Steps between checkpoints.
+        checkpoint_every_steps: Steps between checkpoints; 0 makes only urgent ones.
     """
 
     spec: FitSpec
@@ -82,12 +86,18 @@ class FitWatch:
         if self.board is not None:
             self.board.update(self.spec.fingerprint(), record["step"], num_steps, text)
 
-    def checkpoint(self, parts: FitParts, state: FitState) -> None:
-        """Save everything that a resume needs."""
+    def after_step(self, parts: FitParts, state: FitState) -> None:
+        """Save everything that a resume needs, where it is time or a node is about to go."""
         if self.checkpoints is None:
             return
+        is_urgent = self.checkpoints.is_urgent(state.cursor)
+        if not is_urgent and not is_due(state.cursor - 1, self.checkpoint_every_steps):
+            return
         fit_id = self.spec.fingerprint()
-        self.checkpoints.save(lambda folder: write_state(folder, fit_id, parts=parts, state=state))
+        self.checkpoints.save(
+            lambda folder: write_state(folder, fit_id, parts=parts, state=state),
+            is_urgent=is_urgent,
+        )
 
 
 def run_fit(
@@ -106,10 +116,10 @@ def run_fit(
         resume_from: Folder of the last checkpoint, of this fit or another one.
     """
     store, fit_id = FitStore(workplace.root), spec.fingerprint()
-    if agreed(store.has(fit_id)):
+    if from_rank_zero(store.has(fit_id)):
         return
     began = time.perf_counter()
-    parts = assemble(spec, workplace)
+    parts = assemble(spec, workplace, is_resized=is_of_other_size(resume_from, fit_id))
     state = read_state(resume_from, fit_id, parts) if resume_from else FitState()
     start_s = time.perf_counter() - began
     state = fit(spec, parts, state=state, watch=watch)
@@ -122,14 +132,6 @@ def run_fit(
     logger.info(
         "%s: %.1f s, of which start %.1f s", spec.name, time.perf_counter() - began, start_s
     )
-
-
-def agreed(flag: bool) -> bool:
-    """Return what rank 0 thinks, on every rank."""
-    thoughts = [flag]
-    if world_size() > 1:
-        dist.broadcast_object_list(thoughts, src=0)
-    return thoughts[0]
 
 
 def fit_facts(
@@ -176,48 +178,3 @@ def finished_files(
         "history.json": json.dumps(state.history).encode(),
         "fit.json": json.dumps(facts, indent=1).encode(),
     }
-
-
-def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) -> None:
-    """Write this rank's part of a checkpoint."""
-    engine_folder = folder / ENGINE
-    engine_folder.mkdir()
-    parts.engine.save(engine_folder)
-    if rank() != 0:
-        return
-    plain = {
-        "fit": fit_id,
-        "plan": parts.feed.plan.digest(),
-        "world_size": world_size(),
-        "cursor": state.cursor,
-        "seconds": state.seconds,
-        "history": state.history,
-    }
-    (folder / STATE).write_text(json.dumps(plain))
-    if parts.average is not None:
-        (folder / AVERAGE).write_bytes(safetensors.torch.save(parts.average.state()))
-
-
-def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
-    """Load a checkpoint into the parts of a fit, or start anew where it is not this fit's.
-
-    Args:
-        folder: Folder of the checkpoint, merged over ranks.
-        fit_id: Fingerprint of the fit.
-        parts: The objects of the fit.
-    """
-    plain = json.loads((folder / STATE).read_text())
-    if plain["fit"] != fit_id or plain["plan"] != parts.feed.plan.digest():
-        return FitState()
-    if plain["world_size"] != world_size() and not parts.engine.is_resizable:
-        logger.warning(
-            "the checkpoint of fit %s is of %d workers and cannot be loaded by %d; it starts anew",
-            fit_id,
-            plain["world_size"],
-            world_size(),
-        )
-        return FitState()
-    parts.engine.load(folder / ENGINE)
-    if parts.average is not None:
-        parts.average.restore(safetensors.torch.load((folder / AVERAGE).read_bytes()))
-    return FitState(plain["cursor"], plain["seconds"], plain["history"])

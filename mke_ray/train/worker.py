@@ -11,11 +11,13 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
+from ray.train import CheckpointUploadMode
 
 from mke_ray.errors import TrainingError
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import rank
 from mke_ray.train.fits import FitSpec
+from mke_ray.train.preemption import PreemptionLook
 from mke_ray.train.run import FitWatch, Write, run_fit
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
             watch = FitWatch(
                 FitSpec.from_dict(plain),
                 config["board"],
-                TrainCheckpoints(),
+                TrainCheckpoints(PreemptionLook()),
                 scaling["log_every_steps"],
                 scaling["checkpoint_every_steps"],
             )
@@ -61,16 +63,37 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 class TrainCheckpoints:
-    """Checkpoints through ``ray.train.report``: each rank's files, merged by Ray when committed."""
+    """Checkpoints of one fit through ``ray.train.report``: each rank's files, merged by Ray.
 
-    def save(self, write: Write) -> None:
+    They are written to the node's own disk and stored from there while training goes on, one
+    after the other; a checkpoint counts once the files of all ranks are stored.
+
+    Args:
+        look: Says whether a node is about to go.
+    """
+
+    def __init__(self, look: PreemptionLook) -> None:
+        self._look = look
+
+    def is_urgent(self, step: int) -> bool:
+        """Return whether a node is about to go; every rank asks after the same steps."""
+        return self._look.is_told(step)
+
+    def save(self, write: Write, *, is_urgent: bool) -> None:
         """Make a checkpoint; a barrier, so every rank must call it."""
+        mode = CheckpointUploadMode.SYNC if is_urgent else CheckpointUploadMode.ASYNC
         folder = Path(tempfile.mkdtemp(prefix="mke_ray-checkpoint-"))
         try:
             write(folder)
-            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(str(folder)))
-        finally:
+            ray.train.report(
+                {},
+                checkpoint=ray.train.Checkpoint.from_directory(str(folder)),
+                checkpoint_upload_mode=mode,
+                delete_local_checkpoint_after_upload=True,
+            )
+        except BaseException:  # what is not reported, nobody deletes
             shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextlib.contextmanager

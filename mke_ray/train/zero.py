@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
 from mke_ray.train.engine import all_finite, build_optimizer, set_lr
+from mke_ray.train.universal import CONVERTIBLE_OPTIMIZERS, is_convertible, universal_checkpoint
 
 TAG = "engine"
 SHARDED_STAGE = 3
@@ -62,7 +63,7 @@ class DeepSpeedEngine:
         self.module = self._engine.module
         self._stage = zero_stage(config)
         self.is_sharded = self._stage == SHARDED_STAGE
-        self.is_resizable = self._stage == 0
+        self.is_resizable = self._stage == 0 or is_convertible(optimizer)
         self._is_bf16 = bool(config.get("bf16", {}).get("enabled", False))
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -105,9 +106,13 @@ class DeepSpeedEngine:
         """Write this rank's part of the state; every rank must call it."""
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
-    def load(self, folder: Path) -> None:
-        """Read what ``save`` wrote on all ranks."""
-        self._engine.load_checkpoint(str(folder), tag=TAG)
+    def load(self, folder: Path, *, world_size: int) -> None:
+        """Read what ``save`` wrote on all ranks, also where there were more or fewer of them."""
+        if self._stage == 0 or world_size == self._engine.world_size:
+            self._engine.load_checkpoint(str(folder), tag=TAG)
+            return
+        with universal_checkpoint(folder, TAG) as converted:
+            self._engine.load_checkpoint(str(converted), tag=TAG)
 
     def close(self) -> None:
         """Let go of memory and hooks, so that the next fit starts clean."""
@@ -124,6 +129,13 @@ class DeepSpeedEngine:
             self._optimizer.param_groups.clear()
         del self._engine, self.student, self.module
         gc.collect()
+
+
+def resized_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that loads a checkpoint of another number of ranks."""
+    if zero_stage(config) == 0:
+        return dict(config)
+    return {**config, "checkpoint": {**config.get("checkpoint", {}), "load_universal": True}}
 
 
 def zero_stage(config: Mapping[str, Any]) -> int:
@@ -157,6 +169,24 @@ def check_config(config: Mapping[str, Any], *, use_gpu: bool) -> None:
         raise ConfigError(
             "engine.config.fp16 needs a GPU; use engine.config.bf16.enabled=true, or "
             "scaling.gpus_per_worker=1"
+        )
+
+
+def check_resizable(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
+    """Refuse a number of workers that may change where the optimizer's state could not follow.
+
+    Args:
+        config: A DeepSpeed configuration.
+        optimizer: ``type`` and arguments of the optimizer.
+
+    Raises:
+        ConfigError: It names the keys.
+    """
+    if zero_stage(config) > 0 and not is_convertible(optimizer):
+        raise ConfigError(
+            f"scaling.num_workers may change, but DeepSpeed cannot divide the state of "
+            f"fit.optimizer.type={optimizer['type']} among another number of workers; use one of "
+            f"{CONVERTIBLE_OPTIMIZERS}, engine=torch or zero0, or a fixed scaling.num_workers"
         )
 
 
