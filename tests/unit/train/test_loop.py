@@ -98,15 +98,43 @@ def test_a_fit_resumed_from_a_checkpoint_ends_with_the_same_weights(root, tmp_pa
 class Kept:
     """Keeps checkpoints in folders."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, urgent_step=None):
         self.folder = folder
         self.folders = []
+        self.urgent_step = urgent_step
+        self.urgent = []
 
-    def save(self, write):
+    def is_urgent(self, step):
+        return step == self.urgent_step
+
+    def save(self, write, *, is_urgent):
+        self.urgent.append(is_urgent)
         folder = self.folder / str(len(self.folders))
         folder.mkdir()
         write(folder)
         self.folders.append(folder)
+
+
+def test_a_checkpoint_is_made_at_once_where_a_node_is_about_to_go(root, tmp_path):
+    kept = Kept(tmp_path, urgent_step=8)
+    train(fit_spec(), root, checkpoints=kept, every=5)
+    cursors = [json.loads((one / "state.json").read_text())["cursor"] for one in kept.folders]
+    assert (cursors, kept.urgent) == ([5, 8, 10], [False, True, False])
+
+
+def test_a_damaged_checkpoint_is_not_taken(root, tmp_path):
+    spec = fit_spec()
+    parts, state = train(spec, root)
+    write_state(tmp_path, spec.fingerprint(), parts=parts, state=state)
+    written = tmp_path / "engine/torch.pt"
+    content = bytearray(written.read_bytes())
+    content[len(content) // 2] ^= 1
+    written.write_bytes(content)
+    with pytest.raises(StoreError, match=r"engine/torch\.pt is missing or not the file"):
+        read_state(tmp_path, spec.fingerprint(), parts)
+    written.unlink()
+    with pytest.raises(StoreError, match=r"engine/torch\.pt is missing"):
+        read_state(tmp_path, spec.fingerprint(), parts)
 
 
 def test_a_checkpoint_of_another_fit_is_not_taken(root, tmp_path):
