@@ -247,7 +247,8 @@ def _wait(tasks: list[ray.ObjectRef]) -> None:
 
 def _run_trainer(job: _Job) -> None:
     """Train all fits in one worker group, one after the other."""
-    os.environ.setdefault(_START_TIMEOUT, "600")
+    # A fixed group may have to wait for nodes; one that may be smaller asks again what is there.
+    os.environ.setdefault(_START_TIMEOUT, "60" if job.scaling.is_elastic else "600")
     os.environ.setdefault(_POLL_INTERVAL, "0.5")
     scaling = job.scaling
     use_gpu = scaling.gpus_per_worker > 0
