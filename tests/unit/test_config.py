@@ -203,7 +203,7 @@ def test_a_misspelt_key_in_a_file_is_named_with_the_key_that_was_meant(tmp_path:
             r"student\.encoders has \['face', 'voice'\]; choose one",
         ),
         (
-            ["experiment=ravdess_features", "teacher.modality=facce", "data_seeds=2"],
+            ["experiment=ravdess_features", "teacher.modality=faces", "data_seeds=2"],
             r"did you mean teacher\.modality=face\?",
         ),
         (["experiment=features", "teacher.modality=a"], r"has \[\]; add student\.encoders\.a$"),
