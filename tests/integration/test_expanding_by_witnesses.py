@@ -1,6 +1,7 @@
 """Our student from end to end: two views that are independent given the class, in this process."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from mke_ray.expansion.checks import check_job, open_run
 from mke_ray.expansion.stages import label_stage, teach_stage
 from mke_ray.expansion.whole import run_stages
 from mke_ray.expansion.witnesses import expansion_objective
+from mke_ray.labels.file_names import is_part
+from mke_ray.labels.store import UnitStore
+from mke_ray.storage import open_root
 from mke_ray.train import launch
 from mke_ray.train.fits import FitStore
 
@@ -146,6 +150,24 @@ def test_what_is_finished_is_not_done_again(finished, monkeypatch):
     expand([finished])
     evaluate([finished])
     assert metrics_of(finished)["arms"] == before["arms"]
+
+
+def test_answers_and_refined_labels_lie_in_parts_as_those_of_the_teacher_do(finished):
+    root, num_stores = open_root(finished.root), {}
+    for folder in ("samples", "labels", "predictions"):
+        names = {name.split("/")[1] for name in root.names(folder)}
+        num_stores[folder] = len(names)
+        for name in names:
+            store = UnitStore.open(root.child(folder, name))
+            in_files = Counter(file for _, _, file in store.index().entries())
+            alone = {file for file in in_files if not is_part(file)}
+            splits = {store.index().split(unit) for unit in store.index().units()}
+            assert len(in_files) == len(splits)  # one each, and of a single unit its own
+            assert set(store.root.names("attempts")) == alone
+            assert all(in_files[file] == 1 for file in alone) and len(alone) < len(in_files)
+            for unit in store.index().units():
+                store.read(unit, check_digest=True)
+    assert num_stores["labels"] > 2 and num_stores["predictions"] > 2
 
 
 def test_a_student_that_is_not_promoted_any_more_is_withdrawn_with_its_card(tmp_path):
