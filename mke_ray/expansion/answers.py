@@ -27,7 +27,7 @@ from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.train.fits import FitSpec, FitStore
 
-_ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
+ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +90,5 @@ class Answers:
         form = DenseForm.of_spec(self.labels.labels.spec)
         if form is None:
             return None
-        top_k = min(form.num_classes, _ANSWERED_CLASSES * form.top_k)
+        top_k = min(form.num_classes, ANSWERED_CLASSES * form.top_k)
         return Packing(replace(form, top_k=top_k), self.manifest, folds)

@@ -17,6 +17,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import evaluate, expand, train
 from mke_ray.expansion.checks import check_job, open_run
+from mke_ray.expansion.refining_storage import stores_of_refining
 from mke_ray.expansion.stages import label_stage, teach_stage
 from mke_ray.expansion.whole import run_stages
 from mke_ray.expansion.witnesses import expansion_objective
@@ -349,6 +350,27 @@ def test_a_loss_of_the_users_is_that_of_our_student_too(tmp_path):
     assert expansion_objective(job, "single", alpha=2.0) == job.objective
 
 
+def test_the_estimate_of_what_refining_stores_is_near_what_it_stored(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    keys = ["expansion.rounds=1", "fit.num_steps=20", "arms=[mke]"]
+    job = job_of(tmp_path, *keys)
+    run_stages(job)
+    root, stored = open_root(job.root), set()
+    for name in {one.split("/")[1] for one in root.names("labels")}:
+        spec = UnitStore.open(root.child("labels", name)).spec
+        if "derivation" in spec:
+            stored |= {f"labels/{name}", f"predictions/{spec['said']}"}
+    real = sum(
+        path.stat().st_size
+        for one in stored
+        for path in Path(job.root, one).rglob("*")
+        if path.is_file()
+    )
+    expected = list(stores_of_refining(check_job(job), SPLITS))
+    assert len(expected) == len(stored) == 4
+    assert sum(one.num_bytes for one in expected) == pytest.approx(real, rel=0.3)
+
+
 def test_a_dry_run_says_what_refining_takes_and_writes_nothing(tmp_path, capsys):
     write_table(tmp_path / "rows.parquet")
     job = job_of(tmp_path, "dry_run=true", "fit.num_steps=100")
@@ -356,6 +378,7 @@ def test_a_dry_run_says_what_refining_takes_and_writes_nothing(tmp_path, capsys)
     said = capsys.readouterr().out
     assert "3 rounds of 3 witnesses of b, 3 students distilled into one" in said
     assert "450 steps beside 100 of every arm" in said
+    assert "of answers and refined labels, if all rounds are needed" in said
     assert "witness " in said and "mm_student " in said
     assert not Path(job.root).exists()
 
