@@ -24,6 +24,7 @@ from mke_ray.expansion.stages import (
 )
 from mke_ray.expansion.whole import before_training
 from mke_ray.expansion.work import origin_of
+from mke_ray.labels.posterior import probabilities
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.mechanism import (
     Denoising,
@@ -34,7 +35,7 @@ from mke_ray.mechanism import (
     noise_average,
     noise_space,
 )
-from mke_ray.schema import Split
+from mke_ray.schema import LabelKind, Split
 from mke_ray.storage import Root, open_root
 from mke_ray.train.arms import ARMS
 from mke_ray.train.fits import FitSpec
@@ -65,9 +66,7 @@ class TaughtSamples:
         """Return the pseudo-labels as probabilities [N, C]."""
         if kind == "hard":
             return np.eye(self.logits_NC.shape[1])[self.said]
-        scaled_NC = self.logits_NC.astype(float) / temperature
-        exp_NC = np.exp(scaled_NC - scaled_NC.max(axis=1, keepdims=True))
-        return exp_NC / exp_NC.sum(axis=1, keepdims=True)
+        return probabilities(self.logits_NC, temperature=temperature, kind=LabelKind.SINGLE)
 
 
 def measure_setting(setting: Setting) -> dict[str, Any]:

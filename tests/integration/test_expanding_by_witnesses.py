@@ -148,9 +148,11 @@ def test_what_is_finished_is_not_done_again(finished, monkeypatch):
 
     before = metrics_of(finished)
     monkeypatch.setattr("mke_ray.expansion.work.run_fits", never)
+    monkeypatch.setattr("mke_ray.expansion.whole.teacher_calibration", never)
     expand([finished])
     evaluate([finished])
     assert metrics_of(finished)["arms"] == before["arms"]
+    assert metrics_of(finished)["calibration"] == before["calibration"]
 
 
 def test_answers_and_refined_labels_lie_in_parts_as_those_of_the_teacher_do(finished):
