@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from expansion import SETTINGS, Setting
+from expansion import NO_PAIRS, SETTINGS, Setting
 from kin_dividemix import dividemix
 from kin_draws import Draw, draw_of, jobs_of
 from kin_noise import confident_drop, confident_relabel, elr
@@ -71,7 +71,7 @@ def overrides_of(setting: Setting, options: argparse.Namespace) -> list[str]:
     overrides = [one for one in setting.overrides if not one.startswith("arms=")]
     overrides.append("arms=[mke]")
     if options.pairs == "without":
-        overrides.append("expansion.paired_weight=0")
+        overrides += NO_PAIRS
     if setting.folder is not None:
         if options.data is None:
             sys.exit(f"--data is missing: this setting reads {setting.folder} in it")

@@ -15,9 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import get_class, get_method, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from mke_ray.config_help import dotted_keys, explanation, nearest
+from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, MkeRayError
 
@@ -26,6 +27,7 @@ TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 HIDDEN = "***"
 _SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
+_NOT_IN_SECTION = re.compile(r"raised while composing config:\s+Key '.*\s+full_key: (\S+)")
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _UNHELPFUL = (
     "object_type",
@@ -122,7 +124,20 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
     """Return one job, or with ``data_seeds=N`` one job per draw of the data.
 
     Each draw has its own ``data_seed`` (0 to N - 1) and its own folder below ``root``.
+
+    Raises:
+        ConfigError: A key is in no section, or refers to one that is not there, a target is not
+            trusted, a value does not fit its type, or draws would be the same.
     """
+    check_keys(cfg, JobConfig)
+    try:
+        return _jobs_of(cfg)
+    except InterpolationKeyError as error:
+        raise explained_reference(error, cfg) from error
+
+
+def _jobs_of(cfg: DictConfig) -> list[JobConfig]:
+    """Return the jobs of a configuration whose keys are known."""
     cfg = copy.deepcopy(cfg)
     cfg.root = _absolute(cfg.root)  # workers may have another working folder
     if cfg.data_seeds is None:
@@ -223,8 +238,7 @@ def run_job(
     @hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)
     def main(cfg: DictConfig) -> None:
         try:
-            is_job = schema is JobConfig
-            drawn: list[Any] = jobs_from(cfg) if is_job else [OmegaConf.to_object(cfg)]
+            drawn: list[Any] = jobs_from(cfg) if schema is JobConfig else [_typed(cfg, schema)]
             _set_up_logging(verbose=drawn[0].verbose)
             get_method(stages)(drawn)
         except MkeRayError as error:
@@ -235,8 +249,14 @@ def run_job(
     try:
         main()
     except (HydraException, OmegaConfBaseException) as error:
-        hint = _hint(str(error), config_dir, config_name)
+        hint = _hint(str(error), config_dir, config_name, schema)
         _leave(f"ConfigError: {_one_line(error)}{hint}", job_file)
+
+
+def _typed(cfg: DictConfig, schema: type) -> Any:
+    """Return a configuration as an object of its schema."""
+    check_keys(cfg, schema)
+    return OmegaConf.to_object(cfg)
 
 
 def _explained(schema: type) -> str:
@@ -244,8 +264,12 @@ def _explained(schema: type) -> str:
     return explanation(schema).replace("$", "$$")
 
 
-def _hint(message: str, config_dir: str, config_name: str) -> str:
-    """Return the key that a misspelt one of the command line was probably meant to be."""
+def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
+    """Return the key that a misspelt one of the command line or a file was probably meant to be."""
+    if found := _NOT_IN_SECTION.search(message):
+        section, _, key = found[1].rpartition(".")
+        near = nearest_key(section, key, schema)
+        return f"; did you mean {near}?" if near else ""
     if (found := _OVERRIDDEN.search(message)) is None:
         return ""
     key = found[1]

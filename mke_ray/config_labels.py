@@ -48,6 +48,7 @@ class ExpansionConfig:
             share of that of the unlabeled ones; 0 leaves them out.
         paired_weight: Weight of each pair with a true label in the select part of the probe, where
             an unlabeled sample has 1; 0 leaves them out.
+        witness_paired_weight: The same of the witnesses; null takes ``paired_weight``.
         members: Students whose mean is distilled into the one that is shipped; 1 ships a student of
             the refined labels themselves.
         fallback_alpha: Input noise of a student of the teacher's own labels, where no witness is of
@@ -70,6 +71,7 @@ class ExpansionConfig:
     modality_dropout: float | None = 0.3
     labelled_share: float = 0.25
     paired_weight: float = 3.0
+    witness_paired_weight: float | None = None
     members: int = 3
     fallback_alpha: float = 2.0
     open_set: bool = False

@@ -9,6 +9,7 @@ import numpy as np
 
 from mke_ray.evaluation.average_precision import sample_average_precision
 from mke_ray.evaluation.results import TEACHER, Flow, PartScores
+from mke_ray.labels.posterior import probabilities
 from mke_ray.schema import LabelKind, LabelSpace, ManifestRow
 
 LOWEST = -1e30
@@ -103,11 +104,8 @@ class UnitAnswers:
 
     def probabilities(self, column: str) -> np.ndarray:
         """Return probabilities [B, C], NaN where there are no logits."""
-        scaled_BC = self.logits[column].astype(np.float64) / self.temperature
-        if self.is_multi:
-            return 1.0 / (1.0 + np.exp(-scaled_BC))
-        exp_BC = np.exp(scaled_BC - scaled_BC.max(axis=1, keepdims=True))
-        return exp_BC / exp_BC.sum(axis=1, keepdims=True)
+        kind = LabelKind.MULTI if self.is_multi else LabelKind.SINGLE
+        return probabilities(self.logits[column], temperature=self.temperature, kind=kind)
 
     def confidence(self, column: str) -> np.ndarray:
         """Return how sure a classifier is: [B], or [B, C] where every class is an answer."""

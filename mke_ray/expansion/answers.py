@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import PredictionPlan, run_predictions
 from mke_ray.evaluation.packed import Packing
+from mke_ray.expansion.compacting import compact_store
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
 from mke_ray.expansion.work import (
@@ -26,7 +27,7 @@ from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
 from mke_ray.train.fits import FitSpec, FitStore
 
-_ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
+ANSWERED_CLASSES = 2  # times as many classes of a pixel are kept of a witness as of a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Answers:
         run.refer(f"predictions/{plan.name}")
         runner = light_runner(plan, refs) or LazyRunner(run)
         with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
-            return run_predictions(plan, refs, runner=runner.run, progress=progress)
+            said = run_predictions(plan, refs, runner=runner.run, progress=progress)
+        return compact_store(run, said, refs)
 
     def derived(
         self,
@@ -80,12 +82,13 @@ class Answers:
         refs = list(self.manifest.unit_refs(splits))
         with stage_progress("refine labels", unit="samples") as progress:
             runner = LocalRunner() if is_little(refs) else WithoutGpus(self.run)
-            return derive(plan, refs, runner=runner, progress=progress)
+            made = derive(plan, refs, runner=runner, progress=progress)
+        return compact_store(self.run, made, refs)
 
     def _packing(self, folds: FoldDivision | None) -> Packing | None:
         """Return how answers are kept where labels are dense; None where they are not."""
         form = DenseForm.of_spec(self.labels.labels.spec)
         if form is None:
             return None
-        top_k = min(form.num_classes, _ANSWERED_CLASSES * form.top_k)
+        top_k = min(form.num_classes, ANSWERED_CLASSES * form.top_k)
         return Packing(replace(form, top_k=top_k), self.manifest, folds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mke_ray.config_schema import CollectConfig
 from mke_ray.data.manifest import META
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.expansion.findings import orphaned_findings
 from mke_ray.expansion.references import STORE_FOLDERS, Reference, references
 from mke_ray.labels.file_names import ATTEMPTS, SPEC_FILE, unit_of_file
 from mke_ray.labels.indexing import outdated_indexes, survey
@@ -25,6 +26,7 @@ from mke_ray.train.fits import DONE
 _SECONDS_PER_DAY = 86_400.0
 _MB = 1e6
 _FIRST = (SPEC_FILE, DONE)
+_LABELS = "labels/"
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ class Collected:
 
     Args:
         stores: All stores with what became of them.
-        num_swept: Files of killed workers and outdated indexes, in stores that stay, that were
-            deleted.
+        num_swept: Files of killed workers and outdated indexes, in stores that stay, and findings
+            about label stores that do not, that were deleted.
     """
 
     stores: tuple[StoreUse, ...]
@@ -127,8 +129,9 @@ def _collect(root: Root, oldest_s: float, accept_unknown: bool, lease: Lease | N
     newest = max(known.values(), key=lambda one: one.used_s, default=None)
     for one in stores:
         _judge(one, known.values(), newest, oldest_s=oldest_s, accept_unknown=accept_unknown)
+    orphaned = list(orphaned_findings(root, _labels_that_stay(stores)))
     if lease is None:
-        return Collected(tuple(stores), _num_unnamed(root, stores))
+        return Collected(tuple(stores), _num_unnamed(root, stores) + len(orphaned))
     for one in stores:
         lease.check(now=True)
         if one.verdict == "deleted":
@@ -137,7 +140,17 @@ def _collect(root: Root, oldest_s: float, accept_unknown: bool, lease: Lease | N
         if reference is not newest and reference.used_s < oldest_s:
             root.delete(name)
     lease.check(now=True)
-    return Collected(tuple(stores), _sweep(root, stores, oldest_s=oldest_s))
+    delete_all(root, orphaned)
+    return Collected(tuple(stores), _sweep(root, stores, oldest_s=oldest_s) + len(orphaned))
+
+
+def _labels_that_stay(stores: Iterable[StoreUse]) -> set[str]:
+    """Return the names of the label stores that are not deleted."""
+    return {
+        one.name.removeprefix(_LABELS)
+        for one in stores
+        if one.name.startswith(_LABELS) and one.verdict != "deleted"
+    }
 
 
 def _stores(root: Root) -> list[StoreUse]:
@@ -239,7 +252,8 @@ def _say(root: Root, found: Collected, *, is_dry_run: bool) -> None:
             one.why,
         )
     logger.info(
-        "%s: %s %.1f MB of %d stores, and %d files of killed workers or outdated indexes",
+        "%s: %s %.1f MB of %d stores, and %d files of killed workers, outdated indexes or findings "
+        "about deleted labels",
         root.uri,
         "would free" if is_dry_run else "freed",
         sum(one.num_bytes for one in found.deleted) / _MB,

@@ -10,6 +10,7 @@ from mke_ray.evaluation.contribution import (
     measure_contribution,
 )
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.expansion.compacting import compact_store
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
 from mke_ray.expansion.work import LazyRunner, PassShown, folder_name, light_runner, origin_of
@@ -65,7 +66,7 @@ def contribution_stage(
         predictions = run_predictions(plan, refs, runner=runner.run, progress=progress)
     return measure_contribution(
         compared,
-        predictions,
+        compact_store(run, predictions, refs),
         fit=fit,
         modalities=modalities,
         knows_gaps=_knows_gaps(shipped.objective.get("modality_dropout") or {}, modalities),

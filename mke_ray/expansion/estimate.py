@@ -73,6 +73,7 @@ class Estimate:
         cost_per_hour: Cost of the whole cluster per hour, None where it is not known.
         num_stores: Label stores that are written, one per teacher.
         label_bytes_each: Bytes of a label before compression; None takes 4 bytes for each class.
+        refining_bytes: Bytes of the stores of refining, if all rounds are needed; 0 of none.
     """
 
     num_samples: int
@@ -83,6 +84,7 @@ class Estimate:
     cost_per_hour: float | None = None
     num_stores: int = 1
     label_bytes_each: int | None = None
+    refining_bytes: float = 0.0
 
     @property
     def wall_s(self) -> float:
@@ -185,6 +187,11 @@ def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
         f"({bytes_text(each.stored_bytes)} each), {bytes_text(one.label_bytes)} of labels "
         f"({_label_each(one)})"
     )
+    if one.refining_bytes:
+        lines.append(
+            f"                {least}{bytes_text(one.refining_bytes)} of answers and refined "
+            "labels, if all rounds are needed"
+        )
     if one.cost is not None:
         lines.append(
             f"  cost          {least}{one.cost:,.2f} (labelling.cost_per_hour x wall time)"

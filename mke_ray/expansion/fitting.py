@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.before_witnesses import folds_of, prior_of
-from mke_ray.expansion.label_rules import kept
+from mke_ray.expansion.findings import REFINE_FOLDER, kept
 from mke_ray.expansion.relating import find_tilt
 from mke_ray.expansion.rounds import Round
 from mke_ray.expansion.run import Run
@@ -36,7 +36,6 @@ from mke_ray.labels.store import UnitStore
 from mke_ray.schema import LabelKind, Split
 from mke_ray.train.fits import FitSpec, revisions_of
 
-REFINE_FOLDER = "refine"
 LEAST_SELECT = 20  # of fewer, a temperature and exponents are chosen by chance
 
 

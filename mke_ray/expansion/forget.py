@@ -12,6 +12,7 @@ from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows
 from mke_ray.data.manifest.writing import PROGRESS
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.expansion.findings import FINDINGS_FOLDERS
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.scrub import delete_half_stores, scrub_units, stores_below
@@ -20,7 +21,7 @@ from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import DONE, FitSpec, FitStore, RowSelection
 
 STORE_FOLDERS = ("samples", "labels", PREDICTIONS_FOLDER)
-DERIVED_FOLDERS = ("report", "doubles", "mlartifacts")
+DERIVED_FOLDERS = ("report", "doubles", "mlartifacts", *FINDINGS_FOLDERS)
 
 logger = logging.getLogger(__name__)
 

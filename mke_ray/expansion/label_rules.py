@@ -3,7 +3,7 @@
 # N decisions, K decisions of a row, L alternatives of a decision, C classes.
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from mke_ray.config import build
 from mke_ray.config_labels import LabelsConfig
 from mke_ray.data.manifest import Manifest
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.findings import STATISTICS_FOLDER, kept
 from mke_ray.labels.decisions import num_alternatives
 from mke_ray.labels.label_pass import statistics_of
 from mke_ray.labels.label_rule import LABEL_KINDS, alignment_ratio
@@ -20,11 +21,10 @@ from mke_ray.labels.label_statistics import LabelStatistics
 from mke_ray.labels.label_weights import LabelWeight
 from mke_ray.labels.store import UnitStore
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import LabelKind, LabelSpace, Split, fingerprint
+from mke_ray.schema import LabelKind, LabelSpace, Split
 from mke_ray.storage import Root
 from mke_ray.train.fits import revisions_of
 
-LABEL_FOLDER = "label_statistics"
 FREEMATCH: Mapping[str, Any] = {"_target_": "mke_ray.labels.label_weights.FreeMatch"}
 
 _LEAST_COUNT = 0.5  # of a class without a labelled sample, which may have unlabeled ones
@@ -96,7 +96,7 @@ class LabelRules:
                     *args, temperature=temperature, ratio_KL=ratio_KL, progress=progress
                 ).to_dict()
 
-        return LabelStatistics.from_dict(kept(self._root.child(LABEL_FOLDER), made_of, made))
+        return LabelStatistics.from_dict(kept(self._root.child(STATISTICS_FOLDER), made_of, made))
 
     def _prior(self, alignment: Any) -> NDArray:
         """Return the shares [K, L] that the alternatives should have."""
@@ -166,20 +166,6 @@ def labelled_prior(manifest: Manifest) -> NDArray:
             "of shares, or null"
         )
     return np.maximum(num_C, _LEAST_COUNT) / num
-
-
-def kept(folder: Root, made_of: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what was found before from the same things, or find it and keep it.
-
-    Args:
-        folder: Where it is kept.
-        made_of: Plain data that it follows from.
-        make: Finds it.
-    """
-    name = f"{fingerprint(made_of)}.json"
-    if not folder.exists(name):
-        folder.create(name, json.dumps(make()).encode())
-    return json.loads(folder.read(name))
 
 
 def _check_alignment(alignment: Any, space: LabelSpace) -> None:

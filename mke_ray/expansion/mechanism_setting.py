@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.data.manifest import META, Manifest, UnitRef
 from mke_ray.errors import ConfigError
 from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.evaluation.predictions import stored_batch
@@ -24,6 +24,7 @@ from mke_ray.expansion.stages import (
 )
 from mke_ray.expansion.whole import before_training
 from mke_ray.expansion.work import origin_of
+from mke_ray.labels.posterior import probabilities
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.mechanism import (
     Denoising,
@@ -34,8 +35,8 @@ from mke_ray.mechanism import (
     noise_average,
     noise_space,
 )
-from mke_ray.schema import Split
-from mke_ray.storage import open_root
+from mke_ray.schema import LabelKind, Split
+from mke_ray.storage import Root, open_root
 from mke_ray.train.arms import ARMS
 from mke_ray.train.fits import FitSpec
 
@@ -65,9 +66,7 @@ class TaughtSamples:
         """Return the pseudo-labels as probabilities [N, C]."""
         if kind == "hard":
             return np.eye(self.logits_NC.shape[1])[self.said]
-        scaled_NC = self.logits_NC.astype(float) / temperature
-        exp_NC = np.exp(scaled_NC - scaled_NC.max(axis=1, keepdims=True))
-        return exp_NC / exp_NC.sum(axis=1, keepdims=True)
+        return probabilities(self.logits_NC, temperature=temperature, kind=LabelKind.SINGLE)
 
 
 def measure_setting(setting: Setting) -> dict[str, Any]:
@@ -86,12 +85,24 @@ def measure_setting(setting: Setting) -> dict[str, Any]:
 
 
 def known_record(setting: Setting) -> dict[str, Any] | None:
-    """Return the record of a setting that was measured before, None where it was not."""
+    """Return the record of a setting that was measured before, None where it was not.
+
+    One of other samples than the manifest lists by now is none, nor is one that does not say of
+    which it is.
+    """
     folder = open_root(setting.job.root, setting.job.storage.options)
     if not folder.exists(RECORD_NAME):
         return None
     record = json.loads(folder.read(RECORD_NAME))
-    return record if record["inputs"] == setting.inputs() else None
+    is_of_setting = record["inputs"] == setting.inputs()
+    return record if is_of_setting and record.get("data") == _listed(folder) else None
+
+
+def _listed(folder: Root) -> str:
+    """Return the digest of all samples that the manifest of a run lists, "" where there is none."""
+    if not folder.exists(f"manifest/{META}"):
+        return ""
+    return Manifest.open(folder.child("manifest")).digest(Split)
 
 
 def spaces_of(job: Any) -> dict[str, tuple[str, ...]]:
@@ -202,6 +213,7 @@ def _measured(run: Run, setting: Setting) -> dict[str, Any]:
     )
     samples = taught_samples(run, manifest, labels)
     return {
+        "data": manifest.digest(Split),
         "teacher": _teacher(evaluation, samples),
         "num_measured": len(samples.truth_N),
         "radii": list(setting.job.mechanism.radii),

@@ -26,11 +26,12 @@ from mke_ray.expansion.estimate import (
     workers_of,
 )
 from mke_ray.expansion.probing import Census, Probed, census, probe
+from mke_ray.expansion.refining_storage import label_form, stores_of_refining
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
 from mke_ray.expansion.witnesses import teachers_of, witness_fit, witnessed
 from mke_ray.gate import num_effective_groups
-from mke_ray.labels.dense import dense_form, dense_size
+from mke_ray.labels.dense import dense_size
 from mke_ray.labels.folds import even_folds
 from mke_ray.models.student import build_student
 from mke_ray.objectives import Objective
@@ -157,6 +158,7 @@ def _estimate_lines(
         label_bytes_each=_label_bytes(run),
         cost_per_hour=run.job.labelling.cost_per_hour,
         num_stores=1 + len(run.job.more_teachers),
+        refining_bytes=_refining_bytes(run, found, is_preview=is_preview),
     )
     least = "" if found.is_whole else "at least"
     whole = f"each {NUM_OF_PREVIEW:,}" if is_preview else f"{least} {found.num_samples:,}".strip()
@@ -168,11 +170,17 @@ def _estimate_lines(
     ]
 
 
+def _refining_bytes(run: Run, found: Census, *, is_preview: bool) -> float:
+    """Return the bytes of all stores of refining, 0 where there is none."""
+    scale = NUM_OF_PREVIEW / max(found.num_samples, 1) if is_preview else 1.0
+    splits = {split: scale * num for split, num in found.splits.items()}
+    return sum(one.num_bytes for one in stores_of_refining(run, splits))
+
+
 def _label_bytes(run: Run) -> int:
     """Return the bytes of one teacher's label of a sample, before compression."""
-    space, top_k = run.source.label_space, run.job.labelling.top_k
-    form = dense_form(run.decode, run.job.teacher.modality, label_space=space, top_k=top_k)
-    return LABEL_BYTES_PER_CLASS * space.num_classes if form is None else form.num_bytes
+    form, num_classes = label_form(run), run.source.label_space.num_classes
+    return LABEL_BYTES_PER_CLASS * num_classes if form is None else form.num_bytes
 
 
 def _kept(each: Each, run: Run) -> Each:

@@ -18,7 +18,7 @@ from mke_ray.evaluation import (
 )
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.expansion.averaged_views import averaged
-from mke_ray.expansion.compacting import compact_stage
+from mke_ray.expansion.compacting import compact_stage, compact_store
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.label_rules import LabelRules
 from mke_ray.expansion.run import Run, num_in_splits, num_select
@@ -306,17 +306,18 @@ def evaluate_stage(
         is_dense=manifest.label_space.kind is LabelKind.DENSE,
     )
     run.refer(*(fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
+    refs = list(refs_with_truth(manifest))
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
             plan,
-            refs_with_truth(manifest),
+            refs,
             runner=LazyRunner(run, PassShown(progress).say).run,
             progress=progress,
         )
     compared = EvaluationPlan(
         manifest=manifest,
         labels=labels.labels,
-        predictions=predictions,
+        predictions=compact_store(run, predictions, refs),
         columns=columns,
         shipped=run.shipped,
         trained_on_select=_trained_on_select(fits),

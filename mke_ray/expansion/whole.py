@@ -1,17 +1,21 @@
 """All stages of one run in order, and its end: evaluation, gate, export, report, tracking."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
-from mke_ray.evaluation.calibration import select_temperature, teacher_calibration
+from mke_ray.evaluation import EvaluationPlan
+from mke_ray.evaluation.calibration import Calibration, select_temperature, teacher_calibration
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.contribution import contribution_stage
 from mke_ray.expansion.doubles import doubles_stage
+from mke_ray.expansion.findings import REFINE_FOLDER, kept
 from mke_ray.expansion.outcome import (
     Outcome,
     export_student,
@@ -35,7 +39,8 @@ from mke_ray.expansion.stages import (
     train_stage,
 )
 from mke_ray.report import ReportContent, metrics_of, terminal_report, write_report
-from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.schema import Split
+from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 __all__ = ["finish", "fits_of", "refine_stage", "run_stages"]
 
@@ -135,9 +140,8 @@ def finish(
             refined=refined,
         )
         if refined is not None and refined.rounds:
-            outcome.calibration = teacher_calibration(
-                plan, refined.rounds[refined.chosen].posterior.divisor
-            )
+            divisor = refined.rounds[refined.chosen].posterior.divisor
+            outcome.calibration = _calibration(run, labels, plan, divisor)
         outcome.contribution = contribution_stage(run, manifest, labels, fits, plan)
         is_new = not is_reported(run.root, outcome)
         if is_new:
@@ -157,6 +161,21 @@ def finish(
         console.print(terminal_report(content))
         console.print(f"Report: {page}", soft_wrap=True)
     return metrics_of(content)
+
+
+def _calibration(
+    run: Run, labels: Labels, plan: EvaluationPlan, temperature: float | NDArray
+) -> Calibration | None:
+    """Return how sure the teacher may be, measured once: a finished run reads no labels again."""
+    tested = [plan.manifest.digest([Split.TEST]), revisions_of(labels.samples, [Split.TEST])]
+    made_of = [labels.labels.name, *tested, "calibration", np.asarray(temperature).tolist()]
+
+    def made() -> dict[str, Any]:
+        measured = teacher_calibration(plan, temperature)
+        return {"calibration": None if measured is None else asdict(measured)}
+
+    found = kept(run.root.child(REFINE_FOLDER), made_of, made)["calibration"]
+    return None if found is None else Calibration(**found)
 
 
 def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:

@@ -9,6 +9,15 @@ from mke_ray.errors import ConfigError
 ALL_TEACHERS = "all"
 FIRST_TEACHER = "first"
 
+_FROM_ZERO = (
+    "witness_alpha",
+    "alpha",
+    "labelled_share",
+    "paired_weight",
+    "witness_paired_weight",
+    "fallback_alpha",
+)
+
 
 def check_expansion(job: JobConfig) -> None:
     """Check the section ``expansion``, where it is used.
@@ -41,10 +50,9 @@ def _check_numbers(keys: ExpansionConfig) -> None:
     for key, low in least.items():
         if getattr(keys, key) < low:
             raise ConfigError(f"expansion.{key}={getattr(keys, key)}; give {low} or more")
-    from_zero = ("witness_alpha", "alpha", "labelled_share", "paired_weight", "fallback_alpha")
-    for key in from_zero:
+    for key in _FROM_ZERO:
         value = getattr(keys, key)
-        if not (value >= 0 and math.isfinite(value)):
+        if value is not None and not (value >= 0 and math.isfinite(value)):
             raise ConfigError(f"expansion.{key}={value}; give a number from 0 upwards")
     if keys.label_kind not in (None, "soft", "hard"):
         raise ConfigError(f"expansion.label_kind={keys.label_kind!r}; choose soft, hard or null")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mke_ray.config_labels import ExpansionConfig
 from mke_ray.config_schema import JobConfig
 from mke_ray.expansion.own_teacher import FIRST_NAME
 from mke_ray.expansion.witness_checks import ALL_TEACHERS
@@ -73,6 +74,12 @@ def refined_kind(job: JobConfig, kind: str) -> str:
     return job.expansion.label_kind or ("hard" if kind == LabelKind.DENSE else "soft")
 
 
+def pairs_weight_of_witnesses(keys: ExpansionConfig) -> float:
+    """Return the weight that each labelled pair has in the training of witnesses."""
+    own = keys.witness_paired_weight
+    return keys.paired_weight if own is None else own
+
+
 def witness_fit(
     job: JobConfig, kind: str, settings: ArmSettings, *, folds: FoldDivision, number: int
 ) -> FitSpec:
@@ -89,8 +96,8 @@ def witness_fit(
     """
     template, keys, others = settings.template, job.expansion, witnessed(job)
     rows = [RowSelection(Split.UNLABELED)]
-    if keys.paired_weight > 0 and settings.num_select > 0:
-        weight = keys.paired_weight
+    weight = pairs_weight_of_witnesses(keys)
+    if weight > 0 and settings.num_select > 0:
         rows.append(RowSelection(Split.PROBE, targets="true", part=SELECT, weight=weight))
     steps, epochs = template.num_steps, template.num_epochs
     return replace(

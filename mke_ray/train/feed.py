@@ -17,6 +17,7 @@ from mke_ray.labels.folds import FoldDivision
 from mke_ray.schema import Batch
 from mke_ray.train.blocks import UnitReader
 from mke_ray.train.fits import RowSelection
+from mke_ray.train.mean_weight import mean_label_weight
 from mke_ray.train.plan import RowPlan, RowRefs, rank_slice
 
 
@@ -77,7 +78,7 @@ class Feed:
         self._world_size = world_size
         self._prefetch_batches = max(prefetch_batches, 1)
         self._visible = [set(one.modalities or reader.decode) for one in selections]
-        self._weight_S = _row_weights(plan, selections)
+        self._weight_S = _row_weights(reader, plan, selections)
         self._folds = folds
         self._whole: FeedItem | None = None
 
@@ -211,11 +212,16 @@ class Feed:
         )
 
 
-def _row_weights(plan: RowPlan, selections: Sequence[RowSelection]) -> np.ndarray:
-    """Return the weight of a row of each selection [S]; a share goes by how many rows there are."""
+def _row_weights(
+    reader: UnitReader, plan: RowPlan, selections: Sequence[RowSelection]
+) -> np.ndarray:
+    """Return the weight of a row of each selection [S]; a share is of what the first rows weigh."""
     weight_S = np.asarray([one.weight for one in selections], dtype=np.float64)
     num_S = np.bincount(plan.selection_E, plan.num_rows_E, minlength=len(selections))
     first = float(weight_S[0] * num_S[0])
+    has_share = any(one.share is not None for one in selections)
+    if has_share and selections[0].targets == "pseudo" and num_S[0] > 0:
+        first *= mean_label_weight(reader, plan, selection=0)
     for number, one in enumerate(selections):
         if one.share is not None and first > 0 and num_S[number] > 0:
             weight_S[number] = one.share * first / num_S[number]

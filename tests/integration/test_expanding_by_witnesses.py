@@ -1,6 +1,7 @@
 """Our student from end to end: two views that are independent given the class, in this process."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import evaluate, expand, train
 from mke_ray.expansion.checks import check_job, open_run
+from mke_ray.expansion.refining_storage import stores_of_refining
 from mke_ray.expansion.stages import label_stage, teach_stage
 from mke_ray.expansion.whole import run_stages
 from mke_ray.expansion.witnesses import expansion_objective
+from mke_ray.labels.file_names import is_part
+from mke_ray.labels.store import UnitStore
+from mke_ray.storage import open_root
 from mke_ray.train import launch
 from mke_ray.train.fits import FitStore
 
@@ -143,9 +148,29 @@ def test_what_is_finished_is_not_done_again(finished, monkeypatch):
 
     before = metrics_of(finished)
     monkeypatch.setattr("mke_ray.expansion.work.run_fits", never)
+    monkeypatch.setattr("mke_ray.expansion.whole.teacher_calibration", never)
     expand([finished])
     evaluate([finished])
     assert metrics_of(finished)["arms"] == before["arms"]
+    assert metrics_of(finished)["calibration"] == before["calibration"]
+
+
+def test_answers_and_refined_labels_lie_in_parts_as_those_of_the_teacher_do(finished):
+    root, num_stores = open_root(finished.root), {}
+    for folder in ("samples", "labels", "predictions"):
+        names = {name.split("/")[1] for name in root.names(folder)}
+        num_stores[folder] = len(names)
+        for name in names:
+            store = UnitStore.open(root.child(folder, name))
+            in_files = Counter(file for _, _, file in store.index().entries())
+            alone = {file for file in in_files if not is_part(file)}
+            splits = {store.index().split(unit) for unit in store.index().units()}
+            assert len(in_files) == len(splits)  # one each, and of a single unit its own
+            assert set(store.root.names("attempts")) == alone
+            assert all(in_files[file] == 1 for file in alone) and len(alone) < len(in_files)
+            for unit in store.index().units():
+                store.read(unit, check_digest=True)
+    assert num_stores["labels"] > 2 and num_stores["predictions"] > 2
 
 
 def test_a_student_that_is_not_promoted_any_more_is_withdrawn_with_its_card(tmp_path):
@@ -327,6 +352,27 @@ def test_a_loss_of_the_users_is_that_of_our_student_too(tmp_path):
     assert expansion_objective(job, "single", alpha=2.0) == job.objective
 
 
+def test_the_estimate_of_what_refining_stores_is_near_what_it_stored(tmp_path):
+    write_table(tmp_path / "rows.parquet")
+    keys = ["expansion.rounds=1", "fit.num_steps=20", "arms=[mke]"]
+    job = job_of(tmp_path, *keys)
+    run_stages(job)
+    root, stored = open_root(job.root), set()
+    for name in {one.split("/")[1] for one in root.names("labels")}:
+        spec = UnitStore.open(root.child("labels", name)).spec
+        if "derivation" in spec:
+            stored |= {f"labels/{name}", f"predictions/{spec['said']}"}
+    real = sum(
+        path.stat().st_size
+        for one in stored
+        for path in Path(job.root, one).rglob("*")
+        if path.is_file()
+    )
+    expected = list(stores_of_refining(check_job(job), SPLITS))
+    assert len(expected) == len(stored) == 4
+    assert sum(one.num_bytes for one in expected) == pytest.approx(real, rel=0.3)
+
+
 def test_a_dry_run_says_what_refining_takes_and_writes_nothing(tmp_path, capsys):
     write_table(tmp_path / "rows.parquet")
     job = job_of(tmp_path, "dry_run=true", "fit.num_steps=100")
@@ -334,6 +380,7 @@ def test_a_dry_run_says_what_refining_takes_and_writes_nothing(tmp_path, capsys)
     said = capsys.readouterr().out
     assert "3 rounds of 3 witnesses of b, 3 students distilled into one" in said
     assert "450 steps beside 100 of every arm" in said
+    assert "of answers and refined labels, if all rounds are needed" in said
     assert "witness " in said and "mm_student " in said
     assert not Path(job.root).exists()
 

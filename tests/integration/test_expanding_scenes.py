@@ -118,6 +118,15 @@ def test_labels_of_pixels_are_refined_and_our_student_is_put_in_front_of_the_gat
     assert "Labels were refined" in (report / "index.html").read_text()
 
 
+def test_labelled_pairs_are_for_the_witnesses_and_not_for_the_student(report: Path) -> None:
+    store, learnt = FitStore(open_root(str(report.parent))), {}
+    for folder in (report.parent / "fits").iterdir():
+        spec = store.facts(folder.name)["spec"]
+        learnt.setdefault(spec["arm"], set()).update(row["split"] for row in spec["rows"])
+    assert learnt["witness"] == {"unlabeled", "probe"}
+    assert learnt["mm_student"] == {"unlabeled"}
+
+
 def test_the_value_of_an_arm_is_the_mean_of_the_ious_of_the_classes_that_are_there(
     report: Path,
 ) -> None:

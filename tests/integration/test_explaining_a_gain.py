@@ -7,8 +7,15 @@ import pytest
 from composed import composed
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.data.manifest import Manifest, Mark
+from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.errors import ConfigError
 from mke_ray.expansion import expand, mechanism_setting
+from mke_ray.expansion.draws import inside_one_task
+from mke_ray.expansion.mechanism_plan import settings_of
+from mke_ray.expansion.mechanism_setting import known_record
+from mke_ray.schema import Split
+from mke_ray.storage import open_root
 
 TINY = (
     "experiment=mechanism",
@@ -64,6 +71,33 @@ def test_the_tiny_version_runs_in_this_process_and_once(
     again = json.loads((report / "mechanism.json").read_text())
     assert again["records"] == found["records"]
     assert again["num_known"] == 4
+
+
+def test_a_record_of_other_samples_is_measured_again_and_not_joined(tmp_path: Path) -> None:
+    (job,) = tiny(tmp_path, "data_seeds=null", "mechanism.num_unlabeled=[]")
+    expand([job])
+    (setting,) = settings_of(inside_one_task(job))
+    first = known_record(setting)
+    assert first is not None and first["data"]
+    manifest = Manifest.open(open_root(setting.job.root).child("manifest"))
+    ref = next(manifest.unit_refs(["unlabeled"]))
+    row = manifest.read_unit(ref)[0]
+    assert manifest.add_marks([Mark(row.sample_id, ref.unit, 0, FORGOTTEN)]).digest(Split)
+    assert known_record(setting) is None
+    expand([job])
+    again = known_record(setting)
+    assert again is not None and again["data"] != first["data"]
+
+
+def test_a_record_that_does_not_say_of_which_samples_it_is_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    (job,) = tiny(tmp_path, "data_seeds=null", "mechanism.num_unlabeled=[]")
+    (setting,) = settings_of(inside_one_task(job))
+    open_root(setting.job.root).write(
+        "mechanism.json", json.dumps({"inputs": setting.inputs()}).encode()
+    )
+    assert known_record(setting) is None
 
 
 def test_our_student_is_measured_beside_the_published_one_and_not_predicted(

@@ -149,6 +149,83 @@ def test_a_mistake_on_the_command_line_is_one_line_that_names_the_key(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("+expansion.roundz=1", r"expansion\.roundz: the section expansion .* expansion\.rounds\?"),
+        ("+expansion.foo=1", r"the section expansion has no key .foo.; choose one of \['enabled'"),
+        ("+teacher.fit.num_stesp=1", r"the section teacher\.fit .* mean teacher\.fit\.num_steps\?"),
+        ("+labelling.teachers_pool.num_gpu=1", r"mean labelling\.teachers_pool\.num_gpus\?"),
+        ("+rounds=1", r"rounds: a job has no key 'rounds'; did you mean expansion\.rounds\?"),
+    ],
+)
+def test_a_key_that_a_section_does_not_have_is_refused_even_if_it_is_added(
+    added: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        composed(added)
+
+
+def test_sections_without_a_schema_take_any_key() -> None:
+    added = ["+source.anything=1", "+labels.weight.mine=1", "+storage.options.key=x"]
+    (job,) = composed(*added, "+more_teachers.other={_target_: mke_ray.x}", "+ray.env_vars.A=b")
+    assert (job.source["anything"], job.labels.weight["mine"]) == (1, 1)
+
+
+def test_keys_of_other_jobs_are_checked_too(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "forget.py"), "root=x", "+storage.single_drive=true"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "did you mean storage.single_driver?" in ended.stderr
+
+
+def test_a_misspelt_key_in_a_file_is_named_with_the_key_that_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nexpansion:\n  roundz: 1\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    ended = run_expand(f"--config-dir={tmp_path}", "experiment=mine", folder=tmp_path)
+    assert ended.returncode == 2
+    assert "experiment/mine" in ended.stderr
+    assert "did you mean expansion.rounds?" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["experiment=ravdess_features", "teacher.modality=radr"],
+            r"^teacher\.modality=radr: teacher\.network needs student\.encoders\.radr, but "
+            r"student\.encoders has \['face', 'voice'\]; choose one",
+        ),
+        (
+            ["experiment=ravdess_features", "teacher.modality=faces", "data_seeds=2"],
+            r"did you mean teacher\.modality=face\?",
+        ),
+        (["experiment=features", "teacher.modality=a"], r"has \[\]; add student\.encoders\.a$"),
+        (
+            ["~decode.audio"],
+            r"^student\.encoders\.audio\.sample_rate_hz=\$\{decode\.audio\.sample_rate_hz\}: there "
+            r"is no decode\.audio\.sample_rate_hz, decode has \['video'\]; add it, or give",
+        ),
+        (["name=${nope}"], r"^name=\$\{nope\}: there is no nope; add it, or give name a value"),
+        (["model_seeds=[${a.b}]"], r"^model_seeds\[0\]=\$\{a\.b\}: there is no a\.b; add it"),
+    ],
+)
+def test_a_reference_to_nothing_says_which_key_it_is_and_what_there_is(
+    overrides: list[str], said: str
+) -> None:
+    own = ["source.root=x"] if "ravdess" in overrides[0] else []
+    table = ["source.table=t.csv", "source.modalities={a: [x]}"]
+    own = table if overrides[0] == "experiment=features" else own
+    with pytest.raises(ConfigError, match=said):
+        composed(*overrides, *own)
+
+
 def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
     ended = run_expand("--help", folder=tmp_path)
     assert ended.returncode == 0

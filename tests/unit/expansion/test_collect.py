@@ -13,6 +13,7 @@ from mke_ray.config_schema import CollectConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import references as references_module
 from mke_ray.expansion.collect import collect, collect_root
+from mke_ray.expansion.findings import FINDINGS_FOLDERS, STATISTICS_FOLDER, kept
 from mke_ray.expansion.references import refer, references
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
@@ -190,6 +191,24 @@ def test_indexes_that_a_newer_one_replaces_go_once_they_are_old(plan, monkeypatc
     left = [name for name in store.root.names(recursive=False) if name.startswith("index-")]
     assert sorted(left) == ["index-000001.parquet", "index-000002.parquet"]
     assert len(store.read_index()) == len(list(plan.manifest.unit_refs()))
+
+
+def test_findings_about_labels_go_with_them_and_those_of_an_earlier_version_stay(plan, monkeypatch):
+    referred(plan, monkeypatch, first=40, second=10)
+    for number in (0, 1):
+        labels = stores_of(plan, number)[1].removeprefix("labels/")
+        for folder in FINDINGS_FOLDERS:
+            assert kept(plan.root.child(folder), [labels, "x"], lambda: {"n": 1}) == {"n": 1}
+    plan.root.write(f"{STATISTICS_FOLDER}/old.json", b'{"n": 2}')
+    assert len(list(plan.root.names(STATISTICS_FOLDER))) == 3
+    assert collect_root(plan.root, ttl_days=30, is_dry_run=True).num_swept == 2
+    assert len(list(plan.root.names(STATISTICS_FOLDER))) == 3
+    assert collect_root(plan.root, ttl_days=30).num_swept == 2
+    left = json.loads(plan.root.read(next(iter(plan.root.names("refine")))))
+    assert left == {"of_labels": stores_of(plan, 1)[1].removeprefix("labels/"), "n": 1}
+    assert f"{STATISTICS_FOLDER}/old.json" in set(plan.root.names(STATISTICS_FOLDER))
+    again = kept(plan.root.child("refine"), [left["of_labels"], "x"], lambda: {"n": 3})
+    assert again == {"n": 1}
 
 
 def test_another_driver_keeps_collecting_away(plan):

@@ -12,9 +12,11 @@ from label_fakes import DECODE, FakeSource, FakeTeacher
 from mke_ray.data.sources import SourceRow
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import estimate, probing, rehearsal
+from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.estimate import Each, Estimate, Workers, estimate_lines, means, workers_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Census, Probed, census, probe
+from mke_ray.expansion.refining_storage import stores_of_refining
 from mke_ray.labels.probe import GATE, probe_part
 from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import Status, decode_spec_from_dict
@@ -123,6 +125,27 @@ def test_the_whole_follows_from_the_means():
     assert whole(num_stores=3).label_bytes == 3 * one.label_bytes
 
 
+def test_refining_adds_stores_of_answers_and_labels_for_every_round():
+    splits = {"labelled": 50, "unlabeled": 1000, "probe": 100, "test": 200}
+
+    def stores(*overrides):
+        (job,) = composed("tracking=off", "labelling.unit_size=100", *overrides)
+        return list(stores_of_refining(check_job(job), splits))
+
+    answers, labels, *_, members, mean = stores("expansion.rounds=2", "expansion.members=4")
+    assert len(stores("expansion.rounds=2", "expansion.members=4")) == 2 * 2 + 2
+    assert (answers.num_rows, answers.num_units) == (1300, 13)
+    assert (answers.column_bytes, labels.column_bytes) == ((3 * 4 * 10,), (4 * 10,))
+    assert (members.num_rows, members.column_bytes) == (1000, (40,) * 4)
+    assert (mean.num_rows, mean.column_bytes) == (1000, (40,))
+    assert len(stores("expansion.rounds=2", "expansion.members=1")) == 2 * 2
+    assert stores("objective=mke") == []
+    dense = ["experiment=nyu_depth_v2_small", "source.root=s3://b", "expansion.rounds=1"]
+    answers, labels, *_ = stores(*dense)
+    assert labels.column_bytes == ((3 * 3 + 2) * 60 * 80,)
+    assert answers.column_bytes == ((3 * 6 + 2) * 60 * 80,)
+
+
 def test_of_two_pools_the_slower_one_takes_the_time():
     workers = Workers(2, 4, "labelling.max_actors", num_teachers=4)
     assert whole(workers=workers).wall_s == 36_000 * 2.0 / 4 / 2
@@ -145,6 +168,9 @@ def test_the_estimate_is_said_with_what_it_assumes():
         "  cost          at least 20.00 (labelling.cost_per_hour x wall time)",
         estimate._ASSUMED,
     ]
+    assert "1.5 MB of answers and refined labels, if all rounds are needed" in "".join(
+        estimate_lines(whole(refining_bytes=1.5e6))
+    )
     said = estimate_lines(whole(teacher_s=None, cost_per_hour=None))
     assert (
         "at least" not in "".join(said) and "not timed" in said[1] and "cost" not in "".join(said)

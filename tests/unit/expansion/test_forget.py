@@ -9,10 +9,13 @@ from label_fakes import make_world
 from left_behind import traces
 from training_stores import fit_spec
 
+from mke_ray.config_labels import LabelsConfig
 from mke_ray.config_schema import ForgetConfig
 from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.expansion.findings import FINDINGS_FOLDERS, kept
 from mke_ray.expansion.forget import forget, forget_samples
+from mke_ray.expansion.label_rules import LabelRules
 from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
@@ -59,6 +62,24 @@ def needles_of(plan):
 def files_of(root):
     names = [name for name in root.names() if not name.startswith("lease/")]
     return {name: root.read(name) for name in names}
+
+
+def test_statistics_in_which_a_sample_counts_go_and_are_made_of_the_others(plan):
+    labels, keys = plan.teachers[0].labels, LabelsConfig(alignment="uniform")
+    for folder in FINDINGS_FOLDERS:
+        kept(plan.root.child(folder), [labels.name], lambda: {"n": 1})
+
+    def ratio():
+        manifest = manifest_of(plan)
+        args = {"samples": plan.samples, "labels": labels}
+        return LabelRules(plan.root, manifest, **args).configured(keys)["ratio"]
+
+    before = ratio()
+    done = forget_samples(plan.root, keys=[KEY])
+    assert done.deleted == ("report", "doubles", *FINDINGS_FOLDERS)
+    assert not [name for one in FINDINGS_FOLDERS for name in plan.root.names(one)]
+    labels.write_index([ref.unit for ref in manifest_of(plan).unit_refs()])
+    assert ratio() != before
 
 
 def test_a_forgotten_sample_keeps_nothing_but_its_id_and_all_others_keep_everything(plan):

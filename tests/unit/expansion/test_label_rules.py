@@ -16,9 +16,9 @@ from mke_ray.data.manifest import Manifest, write_manifest
 from mke_ray.errors import ConfigError
 from mke_ray.expansion import label_rules
 from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.findings import STATISTICS_FOLDER
 from mke_ray.expansion.label_rules import (
     FREEMATCH,
-    LABEL_FOLDER,
     LabelRules,
     check_labels,
     labelled_prior,
@@ -95,7 +95,7 @@ def test_statistics_are_gathered_once_for_a_root(root, monkeypatch):
     first = rules_of(root).configured(keys)
     monkeypatch.setattr(label_rules, "statistics_of", None)
     assert rules_of(root).configured(keys) == first
-    assert list(root.names(LABEL_FOLDER))
+    assert list(root.names(STATISTICS_FOLDER))
     with pytest.raises(TypeError):
         rules_of(root).configured(replace(keys, temperature=4.0))
 

@@ -31,6 +31,7 @@ from mke_ray.train.assemble import open_reader
 from mke_ray.train.blocks import TargetSpec
 from mke_ray.train.feed import Feed
 from mke_ray.train.fits import RowSelection
+from mke_ray.train.mean_weight import mean_label_weight
 from mke_ray.train.plan import RowPlan
 from mke_ray.train.usable import usable_entries
 
@@ -400,6 +401,32 @@ def test_a_share_is_of_the_weight_of_the_first_rows(run):
         for one, weight in zip(item.batch.sample_id_B.tolist(), item.batch.weight_B, strict=True):
             weights[rows[one].split] += float(weight)
     assert weights["labelled"] == pytest.approx(0.25 * weights["unlabeled"])
+
+
+def test_a_share_is_of_what_the_first_rows_weigh_and_not_of_their_number(run):
+    root, rows = run
+    shared = (*PSEUDO, RowSelection("labelled", "true", modalities=("a",), share=0.5))
+    feed = make_feed(root, shared, labels="weighed", global_batch=7)
+    weights = {"unlabeled": 0.0, "labelled": 0.0}
+    for item in feed.batches(0, feed.batches_per_epoch):
+        for one, weight in zip(item.batch.sample_id_B.tolist(), item.batch.weight_B, strict=True):
+            weights[rows[one].split] += float(weight)
+    unlabeled = [one for one in rows.values() if one.split == "unlabeled"]
+    by_hand = sum(weight_of(one) for one in unlabeled if status_of(one) != Status.BAD)
+    assert weights["unlabeled"] == pytest.approx(by_hand)
+    assert weights["labelled"] == pytest.approx(0.5 * by_hand, rel=1e-5)
+
+
+def test_of_many_rows_some_units_say_what_labels_weigh(run, monkeypatch):
+    root, _ = run
+    reader = open_reader(fit_spec(labels="weighed"), root, cache_bytes=1)
+    plan = RowPlan(usable_entries(reader, PSEUDO, ProbeDivision()), global_batch=7, window_units=3)
+    monkeypatch.setattr("mke_ray.train.mean_weight._MAX_ROWS", 40)
+    read = []
+    found = reader.sample_weights
+    monkeypatch.setattr(reader, "sample_weights", lambda unit: read.append(unit) or found(unit))
+    assert mean_label_weight(reader, plan, selection=0) == pytest.approx(0.3125, abs=0.02)
+    assert read == reader.sample_index.units("unlabeled")[::2]
 
 
 def test_batches_tell_the_fold_of_every_sample_by_its_group(run):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ from mke_ray.train.blocks import TargetSpec, UnitBlock
 from mke_ray.train.feed import Feed, FeedItem
 from mke_ray.train.fits import FitSpec, RowSelection
 from mke_ray.train.loop import FitState, apply_views, fit, share_of
+from mke_ray.train.mean_weight import mean_label_weight
 from mke_ray.train.plan import PlanEntry, RowPlan
 from mke_ray.train.run import FitWatch
 from mke_ray.train.usable import usable_entries
@@ -89,6 +91,43 @@ def test_the_weight_of_a_pseudo_label_is_a_factor_of_that_of_its_sample(run):
             assert weight == (float(is_sure) if row.split == "unlabeled" else 0.25)
             seen.add((row.split, weight))
     assert seen == {("unlabeled", 0.0), ("unlabeled", 1.0), ("labelled", 0.25)}
+
+
+def test_a_share_is_of_the_labels_that_the_rule_lets_count(run):
+    root, rows = run
+    shared = (MIXED[0], RowSelection("labelled", "true", modalities=("a",), share=0.25))
+    feed = feed_of(root, fit_spec(rows=shared, label_rule=FIXED))
+    sums = {"unlabeled": 0.0, "labelled": 0.0}
+    for item in feed.batches(0, feed.batches_per_epoch):
+        pairs = zip(item.batch.sample_id_B.tolist(), item.batch.weight_B.tolist(), strict=True)
+        for sample_id, weight in pairs:
+            sums[rows[sample_id].split] += weight
+    logits = [logits_of(one) for one in rows.values() if one.split == "unlabeled"]
+    num_sure = sum(softmax(one).max() >= 0.8 for one in logits if one is not None)
+    assert 0 < num_sure < len(logits) / 2
+    assert sums["unlabeled"] == num_sure
+    assert sums["labelled"] == pytest.approx(0.25 * num_sure, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("multi", 1 / 3), ("dense", 0.375)])
+def test_of_classes_and_pixels_the_mean_of_a_sample_counts(kind, mean):
+    weigher = LabelRule("hard", weight=FixedThreshold(0.9))
+    if kind == "dense":
+        maps = np.array([[[3.0, 0.0], [0, 0]], [[0, 0.2], [4, 0]], [[0, 0], [0, 0.1]]])
+        surer = np.array([[[9.0, 0.0], [0, 0]], [[0, 0.2], [0, 0]], [[0, 0], [0, 0.1]]])
+        table, space, spec = dense_table([maps, surer]), DENSE, DENSE_SPEC
+    else:
+        table = pa.table({"logits": [[5.0, 0.1, 0.0], [-5.0, 0.2, 0.1]]})
+        space, spec = LabelSpace(("x", "y", "z"), LabelKind.MULTI), {}
+    reader = SimpleNamespace(
+        targets=TargetSpec(space, rule=weigher),
+        has_sample_weights=False,
+        sample_weights=lambda unit: np.ones(2),
+        labels=SimpleNamespace(spec=spec, read=lambda unit, **_: table),
+        label_index=SimpleNamespace(location=lambda unit: None),
+    )
+    plan = RowPlan([PlanEntry("u", 0, np.ones(2, bool))], global_batch=2)
+    assert mean_label_weight(reader, plan, selection=0) == pytest.approx(mean)
 
 
 def test_sharpened_targets_reach_the_batch(run):
@@ -243,6 +282,7 @@ def test_weights_of_classes_and_pixels_stand_beside_the_sample_weights(kind, sha
 
 FORM = DenseForm(3, 2, 2, 2)
 DENSE = LabelSpace(("x", "y", "z"), LabelKind.DENSE, 255)
+DENSE_SPEC = {"dense": FORM.to_dict(), "label_space": {"classes": DENSE.classes}}
 
 
 def dense_table(logits_RCHW):
