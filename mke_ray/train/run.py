@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import safetensors.torch
 import torch
 import torch.distributed as dist
 
@@ -20,11 +19,11 @@ from mke_ray.train.assemble import Workplace, assemble
 from mke_ray.train.engine import rank, world_size
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.loop import FitParts, FitState, fit
+from mke_ray.train.non_finite import num_left_out
 
 logger = logging.getLogger(__name__)
 
 STATE = "state.json"
-AVERAGE = "average.safetensors"
 ENGINE = "engine"
 
 
@@ -144,6 +143,7 @@ def fit_facts(
         "num_steps": state.cursor,
         "num_epochs": state.cursor / feed.batches_per_epoch,
         "seconds": round(state.seconds, 3),
+        "num_left_out_steps": num_left_out(state.history),
         "world_size": world_size(),
         "engine": json.loads(json.dumps(dict(engine))),
         "torch": torch.__version__,
@@ -160,10 +160,10 @@ def finished_files(
 ) -> dict[str, bytes] | None:
     """Return the files of a finished fit on rank 0, None elsewhere; every rank must call it."""
     weights = parts.engine.weights()
-    if rank() != 0:
-        return None
     if parts.average is not None:
         weights = parts.average.over(weights)
+    if rank() != 0:
+        return None
     student = build_student(spec.student, label_space.num_classes, build=build)
     student.load_state_dict(weights)
     return {
@@ -183,6 +183,8 @@ def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) 
     engine_folder = folder / ENGINE
     engine_folder.mkdir()
     parts.engine.save(engine_folder)
+    if parts.average is not None:
+        parts.average.save(folder)
     if rank() != 0:
         return
     plain = {
@@ -194,8 +196,6 @@ def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) 
         "history": state.history,
     }
     (folder / STATE).write_text(json.dumps(plain))
-    if parts.average is not None:
-        (folder / AVERAGE).write_bytes(safetensors.torch.save(parts.average.state()))
 
 
 def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
@@ -219,5 +219,5 @@ def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
         return FitState()
     parts.engine.load(folder / ENGINE)
     if parts.average is not None:
-        parts.average.restore(safetensors.torch.load((folder / AVERAGE).read_bytes()))
+        parts.average.restore(folder)
     return FitState(plain["cursor"], plain["seconds"], plain["history"])

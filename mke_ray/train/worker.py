@@ -13,6 +13,7 @@ import ray.train.torch
 import torch
 
 from mke_ray.errors import TrainingError
+from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import rank
 from mke_ray.train.fits import FitSpec
@@ -43,6 +44,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         cache_bytes=scaling["cache_bytes"],
         verbose=scaling["verbose"],
         origin=config["origin"],
+        rules=StepRules.of(scaling),
     )
     with _last_checkpoint() as folder:
         for plain in config["fits"]:
