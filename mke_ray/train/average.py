@@ -51,6 +51,7 @@ class WeightAverage:
     @contextlib.contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
         """Put the mean into the network for a block; every rank must call it."""
+        forget_whole(module)
         kept = {name: one.flat().clone() for name, one in pieces_of(module)}
         _put(module, {name: one.values for name, one in self._means.items()})
         try:
@@ -128,6 +129,6 @@ def _take(mine: Piece, stored: Any, start: int) -> int:
 @torch.no_grad()
 def _put(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Copy values into the parameters."""
+    forget_whole(module)
     for name, one in pieces_of(module):
         one.put(values[name])
-    forget_whole(module)

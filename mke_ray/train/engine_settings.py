@@ -8,6 +8,7 @@ from mke_ray.train.compiling import check_compile
 from mke_ray.train.deepspeed_checks import check_config
 from mke_ray.train.engine import ENGINES
 from mke_ray.train.sharded import SHARDS
+from mke_ray.train.zero import SHARDED_STAGE, zero_stage
 
 _OF_ALL = ("type", "checkpoint_activations", "compile")
 _KEYS = {
@@ -45,7 +46,13 @@ def check_engine(engine: Mapping[str, Any], *, launch: str, use_gpu: bool) -> No
             f"engine.type=deepspeed needs scaling.launch=trainer, found {launch}; "
             "use engine=torch, or scaling.launch=trainer"
         )
-    check_config(engine.get("config", {}), use_gpu=use_gpu)
+    config = engine.get("config", {})
+    check_config(config, use_gpu=use_gpu)
+    if engine.get("compile") and zero_stage(config) == SHARDED_STAGE:
+        raise ConfigError(
+            "engine.compile does not work with ZeRO 3, whose weights are empty while torch looks "
+            "at the network; use stage 0, 1 or 2, or engine=fsdp2"
+        )
 
 
 def _check_keys(engine: Mapping[str, Any], kind: str) -> None:

@@ -2,6 +2,7 @@
 
 # B samples, C classes.
 
+import contextlib
 import logging
 import math
 import time
@@ -239,14 +240,12 @@ def _view_keys(batch: Batch, name: str) -> Tensor:
 
 def validated(parts: FitParts) -> dict[str, float]:
     """Return the metrics on the select part of the probe, of the weights that would be kept."""
-    student = parts.engine.student
+    engine, student = parts.engine, parts.engine.student
     assert parts.validate is not None
     student.eval()
-    if parts.average is None:
+    mean = parts.average.applied(engine.module) if parts.average else contextlib.nullcontext()
+    with mean, engine.autocast():
         metrics = parts.validate(student)
-    else:
-        with parts.average.applied(parts.engine.module):
-            metrics = parts.validate(student)
     student.train()
     return metrics
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from mke_ray.train.engine import world_size
@@ -55,11 +56,13 @@ def pieces_of(module: nn.Module) -> Iterator[tuple[str, Piece]]:
 def forget_whole(module: nn.Module) -> None:
     """Free whole copies of sharded parameters, so that the next pass gathers changed parts.
 
-    ZeRO 3 keeps small parameters whole from step to step.
+    ZeRO 3 keeps small parameters whole from step to step; FSDP2 whatever a pass that failed was at.
     """
-    whole = [one for one in module.parameters() if hasattr(one, _ZERO_PART)]
-    for one in whole:
-        if one.numel() > 0:
+    for one in module.modules():
+        if isinstance(one, FSDPModule):
+            one.reshard()
+    for one in module.parameters():
+        if hasattr(one, _ZERO_PART) and one.numel() > 0:
             one.partition()  # type: ignore[attr-defined]
 
 

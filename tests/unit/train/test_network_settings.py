@@ -16,6 +16,7 @@ from mke_ray.train.recomputation import recompute
 from mke_ray.train.run import FitWatch
 
 VIDEO = {"type": "frames", "channels": [4, 6], "num_features": 8}
+ZERO_3 = {"zero_optimization": {"stage": 3}}
 SOUND = {"type": "log_mel", "sample_rate_hz": 2000, "num_mels": 8, "num_features": 8}
 
 
@@ -143,6 +144,7 @@ def check(**engine):
         ({"checkpoint_activations": "yes"}, "true or false"),
         ({"compile": "max"}, "engine.compile="),
         ({"compile": {"modes": "default"}}, r"engine\.compile\.modes"),
+        ({"type": "deepspeed", "config": ZERO_3, "compile": True}, "engine=fsdp2"),
         ({"type": "deepspeed", "config": {"optimizer": {}}}, r"fit\.optimizer"),
     ],
 )
