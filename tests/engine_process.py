@@ -95,11 +95,13 @@ class Result:
     Args:
         history: The records of every step.
         error: The error that ended it, "" where none did.
+        answers: See ``answers_of``.
         weights: The weights that are kept.
     """
 
     history: list[dict[str, Any]]
     error: str
+    answers: list[float]
     weights: dict[str, Tensor]
 
     @property
@@ -109,7 +111,7 @@ class Result:
     @classmethod
     def read(cls, folder: Path) -> "Result":
         told = json.loads((folder / "told.json").read_text())
-        return cls(told["history"], told["error"], safetensors.torch.load_file(folder / "weights"))
+        return cls(**told, weights=safetensors.torch.load_file(folder / "weights"))
 
 
 def main(plan: Path, root: Path) -> None:
@@ -149,16 +151,30 @@ def train(case: Case, root: Path, folder: Path) -> None:
         fit(spec, parts, state=state, watch=watch)
     except TrainingError as raised:
         error = str(raised)
+    answers = answers_of(parts)
     weights = parts.engine.weights()
     if parts.average is not None:
         weights = parts.average.over(weights)
     if int(os.environ["RANK"]) == 0:
-        told = {"history": state.history, "error": error}
+        told = {"history": state.history, "error": error, "answers": answers}
         (folder / "told.json").write_text(json.dumps(told))
         safetensors.torch.save_file(
             {name: one.contiguous() for name, one in weights.items()}, folder / "weights"
         )
     parts.engine.close()
+
+
+def answers_of(parts: Any) -> list[float]:
+    """Return what the network says of the same rows by its mean, and then by its last weights."""
+    import torch
+
+    batch = next(parts.feed.first_batches(4))
+    student, said = parts.engine.student.eval(), []
+    with torch.no_grad():
+        with parts.average.applied(parts.engine.module):
+            said += student(batch.arrays, batch.present).flatten().tolist()
+        said += student(batch.arrays, batch.present).flatten().tolist()
+    return said
 
 
 @dataclass

@@ -81,6 +81,9 @@ def assert_agree(mine, other, *, atol):
     torch.testing.assert_close(
         torch.tensor(mine.losses), torch.tensor(other.losses), rtol=0, atol=atol
     )
+    torch.testing.assert_close(
+        torch.tensor(mine.answers), torch.tensor(other.answers), rtol=0, atol=10 * atol
+    )
     assert mine.weights.keys() == other.weights.keys()
     for name, weight in mine.weights.items():
         torch.testing.assert_close(weight, other.weights[name], rtol=0, atol=atol)

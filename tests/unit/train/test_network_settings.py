@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from composed import composed
 from torch import nn
 from training_stores import STUDENT, fit_spec, make_run
 
@@ -156,6 +157,12 @@ def test_an_engine_that_cannot_work_is_refused_by_key(engine, words):
 def test_an_engine_that_can_work_is_accepted():
     check(bf16=True, shard="fsdp2", compile={"backend": "aot_eager"}, checkpoint_activations=True)
     check(type="deepspeed", config={}, compile=False, checkpoint_activations=True)
+
+
+@pytest.mark.parametrize("name", ["torch", "fsdp2", "zero0", "zero1", "zero2", "zero3"])
+def test_the_engines_that_come_with_us_are_accepted(name):
+    (job,) = composed(f"engine={name}", "engine.checkpoint_activations=true")
+    check_engine(job.engine, launch="trainer", use_gpu=False)
 
 
 def test_compiling_for_a_cpu_needs_a_compiler_on_the_driver(monkeypatch, tmp_path):
