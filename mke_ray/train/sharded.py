@@ -62,6 +62,8 @@ class ShardedTorchEngine:
 
     def _shard(self) -> None:
         """Shard the parts of the network one by one, and what is left as the last one."""
+        if self.device.index is not None:
+            torch.cuda.set_device(self.device)  # where torch shards to
         half = torch.bfloat16 if self._bf16 else None
         settings: dict[str, Any] = {
             "mesh": init_device_mesh(self.device.type, (world_size(),)),
