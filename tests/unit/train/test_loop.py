@@ -205,6 +205,18 @@ def test_only_the_samples_of_the_spoilt_micro_batch_are_named(fresh):
     assert named == objective.seen[1]
 
 
+def test_every_term_of_an_objective_is_the_same_in_micro_batches(fresh):
+    terms = {"consistency_weight": 0.5, "unimodal_weight": 0.3, "modality_dropout": {"a": 0.5}}
+    spec = fit_spec(num_steps=4, objective={**NOISY, "alpha": 0.0, **terms})
+    whole, told = train(spec, fresh)
+    cut, also = train(spec, fresh, parts=with_rules(spec, fresh, micro_batch=3))
+    mine, theirs = whole.engine.weights(), cut.engine.weights()
+    for name, weight in mine.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-5)
+    for term in ("loss", "pseudo_label", "unimodal", "consistency"):
+        assert also.history[-1][term] == pytest.approx(told.history[-1][term], rel=1e-3)
+
+
 def test_validation_passes_are_no_larger_than_a_micro_batch(root):
     sizes = []
     parts = with_rules(fit_spec(validate_every_steps=5), root, micro_batch=7)
