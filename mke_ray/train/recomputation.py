@@ -16,7 +16,7 @@ _LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 class HasBlocks(Protocol):
     """A network that says itself what is computed again."""
 
-    def blocks(self) -> Iterable[nn.Module]:
+    def recomputed_blocks(self) -> Iterable[nn.Module]:
         """Return modules, none within another."""
         ...
 
@@ -46,7 +46,7 @@ def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
     layers is one block as a whole.
     """
     if isinstance(module, HasBlocks):
-        yield from module.blocks()
+        yield from module.recomputed_blocks()
     elif isinstance(module, _LAYERS):
         yield module
     elif isinstance(module, _STACKS):

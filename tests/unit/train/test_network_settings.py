@@ -89,7 +89,7 @@ def test_blocks_of_our_students_are_the_stacks_of_encoders_fusion_and_head():
 
 def test_a_network_may_name_its_own_blocks():
     class Own(Deep):
-        def blocks(self):
+        def recomputed_blocks(self):
             return [self.stack[1]]
 
     assert recompute(Own()) == ["stack.1"]
