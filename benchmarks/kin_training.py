@@ -16,7 +16,7 @@ from mke_ray.objectives.losses import pseudo_label_loss
 from mke_ray.objectives.mixing import Mixing
 from mke_ray.schema import Batch
 from mke_ray.train.average import WeightAverage
-from mke_ray.train.engine import OPTIMIZERS, learning_rate, set_lr
+from mke_ray.train.optimizers import OPTIMIZERS, learning_rate, set_lr
 
 Loss: TypeAlias = Callable[[Tensor, Batch, Tensor], Tensor]
 Answers: TypeAlias = Callable[[Samples], Tensor]

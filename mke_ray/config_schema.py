@@ -143,7 +143,8 @@ class FitConfig:
         num_steps: Optimizer steps; null derives them from ``num_epochs``.
         num_epochs: Passes over the rows of the fit; null derives them from ``num_steps``.
         global_batch: Samples per step over all workers; 0 takes the whole set every step.
-        optimizer: ``type`` (adamw or sgd), ``lr``, ``weight_decay``, ``momentum``.
+        optimizer: ``type`` (adamw or sgd), ``lr``, ``weight_decay``, ``momentum``; with ``fused``
+            torch updates all weights in one kernel.
         schedule: ``type`` (constant or cosine) and ``warmup_fraction``.
         clip_norm: Largest gradient norm; null does not clip.
         ema_decay: Decay of the running mean of the weights that is kept instead of the last ones,
@@ -246,6 +247,10 @@ class ScalingConfig:
         window_units: Units whose rows are shuffled together.
         cache_bytes: Memory for decoded units per worker.
         log_every_steps: Steps between logged losses.
+        micro_batch: Most rows of a worker in one forward and backward pass; a step then adds up the
+            gradients of several. null takes all rows of a worker in one pass.
+        skip_non_finite: Most steps of a fit that may be left out because a loss or a gradient is
+            not finite; each is logged with its samples. 0 stops at the first.
     """
 
     launch: str = "trainer"
@@ -259,6 +264,8 @@ class ScalingConfig:
     window_units: int = 16
     cache_bytes: int = 1 << 30
     log_every_steps: int = 10
+    micro_batch: int | None = None
+    skip_non_finite: int = 0
 
 
 @dataclass
@@ -334,7 +341,10 @@ class JobConfig:
         mechanism: Why the student becomes better than its teacher, measured.
         supervised: The loss of networks that learn from true labels.
         fit: How a student is trained.
-        engine: DeepSpeed or torch, with the configuration of the engine.
+        engine: What trains: ``type`` (torch or deepspeed); of torch ``bf16``, ``shard`` (fsdp2) and
+            ``find_unused_parameters``, of DeepSpeed its ``config``; of both
+            ``checkpoint_activations`` (compute the inside of blocks again in the backward pass) and
+            ``compile`` (true, or arguments of torch.compile). See ``docs/training.md``.
         labelling: The pass that decodes samples and writes pseudo-labels.
         doubles: What happens to samples that occur twice.
         scaling: What training runs on.

@@ -35,3 +35,7 @@ class StoreError(MkeRayError):
 
 class TrainingError(MkeRayError):
     """Training cannot go on, for example because a loss is not finite."""
+
+
+class DeviceMemoryError(MkeRayError):
+    """The memory of a GPU is full; unlike a ``TrainingError`` it may be that of one rank alone."""

@@ -37,9 +37,9 @@ from mke_ray.models.student import build_student
 from mke_ray.objectives import Objective
 from mke_ray.schema import Batch, LabelKind, Split
 from mke_ray.train.arms import ArmSettings
-from mke_ray.train.engine import build_optimizer
 from mke_ray.train.fits import FitSpec
 from mke_ray.train.loop import apply_views
+from mke_ray.train.optimizers import build_optimizer
 
 NUM_SAMPLES = 2
 NUM_OF_PREVIEW = 1000

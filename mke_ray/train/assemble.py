@@ -24,18 +24,22 @@ from mke_ray.models.student import Network, build_student
 from mke_ray.objectives import Objective
 from mke_ray.schema import DecodeSpec, LabelSpace, Split, decode_spec_from_dict
 from mke_ray.storage import Root
+from mke_ray.train.accumulation import StepRules
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.blocks import TargetSpec, UnitReader
 from mke_ray.train.class_weights import objective_spec
+from mke_ray.train.compiling import compile_network
 from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
 from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec, RowSelection, revisions_of
 from mke_ray.train.loop import FitParts
 from mke_ray.train.plan import RowPlan
+from mke_ray.train.recomputation import recompute
+from mke_ray.train.sharded import ShardedTorchEngine
 from mke_ray.train.starting import start_from
 from mke_ray.train.usable import usable_entries
 from mke_ray.train.validation import Validation
-from mke_ray.train.zero import DeepSpeedEngine, resized_config
+from mke_ray.train.zero import DeepSpeedEngine, deepspeed_config, resized_config
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +53,13 @@ class Workplace:
 
     Args:
         root: Root of the run.
-        engine: ``type`` (torch or deepspeed), and with DeepSpeed its ``config``.
+        engine: ``type`` (torch or deepspeed) and its keys, see ``engine_settings``.
         device: Where to compute.
         cache_bytes: Memory for decoded units.
         prefetch_batches: Batches prepared ahead.
         verbose: Whether DeepSpeed may talk.
         origin: Where samples are read again if their store keeps no media.
+        rules: How steps are made.
     """
 
     root: Root
@@ -64,6 +69,7 @@ class Workplace:
     prefetch_batches: int = 2
     verbose: bool = False
     origin: Origin | None = None
+    rules: StepRules = field(default_factory=StepRules)
     _reader: tuple[object, UnitReader] | None = None
 
     def reader(self, spec: FitSpec) -> UnitReader:
@@ -173,6 +179,7 @@ def assemble(spec: FitSpec, workplace: Workplace, *, is_resized: bool = False) -
         views={name: cast(View, build(one)) for name, one in spec.views.items()},
         validate=_validation(spec, workplace),
         average=_average(spec, engine),
+        rules=workplace.rules,
     )
 
 
@@ -224,25 +231,25 @@ def make_engine(
         num_rows: Rows of a global batch.
         is_resized: Whether the state to load is of another number of ranks.
     """
-    if workplace.engine["type"] == "torch":
-        return TorchEngine(
-            student,
-            optimizer=spec.optimizer,
+    settings, rules = workplace.engine, workplace.rules
+    if settings.get("checkpoint_activations"):
+        recompute(student)
+    compile_network(student, settings.get("compile"))
+    common: dict[str, Any] = {"optimizer": spec.optimizer, "device": workplace.device}
+    if settings["type"] == "deepspeed":
+        asked = settings.get("config", {})
+        config = deepspeed_config(
+            resized_config(asked) if is_resized else asked,
+            micro_batch=rules.rows_of_pass(num_rows, world_size=world_size()),
+            num_passes=rules.num_passes(num_rows, world_size=world_size()),
             clip_norm=spec.clip_norm,
-            device=workplace.device,
-            bf16=workplace.engine.get("bf16", False),
-            find_unused_parameters=workplace.engine.get("find_unused_parameters", False),
         )
-    config = workplace.engine.get("config", {})
-    return DeepSpeedEngine(
-        student,
-        config=resized_config(config) if is_resized else config,
-        optimizer=spec.optimizer,
-        micro_batch=-(-num_rows // world_size()),
-        clip_norm=spec.clip_norm,
-        device=workplace.device,
-        verbose=workplace.verbose,
-    )
+        return DeepSpeedEngine(student, config=config, verbose=workplace.verbose, **common)
+    common |= {"clip_norm": spec.clip_norm, "bf16": settings.get("bf16", False)}
+    if settings.get("shard"):
+        return ShardedTorchEngine(student, **common)
+    unused = settings.get("find_unused_parameters", False)
+    return TorchEngine(student, find_unused_parameters=unused, **common)
 
 
 def _plan(
@@ -300,8 +307,6 @@ def _average(spec: FitSpec, engine: Engine) -> WeightAverage | None:
     """Return the running mean of the weights, where the fit wants one."""
     if spec.ema_decay is None:
         return None
-    if engine.is_sharded:
-        raise ConfigError("fit.ema_decay does not work with ZeRO 3 yet; use stage 0, 1 or 2")
     return WeightAverage(engine.module, spec.ema_decay)
 
 
@@ -312,6 +317,7 @@ def _validation(spec: FitSpec, workplace: Workplace) -> Validation | None:
     reader = workplace.reader(spec)
     rows = (RowSelection(Split.PROBE, targets="true", part=SELECT),)
     size = max(spec.global_batch, _VALIDATION_BATCH)
+    size = workplace.rules.rows_of_pass(size, world_size=world_size()) * world_size()
     plan = _plan(spec, reader, rows, global_batch=size, shuffle=False)
     if plan.num_rows == 0:
         return None

@@ -7,8 +7,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-
 from mke_ray.errors import StoreError
 from mke_ray.train.engine import rank, world_size
 from mke_ray.train.loop import FitParts, FitState
@@ -16,7 +14,6 @@ from mke_ray.train.loop import FitParts, FitState
 logger = logging.getLogger(__name__)
 
 STATE = "state.json"
-AVERAGE = "average.safetensors"
 ENGINE = "engine"
 DIGESTS = "digests"
 
@@ -35,6 +32,8 @@ def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) 
     engine_folder = folder / ENGINE
     engine_folder.mkdir()
     parts.engine.save(engine_folder)
+    if parts.average is not None:
+        parts.average.save(folder)
     if rank() == 0:
         plain = {
             "fit": fit_id,
@@ -46,8 +45,6 @@ def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) 
             "history": state.history,
         }
         (folder / STATE).write_text(json.dumps(plain))
-        if parts.average is not None:
-            (folder / AVERAGE).write_bytes(safetensors.torch.save(parts.average.state()))
     digests = {str(one.relative_to(folder)): _digest(one) for one in _files(folder)}
     (folder / DIGESTS).mkdir()
     (folder / DIGESTS / f"{rank()}.json").write_text(json.dumps(digests))
@@ -79,7 +76,7 @@ def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
     check_files(folder)
     parts.engine.load(folder / ENGINE, world_size=plain["world_size"])
     if parts.average is not None:
-        parts.average.restore(safetensors.torch.load((folder / AVERAGE).read_bytes()))
+        parts.average.restore(folder)
     if not is_same_size and rank() == 0:
         logger.warning(
             "fit %s goes on at step %d with %d workers in the place of %d",

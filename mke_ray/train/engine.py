@@ -1,4 +1,4 @@
-"""What turns a loss into a step: plain torch here, DeepSpeed in ``zero.py``, one Protocol."""
+"""What turns losses into a step: one Protocol, and plain torch behind it."""
 
 import contextlib
 import inspect
@@ -10,20 +10,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from mke_ray.errors import ConfigError, TrainingError
+from mke_ray.train.optimizers import build_optimizer, set_lr
 
 Value = TypeVar("Value")
 
 ENGINES = ("torch", "deepspeed")
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
-    "adamw": (torch.optim.AdamW, ("lr", "weight_decay", "betas", "eps")),
-    "sgd": (torch.optim.SGD, ("lr", "weight_decay", "momentum", "nesterov")),
-}
-SCHEDULES = ("constant", "cosine")
-SCHEDULE_KEYS = ("type", "warmup_fraction")
 STATE_FILE = "torch.pt"
-_IDS_SHOWN = 16
 # Newer releases of torch renamed the key; buffers are statistics here and never change.
 _DDP_KEYS = inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
 _BUFFERS_KEY = (
@@ -34,11 +28,13 @@ _BUFFERS_KEY = (
 class Engine(Protocol):
     """Owns the network on its device, the optimizer, and how ranks agree.
 
+    A step is one or more passes (forward and ``backward``), each within ``one_pass``, and ``step``.
+
     Attributes:
         student: What the objective calls; it may wrap the network.
         module: The network itself.
         device: Where batches go.
-        is_sharded: Whether no rank holds all weights (ZeRO 3).
+        is_sharded: Whether no rank holds all weights (ZeRO 3, FSDP2).
         is_resizable: Whether a saved state can be loaded by another number of workers.
     """
 
@@ -48,26 +44,43 @@ class Engine(Protocol):
     is_sharded: bool
     is_resizable: bool
 
+    def one_pass(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of a forward and backward pass.
+
+        Args:
+            is_last: Whether it is the last one before ``step``; ranks agree on gradients there.
+        """
+        ...
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the objective is computed."""
         ...
 
-    def step(self, loss: Tensor, *, share: float, lr: float) -> float:
-        """Differentiate, average over ranks, clip, and update the weights.
+    def backward(self, loss: Tensor, *, share: float | Tensor) -> None:
+        """Add the gradient of a loss to that of the step.
 
         Args:
             loss: Scalar loss of this rank.
-            share: What to multiply the loss with.
+            share: What to multiply the loss with; a loss that is not finite spoils the gradient,
+                whatever its share.
+        """
+        ...
+
+    def step(self, *, lr: float) -> float:
+        """Average the gradient over ranks, clip it, and update the weights.
+
+        Args:
             lr: Learning rate of this step.
 
         Returns:
-            Norm of the gradient before clipping; NaN on every rank where the loss of any rank
-            is not finite, and then the weights are as they were.
+            Norm of the gradient before clipping. NaN on every rank where the loss or gradient of
+            any rank is not finite, and infinity where a scaled float16 loss was too large and is
+            scaled down: then the weights and the optimizer are as they were.
         """
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights and buffers on the CPU; every rank must call it."""
+        """Return all weights and buffers on the CPU of rank 0; every rank must call it."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -128,32 +141,33 @@ class TorchEngine:
         self._bf16 = bf16
         self._parameters = [one for one in self.module.parameters() if one.requires_grad]
 
+    def one_pass(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of a pass; only the last one of a step exchanges gradients."""
+        if is_last or not isinstance(self.student, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.student.no_sync()
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the objective is computed."""
-        if not self._bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return autocast_of(self.device, torch.bfloat16 if self._bf16 else None)
 
-    def step(self, loss: Tensor, *, share: float, lr: float) -> float:
-        """Differentiate, average over ranks, clip, and update the weights."""
+    def backward(self, loss: Tensor, *, share: float | Tensor) -> None:
+        """Add the gradient of a loss to that of the step."""
+        spoiling(loss, share).backward()
+
+    def step(self, *, lr: float) -> float:
+        """Clip the gradient, on which ranks agree by now, and update the weights."""
+        norm = stepped(self._optimizer, self._parameters, lr=lr, clip_norm=self._clip_norm)
         for one in self._parameters:
             one.grad = None
-        # A loss that is not finite makes its factor NaN, and the average of gradients spreads it.
-        (loss * (loss.detach() * 0.0 + share)).backward()
-        grads = [one.grad for one in self._parameters if one.grad is not None]
-        total = torch.nn.utils.get_total_norm(grads, foreach=True)
-        norm = total.item()
-        if not math.isfinite(norm):
-            return math.nan
-        if self._clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, total)
-        set_lr(self._optimizer, lr)
-        self._optimizer.step()
         return norm
 
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights and buffers on the CPU."""
-        return {name: one.detach().cpu() for name, one in self.module.state_dict().items()}
+        """Return all weights and buffers on the CPU of rank 0."""
+        if rank() != 0:
+            return {}
+        state = self.module.state_dict()
+        return {name: one.detach().to("cpu", copy=True) for name, one in state.items()}
 
     def save(self, folder: Path) -> None:
         """Write the state; it is the same on every rank, so rank 0 writes it."""
@@ -172,6 +186,55 @@ class TorchEngine:
         self.student = self.module
 
 
+def autocast_of(
+    device: torch.device, dtype: torch.dtype | None
+) -> contextlib.AbstractContextManager[Any]:
+    """Return autocast to a type of numbers, or nothing where there is none."""
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def spoiling(loss: Tensor, share: float | Tensor) -> Tensor:
+    """Return a loss times its share whose whole gradient is NaN where the loss is not finite.
+
+    A share of 0 would hide such a loss, and the average over ranks carries it to all of them.
+    """
+    return loss * (loss.detach() * 0.0 + share)
+
+
+def stepped(
+    optimizer: torch.optim.Optimizer,
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    clip_norm: float | None,
+) -> float:
+    """Clip the gradient and update the weights, unless the gradient is not finite.
+
+    Args:
+        optimizer: The optimizer.
+        parameters: All that it updates, whole or this rank's part of each.
+        lr: Learning rate.
+        clip_norm: Largest gradient norm; None does not clip.
+
+    Returns:
+        Norm before clipping, NaN where nothing was updated.
+    """
+    updated = [one for one in parameters if one.grad is not None]
+    grads = [one.grad for one in updated if one.grad is not None]
+    total = torch.nn.utils.get_total_norm(grads, foreach=True)
+    total = total.full_tensor() if isinstance(total, DTensor) else total
+    norm = total.item()
+    if not math.isfinite(norm):
+        return math.nan
+    if clip_norm is not None:
+        torch.nn.utils.clip_grads_with_norm_(updated, clip_norm, total)
+    set_lr(optimizer, lr)
+    optimizer.step()
+    return norm
+
+
 def precision_of(engine: Mapping[str, Any]) -> str:
     """Return the numbers that an engine computes in.
 
@@ -182,77 +245,6 @@ def precision_of(engine: Mapping[str, Any]) -> str:
     if engine.get("bf16", False) or config.get("bf16", {}).get("enabled", False):
         return "bfloat16"
     return "float16" if config.get("fp16", {}).get("enabled", False) else "float32"
-
-
-def build_optimizer(
-    parameters: Iterable[nn.Parameter], spec: Mapping[str, Any]
-) -> torch.optim.Optimizer:
-    """Build the optimizer that ``fit.optimizer`` names.
-
-    Args:
-        parameters: What to optimise.
-        spec: ``type`` and the arguments of the optimizer.
-
-    Raises:
-        ConfigError: The type or a key is unknown, or ``lr`` is missing.
-    """
-    check_optimizer(spec)
-    kind, _ = OPTIMIZERS[spec["type"]]
-    return kind(parameters, **{key: value for key, value in spec.items() if key != "type"})
-
-
-def check_optimizer(spec: Mapping[str, Any]) -> None:
-    """Refuse an optimizer that cannot be built.
-
-    Raises:
-        ConfigError: The type or a key is unknown, or ``lr`` is missing.
-    """
-    kind = spec.get("type")
-    if kind not in OPTIMIZERS:
-        raise ConfigError(f"fit.optimizer.type is {kind!r}; choose one of {sorted(OPTIMIZERS)}")
-    known = OPTIMIZERS[kind][1]
-    for key in spec:
-        if key not in ("type", *known):
-            raise ConfigError(f"fit.optimizer.{key} is no key of {kind}; choose of {list(known)}")
-    if "lr" not in spec:
-        raise ConfigError("fit.optimizer.lr is missing; give a learning rate")
-
-
-def check_schedule(spec: Mapping[str, Any]) -> None:
-    """Refuse a schedule that does not exist.
-
-    Raises:
-        ConfigError: The type or a key is unknown.
-    """
-    if spec.get("type", "constant") not in SCHEDULES:
-        raise ConfigError(f"fit.schedule.type is {spec['type']!r}; choose one of {SCHEDULES}")
-    for key in spec:
-        if key not in SCHEDULE_KEYS:
-            raise ConfigError(f"fit.schedule.{key} is no such key; choose of {SCHEDULE_KEYS}")
-
-
-def learning_rate(step: int, *, num_steps: int, peak: float, schedule: Mapping[str, Any]) -> float:
-    """Return the learning rate of a step: linear warm-up, then constant or half a cosine to 0.
-
-    Args:
-        step: Which step, from 0.
-        num_steps: Steps of the fit.
-        peak: Learning rate after the warm-up.
-        schedule: ``type`` (constant or cosine) and ``warmup_fraction``.
-    """
-    warmup = math.ceil(schedule.get("warmup_fraction", 0.0) * num_steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    if schedule.get("type", "constant") == "constant":
-        return peak
-    progress = (step - warmup) / max(num_steps - warmup, 1)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-def set_lr(optimizer: Any, lr: float) -> None:
-    """Set the learning rate of every group of parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def rank() -> int:
@@ -271,38 +263,3 @@ def from_rank_zero(value: Value) -> Value:
     if world_size() > 1:
         dist.broadcast_object_list(values, src=0)
     return values[0]
-
-
-def all_finite(loss: Tensor) -> bool:
-    """Return whether the losses of all ranks are finite; every rank must call it."""
-    is_bad = (~torch.isfinite(loss.detach())).to(torch.float32)
-    if world_size() > 1:
-        dist.all_reduce(is_bad, op=dist.ReduceOp.MAX)
-    return not is_bad.item()
-
-
-def raise_non_finite(loss: Tensor, *, step: int, sample_id_B: Tensor) -> None:
-    """Raise on all ranks, with the samples of the ranks concerned; every rank must call it.
-
-    Args:
-        loss: Scalar loss of this rank.
-        step: Which step.
-        sample_id_B: Samples of this rank.
-
-    Raises:
-        TrainingError: Always; where every loss is finite, the gradient is to blame.
-    """
-    is_loss = not all_finite(loss)
-    is_mine = not (is_loss and bool(torch.isfinite(loss)))
-    mine = sample_id_B.tolist() if is_mine else []
-    gathered: list[Any] = [mine]
-    if world_size() > 1:
-        gathered = [None] * world_size()
-        dist.all_gather_object(gathered, mine)
-    ids = [one for of_rank in gathered for one in of_rank]
-    more = f" and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
-    raise TrainingError(
-        f"the {'loss' if is_loss else 'gradient'} of step {step} is not finite; its samples are "
-        f"{', '.join(map(str, ids[:_IDS_SHOWN]))}{more}; lower fit.optimizer.lr, set "
-        "fit.clip_norm, or look at these samples"
-    )

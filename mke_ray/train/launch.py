@@ -20,14 +20,16 @@ from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
 from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
+from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
-from mke_ray.train.engine import ENGINES, check_optimizer, check_schedule
+from mke_ray.train.deepspeed_checks import check_fit, check_resizable
+from mke_ray.train.engine_settings import check_engine
 from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.optimizers import check_optimizer, check_schedule
 from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
 from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.worker import ERROR, train_worker
-from mke_ray.train.zero import check_batch, check_config, check_resizable
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ class Scaling:
         resize_every_s: Seconds between looks for more workers, where ``num_workers`` allows them.
         cache_bytes: Memory for decoded units per worker.
         log_every_steps: Steps between logged losses.
+        micro_batch: Most rows of a worker in one pass; None takes all of a worker's at once.
+        skip_non_finite: Most steps of a fit that may be left out for not being finite.
         verbose: Whether Ray and DeepSpeed may talk.
         is_autoscaling: Whether nodes come when they are asked for.
     """
@@ -68,6 +72,8 @@ class Scaling:
     resize_every_s: float = 60.0
     cache_bytes: int = 1 << 30
     log_every_steps: int = 10
+    micro_batch: int | None = None
+    skip_non_finite: int = 0
     verbose: bool = False
     is_autoscaling: bool = False
 
@@ -118,7 +124,7 @@ def run_fits(
         root: Root of the run.
         launch: ``trainer``, ``tasks`` or ``local``.
         scaling: See ``Scaling``; unknown keys are left alone.
-        engine: ``type`` (torch or deepspeed), and with DeepSpeed its ``config``.
+        engine: ``type`` (torch or deepspeed) and its keys, see ``engine_settings``.
         progress: Called with steps done, steps in all and a line of text.
         origin: Where samples are read again if their store keeps no media.
 
@@ -147,24 +153,21 @@ def check_fits(
     """
     if launch not in LAUNCHES:
         raise ConfigError(f"scaling.launch={launch!r}; choose one of {list(LAUNCHES)}")
-    if engine.get("type") not in ENGINES:
-        raise ConfigError(f"engine.type={engine.get('type')!r}; choose one of {list(ENGINES)}")
-    is_deepspeed = engine["type"] == "deepspeed"
-    if is_deepspeed and launch != "trainer":
-        raise ConfigError(
-            f"engine.type=deepspeed needs scaling.launch=trainer, found {launch}; "
-            "use engine=torch, or scaling.launch=trainer"
-        )
-    if is_deepspeed:
-        check_config(engine.get("config", {}), use_gpu=scaling.gpus_per_worker > 0)
-    is_elastic = scaling.is_elastic
+    rules, bounds = StepRules.of(asdict(scaling)), scaling.worker_bounds
+    check_engine(engine, launch=launch, use_gpu=scaling.gpus_per_worker > 0)
     for one in fits:
         check_optimizer(one.optimizer)
         check_schedule(one.schedule)
-        if is_deepspeed and is_elastic:
-            check_resizable(engine.get("config", {}), one.optimizer)
-        if is_deepspeed and one.global_batch:
-            check_batch(engine.get("config", {}), global_batch=one.global_batch)
+        if engine["type"] == "deepspeed":
+            check_fit(
+                engine.get("config", {}),
+                global_batch=one.global_batch,
+                averages=one.ema_decay is not None,
+                rules=rules,
+                num_workers=bounds,
+            )
+            if scaling.is_elastic:
+                check_resizable(engine.get("config", {}), one.optimizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ class _Job:
             cache_bytes=self.scaling.cache_bytes,
             verbose=self.scaling.verbose,
             origin=self.origin,
+            rules=StepRules.of(asdict(self.scaling)),
         )
 
     def watch(self, spec: FitSpec, board: Board) -> FitWatch:

@@ -2,6 +2,7 @@
 
 # B samples, C classes.
 
+import contextlib
 import logging
 import math
 import time
@@ -21,10 +22,14 @@ from mke_ray.objectives.losses import label_mass
 from mke_ray.randomness import keys_for
 from mke_ray.schema import MASK, Batch
 from mke_ray.seeds import mix_integers
+from mke_ray.train.accumulation import StepOutcome, StepRules, cut, make_step
 from mke_ray.train.average import WeightAverage
-from mke_ray.train.engine import Engine, learning_rate, raise_non_finite, rank, world_size
+from mke_ray.train.engine import Engine, rank, world_size
 from mke_ray.train.feed import Feed, FeedItem
 from mke_ray.train.fits import FitSpec
+from mke_ray.train.memory import advice_on_memory
+from mke_ray.train.non_finite import find_non_finite, leave_out
+from mke_ray.train.optimizers import learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ class FitParts:
         views: Training view per modality.
         validate: Returns the metrics on the select part of the probe; None never looks.
         average: Running mean of the weights; None keeps none.
+        rules: How steps are made.
     """
 
     engine: Engine
@@ -65,6 +71,7 @@ class FitParts:
     views: Mapping[str, View] = field(default_factory=dict)
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     average: WeightAverage | None = None
+    rules: StepRules = field(default_factory=StepRules)
 
 
 class Watch(Protocol):
@@ -94,7 +101,9 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
         watch: Who looks on.
 
     Raises:
-        TrainingError: On all ranks, when a loss or a gradient is not finite.
+        TrainingError: On all ranks, when losses or gradients were not finite in more steps than
+            may be left out.
+        DeviceMemoryError: The memory of this rank's GPU is full.
     """
     engine = parts.engine
     num_steps = spec.total_steps(parts.feed.batches_per_epoch)
@@ -103,29 +112,58 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
     for item in parts.feed.batches(state.cursor, num_steps):
         step = item.cursor
         seed_step(mix_integers(spec.seed, step, rank()), engine.device)
-        batch = apply_views(item.batch.to(engine.device), parts.views)
-        with engine.autocast():
-            losses = parts.objective(engine.student, batch, step / num_steps)
         lr = learning_rate(
             step, num_steps=num_steps, peak=spec.optimizer["lr"], schedule=spec.schedule
         )
-        share = share_of(item, batch)
-        grad_norm = engine.step(losses["loss"], share=share, lr=lr)
-        if not math.isfinite(grad_norm):
-            raise_non_finite(losses["loss"], step=step, sample_id_B=batch.sample_id_B)
-        if parts.average is not None:
+        share, made = step_of(item, parts, lr=lr, progress=step / num_steps)
+        if math.isnan(made.grad_norm):
+            found = find_non_finite(made.loss_K, made.sample_ids, step=step)
+            allowed = parts.rules.skip_non_finite
+            state.history.append(leave_out(found, state.history, allowed=allowed))
+        elif parts.average is not None and math.isfinite(made.grad_norm):
             parts.average.update(engine.module)
         meter.add(item)
         state.cursor, state.seconds = step + 1, meter.seconds
         if is_due(step, watch.log_every_steps, num_steps=num_steps):
-            record = {"step": step + 1, "epoch": batch.epoch, "lr": lr, "grad_norm": grad_norm}
-            state.history.append({**record, **mean_over_ranks(losses, share), **meter.lap()})
-            watch.log(state.history[-1], num_steps=num_steps)
+            epoch = item.batch.epoch
+            record = {"step": step + 1, "epoch": epoch, "lr": lr, "grad_norm": made.grad_norm}
+            record |= {**mean_over_ranks(made.losses, share), **meter.lap()}
+            if math.isfinite(made.grad_norm):
+                state.history.append(record)
+            watch.log(record, num_steps=num_steps)
         if parts.validate and is_due(step, spec.validate_every_steps, num_steps=num_steps):
             state.history.append({"step": step + 1, **validated(parts)})
         if step + 1 < num_steps:
             watch.after_step(parts, state)
     return state
+
+
+def step_of(
+    item: FeedItem, parts: FitParts, *, lr: float, progress: float
+) -> tuple[float, StepOutcome]:
+    """Make the step of a global batch; returns this rank's share and what came of the step.
+
+    Args:
+        item: What the feed gave.
+        parts: The objects of the fit.
+        lr: Learning rate.
+        progress: Share of the training that is done.
+    """
+    rules, ranks = parts.rules, world_size()
+    num_rows = rules.rows_of_pass(item.num_global, world_size=ranks)
+    num_passes = rules.num_passes(item.num_global, world_size=ranks)
+    with advice_on_memory(num_rows):
+        batch = apply_views(item.batch.to(parts.engine.device), parts.views)
+        share = share_of(item, batch)
+        made = make_step(
+            parts.engine,
+            parts.objective,
+            cut(batch, num_passes=num_passes, num_rows=num_rows),
+            share=share,
+            lr=lr,
+            progress=progress,
+        )
+    return share, made
 
 
 def is_due(step: int, every_steps: int, *, num_steps: int | None = None) -> bool:
@@ -197,14 +235,12 @@ def _view_keys(batch: Batch, name: str) -> Tensor:
 
 def validated(parts: FitParts) -> dict[str, float]:
     """Return the metrics on the select part of the probe, of the weights that would be kept."""
-    student = parts.engine.student
+    engine, student = parts.engine, parts.engine.student
     assert parts.validate is not None
     student.eval()
-    if parts.average is None:
+    mean = parts.average.applied(engine.module) if parts.average else contextlib.nullcontext()
+    with mean, engine.autocast():
         metrics = parts.validate(student)
-    else:
-        with parts.average.applied(parts.engine.module):
-            metrics = parts.validate(student)
     student.train()
     return metrics
 

@@ -19,6 +19,7 @@ from mke_ray.train.checkpoints import is_of_other_size, read_state, write_state
 from mke_ray.train.engine import from_rank_zero, rank, world_size
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.loop import FitParts, FitState, fit, is_due
+from mke_ray.train.non_finite import num_left_out
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ def fit_facts(
         "num_steps": state.cursor,
         "num_epochs": state.cursor / feed.batches_per_epoch,
         "seconds": round(state.seconds, 3),
+        "num_left_out_steps": num_left_out(state.history),
         "world_size": world_size(),
         "engine": json.loads(json.dumps(dict(engine))),
         "torch": torch.__version__,
@@ -162,10 +164,10 @@ def finished_files(
 ) -> dict[str, bytes] | None:
     """Return the files of a finished fit on rank 0, None elsewhere; every rank must call it."""
     weights = parts.engine.weights()
-    if rank() != 0:
-        return None
     if parts.average is not None:
         weights = parts.average.over(weights)
+    if rank() != 0:
+        return None
     student = build_student(spec.student, label_space.num_classes, build=build)
     student.load_state_dict(weights)
     return {

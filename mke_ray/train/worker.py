@@ -14,6 +14,7 @@ import torch
 from ray.train import CheckpointUploadMode
 
 from mke_ray.errors import TrainingError
+from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import rank
 from mke_ray.train.fits import FitSpec
@@ -45,6 +46,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         cache_bytes=scaling["cache_bytes"],
         verbose=scaling["verbose"],
         origin=config["origin"],
+        rules=StepRules.of(scaling),
     )
     with _last_checkpoint() as folder:
         for plain in config["fits"]:

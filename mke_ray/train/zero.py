@@ -11,22 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from mke_ray.errors import ConfigError
-from mke_ray.train.engine import all_finite, build_optimizer, set_lr
-from mke_ray.train.universal import CONVERTIBLE_OPTIMIZERS, is_convertible, universal_checkpoint
+from mke_ray.train.engine import autocast_of, precision_of, rank, spoiling, world_size
+from mke_ray.train.optimizers import build_optimizer, set_lr
+from mke_ray.train.universal import is_convertible, universal_checkpoint
 
 TAG = "engine"
 SHARDED_STAGE = 3
-STAGES = (0, 1, 2, 3)
-
-_OURS = {
-    "optimizer": "fit.optimizer",
-    "scheduler": "fit.schedule",
-    "gradient_clipping": "fit.clip_norm",
-    "train_micro_batch_size_per_gpu": "fit.global_batch and scaling.num_workers",
-}
 
 
 class DeepSpeedEngine:
@@ -34,10 +27,8 @@ class DeepSpeedEngine:
 
     Args:
         module: The network.
-        config: A DeepSpeed configuration, as in DeepSpeed's own documentation.
+        config: What DeepSpeed gets, see ``deepspeed_config``.
         optimizer: ``type`` and arguments of the optimizer.
-        micro_batch: Most rows of a rank in a step.
-        clip_norm: Largest gradient norm; None does not clip.
         device: Where to compute.
         verbose: Whether DeepSpeed may talk.
     """
@@ -48,59 +39,77 @@ class DeepSpeedEngine:
         *,
         config: Mapping[str, Any],
         optimizer: Mapping[str, Any],
-        micro_batch: int,
-        clip_norm: float | None = None,
         device: torch.device | None = None,
         verbose: bool = False,
     ) -> None:
         self.device = device or torch.device("cpu")
         deepspeed = import_deepspeed(is_cpu=self.device.type == "cpu", verbose=verbose)
-        full = deepspeed_config(config, micro_batch=micro_batch, clip_norm=clip_norm)
         self._optimizer = build_optimizer(module.to(self.device).parameters(), optimizer)
-        self._engine = deepspeed.initialize(model=module, optimizer=self._optimizer, config=full)[0]
+        self._engine = deepspeed.initialize(
+            model=module, optimizer=self._optimizer, config=dict(config)
+        )[0]
         self._deepspeed = deepspeed
         self.student = self._engine
         self.module = self._engine.module
         self._stage = zero_stage(config)
         self.is_sharded = self._stage == SHARDED_STAGE
         self.is_resizable = self._stage == 0 or is_convertible(optimizer)
-        self._is_bf16 = bool(config.get("bf16", {}).get("enabled", False))
+        self._precision = precision_of({"config": config})
+        self._is_finite = torch.ones((), dtype=torch.bool, device=self.device)
+
+    def one_pass(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of a pass; DeepSpeed is told whether it is the last one of a step."""
+        self._engine.set_gradient_accumulation_boundary(is_last)
+        return contextlib.nullcontext()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the objective is computed."""
-        if not self._is_bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+        return autocast_of(self.device, dtypes.get(self._precision))
 
-    def step(self, loss: Tensor, *, share: float, lr: float) -> float:
-        """Differentiate, average over ranks, clip, and update the weights.
+    def backward(self, loss: Tensor, *, share: float | Tensor) -> None:
+        """Add the gradient of a loss to that of the step; shares of passes are in it already."""
+        self._is_finite = self._is_finite & torch.isfinite(loss.detach())
+        self._engine.backward(spoiling(loss, share), scale_wrt_gas=False)
 
-        With stages 1 to 3 DeepSpeed tells the norm after the update: a gradient that is not
-        finite under a finite loss is reported by the norm, but the weights are spoilt.
+    def step(self, *, lr: float) -> float:
+        """Average the gradient over ranks, clip it, and update the weights.
+
+        DeepSpeed drops a gradient whose norm is not finite, but for stage 0 in float32, where
+        every rank holds all of it and it is looked at here.
         """
-        if not all_finite(loss):
-            return math.nan
         set_lr(self._engine.optimizer, lr)
-        self._engine.backward(loss * share)
-        before = self._norm_before_step()
-        if before is not None and not math.isfinite(before):
+        is_finite, self._is_finite = self._is_finite, torch.ones_like(self._is_finite)
+        if self._stage == 0 and self._precision == "float32":
+            return self._plain_step()
+        self._engine.step()
+        if self._engine.was_step_applied():
+            return float(self._engine.get_global_grad_norm())
+        is_scaled_down = self._precision == "float16" and _everywhere(is_finite)
+        return math.inf if is_scaled_down else math.nan
+
+    def _plain_step(self) -> float:
+        """Update the weights unless the gradient is not finite."""
+        grads = [one.grad for one in self.module.parameters() if one.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads).item()
+        if not math.isfinite(norm):
+            self._engine.zero_grad()
             return math.nan
         self._engine.step()
-        return before if before is not None else float(self._engine.get_global_grad_norm())
-
-    def _norm_before_step(self) -> float | None:
-        """Return the norm of the gradient where every rank holds all of it (stage 0)."""
-        if self._stage > 0:
-            return None
-        grads = [one.grad for one in self.module.parameters() if one.grad is not None]
-        return torch.nn.utils.get_total_norm(grads).item()
+        return norm
 
     def weights(self) -> dict[str, Tensor]:
-        """Return all weights and buffers on the CPU; every rank must call it."""
-        parameters = list(self.module.parameters()) if self.is_sharded else []
-        with self._deepspeed.zero.GatheredParameters(parameters, enabled=self.is_sharded):
-            state = self.module.state_dict()
-            return {name: one.detach().float().cpu().clone() for name, one in state.items()}
+        """Return all weights and buffers on the CPU of rank 0; every rank must call it.
+
+        What is sharded is gathered one weight after the other.
+        """
+        whole = {}
+        for name, one in self.module.state_dict(keep_vars=True).items():
+            is_sharded = self.is_sharded and isinstance(one, nn.Parameter)
+            with self._deepspeed.zero.GatheredParameters([one], enabled=is_sharded):
+                if rank() == 0:
+                    whole[name] = one.detach().float().cpu().clone()
+        return whole
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of the state; every rank must call it."""
@@ -143,75 +152,24 @@ def zero_stage(config: Mapping[str, Any]) -> int:
     return int(config.get("zero_optimization", {}).get("stage", 0))
 
 
-def check_config(config: Mapping[str, Any], *, use_gpu: bool) -> None:
-    """Refuse, before any worker starts, a DeepSpeed configuration that cannot work here.
-
-    Args:
-        config: A DeepSpeed configuration.
-        use_gpu: Whether workers have a GPU.
-
-    Raises:
-        ConfigError: It names the key and the way out.
-    """
-    for key, ours in _OURS.items():
-        if key in config:
-            raise ConfigError(f"engine.config.{key} is set by {ours}; remove it")
-    if zero_stage(config) not in STAGES:
-        raise ConfigError(
-            f"engine.config.zero_optimization.stage is {zero_stage(config)}; choose of {STAGES}"
-        )
-    if config.get("gradient_accumulation_steps", 1) != 1:
-        raise ConfigError(
-            "engine.config.gradient_accumulation_steps must be 1: accumulation does not exist "
-            "yet; lower fit.global_batch or raise scaling.num_workers"
-        )
-    if not use_gpu and config.get("fp16", {}).get("enabled", False):
-        raise ConfigError(
-            "engine.config.fp16 needs a GPU; use engine.config.bf16.enabled=true, or "
-            "scaling.gpus_per_worker=1"
-        )
-
-
-def check_resizable(config: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
-    """Refuse a number of workers that may change where the optimizer's state could not follow.
-
-    Args:
-        config: A DeepSpeed configuration.
-        optimizer: ``type`` and arguments of the optimizer.
-
-    Raises:
-        ConfigError: It names the keys.
-    """
-    if zero_stage(config) > 0 and not is_convertible(optimizer):
-        raise ConfigError(
-            f"scaling.num_workers may change, but DeepSpeed cannot divide the state of "
-            f"fit.optimizer.type={optimizer['type']} among another number of workers; use one of "
-            f"{CONVERTIBLE_OPTIMIZERS}, engine=torch or zero0, or a fixed scaling.num_workers"
-        )
-
-
-def check_batch(config: Mapping[str, Any], *, global_batch: int) -> None:
-    """Refuse a DeepSpeed batch size that contradicts the fit's.
-
-    Raises:
-        ConfigError: The two differ.
-    """
-    stated = config.get("train_batch_size", global_batch)
-    if stated != global_batch:
-        raise ConfigError(
-            f"engine.config.train_batch_size={stated} but fit.global_batch={global_batch}; "
-            "remove the first, or make them equal"
-        )
+def _everywhere(flag: Tensor) -> bool:
+    """Return whether a flag is set on all ranks; every rank must call it."""
+    num = flag.to(torch.float32)
+    if world_size() > 1:
+        dist.all_reduce(num, op=dist.ReduceOp.MIN)
+    return bool(num.item())
 
 
 def deepspeed_config(
-    config: Mapping[str, Any], *, micro_batch: int, clip_norm: float | None
+    config: Mapping[str, Any], *, micro_batch: int, num_passes: int = 1, clip_norm: float | None
 ) -> dict[str, Any]:
     """Return the configuration that DeepSpeed gets.
 
     Args:
         config: The user's part.
-        micro_batch: Most rows of a rank in a step.
+        micro_batch: Most rows of a rank in one pass.
+        num_passes: Most passes of a step; batches may have fewer, and the engine says which is
+            the last.
         clip_norm: Largest gradient norm; None does not clip.
     """
     full: dict[str, Any] = {
@@ -220,6 +178,7 @@ def deepspeed_config(
         "steps_per_print": 1 << 30,
         **copy.deepcopy(dict(config)),
         "train_micro_batch_size_per_gpu": micro_batch,
+        "gradient_accumulation_steps": num_passes,
         "gradient_clipping": clip_norm or 0.0,  # left out, DeepSpeed clips at 1
     }
     full.pop("train_batch_size", None)  # ours may be uneven over ranks; checked on the driver

@@ -26,7 +26,7 @@ def zero(stage: int) -> dict:
 
 
 def spec_of(stage: int):
-    return fit_spec(**SPEC, ema_decay=None if stage == 3 else 0.9)
+    return fit_spec(**SPEC, ema_decay=0.9)
 
 
 @pytest.fixture(scope="module")

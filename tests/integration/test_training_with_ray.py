@@ -12,6 +12,7 @@ from mke_ray.train.fits import FitStore, RowSelection
 from mke_ray.train.launch import run_fits
 
 TORCH = {"type": "torch"}
+FSDP2 = {"type": "torch", "shard": "fsdp2"}
 ZERO_1 = {"type": "deepspeed", "config": {"zero_optimization": {"stage": 1}}}
 TWO_WORKERS = {"num_workers": 2, "checkpoint_every_steps": 5}
 MIXED = (
@@ -97,6 +98,20 @@ def test_a_killed_worker_costs_steps_and_not_the_result(zero_run, tmp_path):
     resumed_at = steps[16]
     assert steps == [*range(16), *range(resumed_at, 24), *range(24)]
     assert resumed_at in (5, 10, 15)  # the last checkpoint may not have been committed yet
+
+
+def test_a_sharded_fit_in_micro_batches_survives_the_loss_of_a_worker(ray_session, tmp_path):
+    root = new_run(tmp_path / "run")
+    fault = {"_target_": "training_faults.KillOnce", "marker": str(tmp_path / "killed")}
+    plain = fit_spec(**STEPS, ema_decay=0.9)
+    fits = [plain, replace(plain, objective=fault)]
+    scaling = {**TWO_WORKERS, "micro_batch": 3}
+    run_fits(fits, root=root, launch="trainer", scaling=scaling, engine=FSDP2)
+    assert (tmp_path / "killed").exists()
+    store = FitStore(root)
+    assert store.weights_digest(fits[0].fingerprint()) == store.weights_digest(
+        fits[1].fingerprint()
+    )
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_ends_the_run_at_once_with_the_samples(

@@ -183,13 +183,13 @@ def test_a_rank_whose_labels_all_weigh_nothing_has_no_share(monkeypatch):
 def test_the_loop_steps_by_the_share_that_the_labels_give(run, monkeypatch):
     spec, shares = fit_spec(num_steps=2), []
     parts = assemble(spec, Workplace(run[0], {"type": "torch"}))
-    step = parts.engine.step
+    backward = parts.engine.backward
 
-    def noted(loss, *, share, lr):
+    def noted(loss, *, share):
         shares.append(share)
-        return step(loss, share=share, lr=lr)
+        backward(loss, share=share)
 
-    monkeypatch.setattr(parts.engine, "step", noted)
+    monkeypatch.setattr(parts.engine, "backward", noted)
     monkeypatch.setattr(loop, "share_of", lambda item, batch: 0.25)
     watch = FitWatch(spec, None, None, log_every_steps=5, checkpoint_every_steps=0)
     fit(spec, parts, state=FitState(), watch=watch)

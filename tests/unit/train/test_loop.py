@@ -6,15 +6,17 @@ import pytest
 import torch
 from training_stores import STUDENT, fit_spec, make_run
 
-from mke_ray.errors import ConfigError, StoreError, TrainingError
+from mke_ray.errors import ConfigError, DeviceMemoryError, StoreError, TrainingError
 from mke_ray.schema import Batch
 from mke_ray.storage import open_root
+from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace, assemble
 from mke_ray.train.fits import FitStore, RowSelection
 from mke_ray.train.launch import Scaling, check_fits, run_fits
 from mke_ray.train.loop import FitState, apply_views, fit, is_due
+from mke_ray.train.non_finite import LEFT_OUT
 from mke_ray.train.progress import StepCounts
-from mke_ray.train.run import FitWatch, read_state, run_fit, write_state
+from mke_ray.train.run import FitWatch, fit_facts, read_state, run_fit, write_state
 
 NOISY = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 1.0}
 TORCH = {"type": "torch"}
@@ -86,12 +88,8 @@ def test_a_fit_resumed_from_a_checkpoint_ends_with_the_same_weights(root, tmp_pa
     _, end = train(spec, root, state=resumed, parts=late)
     assert same_weights(whole, late)
     if ema_decay:
-        assert all(
-            torch.equal(x, y)
-            for x, y in zip(
-                whole.average.state().values(), late.average.state().values(), strict=True
-            )
-        )
+        means = [one.average.over(one.engine.weights()) for one in (whole, late)]
+        assert all(torch.equal(means[0][name], means[1][name]) for name in means[0])
     assert [r["loss"] for r in end.history] == [r["loss"] for r in state.history]
 
 
@@ -170,6 +168,101 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_its_samples(r
     assert str(seen[0][0]) in str(error.value)
     after = parts.engine.weights()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class SpoiltOnce:
+    """A loss that is NaN in some calls; notes the samples of every call."""
+
+    def __init__(self, *calls):
+        self.calls, self.seen = calls, []
+
+    def __call__(self, student, batch, progress):
+        self.seen.append(batch.sample_id_B.tolist())
+        loss = student(batch.arrays, batch.present).square().mean()
+        return {"loss": loss * (math.nan if len(self.seen) - 1 in self.calls else 1.0)}
+
+
+def with_rules(spec, root, **rules):
+    return assemble(spec, Workplace(root, TORCH, rules=StepRules(**rules)))
+
+
+def test_steps_within_the_budget_are_left_out_logged_and_counted(fresh, caplog):
+    spec = fit_spec(num_steps=6, ema_decay=0.5)
+    objective = SpoiltOnce(2, 4)
+    parts = replace(with_rules(spec, fresh, skip_non_finite=2), objective=objective)
+    parts, state = train(spec, fresh, parts=parts)
+    left = [one for one in state.history if LEFT_OUT in one]
+    assert [(one["step"], one[LEFT_OUT]) for one in left] == [(3, "loss"), (5, "loss")]
+    assert left[0]["sample_ids"] == objective.seen[2]
+    assert all(str(one) in caplog.text for one in objective.seen[2] + objective.seen[4])
+    assert fit_facts(spec, parts, state=state, engine=TORCH)["num_left_out_steps"] == 2
+    assert not any(torch.isnan(one).any() for one in parts.engine.weights().values())
+    assert parts.average.over(parts.engine.weights())["output.bias"].isfinite().all()
+
+
+def test_a_step_left_out_changes_nothing(fresh):
+    spec = fit_spec(num_steps=3, ema_decay=0.5)
+    parts = with_rules(spec, fresh, skip_non_finite=3)
+    before = parts.engine.weights()
+    parts = replace(parts, objective=SpoiltOnce(0, 1, 2))
+    parts, state = train(spec, fresh, parts=parts)
+    for after in (parts.engine.weights(), parts.average.over(before)):
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert [one["step"] for one in state.history] == [1, 2, 3]
+
+
+def test_the_first_step_over_the_budget_ends_the_fit_also_after_a_resume(fresh, tmp_path):
+    spec = fit_spec(num_steps=6)
+    parts = replace(with_rules(spec, fresh, skip_non_finite=1), objective=SpoiltOnce(1, 3))
+    with pytest.raises(TrainingError, match=r"step 3 .*skip_non_finite=2 .*1 steps were left"):
+        train(spec, fresh, parts=parts)
+    parts = replace(with_rules(spec, fresh, skip_non_finite=1), objective=SpoiltOnce(0))
+    state = FitState(4, 0.0, [{"step": 2, LEFT_OUT: "loss"}])
+    with pytest.raises(TrainingError, match="step 4"):
+        train(spec, fresh, parts=parts, state=state)
+
+
+def test_only_the_samples_of_the_spoilt_micro_batch_are_named(fresh):
+    spec = fit_spec()
+    objective = SpoiltOnce(1)
+    parts = replace(with_rules(spec, fresh, micro_batch=5), objective=objective)
+    with pytest.raises(TrainingError) as error:
+        train(spec, fresh, parts=parts)
+    assert [len(one) for one in objective.seen] == [5, 5, 5, 1]
+    named = [one for ids in objective.seen for one in ids if str(one) in str(error.value)]
+    assert named == objective.seen[1]
+
+
+def test_every_term_of_an_objective_is_the_same_in_micro_batches(fresh):
+    terms = {"consistency_weight": 0.5, "unimodal_weight": 0.3, "modality_dropout": {"a": 0.5}}
+    spec = fit_spec(num_steps=4, objective={**NOISY, "alpha": 0.0, **terms})
+    whole, told = train(spec, fresh)
+    cut, also = train(spec, fresh, parts=with_rules(spec, fresh, micro_batch=3))
+    mine, theirs = whole.engine.weights(), cut.engine.weights()
+    for name, weight in mine.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-5)
+    for term in ("loss", "pseudo_label", "unimodal", "consistency"):
+        assert also.history[-1][term] == pytest.approx(told.history[-1][term], rel=1e-3)
+
+
+def test_validation_passes_are_no_larger_than_a_micro_batch(root):
+    sizes = []
+    parts = with_rules(fit_spec(validate_every_steps=5), root, micro_batch=7)
+    parts.engine.module.output.register_forward_hook(lambda *one: sizes.append(len(one[2])))
+    metrics = parts.validate(parts.engine.student.eval())
+    assert max(sizes) == 7
+    whole = assemble(fit_spec(validate_every_steps=5), Workplace(root, TORCH))
+    assert metrics == whole.validate(whole.engine.student.eval())
+
+
+def test_a_full_memory_is_answered_by_the_keys_that_help(fresh):
+    def objective(student, batch, progress):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    spec = fit_spec()
+    parts = replace(assemble(spec, Workplace(fresh, TORCH)), objective=objective)
+    with pytest.raises(DeviceMemoryError, match=r"scaling\.micro_batch=8 .* 16 rows"):
+        train(spec, fresh, parts=parts)
 
 
 def test_the_objective_is_told_how_far_training_is(root):
@@ -313,6 +406,7 @@ def test_a_fit_without_a_probe_is_trained_all_the_same(tmp_path):
         ("local", {"type": "jax"}, {}, "engine.type"),
         ("local", {"type": "deepspeed"}, {}, "scaling.launch=trainer"),
         ("trainer", {"type": "deepspeed", "config": {"train_batch_size": 3}}, {}, "global_batch"),
+        ("trainer", {"type": "deepspeed", "config": {"amp": {}}}, {}, "config.amp"),
         ("local", TORCH, {"optimizer": {"type": "lion", "lr": 1}}, "optimizer.type"),
         ("local", TORCH, {"schedule": {"type": "step"}}, "schedule.type"),
     ],
@@ -320,6 +414,12 @@ def test_a_fit_without_a_probe_is_trained_all_the_same(tmp_path):
 def test_what_cannot_work_is_refused_before_any_worker_starts(launch, engine, spec, key):
     with pytest.raises(ConfigError, match=key):
         check_fits([fit_spec(**spec)], launch=launch, scaling=Scaling(), engine=engine)
+
+
+@pytest.mark.parametrize("rules", [{"micro_batch": 0}, {"skip_non_finite": -1}])
+def test_rules_of_steps_that_make_no_sense_are_refused(rules):
+    with pytest.raises(ConfigError, match=next(iter(rules))):
+        check_fits([fit_spec()], launch="local", scaling=Scaling(**rules), engine=TORCH)
 
 
 def test_keys_of_other_rooms_in_the_scaling_section_are_left_alone():
