@@ -240,7 +240,15 @@ class ScalingConfig:
         max_failures: Restarts of the worker group before the run fails.
         checkpoint_every_steps: Steps between checkpoints.
         window_units: Units whose rows are shuffled together.
-        cache_bytes: Memory for decoded units per worker.
+        cache_bytes: Memory for decoded units per worker; several times what ``window_units`` units
+            take, or units are read again and again.
+        feed: Who makes batches: ``local`` (threads of each worker) or ``ray`` (tasks of Ray Data on
+            any node, in the same order and with the same content; ``launch=trainer`` only).
+        feed_threads: Threads per worker that read and decode; null takes ``cpus_per_worker``.
+        prefetch_batches: Batches per worker that are ready or being made ahead of the loop; null
+            takes one more than ``feed_threads``, and at least 2.
+        prefetch_bytes: Most bytes of these batches; with ``feed=ray``, of Ray's memory for objects.
+        feed_cpus: CPUs per worker of the pool of ``feed=ray``, beside ``cpus_per_worker``.
         log_every_steps: Steps between logged losses.
     """
 
@@ -252,6 +260,11 @@ class ScalingConfig:
     checkpoint_every_steps: int = 100
     window_units: int = 16
     cache_bytes: int = 1 << 30
+    feed: str = "local"
+    feed_threads: int | None = None
+    prefetch_batches: int | None = None
+    prefetch_bytes: int = 1 << 30
+    feed_cpus: int = 1
     log_every_steps: int = 10
 
 

@@ -146,7 +146,11 @@ def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
             fits,
             root=run.root,
             launch=launch,
-            scaling={**asdict(run.job.scaling), "verbose": run.job.verbose},
+            scaling={
+                **asdict(run.job.scaling),
+                "verbose": run.job.verbose,
+                "autoscaling": run.job.ray.autoscaling,
+            },
             engine=TEACHER_ENGINE if is_teacher else run.job.engine,
             progress=progress,
             origin=origin_of(run, run.job.scaling.cpus_per_worker),

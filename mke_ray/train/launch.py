@@ -21,6 +21,7 @@ from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import ENGINES, check_optimizer, check_schedule
+from mke_ray.train.feeding import Feeding, check_room
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
 from mke_ray.train.run import Board, FitWatch, run_fit
@@ -48,6 +49,12 @@ class Scaling:
         max_failures: Restarts of the worker group before the run fails.
         checkpoint_every_steps: Steps between checkpoints; 0 makes none.
         cache_bytes: Memory for decoded units per worker.
+        feed: Who makes batches, ``local`` or ``ray``; see ``Feeding`` for this and the next.
+        feed_threads: Threads that make batches.
+        prefetch_batches: Batches made ahead.
+        prefetch_bytes: Bytes of these.
+        feed_cpus: CPUs per worker of the pool of ``ray``.
+        autoscaling: Whether the cluster starts nodes when they are asked for.
         log_every_steps: Steps between logged losses.
         verbose: Whether Ray and DeepSpeed may talk.
     """
@@ -58,6 +65,12 @@ class Scaling:
     max_failures: int = 3
     checkpoint_every_steps: int = 100
     cache_bytes: int = 1 << 30
+    feed: str = "local"
+    feed_threads: int | None = None
+    prefetch_batches: int | None = None
+    prefetch_bytes: int = 1 << 30
+    feed_cpus: int = 1
+    autoscaling: bool = False
     log_every_steps: int = 10
     verbose: bool = False
 
@@ -115,6 +128,7 @@ def check_fits(
         raise ConfigError(f"scaling.launch={launch!r}; choose one of {list(LAUNCHES)}")
     if engine.get("type") not in ENGINES:
         raise ConfigError(f"engine.type={engine.get('type')!r}; choose one of {list(ENGINES)}")
+    Feeding.from_scaling(asdict(scaling))
     is_deepspeed = engine["type"] == "deepspeed"
     if is_deepspeed and launch != "trainer":
         raise ConfigError(
@@ -149,6 +163,7 @@ class _Job:
             self.engine,
             device=device,
             cache_bytes=self.scaling.cache_bytes,
+            feeding=replace(Feeding.from_scaling(asdict(self.scaling)), feed="local"),
             verbose=self.scaling.verbose,
             origin=self.origin,
         )
@@ -218,6 +233,8 @@ def _run_trainer(job: _Job) -> None:
     if use_gpu:
         resources["GPU"] = scaling.gpus_per_worker
     with polled_board(steps_known(job.todo), job.progress) as board:
+        if scaling.feed == "ray" and not scaling.autoscaling:
+            check_room(asdict(scaling), ray.cluster_resources().get("CPU", 0.0))
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={

@@ -22,8 +22,9 @@ from mke_ray.randomness import keys_for
 from mke_ray.schema import MASK, Batch
 from mke_ray.seeds import mix_integers
 from mke_ray.train.average import WeightAverage
+from mke_ray.train.batches import FeedItem
 from mke_ray.train.engine import Engine, learning_rate, raise_non_finite, rank, world_size
-from mke_ray.train.feed import Feed, FeedItem
+from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec
 
 logger = logging.getLogger(__name__)
