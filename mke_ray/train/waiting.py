@@ -65,7 +65,7 @@ def feed_facts(seconds: dict[str, float], fit_s: float) -> dict[str, Any]:
         seconds: Seconds by part, of ``FeedTimes``, of this rank and since the last start.
         fit_s: Seconds of training in that time.
     """
-    rounded = {kind: round(value, 3) for kind, value in seconds.items()}
+    rounded = {kind: round(value, 6) for kind, value in seconds.items()}
     return {**rounded, "wait_share": round(seconds["wait_s"] / max(fit_s, 1e-9), 4)}
 
 
