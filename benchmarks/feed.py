@@ -15,7 +15,6 @@ read all clips, once with ten times as many.
 
 import argparse
 import io
-import resource
 import statistics
 import subprocess
 import sys
@@ -291,10 +290,16 @@ def compare_peaks(num: int) -> None:
 
 def print_peak(folder: str, cache_bytes: int) -> None:
     """Print by how much memory grew while all clips were read."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before_mib = memory_mib("VmRSS")
     for _ in epoch_of(make_feed(open_root(folder), cache_bytes, 1)):
         pass
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(memory_mib("VmHWM") - before_mib)
+
+
+def memory_mib(kind: str) -> float:
+    """Return the memory of this process in MiB: ``VmRSS`` now, ``VmHWM`` at most since it began."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
 
 
 if __name__ == "__main__":
