@@ -245,7 +245,15 @@ class ScalingConfig:
         checkpoints_kept: Checkpoints that are kept while training goes on.
         resize_every_s: Seconds between looks for more workers, where ``num_workers`` allows them.
         window_units: Units whose rows are shuffled together.
-        cache_bytes: Memory for decoded units per worker.
+        cache_bytes: Memory for decoded units per worker; several times what ``window_units`` units
+            take, or units are read again and again.
+        feed: Who makes batches: ``local`` (threads of each worker) or ``ray`` (tasks of Ray Data on
+            any node, in the same order and with the same content; ``launch=trainer`` only).
+        feed_threads: Threads per worker that read and decode; null takes ``cpus_per_worker``.
+        prefetch_batches: Batches per worker that are ready or being made ahead of the loop; null
+            takes one more than ``feed_threads``, and at least 2.
+        prefetch_bytes: Most bytes of these batches; with ``feed=ray``, of Ray's memory for objects.
+        feed_cpus: CPUs per worker of the pool of ``feed=ray``, beside ``cpus_per_worker``.
         log_every_steps: Steps between logged losses.
         micro_batch: Most rows of a worker in one forward and backward pass; a step then adds up the
             gradients of several. null takes all rows of a worker in one pass.
@@ -263,6 +271,11 @@ class ScalingConfig:
     resize_every_s: float = 60.0
     window_units: int = 16
     cache_bytes: int = 1 << 30
+    feed: str = "local"
+    feed_threads: int | None = None
+    prefetch_batches: int | None = None
+    prefetch_bytes: int = 1 << 30
+    feed_cpus: int = 1
     log_every_steps: int = 10
     micro_batch: int | None = None
     skip_non_finite: int = 0

@@ -4,7 +4,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -232,18 +232,34 @@ class Batch:
         """Number of samples B."""
         return int(self.sample_id_B.shape[0])
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(one.nbytes for one in self.tensors())
+
+    def tensors(self) -> "Iterator[Tensor]":
+        """Yield every tensor."""
+        yield from (self.sample_id_B, self.target_BC, self.weight_B)
+        yield from self.arrays.values()
+        yield from self.present.values()
+        yield from (one for one in (self.fold_B, self.label_weight) if one is not None)
+
     def to(self, device: "torch.device | str") -> "Batch":
         """Return the batch with every tensor on a device."""
+        return self.map(lambda one: one.to(device))
+
+    def map(self, change: "Callable[[Tensor], Tensor]") -> "Batch":
+        """Return the batch with every tensor changed."""
         return Batch(
-            self.sample_id_B.to(device),
-            {name: array.to(device) for name, array in self.arrays.items()},
-            {name: array.to(device) for name, array in self.present.items()},
-            self.target_BC.to(device),
-            self.weight_B.to(device),
+            change(self.sample_id_B),
+            {name: change(array) for name, array in self.arrays.items()},
+            {name: change(array) for name, array in self.present.items()},
+            change(self.target_BC),
+            change(self.weight_B),
             self.epoch,
             self.seed,
-            None if self.fold_B is None else self.fold_B.to(device),
-            None if self.label_weight is None else self.label_weight.to(device),
+            None if self.fold_B is None else change(self.fold_B),
+            None if self.label_weight is None else change(self.label_weight),
         )
 
 

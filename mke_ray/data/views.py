@@ -143,6 +143,22 @@ class AudioView:
         return x_BX.gather(1, _window(draw_B, self.num_samples, x_BX.shape[1]))
 
 
+def drawn_frames(x_BTX: Tensor, key_B: Tensor, num_frames: int) -> Tensor:
+    """Return frames [B, K, ...] of clips [B, T, ...] in order, one out of each equal part.
+
+    Args:
+        x_BTX: Clips as they are stored.
+        key_B: Keys [B].
+        num_frames: Frames drawn K.
+
+    Raises:
+        ConfigError: More frames are drawn than are stored.
+    """
+    _check_fits("num_frames", num_frames, x_BTX.shape[1])
+    frame_BK = _one_per_part(uniform(key_B, num_frames), x_BTX.shape[1])
+    return x_BTX[torch.arange(len(x_BTX), device=x_BTX.device)[:, None], frame_BK]
+
+
 def _window(draw_B: Tensor, size: int, available: int) -> Tensor:
     """Return the indices [B, size] of a window whose place the draw decides."""
     start_B = (draw_B * (available - size + 1)).to(torch.int64)

@@ -30,6 +30,7 @@ from mke_ray.models.teachers import AT_LEAST
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import EXPANSION_ARM, PUBLISHED_ARM, choose_arms
+from mke_ray.train.feeding import check_feeding
 from mke_ray.train.fits import FitSpec
 from mke_ray.train.launch import Scaling, check_fits
 
@@ -99,6 +100,7 @@ def check_job(job: JobConfig) -> Run:
     check_dense(run)
     note_switches(job)
     _check_views(run)
+    check_feeding(asdict(job.scaling))
     scaling = Scaling.from_dict(asdict(job.scaling))
     check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
     for one in teacher:

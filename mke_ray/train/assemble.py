@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +31,7 @@ from mke_ray.train.class_weights import objective_spec
 from mke_ray.train.compiling import compile_network
 from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
 from mke_ray.train.feed import Feed
+from mke_ray.train.feeding import Feeding
 from mke_ray.train.fits import FitSpec, RowSelection, revisions_of
 from mke_ray.train.loop import FitParts
 from mke_ray.train.plan import RowPlan
@@ -56,7 +57,7 @@ class Workplace:
         engine: ``type`` (torch or deepspeed) and its keys, see ``engine_settings``.
         device: Where to compute.
         cache_bytes: Memory for decoded units.
-        prefetch_batches: Batches prepared ahead.
+        feeding: How batches get to the loop.
         verbose: Whether DeepSpeed may talk.
         origin: Where samples are read again if their store keeps no media.
         rules: How steps are made.
@@ -66,7 +67,7 @@ class Workplace:
     engine: Mapping[str, Any]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     cache_bytes: int = 1 << 30
-    prefetch_batches: int = 2
+    feeding: Feeding = field(default_factory=Feeding)
     verbose: bool = False
     origin: Origin | None = None
     rules: StepRules = field(default_factory=StepRules)
@@ -158,13 +159,9 @@ def assemble(spec: FitSpec, workplace: Workplace, *, is_resized: bool = False) -
     """
     reader = workplace.reader(spec)
     plan = _plan(spec, reader, spec.rows, global_batch=spec.global_batch)
-    feed = _feed(
-        reader,
-        plan,
-        spec.rows,
-        prefetch_batches=workplace.prefetch_batches,
-        folds=FoldDivision.from_dict(spec.folds) if spec.folds else None,
-    )
+    folds = FoldDivision.from_dict(spec.folds) if spec.folds else None
+    feed = _feed(reader, plan, spec.rows, workplace=workplace, folds=folds)
+    feed.source = workplace.feeding.source_of(feed.maker, feed.ahead) or feed.source
     label_space = reader.targets.label_space
     student = new_student(spec, label_space)
     normalise(student, feed, spec)
@@ -276,7 +273,7 @@ def _feed(
     plan: RowPlan,
     rows: tuple[RowSelection, ...],
     *,
-    prefetch_batches: int,
+    workplace: Workplace,
     folds: FoldDivision | None = None,
 ) -> Feed:
     """Return this rank's feed of a plan."""
@@ -286,7 +283,7 @@ def _feed(
         selections=rows,
         rank=rank(),
         world_size=world_size(),
-        prefetch_batches=prefetch_batches,
+        ahead=replace(workplace.feeding.ahead, device=workplace.device),
         folds=folds,
     )
 
@@ -322,5 +319,5 @@ def _validation(spec: FitSpec, workplace: Workplace) -> Validation | None:
     if plan.num_rows == 0:
         return None
     label_space = reader.targets.label_space
-    feed = _feed(reader, plan, rows, prefetch_batches=workplace.prefetch_batches)
+    feed = _feed(reader, plan, rows, workplace=workplace)
     return Validation(feed, device=workplace.device, label_space=label_space)

@@ -2,14 +2,15 @@
 
 # R rows of a unit, N rows wanted, C classes, X target of a row, H height, W width.
 
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.dense import (
@@ -35,13 +36,12 @@ from mke_ray.schema import (
     LabelSpace,
     ManifestRow,
     MaskSpec,
-    ModalitySpec,
     decode_spec_from_dict,
 )
 from mke_ray.train.dense_targets import OneHotRows, PixelWeights, SoftRows, hard_rows_by
-
-TargetRows = np.ndarray | SoftRows | OneHotRows
-WeightRows = np.ndarray | PixelWeights
+from mke_ray.train.kept import Kept
+from mke_ray.train.unit_block import TargetRows, UnitBlock, WeightRows
+from mke_ray.train.waiting import FeedTimes
 
 _MOST_WEIGHED = 4096  # units whose weights are kept
 
@@ -133,55 +133,10 @@ class TargetSpec:
         return OneHotRows(mask_RHW, self.label_space.num_classes)
 
 
-@dataclass(slots=True)
-class UnitBlock:
-    """One unit in memory.
-
-    Args:
-        sample_id_R: Sample ids [R].
-        present: Per modality which rows have it, bool [R].
-        pieces: Per modality the encoded pieces of each row; empty once every row is decoded.
-        arrays: Per modality the decoded rows [R, ...]; rows not yet wanted hold nothing.
-        targets: Per kind of target the rows [R, X]; of dense labels X is [H, W] or [C, H, W].
-        weights: Weights of pseudo-labels, as ``LabelRule`` has them; None before they are read, or
-            where they have none.
-        is_decoded_R: Which rows are decoded, bool [R].
-    """
-
-    sample_id_R: np.ndarray
-    present: dict[str, np.ndarray]
-    pieces: dict[str, pa.ChunkedArray]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    targets: dict[str, TargetRows] = field(default_factory=dict)
-    is_decoded_R: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    weights: WeightRows | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of memory that the block holds."""
-        held = [*self.arrays.values(), *self.targets.values()]
-        held += [] if self.weights is None else [self.weights]
-        encoded = sum(pieces.nbytes for pieces in self.pieces.values())
-        return encoded + sum(array.nbytes for array in held) + self.sample_id_R.nbytes
-
-    def decode(self, row_N: np.ndarray, spec: DecodeSpec) -> None:
-        """Decode some rows that are not decoded yet."""
-        new_N = row_N[~self.is_decoded_R[row_N]]
-        if not len(new_N):
-            return
-        for modality, array in self.arrays.items():
-            pieces, present_R = self.pieces[modality], self.present[modality]
-            for row in new_N[present_R[new_N]].tolist():
-                array[row] = decode_modality(pieces[row].as_py(), spec[modality])
-        self.is_decoded_R[new_N] = True
-        if self.is_decoded_R.all():
-            self.pieces = {}
-
-
 class UnitReader:
     """Reads units of a sample store with their targets, and keeps the last ones used.
 
-    Several feeds, each with its own thread, may share one reader.
+    Several feeds and threads may share one reader; different units are read and decoded at once.
 
     Args:
         samples: The sample store.
@@ -218,12 +173,24 @@ class UnitReader:
         self._form = None if labels is None else DenseForm.of_spec(labels.spec)
         read_rows = None if origin is None else RowDecoder(origin, stored).read
         self._media = SampleReader(samples, manifest, read_rows)
-        self._blocks: OrderedDict[str, UnitBlock] = OrderedDict()
+        self._origin = origin
+        self._blocks = Kept(self._read_block, lambda block: block.num_bytes, cache_bytes)
         self._refs: dict[str, dict[str, UnitRef]] = {}
         self._folds: dict[tuple[FoldDivision, str], np.ndarray] = {}
-        self._sample_weights: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._held_bytes = 0
-        self._lock = threading.Lock()
+        self._sample_weights = Kept(self._read_weights, lambda _: 1, _MOST_WEIGHED)
+        self.times = FeedTimes()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the stores; the copy holds no unit."""
+        arguments = {
+            "labels": self.labels,
+            "manifest": self.manifest,
+            "decode": self.decode,
+            "targets": self.targets,
+            "cache_bytes": self.cache_bytes,
+            "origin": self._origin,
+        }
+        return (partial(UnitReader, **arguments), (self.samples,))
 
     def rows(self, unit: str, row_N: np.ndarray, *, targets: str) -> UnitBlock:
         """Return a unit in which some rows are decoded and some kind of target is there.
@@ -233,13 +200,31 @@ class UnitReader:
             row_N: Rows wanted [N].
             targets: ``pseudo``, ``true`` or ``none``.
         """
-        with self._lock:
-            block = self._take(unit)
+        with self._blocks.using(unit) as block:
             if targets not in block.targets:
                 block.targets[targets] = self._read_targets(unit, block, targets)
-            block.decode(row_N, self.decode)
-            self._keep(unit, block)
+            with self.times.counted("decode_s"):
+                block.decode(row_N, self.decode)
         return block
+
+    def bound_memory(self, num_bytes: int) -> None:
+        """Keep no more than some bytes of units."""
+        self.cache_bytes = self._blocks.most = num_bytes
+
+    def holds(self, unit: str) -> bool:
+        """Return whether a unit is in memory, or being fetched."""
+        return unit in self._blocks
+
+    def fetch(self, unit: str, targets: str) -> int:
+        """Fetch a unit, with some kind of target, before it is wanted, and decode nothing.
+
+        Returns:
+            Bytes that it takes.
+        """
+        with self._blocks.using(unit) as block:
+            if targets not in block.targets:
+                block.targets[targets] = self._read_targets(unit, block, targets)
+            return block.num_bytes
 
     def manifest_rows(self, unit: str) -> list[ManifestRow]:
         """Return the rows of a unit as the manifest has them."""
@@ -261,15 +246,16 @@ class UnitReader:
         """Return how much the labels of a unit count [R], 1 where the store does not say."""
         if self.labels is None or self.label_index is None or not self.has_sample_weights:
             return np.ones(self.sample_index.num_rows(unit), np.float32)
-        with self._lock:
-            if unit not in self._sample_weights:
-                location = self.label_index.location(unit)
-                table = self.labels.read(unit, location=location, columns=["sample_id", WEIGHT])
-                self._sample_weights[unit] = table.column(WEIGHT).to_numpy()
-            self._sample_weights.move_to_end(unit)
-            if len(self._sample_weights) > _MOST_WEIGHED:
-                self._sample_weights.popitem(last=False)
-            return self._sample_weights[unit]
+        with self._sample_weights.using(unit) as weight_R:
+            return weight_R
+
+    def _read_weights(self, unit: str) -> np.ndarray:
+        """Read how much the labels of a unit count [R]."""
+        assert self.labels is not None and self.label_index is not None  # who asks has looked
+        location = self.label_index.location(unit)
+        with self._reading(unit, self.labels):
+            table = self.labels.read(unit, location=location, columns=["sample_id", WEIGHT])
+        return table.column(WEIGHT).to_numpy()
 
     def manifest_ref(self, unit: str) -> UnitRef:
         """Return where the manifest has a unit; those of one part are read fastest together."""
@@ -288,15 +274,28 @@ class UnitReader:
         """Read a unit of the sample store, nothing decoded."""
         columns = ["sample_id", *self.decode]
         location = self.sample_index.location(unit)
-        table = self._media.read(unit, columns, location=location)
+        with self._reading(unit, self.samples):
+            table = self._media.read(unit, columns, location=location)
         present = {name: self.sample_index.present(unit, name) for name in self.decode}
-        return UnitBlock(
-            sample_id_R=table.column("sample_id").to_numpy(),
-            present=present,
-            pieces={name: table.column(name) for name in self.decode},
-            arrays={name: _empty_rows(table.num_rows, one) for name, one in self.decode.items()},
-            is_decoded_R=~np.logical_or.reduce(list(present.values())),
-        )
+        return UnitBlock.of_table(table, present, self.decode)
+
+    @contextmanager
+    def _reading(self, unit: str, store: UnitStore) -> Iterator[None]:
+        """Count the time of reading; name unit, store and the way out where the store fails.
+
+        Raises:
+            StoreError: The store did not answer for as long as it was asked.
+        """
+        try:
+            with self.times.counted("fetch_s"):
+                yield
+        except OSError as error:
+            raise StoreError(
+                f"unit {unit} of {store.root.uri} could not be read for {store.root.patience_s:g} "
+                f"s: {error}; make the store answer, or set storage.patience_s above "
+                f"{store.root.patience_s:g}, and start the job again: it goes on at its last "
+                "checkpoint"
+            ) from error
 
     def _read_targets(self, unit: str, block: UnitBlock, targets: str) -> TargetRows:
         """Return targets [R, X] of a unit, joined row by row."""
@@ -326,7 +325,8 @@ class UnitReader:
         if not is_wanted:
             return np.full((num_rows, spec.height, spec.width), IGNORE, np.uint8)
         location = self.sample_index.location(unit)
-        table = self._media.read(unit, ["sample_id", MASK], location=location)
+        with self._reading(unit, self.samples):
+            table = self._media.read(unit, ["sample_id", MASK], location=location)
         return mask_rows(table.column(MASK).to_pylist(), spec)
 
     def _label_size(self) -> tuple[int, int]:
@@ -341,7 +341,8 @@ class UnitReader:
             raise ConfigError("rows with targets=pseudo need a label store; the fit names none")
         columns = ["sample_id", *(["logits"] if self._form is None else COLUMNS)]
         location = self.label_index.location(unit)
-        table = self.labels.read(unit, location=location, columns=columns)
+        with self._reading(unit, self.labels):
+            table = self.labels.read(unit, location=location, columns=columns)
         where = self.labels.root.uri
         _check_same_rows(unit, block.sample_id_R, table.column("sample_id").to_numpy(), where)
         if self._form is not None:
@@ -361,28 +362,6 @@ class UnitReader:
             is_multi = self.targets.label_space.kind == LabelKind.MULTI
             block.weights = np.zeros(target_RC.shape[: 1 + is_multi], np.float32)
         return target_RC
-
-    def _take(self, unit: str) -> UnitBlock:
-        """Return a unit, out of memory or read anew, and stop counting its bytes."""
-        block = self._blocks.pop(unit, None)
-        if block is None:
-            return self._read_block(unit)
-        self._held_bytes -= block.num_bytes
-        return block
-
-    def _keep(self, unit: str, block: UnitBlock) -> None:
-        """Keep a unit, and forget those used longest ago until the memory is within bounds."""
-        self._blocks[unit] = block
-        self._held_bytes += block.num_bytes
-        while self._held_bytes > self.cache_bytes and len(self._blocks) > 1:
-            _, oldest = self._blocks.popitem(last=False)
-            self._held_bytes -= oldest.num_bytes
-
-
-def _empty_rows(num_rows: int, spec: ModalitySpec) -> np.ndarray:
-    """Return zeros for the rows of a unit [R, ...]."""
-    one = empty_modality(spec)
-    return np.zeros((num_rows, *one.shape), one.dtype)
 
 
 def _spread(weight_NX: np.ndarray, has_label_R: np.ndarray) -> np.ndarray:

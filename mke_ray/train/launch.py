@@ -24,6 +24,7 @@ from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.deepspeed_checks import check_fit, check_resizable
 from mke_ray.train.engine_settings import check_engine
+from mke_ray.train.feeding import Feeding, check_pool
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.optimizers import check_optimizer, check_schedule
 from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
@@ -56,6 +57,11 @@ class Scaling:
         checkpoints_kept: Checkpoints that are kept while training goes on.
         resize_every_s: Seconds between looks for more workers, where ``num_workers`` allows them.
         cache_bytes: Memory for decoded units per worker.
+        feed: Who makes batches, ``local`` or ``ray``; see ``Feeding`` for this and the next.
+        feed_threads: Threads that make batches.
+        prefetch_batches: Batches made ahead.
+        prefetch_bytes: Bytes of these.
+        feed_cpus: CPUs per worker of the pool of ``ray``.
         log_every_steps: Steps between logged losses.
         micro_batch: Most rows of a worker in one pass; None takes all of a worker's at once.
         skip_non_finite: Most steps of a fit that may be left out for not being finite.
@@ -71,6 +77,11 @@ class Scaling:
     checkpoints_kept: int = 2
     resize_every_s: float = 60.0
     cache_bytes: int = 1 << 30
+    feed: str = "local"
+    feed_threads: int | None = None
+    prefetch_batches: int | None = None
+    prefetch_bytes: int = 1 << 30
+    feed_cpus: int = 1
     log_every_steps: int = 10
     micro_batch: int | None = None
     skip_non_finite: int = 0
@@ -155,6 +166,7 @@ def check_fits(
         raise ConfigError(f"scaling.launch={launch!r}; choose one of {list(LAUNCHES)}")
     rules, bounds = StepRules.of(asdict(scaling)), scaling.worker_bounds
     check_engine(engine, launch=launch, use_gpu=scaling.gpus_per_worker > 0)
+    Feeding.from_scaling(asdict(scaling))
     for one in fits:
         check_optimizer(one.optimizer)
         check_schedule(one.schedule)
@@ -189,6 +201,7 @@ class _Job:
             self.engine,
             device=device,
             cache_bytes=self.scaling.cache_bytes,
+            feeding=replace(Feeding.from_scaling(asdict(self.scaling)), feed="local"),
             verbose=self.scaling.verbose,
             origin=self.origin,
             rules=StepRules.of(asdict(self.scaling)),
@@ -266,6 +279,8 @@ def _run_trainer(job: _Job) -> None:
         nodes=living_nodes(),
         is_autoscaling=scaling.is_autoscaling,
     )
+    if scaling.feed == "ray" and not scaling.is_autoscaling:
+        check_pool(asdict(scaling), scaling.worker_bounds[1], nodes=living_nodes())
     with polled_board(steps_known(job.todo), job.progress) as board:
         trainer = TorchTrainer(
             train_worker,

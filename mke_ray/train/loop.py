@@ -24,8 +24,9 @@ from mke_ray.schema import MASK, Batch
 from mke_ray.seeds import mix_integers
 from mke_ray.train.accumulation import StepOutcome, StepRules, cut, make_step
 from mke_ray.train.average import WeightAverage
+from mke_ray.train.batches import FeedItem
 from mke_ray.train.engine import Engine, rank, world_size
-from mke_ray.train.feed import Feed, FeedItem
+from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec
 from mke_ray.train.memory import advice_on_memory
 from mke_ray.train.non_finite import find_non_finite, leave_out

@@ -5,6 +5,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ _STREAM_UNITS = 101
 _STREAM_ROWS = 102
 _STREAM_SHUFFLE = 103
 _WINDOWS_KEPT = 3
+_ORDERS_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class RowPlan:
         self.window_units = window_units
         self.seed = seed
         self.shuffle = shuffle and not self.is_full_batch
-        self._order: _EpochOrder | None = None
+        self._orders: dict[int, _EpochOrder] = {}
 
     @property
     def num_entries(self) -> int:
@@ -143,10 +145,16 @@ class RowPlan:
         return self._epoch_order(0).rows(start, min(start + num, self.num_rows))
 
     def _epoch_order(self, epoch: int) -> "_EpochOrder":
-        """Return the order of one epoch; the last one asked for is kept."""
-        if self._order is None or self._order.epoch != epoch:
-            self._order = _EpochOrder(self, epoch)
-        return self._order
+        """Return the order of one epoch; the last two are kept, since one looks ahead."""
+        if epoch not in self._orders:
+            if len(self._orders) >= _ORDERS_KEPT:
+                del self._orders[min(self._orders)]
+            self._orders[epoch] = _EpochOrder(self, epoch)
+        return self._orders[epoch]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the orders, which are computed anew."""
+        return {**self.__dict__, "_orders": {}}
 
 
 def rank_slice(num: int, *, rank: int, world_size: int) -> slice:

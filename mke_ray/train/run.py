@@ -20,6 +20,7 @@ from mke_ray.train.engine import from_rank_zero, rank, world_size
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.loop import FitParts, FitState, fit, is_due
 from mke_ray.train.non_finite import num_left_out
+from mke_ray.train.waiting import feed_facts, warn_of_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -123,12 +124,17 @@ def run_fit(
     parts = assemble(spec, workplace, is_resized=is_of_other_size(resume_from, fit_id))
     state = read_state(resume_from, fit_id, parts) if resume_from else FitState()
     start_s = time.perf_counter() - began
+    fed_before, before_s = dict(parts.feed.times.seconds), state.seconds
     state = fit(spec, parts, state=state, watch=watch)
+    fed = parts.feed.times.since(fed_before)
     label_space = workplace.reader(spec).targets.label_space
     facts = fit_facts(spec, parts, state=state, engine=workplace.engine)
+    facts["feed"] = feed_facts(fed, state.seconds - before_s)
     files = finished_files(spec, parts, state=state, label_space=label_space, facts=facts)
     if files is not None:
         store.save(fit_id, files)
+        feed = workplace.feeding.feed
+        warn_of_waiting(spec.name, fed, state.seconds - before_s, feed=feed)
     parts.engine.close()
     logger.info(
         "%s: %.1f s, of which start %.1f s", spec.name, time.perf_counter() - began, start_s

@@ -17,6 +17,7 @@ from mke_ray.errors import TrainingError
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import rank
+from mke_ray.train.feeding import Feeding
 from mke_ray.train.fits import FitSpec
 from mke_ray.train.preemption import PreemptionLook
 from mke_ray.train.run import FitWatch, Write, run_fit
@@ -44,6 +45,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         config["engine"],
         device=ray.train.torch.get_device(),
         cache_bytes=scaling["cache_bytes"],
+        feeding=Feeding.from_scaling(scaling),
         verbose=scaling["verbose"],
         origin=config["origin"],
         rules=StepRules.of(scaling),

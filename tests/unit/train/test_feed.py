@@ -186,10 +186,12 @@ def test_weights_are_read_once_for_each_unit_and_not_kept_for_ever(run, monkeypa
     units = reader.sample_index.units("unlabeled")
     first = reader.sample_weights(units[0])
     assert reader.sample_weights(units[0]) is first
-    monkeypatch.setattr("mke_ray.train.blocks._MOST_WEIGHED", 2)
+    monkeypatch.setattr(reader._sample_weights, "most", 2)
     for unit in units[:4]:
         reader.sample_weights(unit)
-    assert list(reader._sample_weights) == units[2:4]
+    assert [unit in reader._sample_weights for unit in units[:5]] == [False] * 2 + [True] * 2 + [
+        False
+    ]
 
 
 def test_a_store_without_weights_counts_all_alike(run):
@@ -252,21 +254,21 @@ def test_the_whole_set_in_one_batch_is_gathered_once_and_only_its_epoch_changes(
 def test_memory_for_units_stays_within_bounds(run):
     root, _ = run
     feed = make_feed(root, cache_bytes=1500)
-    reader, held = feed._reader, []
+    kept, held = feed.maker.reader._blocks, []
     for cursor in range(12):
         feed.item(cursor)
-        held.append(sum(block.num_bytes for block in reader._blocks.values()))
-        assert held[-1] == reader._held_bytes
+        held.append(sum(block.num_bytes for block in kept.values()))
+        assert held[-1] == kept.size
     assert 0 < max(held) <= 1500
 
 
 def test_every_row_is_decoded_once_while_memory_lasts(run, monkeypatch):
     root, _ = run
     calls = []
-    from mke_ray.train import blocks
+    from mke_ray.train import unit_block
 
-    decode = blocks.decode_modality
-    monkeypatch.setattr(blocks, "decode_modality", lambda *a: calls.append(1) or decode(*a))
+    decode = unit_block.decode_modality
+    monkeypatch.setattr(unit_block, "decode_modality", lambda *a: calls.append(1) or decode(*a))
     feed = make_feed(root)
     for _ in feed.batches(0, feed.batches_per_epoch * 3):
         pass
@@ -281,7 +283,7 @@ def test_every_row_is_decoded_once_while_memory_lasts(run, monkeypatch):
 def test_an_error_of_the_reading_thread_reaches_the_loop(run, monkeypatch):
     root, _ = run
     feed = make_feed(root)
-    monkeypatch.setattr(feed._reader, "rows", _fail)
+    monkeypatch.setattr(feed.maker.reader, "rows", _fail)
     with pytest.raises(StoreError, match="damaged"):
         next(iter(feed.batches(0, 3)))
 

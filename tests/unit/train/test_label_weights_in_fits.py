@@ -27,14 +27,16 @@ from mke_ray.schema import DENSE_LABELS_SCHEMA, Batch, LabelKind, LabelSpace
 from mke_ray.storage import open_root
 from mke_ray.train import loop
 from mke_ray.train.assemble import Workplace, assemble, label_rule_of, open_reader
+from mke_ray.train.batches import FeedItem
 from mke_ray.train.blocks import TargetSpec, UnitBlock
-from mke_ray.train.feed import Feed, FeedItem
+from mke_ray.train.feed import Feed
 from mke_ray.train.fits import FitSpec, RowSelection
 from mke_ray.train.loop import FitState, apply_views, fit, share_of
 from mke_ray.train.mean_weight import mean_label_weight
 from mke_ray.train.plan import PlanEntry, RowPlan
 from mke_ray.train.run import FitWatch
 from mke_ray.train.usable import usable_entries
+from mke_ray.train.waiting import FeedTimes
 
 FIXED = {"weight": {"_target_": "mke_ray.labels.label_weights.FixedThreshold", "threshold": 0.8}}
 MIXED = (
@@ -247,7 +249,7 @@ class Blocks:
     has_sample_weights = False  # the label store says nothing of samples
 
     def __init__(self, targets, target_RX, weights):
-        self.decode, self.targets = DECODE, targets
+        self.decode, self.targets, self.times = DECODE, targets, FeedTimes()
         self._target_RX, self._weights = target_RX, weights
 
     def rows(self, unit, row_N, *, targets):

@@ -1,0 +1,86 @@
+"""The plan carried out by tasks of Ray Data: bit for bit the batches that threads make."""
+
+import pytest
+import torch
+from training_stores import fit_spec, make_run
+
+from mke_ray.errors import ConfigError
+from mke_ray.labels.probe import ProbeDivision
+from mke_ray.storage import open_root
+from mke_ray.train.assemble import open_reader
+from mke_ray.train.feed import Feed
+from mke_ray.train.feeding import Ahead
+from mke_ray.train.fits import FitStore, RowSelection
+from mke_ray.train.launch import run_fits
+from mke_ray.train.plan import RowPlan
+from mke_ray.train.ray_feed import RaySource
+from mke_ray.train.usable import usable_entries
+
+ROWS = (
+    RowSelection("unlabeled", "pseudo"),
+    RowSelection("labelled", "true", modalities=("a",), weight=0.25),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = open_root(str(tmp_path_factory.mktemp("run")))
+    make_run(root, {"labelled": 20, "unlabeled": 90, "probe": 40})
+    return root
+
+
+def make_feed(root, rank, world_size):
+    reader = open_reader(fit_spec(rows=ROWS), root, cache_bytes=1 << 20)
+    entries = usable_entries(reader, ROWS, ProbeDivision())
+    plan = RowPlan(entries, global_batch=16, window_units=3)
+    return Feed(reader, plan, selections=ROWS, rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(0, 1), (0, 2), (1, 2)])
+def test_batches_of_the_pool_are_those_of_threads_to_the_bit(ray_session, root, rank, world_size):
+    here, there = (make_feed(root, rank, world_size) for _ in range(2))
+    there.source = RaySource(there.maker, 2, Ahead())
+    assert here.plan.num_rows % 16 and there.maker.batches_per_window > 1
+    start, stop = 3, 2 * here.batches_per_epoch + 1  # from the middle of an epoch on
+    pairs = list(zip(here.batches(start, stop), there.batches(start, stop), strict=True))
+    assert [b.cursor for _, b in pairs] == list(range(start, stop))
+    for a, b in pairs:
+        assert (a.share, a.num_global, a.batch.epoch) == (b.share, b.num_global, b.batch.epoch)
+        twins = list(zip(a.batch.tensors(), b.batch.tensors(), strict=True))
+        assert len(twins) >= 7 and all(torch.equal(one, other) for one, other in twins)
+        assert all(one.dtype == other.dtype for one, other in twins)
+        assert list(a.batch.arrays) == list(b.batch.arrays)
+    assert there.times.seconds["decode_s"] > 0 and there.times.seconds["wait_s"] > 0
+
+
+def test_a_pool_that_is_left_early_goes_away_and_an_error_of_it_is_raised(ray_session, root):
+    feed = make_feed(root, 0, 1)
+    feed.source = RaySource(feed.maker, 1, Ahead())
+    batches = feed.batches(0, 500)
+    assert next(batches).cursor == 0
+    batches.close()
+    broken = make_feed(root, 0, 1)
+    broken.source = RaySource(broken.maker, 1, Ahead())
+    broken.maker.reader.labels = None
+    with pytest.raises(ConfigError, match="need a label store"):
+        next(broken.batches(0, 3))
+
+
+def test_two_workers_fed_by_a_pool_learn_what_one_process_learns(ray_session, tmp_path):
+    spec = fit_spec(rows=ROWS, num_steps=14, seed=1)
+    pool = {"num_workers": 2, "checkpoint_every_steps": 0, "feed": "ray"}
+    weights = []
+    for launch, scaling in (("local", {}), ("trainer", pool)):
+        root = open_root(str(tmp_path / launch))
+        make_run(root, {"labelled": 20, "unlabeled": 90})
+        run_fits([spec], root=root, launch=launch, scaling=scaling, engine={"type": "torch"})
+        weights.append(FitStore(root).weights(spec.fingerprint()))
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], rtol=0, atol=1e-4)
+
+
+def test_a_pool_that_does_not_fit_is_refused_with_the_number_to_change(ray_session, root):
+    spec = fit_spec(seed=77)
+    scaling = {"num_workers": 2, "feed": "ray", "feed_cpus": 3}
+    with pytest.raises(ConfigError, match=r"set scaling\.feed_cpus=2"):
+        run_fits([spec], root=root, launch="trainer", scaling=scaling, engine={"type": "torch"})
