@@ -12,6 +12,7 @@ have the same weights, bit for bit.
 
 import argparse
 import json
+import logging
 import os
 import random
 import signal
@@ -268,7 +269,7 @@ def fit_of(folder: Path) -> FitSpec:
 
 def drive(folder: Path, address: str, checkpoint_every: int) -> None:
     """Be the driver of a run."""
-    ray.init(address=address, log_to_driver=True, logging_level="WARNING")
+    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
     run_fits(
         [fit_of(folder)],
         root=open_root(str(folder.parent / "run")),

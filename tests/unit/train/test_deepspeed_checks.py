@@ -60,7 +60,7 @@ def test_a_deepspeed_configuration_that_can_work_is_accepted(config, use_gpu):
     check_config(config, use_gpu=use_gpu)
 
 
-def fit_of(config, *, global_batch=64, averages=False, micro_batch=None, num_workers=2):
+def fit_of(config, *, global_batch=64, averages=False, micro_batch=None, num_workers=(2, 2)):
     rules = StepRules(micro_batch)
     check_fit(
         config, global_batch=global_batch, averages=averages, rules=rules, num_workers=num_workers
@@ -74,7 +74,7 @@ def test_a_batch_size_that_contradicts_the_fit_is_refused():
     with pytest.raises(ConfigError, match=r"train_batch_size=32 .* fit\.global_batch=64"):
         fit_of({"train_batch_size": 32})
     with pytest.raises(ConfigError, match="22 x 1 x 3"):
-        fit_of({"train_batch_size": 64}, num_workers=3)
+        fit_of({"train_batch_size": 64}, num_workers=(3, 3))
     with pytest.raises(ConfigError, match="5 x 7 x 2"):
         fit_of({"train_batch_size": 64}, micro_batch=5)
 
