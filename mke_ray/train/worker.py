@@ -69,8 +69,9 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
 class TrainCheckpoints:
     """Checkpoints of one fit through ``ray.train.report``: each rank's files, merged by Ray.
 
-    They are written to the node's own disk and stored from there while training goes on, one
-    after the other; a checkpoint counts once the files of all ranks are stored.
+    They are written to the node's own disk and stored from there while training goes on. Where
+    the one before is not stored yet, training waits, so that no disk fills up. A checkpoint counts
+    once the files of all ranks are stored.
 
     Args:
         look: Says whether a node is about to go.
@@ -78,6 +79,7 @@ class TrainCheckpoints:
 
     def __init__(self, look: PreemptionLook) -> None:
         self._look = look
+        self._last: Path | None = None
 
     def is_urgent(self, step: int) -> bool:
         """Return whether a node is about to go; every rank asks after the same steps."""
@@ -85,8 +87,9 @@ class TrainCheckpoints:
 
     def save(self, write: Write, *, is_urgent: bool) -> None:
         """Make a checkpoint; a barrier, so every rank must call it."""
-        mode = CheckpointUploadMode.SYNC if is_urgent else CheckpointUploadMode.ASYNC
-        folder = Path(tempfile.mkdtemp(prefix="mke_ray-checkpoint-"))
+        must_wait = is_urgent or is_still_there(self._last)
+        mode = CheckpointUploadMode.SYNC if must_wait else CheckpointUploadMode.ASYNC
+        folder = self._last = Path(tempfile.mkdtemp(prefix="mke_ray-checkpoint-"))
         try:
             write(folder)
             ray.train.report(
@@ -98,6 +101,11 @@ class TrainCheckpoints:
         except BaseException:  # what is not reported, nobody deletes
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def is_still_there(folder: Path | None) -> bool:
+    """Return whether a checkpoint is not stored yet: Ray deletes its folder when it is."""
+    return folder is not None and folder.exists()
 
 
 @contextlib.contextmanager
