@@ -190,7 +190,7 @@ class Watcher:
     def log(self, record: Mapping[str, Any], *, num_steps: int) -> None:
         pass
 
-    def checkpoint(self, parts: Any, state: Any) -> None:
+    def after_step(self, parts: Any, state: Any) -> None:
         import torch.distributed as dist
 
         from mke_ray.train.run import write_state

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 START_TIMEOUT_S = 300
+MICRO_BATCH = 8
 
 
 class StoppedError(Exception):
@@ -91,6 +92,7 @@ def _rank(rank: int, num_ranks: int, port: int, phases: list[Phase]) -> None:
     import torch.distributed as dist
 
     from mke_ray.storage import open_root
+    from mke_ray.train.accumulation import StepRules
     from mke_ray.train.assemble import Workplace
     from mke_ray.train.fits import FitSpec
     from mke_ray.train.run import FitWatch, run_fit
@@ -101,7 +103,8 @@ def _rank(rank: int, num_ranks: int, port: int, phases: list[Phase]) -> None:
         spec = FitSpec.from_dict(json.loads(json.dumps(phase.spec)))
         watch = FitWatch(spec, None, StopAt(phase.stop_at, phase.folder), 1, 0)
         resume_from = None if phase.resume_from is None else Path(phase.resume_from)
-        workplace = Workplace(open_root(phase.root), phase.engine)
+        rules = StepRules(micro_batch=MICRO_BATCH)
+        workplace = Workplace(open_root(phase.root), phase.engine, rules=rules)
         try:
             run_fit(spec, workplace, watch=watch, resume_from=resume_from)
         except StoppedError:

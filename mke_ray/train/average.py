@@ -59,19 +59,27 @@ class WeightAverage:
         finally:
             _put(module, kept)
 
-    def over(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def over(
+        self, weights: Mapping[str, Tensor], *, device: torch.device | None = None
+    ) -> dict[str, Tensor]:
         """Return weights and buffers with the parameters replaced by their mean.
 
         Every rank must call it; what it returns is whole on rank 0 and nothing elsewhere.
 
         Args:
             weights: What ``Engine.weights`` returned.
+            device: Where ranks talk to each other; that of the mean where none is given.
         """
         mean = dict(weights)
         for name, one in self._means.items():
             whole = one.values.cpu()
             if one.is_part:
-                whole = gathered(one.values, offset=one.offset, num=math.prod(one.shape))
+                whole = gathered(
+                    one.values,
+                    offset=one.offset,
+                    num=math.prod(one.shape),
+                    device=device or one.values.device,
+                )
             if whole is not None and name in mean:
                 mean[name] = whole.view(one.shape).to(mean[name].dtype)
         return mean

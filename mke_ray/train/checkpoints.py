@@ -3,12 +3,12 @@
 import hashlib
 import json
 import logging
-import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mke_ray.errors import StoreError
-from mke_ray.train.engine import rank, world_size
+from mke_ray.errors import TrainingError
+from mke_ray.train.engine import of_all_ranks, rank, world_size
 from mke_ray.train.loop import FitParts, FitState
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,6 @@ def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) 
     if rank() == 0:
         plain = {
             "fit": fit_id,
-            "id": uuid.uuid4().hex,
             "plan": parts.feed.plan.digest(),
             "world_size": world_size(),
             "cursor": state.cursor,
@@ -59,9 +58,9 @@ def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
         parts: The objects of the fit.
 
     Raises:
-        StoreError: A file of the checkpoint is not the one that was written.
+        TrainingError: On all ranks, where a file is not the one that was written on any of them.
     """
-    plain = _read_plain(folder)
+    plain = read_head(folder)
     if plain["fit"] != fit_id or plain["plan"] != parts.feed.plan.digest():
         return FitState()
     is_same_size = plain["world_size"] == world_size()
@@ -73,7 +72,7 @@ def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
             world_size(),
         )
         return FitState()
-    check_files(folder)
+    _raise_together(damage_of(folder, num_ranks=plain["world_size"]), folder)
     parts.engine.load(folder / ENGINE, world_size=plain["world_size"])
     if parts.average is not None:
         parts.average.restore(folder)
@@ -88,6 +87,17 @@ def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
     return FitState(plain["cursor"], plain["seconds"], plain["history"])
 
 
+def read_head(folder: Path) -> dict[str, Any]:
+    """Return what rank 0 wrote of a fit: ``fit``, ``plan``, ``world_size``, ``cursor`` and more.
+
+    Raises:
+        TrainingError: On all ranks, where it is not what was written on any of them.
+    """
+    damage = damage_of(folder, num_ranks=1, names=(STATE,))
+    _raise_together(damage, folder)
+    return json.loads((folder / STATE).read_text())
+
+
 def is_of_other_size(folder: Path | None, fit_id: str) -> bool:
     """Return whether a checkpoint is one of this fit that another number of workers wrote.
 
@@ -97,29 +107,41 @@ def is_of_other_size(folder: Path | None, fit_id: str) -> bool:
     """
     if folder is None:
         return False
-    plain = _read_plain(folder)
+    plain = read_head(folder)
     return plain["fit"] == fit_id and plain["world_size"] != world_size()
 
 
-def check_files(folder: Path) -> None:
-    """Refuse a checkpoint of which a file is missing or is not the one that its rank wrote.
+def damage_of(folder: Path, *, num_ranks: int, names: Collection[str] = ()) -> str:
+    """Return what is wrong with the files of a checkpoint, "" where they are those written.
 
-    Raises:
-        StoreError: It names the file.
+    Args:
+        folder: Folder of the checkpoint, merged over ranks.
+        num_ranks: How many ranks wrote it.
+        names: Files to look at; none given are all.
     """
-    for listed in sorted((folder / DIGESTS).glob("*.json")):
-        for name, digest in json.loads(listed.read_text()).items():
-            if not (folder / name).exists() or _digest(folder / name) != digest:
-                raise StoreError(
-                    f"checkpoint {folder}: {name} is missing or not the file that was written; "
-                    "delete this checkpoint (or the folder train/ of the root, then the fit starts "
-                    "anew) and start the job again"
-                )
+    for number in range(num_ranks):
+        listed = folder / DIGESTS / f"{number}.json"
+        if not listed.exists():
+            return f"{DIGESTS}/{number}.json is missing"
+        try:
+            digests = json.loads(listed.read_text())
+        except ValueError:
+            return f"{DIGESTS}/{number}.json cannot be read"
+        for name in names or digests:
+            path = folder / name
+            if not path.exists() or _digest(path) != digests.get(name):
+                return f"{name} is missing or not the file that was written"
+    return ""
 
 
-def _read_plain(folder: Path) -> dict[str, Any]:
-    """Return what rank 0 wrote of a fit."""
-    return json.loads((folder / STATE).read_text())
+def _raise_together(damage: str, folder: Path) -> None:
+    """Raise on all ranks where any of them found damage; every rank must call it."""
+    found = next((one for one in of_all_ranks(damage) if one), None)
+    if found is not None:
+        raise TrainingError(
+            f"checkpoint {folder}: {found}; delete the folder train/ of the root and start the job "
+            "again: finished fits are kept, and this one starts anew"
+        )
 
 
 def _files(folder: Path) -> list[Path]:

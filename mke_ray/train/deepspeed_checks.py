@@ -19,6 +19,7 @@ _OURS = {
     "activation_checkpointing": "engine.checkpoint_activations",
     "elasticity": "scaling.num_workers",
     "amp": "engine.config.bf16 or engine.config.fp16",
+    "bfloat16": "engine.config.bf16",
 }
 # Those that are checked or that change a fit; DeepSpeed itself passes over what it does not know.
 _SECTIONS = ("zero_optimization", "bf16", "fp16", "train_batch_size", "gradient_accumulation_steps")
@@ -110,6 +111,12 @@ def check_config(config: Mapping[str, Any], *, use_gpu: bool) -> None:
     Raises:
         ConfigError: It names the key and the way out.
     """
+    for key in ("zero_optimization", "bf16", "fp16"):
+        if not isinstance(config.get(key, {}), Mapping):
+            raise ConfigError(
+                f"engine.config.{key}={config[key]!r} is no section; give keys, such as "
+                f"engine.config.{key}.{'stage=1' if key == 'zero_optimization' else 'enabled=true'}"
+            )
     for key, ours in _OURS.items():
         if key in config:
             raise ConfigError(f"engine.config.{key} is set by {ours}; remove it")

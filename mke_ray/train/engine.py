@@ -257,6 +257,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def of_all_ranks(mine: Value) -> list[Value]:
+    """Return what every rank has, in rank order; every rank must call it."""
+    parts = [mine]
+    if world_size() > 1:
+        parts = [mine] * world_size()
+        dist.all_gather_object(parts, mine)
+    return parts
+
+
 def from_rank_zero(value: Value) -> Value:
     """Return what rank 0 has, on every rank; every rank must call it."""
     values = [value]

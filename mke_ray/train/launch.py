@@ -101,7 +101,7 @@ class Scaling:
             ConfigError: ``num_workers`` is neither a number nor two of them.
         """
         given = self.num_workers
-        bounds = (given, given) if isinstance(given, int) else tuple(given)
+        bounds = tuple(given) if isinstance(given, Sequence) else (given, given)
         if len(bounds) != 2 or not all(isinstance(one, int) for one in bounds):
             raise ConfigError(
                 f"scaling.num_workers={given}; give a number, or [least, most] to go on with fewer "
@@ -166,7 +166,11 @@ def check_fits(
         raise ConfigError(f"scaling.launch={launch!r}; choose one of {list(LAUNCHES)}")
     rules, bounds = StepRules.of(asdict(scaling)), scaling.worker_bounds
     check_engine(engine, launch=launch, use_gpu=scaling.gpus_per_worker > 0)
-    Feeding.from_scaling(asdict(scaling))
+    if Feeding.from_scaling(asdict(scaling)).feed == "ray" and scaling.is_elastic:
+        raise ConfigError(
+            f"scaling.feed=ray needs a fixed scaling.num_workers, found {list(bounds)}: Ray would "
+            "give the CPUs of the pool to workers; use scaling.feed=local, or one number"
+        )
     for one in fits:
         check_optimizer(one.optimizer)
         check_schedule(one.schedule)
@@ -280,7 +284,7 @@ def _run_trainer(job: _Job) -> None:
         is_autoscaling=scaling.is_autoscaling,
     )
     if scaling.feed == "ray" and not scaling.is_autoscaling:
-        check_pool(asdict(scaling), scaling.worker_bounds[1], nodes=living_nodes())
+        check_pool(asdict(scaling), scaling.worker_bounds[0], nodes=living_nodes())
     with polled_board(steps_known(job.todo), job.progress) as board:
         trainer = TorchTrainer(
             train_worker,
@@ -325,7 +329,9 @@ def _run_config(job: _Job) -> RunConfig:
         storage_path=job.root.path("train"),
         storage_filesystem=filesystem,
         failure_config=FailureConfig(
-            max_failures=job.scaling.max_failures, controller_failure_limit=3
+            max_failures=job.scaling.max_failures,
+            # Each wait for nodes that ends without them counts as one.
+            controller_failure_limit=-1 if job.scaling.is_autoscaling else 3,
         ),
         checkpoint_config=CheckpointConfig(num_to_keep=job.scaling.checkpoints_kept),
     )

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from mke_ray.errors import TrainingError
-from mke_ray.train.engine import world_size
+from mke_ray.train.engine import of_all_ranks, rank
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def find_non_finite(
     """
     is_finite = [bool(torch.isfinite(one)) for one in losses]
     spoilt = [ids for ids, fine in zip(sample_ids, is_finite, strict=True) if not fine]
-    of_ranks = _of_all_ranks((_as_list(spoilt), _as_list(sample_ids)))
+    of_ranks = of_all_ranks((_as_list(spoilt), _as_list(sample_ids)))
     of_losses = [one for bad, _ in of_ranks for one in bad]
     if of_losses:
         return NonFinite(step, "loss", of_losses)
@@ -90,7 +89,8 @@ def leave_out(
             f"{found}; lower fit.optimizer.lr, set fit.clip_norm, look at these samples, or let "
             f"scaling.skip_non_finite={allowed + 1} leave such steps out{budget}"
         )
-    logger.warning("step left out (%d of at most %d): %s", before + 1, allowed, found)
+    if rank() == 0:
+        logger.warning("step left out (%d of at most %d): %s", before + 1, allowed, found)
     return found.record()
 
 
@@ -102,12 +102,3 @@ def num_left_out(history: Sequence[Mapping[str, Any]]) -> int:
 def _as_list(sample_ids: Sequence[Tensor]) -> list[int]:
     """Return the ids of some micro batches."""
     return [one for ids in sample_ids for one in ids.tolist()]
-
-
-def _of_all_ranks(mine: Any) -> list[Any]:
-    """Return what every rank has, in rank order."""
-    gathered: list[Any] = [mine]
-    if world_size() > 1:
-        gathered = [None] * world_size()
-        dist.all_gather_object(gathered, mine)
-    return gathered

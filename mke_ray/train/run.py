@@ -171,7 +171,7 @@ def finished_files(
     """Return the files of a finished fit on rank 0, None elsewhere; every rank must call it."""
     weights = parts.engine.weights()
     if parts.average is not None:
-        weights = parts.average.over(weights)
+        weights = parts.average.over(weights, device=parts.engine.device)
     if rank() != 0:
         return None
     student = build_student(spec.student, label_space.num_classes, build=build)

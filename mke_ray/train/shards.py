@@ -66,18 +66,20 @@ def forget_whole(module: nn.Module) -> None:
             one.partition()  # type: ignore[attr-defined]
 
 
-def gathered(values: Tensor, *, offset: int, num: int) -> Tensor | None:
+def gathered(values: Tensor, *, offset: int, num: int, device: torch.device) -> Tensor | None:
     """Return a whole parameter, laid out flat, on the CPU of rank 0; every rank must call it.
 
     Args:
         values: This rank's part [N].
         offset: Where it begins.
         num: Numbers of the whole.
+        device: Where ranks talk to each other; parts may lie elsewhere (offloaded weights).
 
     Returns:
         The whole [num] on rank 0, None elsewhere.
     """
-    bounds = torch.tensor([offset, values.numel()], device=values.device)
+    values = values.to(device)
+    bounds = torch.tensor([offset, values.numel()], device=device)
     bounds_R2 = [torch.empty_like(bounds) for _ in range(world_size())]
     dist.all_gather(bounds_R2, bounds)
     longest = max(int(one[1]) for one in bounds_R2)

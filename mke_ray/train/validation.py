@@ -2,17 +2,14 @@
 
 # B samples of a batch, N samples, C classes.
 
-from typing import Any
-
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mke_ray.metrics import accuracy, mean_average_precision
 from mke_ray.pixel_metrics import PixelCounts
 from mke_ray.schema import IGNORE, LabelKind, LabelSpace
-from mke_ray.train.engine import world_size
+from mke_ray.train.engine import of_all_ranks
 from mke_ray.train.feed import Feed
 
 
@@ -65,18 +62,9 @@ class Validation:
                     self._label_space.num_classes,
                 )
             )
-        return PixelCounts.joined(_of_all_ranks(PixelCounts.joined(counts)))
+        return PixelCounts.joined(of_all_ranks(PixelCounts.joined(counts)))
 
 
 def _gathered(mine_NC: Tensor) -> np.ndarray:
     """Return the rows of all ranks, in rank order."""
-    return torch.cat(_of_all_ranks(mine_NC)).numpy()
-
-
-def _of_all_ranks(mine: Any) -> list[Any]:
-    """Return what every rank has, in rank order."""
-    parts: list[Any] = [mine]
-    if world_size() > 1:
-        parts = [None] * world_size()
-        dist.all_gather_object(parts, mine)
-    return parts
+    return torch.cat(of_all_ranks(mine_NC)).numpy()

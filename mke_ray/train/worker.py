@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from ray.train import CheckpointUploadMode
 from mke_ray.errors import TrainingError
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
+from mke_ray.train.checkpoints import read_head
 from mke_ray.train.engine import rank
 from mke_ray.train.feeding import Feeding
 from mke_ray.train.fits import FitSpec
@@ -25,6 +27,8 @@ from mke_ray.train.run import FitWatch, Write, run_fit
 logger = logging.getLogger(__name__)
 
 ERROR = "error"
+
+_PREFIX = "mke_ray-checkpoint-"
 
 
 def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
@@ -50,7 +54,10 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         origin=config["origin"],
         rules=StepRules.of(scaling),
     )
+    sweep_checkpoints()
     with _last_checkpoint() as folder:
+        # Of one fit alone: Ray deletes the folder when there are newer checkpoints.
+        begun = None if folder is None else read_head(folder)["fit"]
         for plain in config["fits"]:
             watch = FitWatch(
                 FitSpec.from_dict(plain),
@@ -60,7 +67,9 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
                 scaling["checkpoint_every_steps"],
             )
             try:
-                run_fit(watch.spec, workplace, watch=watch, resume_from=folder)
+                is_begun = watch.spec.fingerprint() == begun
+                resume_from = folder if is_begun else None
+                run_fit(watch.spec, workplace, watch=watch, resume_from=resume_from)
             except TrainingError as error:
                 return {ERROR: str(error)}
     return {}
@@ -89,7 +98,7 @@ class TrainCheckpoints:
         """Make a checkpoint; a barrier, so every rank must call it."""
         must_wait = is_urgent or is_still_there(self._last)
         mode = CheckpointUploadMode.SYNC if must_wait else CheckpointUploadMode.ASYNC
-        folder = self._last = Path(tempfile.mkdtemp(prefix="mke_ray-checkpoint-"))
+        folder = self._last = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         try:
             write(folder)
             ray.train.report(
@@ -101,6 +110,14 @@ class TrainCheckpoints:
         except BaseException:  # what is not reported, nobody deletes
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def sweep_checkpoints() -> None:
+    """Delete from this node's disk what workers that were killed had written of checkpoints."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_still_there(folder: Path | None) -> bool:

@@ -87,7 +87,8 @@ def test_a_killed_worker_costs_steps_and_not_the_result(zero_run, tmp_path):
     marker = tmp_path / "killed"
     fault = {"_target_": "training_faults.KillOnce", "marker": str(marker)}
     broken = [replace(one, objective=fault) for one in (fits[0], fits[2])]
-    run_fits(broken, root=root, launch="trainer", scaling=TWO_WORKERS, engine=ZERO_1)
+    once = {**TWO_WORKERS, "max_failures": 1}  # a restart more would be for no reason
+    run_fits(broken, root=root, launch="trainer", scaling=once, engine=ZERO_1)
     assert marker.exists()
     store = FitStore(root)
     for before, after in zip((fits[0], fits[2]), broken, strict=True):

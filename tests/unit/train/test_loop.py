@@ -128,10 +128,10 @@ def test_a_damaged_checkpoint_is_not_taken(root, tmp_path):
     content = bytearray(written.read_bytes())
     content[len(content) // 2] ^= 1
     written.write_bytes(content)
-    with pytest.raises(StoreError, match=r"engine/torch\.pt is missing or not the file"):
+    with pytest.raises(TrainingError, match=r"engine/torch\.pt is missing or not the file"):
         read_state(tmp_path, spec.fingerprint(), parts)
     written.unlink()
-    with pytest.raises(StoreError, match=r"engine/torch\.pt is missing"):
+    with pytest.raises(TrainingError, match=r"engine/torch\.pt is missing"):
         read_state(tmp_path, spec.fingerprint(), parts)
 
 

@@ -19,7 +19,9 @@ def test_workers_are_a_number_or_two_bounds(given, bounds):
     assert Scaling(num_workers=given).is_elastic == (bounds[0] < bounds[1])
 
 
-@pytest.mark.parametrize("given", [0, [0, 2], [3, 2], [1, 2, 3], [1], ["1", 2], [1.5, 2]])
+@pytest.mark.parametrize(
+    "given", [0, [0, 2], [3, 2], [1, 2, 3], [1], ["1", 2], [1.5, 2], None, 2.0, "2"]
+)
 def test_other_numbers_of_workers_are_refused_by_their_key(given):
     with pytest.raises(ConfigError, match=r"scaling\.num_workers="):
         check_fits(
@@ -28,6 +30,12 @@ def test_other_numbers_of_workers_are_refused_by_their_key(given):
             scaling=Scaling(num_workers=given),
             engine={"type": "torch"},
         )
+
+
+def test_a_pool_that_feeds_needs_a_fixed_number_of_workers():
+    elastic = Scaling(num_workers=[1, 2], feed="ray")
+    with pytest.raises(ConfigError, match=r"scaling\.feed=ray needs a fixed scaling\.num_workers"):
+        check_fits([fit_spec()], launch="trainer", scaling=elastic, engine={"type": "torch"})
 
 
 @pytest.mark.parametrize("stage", [0, 1])
