@@ -32,7 +32,7 @@ from mke_ray.storage import open_root
 from mke_ray.train.arms import EXPANSION_ARM, PUBLISHED_ARM, choose_arms
 from mke_ray.train.feeding import check_feeding
 from mke_ray.train.fits import FitSpec
-from mke_ray.train.launch import Scaling, check_fits
+from mke_ray.train.scaling import Scaling, check_fits
 
 
 @contextlib.contextmanager

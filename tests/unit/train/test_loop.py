@@ -12,11 +12,12 @@ from mke_ray.storage import open_root
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace, assemble
 from mke_ray.train.fits import FitStore, RowSelection
-from mke_ray.train.launch import Scaling, check_fits, run_fits
+from mke_ray.train.launch import run_fits
 from mke_ray.train.loop import FitState, apply_views, fit, is_due
 from mke_ray.train.non_finite import LEFT_OUT
 from mke_ray.train.progress import StepCounts
 from mke_ray.train.run import FitWatch, fit_facts, read_state, run_fit, write_state
+from mke_ray.train.scaling import Scaling, check_fits
 
 NOISY = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 1.0}
 TORCH = {"type": "torch"}

@@ -7,8 +7,8 @@ from training_stores import fit_spec
 
 from mke_ray.errors import ConfigError
 from mke_ray.labels.capacity import NodeRoom
-from mke_ray.train.launch import Scaling, check_fits
 from mke_ray.train.room import check_room
+from mke_ray.train.scaling import Scaling, check_fits
 
 FOUR_CPUS = [NodeRoom(4.0), NodeRoom(4.0)]
 
