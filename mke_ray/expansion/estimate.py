@@ -174,7 +174,8 @@ def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
         f"({_each(each.decode_s)} each), "
         f"fetch {_hours(one.num_samples * each.fetch_s)} h ({_each(each.fetch_s)} each)",
         f"  teacher       {least}{_teacher(one)}",
-        f"  wall time     {least}{time_text(one.wall_s)} on {_actors(one.workers)}",
+        f"  wall time     {least}{time_text(one.wall_s)} on {_actors(one.workers)}; "
+        "training not counted",
     ]
     if each.read_bytes:
         share = each.needed_bytes / each.read_bytes

@@ -159,6 +159,8 @@ def finish(
         mark_reported(run.root, outcome)
     if console is not None:
         console.print(terminal_report(content))
+        if outcome.decision.promoted:
+            console.print(f"Student: {run.root.child('student').uri}", soft_wrap=True)
         console.print(f"Report: {page}", soft_wrap=True)
     return metrics_of(content)
 

@@ -24,6 +24,7 @@ from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import Report, stage_progress
+from mke_ray.train.engine_settings import engine_words
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
 
@@ -132,10 +133,25 @@ class PassShown:
 def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
     """Train fits with their progress; a teacher needs no worker group."""
     store = FitStore(run.root)
-    if all(store.has(one.fingerprint()) for one in fits):
-        return
-    run.clock.work_begins()
+    finished = {one: store.has(one) for one in dict.fromkeys(fit.fingerprint() for fit in fits)}
     is_teacher = title == "teach"
+    engine = TEACHER_ENGINE if is_teacher else run.job.engine
+    if all(finished.values()):
+        logger.info(
+            "%s: nothing to train, all %d networks are finished (engine and scaling are not part "
+            "of what a network is; another root trains them anew)",
+            title,
+            len(finished),
+        )
+        return
+    logger.info(
+        "%s: %d of %d networks to train, engine %s",
+        title,
+        len(finished) - sum(finished.values()),
+        len(finished),
+        engine_words(engine),
+    )
+    run.clock.work_begins()
     launch = run.job.scaling.launch
     if is_teacher and launch == "trainer":
         launch = "tasks"
@@ -151,7 +167,7 @@ def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
                 "verbose": run.job.verbose,
                 "is_autoscaling": run.job.ray.autoscaling,
             },
-            engine=TEACHER_ENGINE if is_teacher else run.job.engine,
+            engine=engine,
             progress=progress,
             origin=origin_of(run, run.job.scaling.cpus_per_worker),
         )

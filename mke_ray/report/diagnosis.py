@@ -66,7 +66,7 @@ def confidence_picture(bins: Sequence[ConfidenceFlow], *, arm: str) -> Picture:
                 va="center",
             )  # fmt: skip
         _part_labels(above, student[-1], teacher[-1])
-        above.set_ylabel("right")
+        above.set_ylabel("share right")
         above.set_ylim(min(teacher.min(), student.min(), 0.9) - 0.08, 1.04)
         below.bar(middle, share, width=0.085, color=style.SLATE)
         below.set_ylabel("answers")
@@ -75,6 +75,7 @@ def confidence_picture(bins: Sequence[ConfidenceFlow], *, arm: str) -> Picture:
         for axes in (above, below):
             style.percent_axis(axes, "y")
             axes.grid(axis="y")
+        below.set_xticks([tick for tick in below.get_xticks() if tick <= 1.0])  # names stand behind
         style.percent_axis(below, "x")
     return style.to_picture(
         figure,

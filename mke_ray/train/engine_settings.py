@@ -18,6 +18,17 @@ _KEYS = {
 _SWITCHES = ("checkpoint_activations", "bf16", "find_unused_parameters")
 
 
+def engine_words(engine: Mapping[str, Any]) -> str:
+    """Return what an engine is, for people: ``torch``, ``torch, fsdp2`` or ``deepspeed, ZeRO 1``.
+
+    Args:
+        engine: The section ``engine``.
+    """
+    if engine["type"] == "deepspeed":
+        return f"deepspeed, ZeRO {zero_stage(engine.get('config', {}))}"
+    return f"torch, {engine['shard']}" if engine.get("shard") else "torch"
+
+
 def check_engine(engine: Mapping[str, Any], *, launch: str, use_gpu: bool) -> None:
     """Refuse an engine that cannot work.
 
@@ -63,7 +74,9 @@ def _check_keys(engine: Mapping[str, Any], kind: str) -> None:
             hint = f"; it belongs to engine.type={owner}" if owner else ""
             if kind == "deepspeed" and key == "bf16":
                 hint = "; use engine.config.bf16.enabled=true"
-            raise ConfigError(f"engine.{key} is no key of {kind}{hint}; choose of {_KEYS[kind]}")
+            raise ConfigError(
+                f"engine.{key} is no key of engine.type={kind}{hint}; choose of {list(_KEYS[kind])}"
+            )
     for key in _SWITCHES:
         if not isinstance(engine.get(key, False), bool):
             raise ConfigError(f"engine.{key}={engine[key]!r}; give true or false")

@@ -88,6 +88,15 @@ class FitWatch:
         if self.board is not None:
             self.board.update(self.spec.fingerprint(), record["step"], num_steps, text)
 
+    def resumed(self, state: FitState, *, num_steps: int) -> None:
+        """Say that a fit goes on where it was interrupted."""
+        if rank() != 0:
+            return
+        text = f"{self.spec.name} goes on at step {state.cursor} of {num_steps}"
+        logger.info(text)
+        if self.board is not None:
+            self.board.update(self.spec.fingerprint(), state.cursor, num_steps, text)
+
     def after_step(self, parts: FitParts, state: FitState) -> None:
         """Save everything that a resume needs, where it is time or a node is about to go."""
         if self.checkpoints is None:
@@ -124,6 +133,8 @@ def run_fit(
     parts = assemble(spec, workplace, is_resized=is_of_other_size(resume_from, fit_id))
     state = read_state(resume_from, fit_id, parts) if resume_from else FitState()
     start_s = time.perf_counter() - began
+    if state.cursor:
+        watch.resumed(state, num_steps=spec.total_steps(parts.feed.batches_per_epoch))
     fed_before, before_s = dict(parts.feed.times.seconds), state.seconds
     state = fit(spec, parts, state=state, watch=watch)
     fed = parts.feed.times.since(fed_before)

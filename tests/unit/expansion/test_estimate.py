@@ -161,7 +161,8 @@ def test_the_estimate_is_said_with_what_it_assumes():
     assert estimate_lines(whole(), least="at least") == [
         "  decode        at least 15.00 core-hours (1.5 s each), fetch 5.00 h (500 ms each)",
         "  teacher       at least 5.00 h (500 ms each)",
-        "  wall time     at least 5:00:00 on 2 actors of 4 threads (labelling.max_actors)",
+        "  wall time     at least 5:00:00 on 2 actors of 4 threads (labelling.max_actors); "
+        "training not counted",
         "  to read       at least 72.0 GB (75% needed), 100 h of media",
         "  storage       at least 1.8 GB of samples (50.0 kB each), 1.4 MB of labels "
         "(4 bytes x 10 classes each)",
