@@ -360,7 +360,12 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
     if not rival:
         return decision
     labelled_only = arms[LABELLED_ONLY_ARM].value
-    return with_rival_on_test(decision, student=shipped.value, labelled_only=labelled_only)
+    return with_rival_on_test(
+        decision,
+        student=shipped.value,
+        labelled_only=labelled_only,
+        teacher=evaluation.arms["teacher"].value,
+    )
 
 
 def _trained_on_select(fits: Sequence[FitSpec]) -> set[str]:

@@ -59,7 +59,7 @@ def decide(
 
 
 def with_rival_on_test(
-    decision: GateDecision, *, student: float, labelled_only: float
+    decision: GateDecision, *, student: float, labelled_only: float, teacher: float
 ) -> GateDecision:
     """Return an unverified decision that says so where the labels alone do better on the test set.
 
@@ -67,12 +67,18 @@ def with_rival_on_test(
         decision: The decision; one that opened the gate compared both there.
         student: Metric of the student on the test set.
         labelled_only: That of ``mm_labelled_only``.
+        teacher: That of the teacher.
     """
     if decision.verdict != Verdict.UNVERIFIED or labelled_only <= student:
         return decision
     sentence = (
         "On the test set, training on the paired labels alone (mm_labelled_only) reaches "
-        f"{labelled_only:.1%} against the student's {student:.1%}: look at that network first."
+        f"{labelled_only:.1%} against the student's {student:.1%}: "
+        + (
+            "look at that network first."
+            if labelled_only > teacher
+            else f"both are below the teacher ({teacher:.1%})."
+        )
     )
     return replace(decision, reason=f"{decision.reason} {sentence}", beaten_by_labelled_only=True)
 

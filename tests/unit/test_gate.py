@@ -90,15 +90,19 @@ def test_too_few_samples_are_unverified_and_open_nothing(root, num_same):
 
 def test_an_unverified_decision_names_the_better_network_of_the_labels_alone(root):
     decision = decide(root, scores(20, 0, 0), student="s")
-    said = with_rival_on_test(decision, student=0.701, labelled_only=0.884)
+    said = with_rival_on_test(decision, student=0.701, labelled_only=0.884, teacher=0.7)
     assert "88.4% against the student's 70.1%" in said.reason
     assert said.beaten_by_labelled_only and said.verdict == "unverified"
-    assert with_rival_on_test(decision, student=0.9, labelled_only=0.884) == decision
+    assert with_rival_on_test(decision, student=0.9, labelled_only=0.884, teacher=0.7) == decision
+    both = with_rival_on_test(decision, student=0.1, labelled_only=0.2, teacher=0.25)
+    assert both.reason.endswith(
+        "20.0% against the student's 10.0%: both are below the teacher (25.0%)."
+    )
 
 
 def test_a_decision_of_an_opened_gate_compares_on_its_own_samples_alone():
     promoted = judge(scores(18, 6, 76), GateRules())
-    assert with_rival_on_test(promoted, student=0.7, labelled_only=0.9) == promoted
+    assert with_rival_on_test(promoted, student=0.7, labelled_only=0.9, teacher=0.7) == promoted
 
 
 def test_samples_of_one_actor_are_unverified_however_many_they_are(root):
