@@ -13,6 +13,7 @@ from mke_ray.report.style import Picture, arm_colour, arm_line, arm_title, house
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
+_EARLY = 0.9  # of the longest curve
 _MAX_CURVE_POINTS = 200
 _MARGIN = 0.35
 _GRID_SIDE = 101
@@ -304,9 +305,27 @@ def _mean_curve(seeds: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
-    """Write the names of the arms in a column at the right, each with a line to its curve."""
+    """Write the names of the arms in a column at the right, each with a line to its curve.
+
+    A curve that ends early is named at its end: a line across the others would look like a curve.
+    """
     low, high = axes.get_ylim()
     last = max(x for _, x, _ in ends)
+    early, ends = (
+        [one for one in ends if one[1] < _EARLY * last],
+        [one for one in ends if one[1] >= _EARLY * last],
+    )
+    for arm, x, y in early:
+        axes.annotate(
+            style.arm_short(arm),
+            xy=(x, y),
+            xytext=(-2, -5),
+            textcoords="offset points",
+            color=arm_colour(arm),
+            fontsize=9.5,
+            ha="right",
+            va="top",
+        )
     places = style.spread_labels([y for _, _, y in ends], gap=(high - low) * 0.095)
     overshoot = max(0.0, max(places) - high)
     axes.set_ylim(low - max(0.0, low - min(places)), high + overshoot)
