@@ -53,7 +53,9 @@ class Noted:
 
     def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Note the step, and return what the objective does."""
-        Path(self.folder, f"pid-{dist.get_rank()}").write_text(str(os.getpid()))
+        written = Path(self.folder, f"new-pid-{dist.get_rank()}")
+        written.write_text(str(os.getpid()))
+        written.rename(written.with_name(f"pid-{dist.get_rank()}"))  # never seen half written
         if dist.get_rank() == 0:
             with Path(self.folder, "steps").open("a") as file:
                 file.write(f"{round(progress * self.num_steps)} {time.time()} {os.getpid()}\n")

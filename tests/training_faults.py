@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from mke_ray.objectives import MKEObjective
 from mke_ray.schema import Batch
+
+POLLED_S = 3.0  # in which Ray hears of checkpoints that are stored beside training
 
 
 @dataclass
@@ -28,6 +31,7 @@ class KillOnce:
                 file.write(f"{progress}\n")
         if progress >= self.progress and dist.get_rank() == self.rank and not marker.exists():
             marker.write_text("killed")
+            time.sleep(POLLED_S)
             os.kill(os.getpid(), signal.SIGKILL)
         return MKEObjective(alpha=0.0)(student, batch, progress)
 
