@@ -207,3 +207,5 @@ class Watcher:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(0)  # threads of gloo that still run would end the process by an abort now and then

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 START_TIMEOUT_S = 300
-MICRO_BATCH = 8
 
 
 class StoppedError(Exception):
@@ -54,6 +53,7 @@ class Phase:
         stop_at: Step after which it ends; None trains to the end.
         folder: Where its checkpoint goes.
         resume_from: Folder of the checkpoint to go on from.
+        micro_batch: Most rows of a pass.
     """
 
     root: str
@@ -62,6 +62,7 @@ class Phase:
     stop_at: int | None
     folder: str
     resume_from: str | None = None
+    micro_batch: int | None = None
 
 
 def run_phases(phases: Sequence[Phase], num_ranks: int) -> None:
@@ -103,7 +104,7 @@ def _rank(rank: int, num_ranks: int, port: int, phases: list[Phase]) -> None:
         spec = FitSpec.from_dict(json.loads(json.dumps(phase.spec)))
         watch = FitWatch(spec, None, StopAt(phase.stop_at, phase.folder), 1, 0)
         resume_from = None if phase.resume_from is None else Path(phase.resume_from)
-        rules = StepRules(micro_batch=MICRO_BATCH)
+        rules = StepRules(micro_batch=phase.micro_batch)
         workplace = Workplace(open_root(phase.root), phase.engine, rules=rules)
         try:
             run_fit(spec, workplace, watch=watch, resume_from=resume_from)

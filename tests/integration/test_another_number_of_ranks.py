@@ -17,6 +17,7 @@ from mke_ray.train.launch import run_fits
 STAGES = (1, 2, 3)
 SHARDED = "fsdp2"
 KINDS = (SHARDED, *STAGES)  # ZeRO 3 leaves a patch of torch in its process
+MICRO_BATCH = 8
 SPEC = {"num_steps": 18, "global_batch": 22, "clip_norm": 0.5}
 
 
@@ -49,6 +50,7 @@ def resized(tmp_path_factory):
                 stop_at,
                 str(folder / f"{number}/{stage}"),
                 None if last is None else str(folder / f"{last}/{stage}"),
+                MICRO_BATCH,
             )
             for stage, root in roots.items()
         ]
