@@ -151,7 +151,7 @@ def main() -> None:
         try:
             launch = {"root": root, "launch": "trainer", **plain["launch"]}
             run_fits([spec], **launch)
-        except BaseException as error:
+        except Exception as error:  # told to the main thread, whatever it is
             failed.append(repr(error))
             raise
 

@@ -39,7 +39,8 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
             ``origin``.
 
     Returns:
-        ``error`` where a loss was not finite: all ranks agree, and a restart would not help.
+        ``error`` where a loss was not finite or the checkpoint is damaged: all ranks agree, and a
+        restart would not help.
     """
     scaling = config["scaling"]
     torch.set_num_threads(max(1, int(scaling["cpus_per_worker"])))
@@ -55,6 +56,16 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         rules=StepRules.of(scaling),
     )
     sweep_checkpoints()
+    try:
+        _train_all(config, workplace)
+    except TrainingError as error:
+        return {ERROR: str(error)}
+    return {}
+
+
+def _train_all(config: Mapping[str, Any], workplace: Workplace) -> None:
+    """Train all fits, the one that the last checkpoint is of from there on."""
+    scaling = config["scaling"]
     with _last_checkpoint() as folder:
         # Of one fit alone: Ray deletes the folder when there are newer checkpoints.
         begun = None if folder is None else read_head(folder)["fit"]
@@ -66,13 +77,9 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
                 scaling["log_every_steps"],
                 scaling["checkpoint_every_steps"],
             )
-            try:
-                is_begun = watch.spec.fingerprint() == begun
-                resume_from = folder if is_begun else None
-                run_fit(watch.spec, workplace, watch=watch, resume_from=resume_from)
-            except TrainingError as error:
-                return {ERROR: str(error)}
-    return {}
+            is_begun = watch.spec.fingerprint() == begun
+            resume_from = folder if is_begun else None
+            run_fit(watch.spec, workplace, watch=watch, resume_from=resume_from)
 
 
 class TrainCheckpoints:
@@ -107,7 +114,7 @@ class TrainCheckpoints:
                 checkpoint_upload_mode=mode,
                 delete_local_checkpoint_after_upload=True,
             )
-        except BaseException:  # what is not reported, nobody deletes
+        except BaseException:  # also where Ray ends the thread: nobody else deletes the folder
             shutil.rmtree(folder, ignore_errors=True)
             raise
 

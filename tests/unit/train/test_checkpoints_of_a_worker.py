@@ -1,12 +1,15 @@
 """When a checkpoint is stored beside training, and when training waits for it."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import ray.train
 from ray.train import CheckpointUploadMode
 
-from mke_ray.train.worker import TrainCheckpoints
+from mke_ray.train.worker import TrainCheckpoints, sweep_checkpoints
 
 
 class Look:
@@ -64,3 +67,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_no_folder(reported, tmp_path
     with pytest.raises(OSError, match="no space"):
         TrainCheckpoints(Look()).save(fail, is_urgent=False)
     assert not list(tmp_path.iterdir()) and not reported
+
+
+def test_folders_of_killed_workers_are_swept_and_those_of_living_ones_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = tmp_path / f"mke_ray-checkpoint-{ended.pid}-a"
+    alive = tmp_path / f"mke_ray-checkpoint-{os.getpid()}-b"
+    for one in (dead, alive):
+        one.mkdir()
+    sweep_checkpoints()
+    assert list(tmp_path.iterdir()) == [alive]
