@@ -51,6 +51,7 @@ class Setting:
 NO_PAIRS = ("expansion.paired_weight=0", "expansion.witness_paired_weight=0")
 _AV = ("experiment=av_mnist_features", ARMS)
 _RAVDESS = ("experiment=ravdess_features", ARMS)
+_DEMO = ("experiment=demo", ARMS)
 SETTINGS = {
     "two_moon": Setting(
         ("experiment=two_moon", "model_seeds=[0]", "arms=[mke,mm_supervised]"),
@@ -65,6 +66,11 @@ SETTINGS = {
     "ravdess_voice": Setting(
         (*_RAVDESS, "teacher.modality=voice"), 20, "ravdess_features", "recorded together"
     ),
+    "av_mnist_pixels": Setting(  # convolutional networks on pictures and on sound
+        ("experiment=av_mnist", ARMS), 8, ".", "paired by label"
+    ),
+    "demo": Setting(_DEMO, 5, None, "independent given the digit"),
+    "demo_dependent": Setting((*_DEMO, "source.dependence=0.5"), 5, None, "errors half dependent"),
     "nyu_depth_v2": Setting(  # mean IoU; its recipe gives labelled pairs to the witnesses alone
         ("experiment=nyu_depth_v2_small", ARMS), 3, "nyu_depth_v2", "every pixel"
     ),

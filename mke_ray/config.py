@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from mke_ray.config_help import dotted_keys, explanation, nearest
 from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_schema import JobConfig
+from mke_ray.config_values import recomposed, usual_values, with_winner, without_winner
 from mke_ray.errors import ConfigError, MkeRayError
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
@@ -136,6 +137,28 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
         raise explained_reference(error, cfg) from error
 
 
+def job_with(values: Mapping[str, Any]) -> JobConfig:
+    """Return the job of the running command line with some values in the place of its own.
+
+    Args:
+        values: As ``recomposed`` takes them.
+
+    Raises:
+        ConfigError: A key is not there, or a value does not fit.
+    """
+    lines, of_winner = without_winner(overrides())
+    return jobs_from(recomposed(lines, {**of_winner, **values}))[0]
+
+
+def usual_of(keys: Sequence[str]) -> dict[str, Any]:
+    """Return what some keys are in the running job, as far as it has them.
+
+    Args:
+        keys: Dotted keys, of groups the group.
+    """
+    return usual_values(*without_winner(overrides()), keys)
+
+
 def _jobs_of(cfg: DictConfig) -> list[JobConfig]:
     """Return the jobs of a configuration whose keys are known."""
     cfg = copy.deepcopy(cfg)
@@ -238,7 +261,11 @@ def run_job(
     @hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)
     def main(cfg: DictConfig) -> None:
         try:
-            drawn: list[Any] = jobs_from(cfg) if schema is JobConfig else [_typed(cfg, schema)]
+            drawn: list[Any] = (
+                jobs_from(with_winner(cfg, overrides()))
+                if schema is JobConfig
+                else [_typed(cfg, schema)]
+            )
             _set_up_logging(verbose=drawn[0].verbose)
             get_method(stages)(drawn)
         except MkeRayError as error:

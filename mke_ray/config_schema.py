@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mke_ray.config_labels import ExpansionConfig, LabelsConfig, MechanismConfig
+from mke_ray.config_search import SearchConfig
 
 
 @dataclass
@@ -361,6 +362,7 @@ class JobConfig:
         labelling: The pass that decodes samples and writes pseudo-labels.
         doubles: What happens to samples that occur twice.
         scaling: What training runs on.
+        search: What jobs/tune.py searches.
         gate: The promotion gate.
         tracking: Where MLflow records.
         storage: How stores are reached and guarded.
@@ -400,6 +402,7 @@ class JobConfig:
     labelling: LabellingConfig = field(default_factory=LabellingConfig)
     doubles: DoublesConfig = field(default_factory=DoublesConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -205,6 +205,21 @@ def num_needed(diff_N: ArrayLike, group_N: ArrayLike, *, confidence: float = 0.9
     return max(1, math.ceil(total - num_samples))
 
 
+def log_likelihood(logits_NC: ArrayLike, truth: ArrayLike) -> float:
+    """Return how likely logits make the truth: the mean of the log-probability, in nats.
+
+    Args:
+        logits_NC: Logits [N, C].
+        truth: True class [N], or for samples of many classes 0 or 1 per class [N, C], of which the
+            mean over classes is taken too.
+    """
+    logits_NC, truth = np.asarray(logits_NC, np.float64), np.asarray(truth)
+    if truth.ndim == 2:
+        return float(np.where(truth > 0, log_expit(logits_NC), log_expit(-logits_NC)).mean())
+    log_probability_NC = log_softmax(logits_NC, axis=1)
+    return float(np.take_along_axis(log_probability_NC, truth[:, None], axis=1).mean())
+
+
 def fit_temperature(logits_NC: ArrayLike, truth: ArrayLike) -> float:
     """Return the temperature that makes logits most likely, within bounds of 0.05 and 20.
 
@@ -230,7 +245,7 @@ def fit_temperature(logits_NC: ArrayLike, truth: ArrayLike) -> float:
         raise MkeRayError("temperature: a logit is not finite; look for damaged samples or weights")
 
     def loss(log_temperature: float) -> float:
-        return _negative_log_likelihood(logits_NC / math.exp(log_temperature), truth)
+        return -log_likelihood(logits_NC / math.exp(log_temperature), truth)
 
     bounds = (math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERATURE))
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
@@ -255,14 +270,6 @@ def fit_class_temperatures(
     for one in np.flatnonzero(num_C >= least):
         found_C[one] = fit_temperature(logits_NC[:, [one]], truth_NC[:, [one]])
     return found_C
-
-
-def _negative_log_likelihood(logits_NC: NDArray, truth: NDArray) -> float:
-    """Return the mean negative log-likelihood in nats of either kind of truth."""
-    if truth.ndim == 2:
-        return -float(np.where(truth > 0, log_expit(logits_NC), log_expit(-logits_NC)).mean())
-    log_probability_NC = log_softmax(logits_NC, axis=1)
-    return -float(np.take_along_axis(log_probability_NC, truth[:, None], axis=1).mean())
 
 
 def _totals_by_group(value_N: ArrayLike, group_N: ArrayLike) -> tuple[NDArray, NDArray]:

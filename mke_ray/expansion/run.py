@@ -115,20 +115,25 @@ class Run:
     def tracker(self) -> Tracker | None:
         """Return the MLflow run, opened when first asked for; None where tracking is off."""
         if self._tracker is None and self.job.tracking.enabled:
-            self._tracker = self._open_tracker()
+            self._tracker = self.open_tracker()
             self.stack.push(self._close_tracker)
         return self._tracker
 
-    def _open_tracker(self) -> Tracker:
-        """Open the MLflow run at the server that is named, else in an SQLite file of the run."""
+    def open_tracker(self, run_name: str | None = None, files: Root | None = None) -> Tracker:
+        """Open an MLflow run at the server that is named, else in an SQLite file of the run.
+
+        Args:
+            run_name: Its name; None takes that of the run.
+            files: Where the ids of it and its child runs are kept; None takes the root.
+        """
         job, server = self.job, tracking_server(self.job.tracking.uri)
         kept = self.root.child("mlflow")
         is_fetched = server is None and not self.root.is_local
         return start_tracking(
             experiment=job.name,
-            run_name=f"seed {job.seed}, data {job.data_seed}",
+            run_name=run_name or f"seed {job.seed}, data {job.data_seed}",
             params=shown(job),
-            files=self.root,
+            files=files or self.root,
             home=self.root.path() if self.root.is_local else kept.uri,
             local_folder=self.stack.enter_context(fetched_database(kept)) if is_fetched else None,
             uri=server,

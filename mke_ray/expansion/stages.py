@@ -43,7 +43,7 @@ from mke_ray.gate import (
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
-from mke_ray.labels.sample_reader import keeps_media, sample_reader
+from mke_ray.labels.sample_reader import SampleReader, keeps_media, sample_reader
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
@@ -295,6 +295,40 @@ def evaluate_stage(
     if missing:
         raise StoreError(f"{run.root.uri}: {missing} are not trained yet; run jobs/train.py first")
     columns = [FitColumn(one.arm, one.seed, one.fingerprint()) for one in fits]
+    predictions = predict_columns(run, manifest, labels, columns)
+    compared = EvaluationPlan(
+        manifest=manifest,
+        labels=labels.labels,
+        predictions=predictions,
+        columns=columns,
+        shipped=run.shipped,
+        trained_on_select=_trained_on_select(fits),
+        relabelled=relabelled,
+        select_fraction=run.job.gate.select_fraction,
+        samples=truth_reader(run, manifest, labels),
+        decode=run.job.decode,
+    )
+    return compared, evaluate(compared)
+
+
+def predict_columns(
+    run: Run,
+    manifest: Manifest,
+    labels: Labels,
+    columns: Sequence[FitColumn],
+    *,
+    splits: Sequence[str] = (Split.TEST, Split.PROBE, Split.UNLABELED),
+) -> UnitStore:
+    """Return what trained networks say of the samples with true labels.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The teacher's labels.
+        columns: The networks.
+        splits: Splits of the samples.
+    """
+    store = FitStore(run.root)
     plan = PredictionPlan(
         root=run.root,
         samples=folder_name(labels.samples),
@@ -306,7 +340,7 @@ def evaluate_stage(
         is_dense=manifest.label_space.kind is LabelKind.DENSE,
     )
     run.refer(*(fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
-    refs = list(refs_with_truth(manifest))
+    refs = list(refs_with_truth(manifest, splits))
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
             plan,
@@ -314,19 +348,14 @@ def evaluate_stage(
             runner=LazyRunner(run, PassShown(progress).say).run,
             progress=progress,
         )
-    compared = EvaluationPlan(
-        manifest=manifest,
-        labels=labels.labels,
-        predictions=compact_store(run, predictions, refs),
-        columns=columns,
-        shipped=run.shipped,
-        trained_on_select=_trained_on_select(fits),
-        relabelled=relabelled,
-        select_fraction=run.job.gate.select_fraction,
-        samples=sample_reader(labels.samples, run.root, origin_of(run)) if plan.is_dense else None,
-        decode=run.job.decode,
-    )
-    return compared, evaluate(compared)
+    return compact_store(run, predictions, refs)
+
+
+def truth_reader(run: Run, manifest: Manifest, labels: Labels) -> SampleReader | None:
+    """Return what reads the true class maps of dense labels, None of other labels."""
+    if manifest.label_space.kind is not LabelKind.DENSE:
+        return None
+    return sample_reader(labels.samples, run.root, origin_of(run))
 
 
 def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:

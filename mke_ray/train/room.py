@@ -26,7 +26,7 @@ def check_room(
     Raises:
         ConfigError: It names the number to change.
     """
-    room = sum(_room(node, cpus, gpus) for node in nodes)
+    room = sum(room_of(node, cpus, gpus) for node in nodes)
     if room >= least:
         return
     offer = f"{sum(n.cpus for n in nodes):g} CPUs and {sum(n.gpus for n in nodes):g} GPUs"
@@ -45,7 +45,7 @@ def check_room(
     )
 
 
-def _room(node: NodeRoom, cpus: float, gpus: float) -> int:
+def room_of(node: NodeRoom, cpus: float, gpus: float) -> int:
     """Return how many workers fit a node."""
     limits = [
         int(offered / wanted + _EPSILON)

@@ -18,11 +18,19 @@ from mke_ray.train.assemble import Workplace, assemble
 from mke_ray.train.checkpoints import is_of_other_size, read_state, write_state
 from mke_ray.train.engine import from_rank_zero, rank, world_size
 from mke_ray.train.fits import FitSpec, FitStore
-from mke_ray.train.loop import FitParts, FitState, fit, is_due
+from mke_ray.train.loop import FitParts, FitState, Watch, fit, is_due
 from mke_ray.train.non_finite import num_left_out
 from mke_ray.train.waiting import feed_facts, warn_of_waiting
 
 logger = logging.getLogger(__name__)
+
+
+class RunWatch(Watch, Protocol):
+    """Who looks at a fit from its start to its end."""
+
+    def resumed(self, state: FitState, *, num_steps: int) -> None:
+        """Take note that a fit goes on where it was interrupted."""
+        ...
 
 
 class Board(Protocol):
@@ -115,7 +123,7 @@ def run_fit(
     spec: FitSpec,
     workplace: Workplace,
     *,
-    watch: FitWatch,
+    watch: RunWatch,
     resume_from: Path | None = None,
 ) -> None:
     """Train a fit to its end and store it; a finished one is left alone.
@@ -187,6 +195,8 @@ def finished_files(
         return None
     student = build_student(spec.student, label_space.num_classes, build=build)
     student.load_state_dict(weights)
+    num_parameters = sum(one.numel() for one in student.parameters())
+    facts = {**facts, "num_parameters": num_parameters}
     return {
         **student_files(
             student,

@@ -6,11 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mke_ray.metrics import accuracy, mean_average_precision
+from mke_ray.metrics import (
+    accuracy,
+    fit_temperature,
+    log_likelihood,
+    mean_average_precision,
+)
 from mke_ray.pixel_metrics import PixelCounts
 from mke_ray.schema import IGNORE, LabelKind, LabelSpace
 from mke_ray.train.engine import of_all_ranks
 from mke_ray.train.feed import Feed
+
+LIKELIHOOD = "select_log_likelihood"
 
 
 class Validation:
@@ -29,7 +36,11 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, student: nn.Module) -> dict[str, float]:
-        """Return ``select_accuracy``, ``select_map`` of many classes, or ``select_miou``."""
+        """Return ``select_accuracy``, ``select_map`` of many classes, or ``select_miou``.
+
+        Beside the first two there is ``select_log_likelihood``: how likely the student finds the
+        true labels at the temperature that makes them likeliest, in nats per answer.
+        """
         if self._label_space.kind == LabelKind.DENSE:
             return {"select_miou": self._dense(student).miou()}
         logits, targets = [], []
@@ -41,8 +52,10 @@ class Validation:
             targets.append(batch.target_BC[is_real_B].cpu())
         logits_NC, target_NC = _gathered(torch.cat(logits)), _gathered(torch.cat(targets))
         if self._label_space.kind == LabelKind.MULTI:
-            return {"select_map": mean_average_precision(logits_NC, target_NC)}
-        return {"select_accuracy": accuracy(logits_NC.argmax(1), target_NC.argmax(1))}
+            value = {"select_map": mean_average_precision(logits_NC, target_NC)}
+            return {**value, LIKELIHOOD: _likelihood(logits_NC, target_NC)}
+        value = {"select_accuracy": accuracy(logits_NC.argmax(1), target_NC.argmax(1))}
+        return {**value, LIKELIHOOD: _likelihood(logits_NC, target_NC.argmax(1))}
 
     def _dense(self, student: nn.Module) -> PixelCounts:
         """Return the counted pixels of the rows of all ranks."""
@@ -63,6 +76,11 @@ class Validation:
                 )
             )
         return PixelCounts.joined(of_all_ranks(PixelCounts.joined(counts)))
+
+
+def _likelihood(logits_NC: np.ndarray, truth: np.ndarray) -> float:
+    """Return the log-likelihood of the truth at its best temperature, in nats."""
+    return log_likelihood(logits_NC / fit_temperature(logits_NC, truth), truth)
 
 
 def _gathered(mine_NC: Tensor) -> np.ndarray:

@@ -1,0 +1,131 @@
+"""Search over any keys of the configuration, on the stores of a run: ``jobs/tune.py``."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mke_ray.config import job_with, usual_of
+from mke_ray.config_schema import JobConfig
+from mke_ray.config_values import is_group, winner_yaml
+from mke_ray.errors import ConfigError
+from mke_ray.report.terminal import terminal
+from mke_ray.search.figures import search_pictures
+from mke_ray.search.judging import result_on_test
+from mke_ray.search.ledger import TrialRecord
+from mke_ray.search.page import SearchContent, search_terminal, write_search
+from mke_ray.search.recording import TrialRuns
+from mke_ray.search.run import Search, opened, run_finals, run_search_trials
+from mke_ray.search.searcher import study_of
+from mke_ray.search.space import Space
+
+__all__ = ["search", "searched"]
+
+logger = logging.getLogger(__name__)
+
+
+def search(jobs: Sequence[JobConfig]) -> None:
+    """Search the space of a job, choose by the select part, and look at the test split once.
+
+    Args:
+        jobs: One configuration.
+
+    Raises:
+        ConfigError: There are several, or the space does not fit.
+    """
+    if len(jobs) > 1:
+        raise ConfigError("data_seeds: a search is of one draw of the data; choose with data_seed")
+    (job,) = jobs
+    usual = usual_of(list(Space.parse(job.search.space).keys))
+    with opened(job, job_with, usual) as found:
+        if job.dry_run:
+            _say_plan(found)
+            return
+        searched(found)
+
+
+def searched(found: Search) -> None:
+    """Carry out a search whose space is checked."""
+    run, keys = found.run, found.run.job.search
+    tracker = None
+    if run.job.tracking.enabled:
+        tracker = run.open_tracker(f"search {keys.name}", found.ledger.folder)
+        run.stack.push(_closing(tracker))
+    runs = TrialRuns(tracker)
+    records = run_search_trials(found, on_end=runs.add)
+    finalists, winner = run_finals(found, records)
+    test = result_on_test(found, winner, {one.number: one for one in finalists})
+    content = SearchContent(
+        title=f"{run.job.name}, {keys.name}",
+        quality=quality_words(keys.quality, test["metric"]),
+        records=records,
+        finalists=finalists,
+        winner=winner,
+        test=test,
+        full_samples=_full_samples(found, records),
+        pictures=search_pictures(
+            records,
+            winner.number,
+            study_of(found.settings, found.space, records),
+            quality_words(keys.quality, test["metric"]),
+        ),
+        folder=found.ledger.folder.uri,
+    )
+    page = write_search(found.ledger.folder, content, _yaml(found, records[winner.number].values))
+    runs.finish(records, finalists, winner, test)
+    console = terminal()
+    console.print(search_terminal(content))
+    path = f"{found.ledger.folder.uri}/winner.yaml"
+    console.print(f"Winner: python jobs/expand.py ... +winner={path}", soft_wrap=True)
+    console.print(f"Report: {page}", soft_wrap=True)
+
+
+def quality_words(quality: str, metric: str) -> str:
+    """Return what a search looks for, in words."""
+    if quality == "log_likelihood":
+        return "log-likelihood"
+    return {"map": "mean average precision", "miou": "mean IoU"}.get(metric, metric)
+
+
+def _closing(tracker: Any) -> Any:
+    """Return what closes the run of a search that ends with an error."""
+
+    def close(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            tracker.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    return close
+
+
+def _full_samples(found: Search, records: Sequence[TrialRecord]) -> int:
+    """Return the rows that all trials would be trained on without stops."""
+    total = 0
+    for one in records:
+        fit = found.candidates.candidate(one.values, found.seed).fit
+        looks = one.curve[-1:] if one.fit and one.curve else ()
+        rows = looks[0]["samples"] // looks[0]["step"] if looks else fit.global_batch
+        total += found.candidates.num_steps(fit) * rows
+    return total
+
+
+def _yaml(found: Search, values: Mapping[str, Any]) -> str:
+    """Return the configuration of the winner."""
+    groups = [key for key in values if is_group(key)]
+    return winner_yaml(values, groups, f"Winner of {found.ledger.folder.uri}")
+
+
+def _say_plan(found: Search) -> None:
+    """Say what would be searched."""
+    keys = found.run.job.search
+    ended = found.ledger.ended()
+    logger.info(
+        "%d trials (%d have ended), %s, then %d finalists with seeds %s; every trial trains %s of "
+        "at most %d steps on the stores of %s. Nothing was written",
+        keys.num_trials,
+        len(ended),
+        keys.scheduler,
+        keys.finalists,
+        keys.final_seeds,
+        found.run.shipped,
+        found.candidates.num_steps(found.candidates.candidate({}, found.seed).fit),
+        found.run.root.uri,
+    )

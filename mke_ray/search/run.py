@@ -1,0 +1,276 @@
+"""One search in order: stores of a run, trials, finalists, winner, its test result, the report."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mke_ray.config_schema import JobConfig
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.checks import open_run
+from mke_ray.expansion.doubles import doubles_stage
+from mke_ray.expansion.run import Run, num_select
+from mke_ray.expansion.stages import fit_folder, known_labels, known_teacher
+from mke_ray.expansion.whole import refine_stage
+from mke_ray.expansion.work import origin_of
+from mke_ray.labels.living_nodes import living_nodes
+from mke_ray.report.progress import stage_progress
+from mke_ray.schema import fingerprint
+from mke_ray.search.candidates import Candidates, Compose
+from mke_ray.search.finals import Finalist, choose_finalists, finalist_of, winner_of
+from mke_ray.search.ledger import Ledger, TrialRecord
+from mke_ray.search.searcher import LedgerSearcher, StudySettings
+from mke_ray.search.space import Space
+from mke_ray.search.trial import TrialPlace
+from mke_ray.search.tuning import (
+    Counts,
+    TrialsWatch,
+    num_at_once,
+    run_trials,
+    rungs_of,
+    scheduler_of,
+)
+from mke_ray.train.fits import FitStore
+from mke_ray.train.launch import run_fits
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "search"
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What the steps of a search need.
+
+    Args:
+        run: The run whose stores are read.
+        space: What is searched.
+        candidates: Makes the fits of trials.
+        ledger: Where trials are written.
+        usual: Values of the configuration as it is, as far as it has them.
+        rungs: Looks after which trials are compared.
+    """
+
+    run: Run
+    space: Space
+    candidates: Candidates
+    ledger: Ledger
+    usual: Mapping[str, Any]
+    rungs: tuple[int, ...]
+
+    @property
+    def seed(self) -> int:
+        """Seed of the networks of all trials, the first of those of the finals."""
+        return self.run.job.search.final_seeds[0]
+
+    @property
+    def settings(self) -> StudySettings:
+        """How Optuna looks for the next trial."""
+        keys = self.run.job.search
+        seed = self.run.job.seed if keys.seed is None else keys.seed
+        return StudySettings(keys.sampler, seed, keys.cost)
+
+
+@contextmanager
+def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterator[Search]:
+    """Open the stores of a run and check a space on them, before Ray starts.
+
+    Args:
+        job: The configuration.
+        compose: Returns the job with other values.
+        usual: Values of the configuration as it is, as far as it has them.
+
+    Raises:
+        ConfigError: A key is misspelt, a value does not fit, or there is nothing to look at.
+        StoreError: The run is not finished as far as is needed.
+    """
+    space, rungs = Space.parse(job.search.space), rungs_of(job.search)
+    _check_numbers(job)
+    with open_run(job) as run:
+        manifest = run.manifest()
+        if num_select(run, manifest) == 0:
+            raise ConfigError(
+                "the select part of the probe is empty, and nothing else may choose; add rows with "
+                "split=probe to the source, or raise gate.select_fraction"
+            )
+        teacher = known_teacher(run, manifest)
+        labels = known_labels(run, manifest, teacher)
+        manifest, _ = doubles_stage(run, manifest)
+        refined = refine_stage(run, manifest, labels, teacher)
+        candidates = Candidates(run, manifest, labels, teacher, refined, compose, rungs[-1])
+        seed = job.search.final_seeds[0]
+        candidates.check(space, seed)
+        folder = run.root.child(FOLDER, f"{job.search.name}-{_digest(job, candidates, seed)}")
+        yield Search(run, space, candidates, Ledger(folder), usual, rungs)
+
+
+def run_search_trials(
+    search: Search, *, on_end: Callable[[TrialRecord], None]
+) -> list[TrialRecord]:
+    """Run the trials that have not ended, and return what became of all.
+
+    Args:
+        search: The search.
+        on_end: Called with every trial that ended, those of an earlier start too.
+    """
+    run, keys, ledger = search.run, search.run.job.search, search.ledger
+    ended = ledger.ended()
+    for one in ended:
+        on_end(one)
+    if len(ended) >= keys.num_trials:
+        logger.info("search: all %d trials have ended", len(ended))
+        return ended
+    if ended:
+        logger.info("search: %d of %d trials have ended before", len(ended), keys.num_trials)
+    run.connect()
+    scaling = asdict(run.job.scaling)
+    is_here = run.job.ray.address is None and not os.environ.get("RAY_ADDRESS")
+    at_once = num_at_once(
+        keys,
+        scaling,
+        living_nodes(),
+        is_autoscaling=run.job.ray.autoscaling,
+        num_cores=os.cpu_count() if is_here else None,
+    )
+    searcher = LedgerSearcher(
+        ledger,
+        search.space,
+        search.settings,
+        candidate=lambda values: search.candidates.candidate(values, search.seed),
+        usual=search.usual,
+        num_trials=keys.num_trials,
+        on_end=on_end,
+    )
+    place = TrialPlace(
+        run.root,
+        search.rungs,
+        keys.quality,
+        origin_of(run, run.job.scaling.cpus_per_worker),
+        run.job.verbose,
+    )
+    with stage_progress("search", unit="trials") as progress:
+
+        def tell(counts: Counts) -> None:
+            run.check_lease()
+            progress(counts.num_ended, keys.num_trials, in_words(counts))
+
+        watch = TrialsWatch(
+            searcher,
+            last_look=search.rungs[-1],
+            counts=Counts.of(ended),
+            patience_s=keys.patience_s,
+            tell=tell,
+        )
+        run_trials(
+            searcher,
+            scheduler_of(keys, search.rungs, ended),
+            place,
+            search=keys,
+            scaling=scaling,
+            at_once=at_once,
+            watch=watch,
+        )
+    return ledger.ended()
+
+
+def in_words(counts: Counts) -> str:
+    """Return how far a search is, for its progress."""
+    said = [f"{counts.running} running"]
+    said += [f"{number} {state}" for state, number in counts.ended.items() if number]
+    if counts.best is not None:
+        said.append(f"best {counts.best:.4g} (trial {counts.best_trial})")
+    return f"{', '.join(said)}, {counts.num_samples:,} samples"
+
+
+def run_finals(search: Search, records: Sequence[TrialRecord]) -> tuple[list[Finalist], Finalist]:
+    """Repeat the best trials over seeds, and return them with the winner.
+
+    Args:
+        search: The search.
+        records: What became of all trials.
+
+    Raises:
+        ConfigError: Every trial failed.
+    """
+    run, keys = search.run, search.run.job.search
+    chosen = choose_finalists(records, keys.finalists, cost=keys.cost)
+    if not chosen:
+        raise ConfigError(
+            f"search: every trial failed, the first with: {records[0].reason}; mend that, and give "
+            "search.name another name"
+        )
+    by_number = {
+        one.number: {s: search.candidates.candidate(one.values, s) for s in keys.final_seeds}
+        for one in chosen
+    }
+    _train_finals(search, [one for many in by_number.values() for one in many.values()])
+    store = FitStore(run.root)
+    finalists = [
+        finalist_of(
+            number,
+            {seed: one.fit.fingerprint() for seed, one in many.items()},
+            store,
+            keys.quality,
+        )
+        for number, many in by_number.items()
+    ]
+    return finalists, winner_of(finalists, cost=keys.cost)
+
+
+def _train_finals(search: Search, wanted: Sequence[Any]) -> None:
+    """Train what is not there, all fits of one engine and scaling together."""
+    run = search.run
+    run.refer(*(fit_folder(one.fit.fingerprint()) for one in wanted))
+    together: dict[str, list[Any]] = {}
+    for one in wanted:
+        key = json.dumps([one.engine, one.scaling], sort_keys=True)
+        together.setdefault(key, []).append(one)
+    store = FitStore(run.root)
+    for many in together.values():
+        fits = [one.fit for one in many]
+        if all(store.has(one.fingerprint()) for one in fits):
+            continue
+        run.connect()
+        with stage_progress("finalists", unit="steps") as progress:
+            run_fits(
+                fits,
+                root=run.root,
+                launch="trainer" if run.job.search.workers_per_trial > 1 else "tasks",
+                scaling={
+                    **many[0].scaling,
+                    "verbose": run.job.verbose,
+                    "is_autoscaling": run.job.ray.autoscaling,
+                },
+                engine=many[0].engine,
+                progress=progress,
+                origin=origin_of(run, run.job.scaling.cpus_per_worker),
+            )
+
+
+def _digest(job: JobConfig, candidates: Candidates, seed: int) -> str:
+    """Return what changes whenever trials of another start could not be compared with these."""
+    keys = replace(job.search, num_trials=0, finalists=0, max_concurrent=None, max_failures=0)
+    return fingerprint(
+        [asdict(replace(keys, patience_s=0)), candidates.candidate({}, seed).identity()]
+    )[:12]
+
+
+def _check_numbers(job: JobConfig) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises:
+        ConfigError: It names the key.
+    """
+    keys = job.search
+    for name in ("num_trials", "finalists", "workers_per_trial"):
+        if getattr(keys, name) < 1:
+            raise ConfigError(f"search.{name}={getattr(keys, name)}; give at least 1")
+    if not keys.final_seeds or len(set(keys.final_seeds)) < len(keys.final_seeds):
+        raise ConfigError(f"search.final_seeds={keys.final_seeds}; give different seeds")
+    if keys.quality not in ("metric", "log_likelihood"):
+        raise ConfigError(f"search.quality={keys.quality!r}; choose metric or log_likelihood")
+    if keys.cost not in (None, "seconds", "parameters"):
+        raise ConfigError(f"search.cost={keys.cost!r}; choose null, seconds or parameters")

@@ -1,0 +1,166 @@
+"""What a trial does on its worker: one fit, and now and then a report on which it may be ended."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ray import tune
+
+from mke_ray.errors import TrainingError
+from mke_ray.labels.origin import Origin
+from mke_ray.storage import Root
+from mke_ray.train.accumulation import StepRules
+from mke_ray.train.assemble import Workplace
+from mke_ray.train.feeding import Feeding
+from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.train.loop import FitParts, FitState
+from mke_ray.train.run import run_fit
+from mke_ray.train.validation import LIKELIHOOD
+
+LOOK, QUALITY, CURVE = "look", "quality", "curve"
+
+METRIC_KEYS = ("select_accuracy", "select_map", "select_miou")
+
+_workplaces: dict[str, Workplace] = {}  # of this process: decoded units are kept between trials
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPlace:
+    """Where trials are trained; the same for all trials of a search.
+
+    Args:
+        root: Root of the run.
+        rungs: Looks after which a trial may be ended.
+        quality: ``metric`` or ``log_likelihood``.
+        origin: Where samples are read again if their store keeps no media.
+        verbose: Whether libraries may talk.
+    """
+
+    root: Root
+    rungs: tuple[int, ...]
+    quality: str = "metric"
+    origin: Origin | None = None
+    verbose: bool = False
+
+
+def train_trial(config: Mapping[str, Any], *, place: TrialPlace) -> None:
+    """Train the fit of a trial in this process and report to Ray Tune.
+
+    Args:
+        config: ``fit``, ``engine`` and ``scaling``, all plain.
+        place: Where it is trained.
+    """
+    if not place.verbose:
+        logging.getLogger("mke_ray").setLevel(logging.WARNING)
+    spec = FitSpec.from_dict(config["fit"])
+    torch.set_num_threads(max(1, int(config["scaling"]["cpus_per_worker"])))
+    watch = TrialWatch(spec, place, tune.report)
+    if not FitStore(place.root).has(spec.fingerprint()):
+        run_fit(spec, workplace_of(config, place), watch=watch)
+    watch.end()
+
+
+def workplace_of(config: Mapping[str, Any], place: TrialPlace) -> Workplace:
+    """Return the workplace of a trial; that of the one before where nothing of it differs."""
+    scaling, engine = config["scaling"], config["engine"]
+    rules = StepRules.of(scaling)
+    known = f"{place.root.uri} {scaling['cache_bytes']} {Feeding.from_scaling(scaling)}"
+    if known not in _workplaces:
+        _workplaces.clear()
+        _workplaces[known] = Workplace(
+            place.root,
+            engine,
+            device=torch.device("cuda" if scaling["gpus_per_worker"] > 0 else "cpu"),
+            cache_bytes=scaling["cache_bytes"],
+            feeding=Feeding.from_scaling(scaling),
+            verbose=place.verbose,
+            origin=place.origin,
+        )
+    workplace = _workplaces[known]
+    workplace.engine, workplace.rules = engine, rules
+    return workplace
+
+
+@dataclass(slots=True)
+class TrialWatch:
+    """Reports the looks of a fit at the select part of the probe, at the rungs.
+
+    Args:
+        spec: The fit.
+        place: Where it is trained.
+        report: Called with what was seen; a trial that is to end does not come back from it.
+        num_parameters: Parameters of the network, known at the end.
+    """
+
+    spec: FitSpec
+    place: TrialPlace
+    report: Callable[[dict[str, Any]], None]
+    num_parameters: int = 0
+    _num_seen: int = 0
+    _curve: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def log_every_steps(self) -> int:
+        """Steps between logged losses: none but at looks are wanted."""
+        return self.spec.validate_every_steps
+
+    def log(self, record: Mapping[str, Any], *, num_steps: int) -> None:
+        """Leave losses to the history of the fit."""
+
+    def resumed(self, state: FitState, *, num_steps: int) -> None:
+        """Never called: a trial that was lost begins again."""
+
+    def after_step(self, parts: FitParts, state: FitState) -> None:
+        """Report if this step was looked at and is a rung."""
+        if state.cursor % self.spec.validate_every_steps:
+            return
+        look = state.cursor // self.spec.validate_every_steps
+        self._see(state.history, state.seconds)
+        if look in self.place.rungs:
+            self._tell(look)
+
+    def end(self) -> None:
+        """Report the end of the fit, from what was stored of it."""
+        store, fit = FitStore(self.place.root), self.spec.fingerprint()
+        facts = store.facts(fit)
+        self._see(store.history(fit), facts["seconds"])
+        self.num_parameters = facts["num_parameters"]
+        self._tell(self.place.rungs[-1])
+
+    def _see(self, history: list[dict[str, Any]], seconds: float) -> None:
+        """Take note of the looks that are new in a history."""
+        key = LIKELIHOOD if self.place.quality == "log_likelihood" else None
+        looks = [one for one in history if any(name in one for name in METRIC_KEYS)]
+        for one in looks[self._num_seen :]:
+            metric = next(one[name] for name in METRIC_KEYS if name in one)
+            quality = metric if key is None else one[key]
+            self._curve.append(
+                {
+                    "look": len(self._curve) + 1,
+                    "step": one["step"],
+                    "quality": quality,
+                    "metric": metric,
+                    "seconds": seconds,
+                    "samples": one["step"] * self.spec.global_batch,
+                }
+            )
+        self._num_seen = len(looks)
+
+    def _tell(self, look: int) -> None:
+        """Report what was seen so far."""
+        if not self._curve:
+            raise TrainingError(
+                f"{self.spec.name}: the select part of the probe has no usable sample to look at"
+            )
+        last = self._curve[-1]
+        self.report(
+            {
+                LOOK: look,
+                QUALITY: last["quality"],
+                CURVE: list(self._curve),
+                "num_parameters": self.num_parameters,
+                "seconds": last["seconds"],
+            }
+        )

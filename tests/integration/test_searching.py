@@ -1,0 +1,169 @@
+"""A search end to end: trials on Ray, finals, winner, its test result; killed and gone on with."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composed import REPOSITORY, composed
+from mlflow import MlflowClient
+from search_runs import SPACE, command_line, finished_run, search_here
+
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.whole import run_stages
+from mke_ray.search.ledger import Ledger
+from mke_ray.storage import open_root
+
+FEW = [
+    "search.num_trials=5",
+    "search.reduction=2",
+    "search.final_seeds=[0,1]",
+    "search.finalists=1",
+]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("searched")
+    finished_run(folder)
+    return folder
+
+
+def found_in(folder: Path, name: str) -> Path:
+    (found,) = (folder / "run" / "search").glob(f"{name}-*")
+    return found
+
+
+def records_in(folder: Path, name: str) -> list[Any]:
+    return Ledger(open_root(str(found_in(folder, name)))).ended()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_search_leaves_a_winner_that_a_run_takes(run_folder: Path) -> None:
+    search_here(run_folder, *SPACE, *FEW, "search.name=whole")
+    folder = found_in(run_folder, "whole")
+    records = records_in(run_folder, "whole")
+    assert [one.number for one in records] == [0, 1, 2, 3, 4]
+    assert records[0].values["fusion"] == "concat"
+    assert {one.state for one in records} <= {"finished", "stopped"}
+    stopped = [one for one in records if one.state == "stopped"]
+    assert all(one.curve[-1]["step"] < 32 for one in stopped)
+    result, test = (
+        json.loads((folder / name).read_text()) for name in ("result.json", "test.json")
+    )
+    assert {0, result["winner"]} == {one["number"] for one in result["finalists"]}
+    assert set(test["winner"]["seeds"]) == {"0", "1"} and test["num_test"] == 200
+    assert len(list(csv.reader((folder / "trials.csv").open()))) == 6
+    assert "<svg" in (folder / "index.html").read_text()
+    chosen = records[result["winner"]].values
+    line = [f"+winner={folder / 'winner.yaml'}", "scaling.launch=local"]
+    (job,) = composed(*command_line(run_folder, *line))
+    assert job.fit.optimizer["lr"] == pytest.approx(chosen["fit.optimizer.lr"])
+    assert job.fusion["type"] == chosen["fusion"]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_search_that_is_over_trains_and_tests_nothing_again(run_folder: Path) -> None:
+    search_here(run_folder, *SPACE, *FEW, "search.name=twice")
+    folder = found_in(run_folder, "twice")
+    before = {one: one.stat().st_mtime_ns for one in folder.glob("trials/*")}
+    tested = (folder / "test.json").stat().st_mtime_ns
+    search_here(run_folder, *SPACE, *FEW, "search.name=twice", "search.num_trials=6")
+    after = {one: one.stat().st_mtime_ns for one in folder.glob("trials/*")}
+    assert len(after) == 6 and before.items() <= after.items()
+    assert (folder / "test.json").stat().st_mtime_ns == tested
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_trials_of_two_ranks_are_trained_in_the_room_that_tune_reserved(run_folder: Path) -> None:
+    more = ["search.workers_per_trial=2", "search.num_trials=3", "search.name=ranks"]
+    search_here(run_folder, *SPACE, *FEW, *more)
+    records = records_in(run_folder, "ranks")
+    assert [one.state for one in records].count("failed") == 0
+    assert len(records) == 3 and all(one.quality is not None for one in records)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_two_goals_stop_no_trial_and_keep_those_that_none_beats(run_folder: Path) -> None:
+    space = ["+search.space={student.head_hidden: {type: choice, values: [[8], [64]]}}"]
+    keys = ["search.scheduler=fifo", "search.cost=parameters", "search.num_trials=4"]
+    search_here(run_folder, *space, *keys, "search.finalists=2", "search.name=cost")
+    records = records_in(run_folder, "cost")
+    assert [one.state for one in records] == ["finished"] * 4
+    sizes = {one.num_parameters for one in records}
+    result = json.loads((found_in(run_folder, "cost") / "result.json").read_text())
+    kept = [one for one in result["finalists"] if one["number"] != 0]
+    assert len(sizes) == 2 and all(one["num_parameters"] in sizes for one in kept)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_trial_that_fails_is_on_record_and_the_search_goes_on(run_folder: Path) -> None:
+    space = ["+search.space={fit.optimizer.lr: {type: choice, values: [0.01, 1.0e+30]}}"]
+    keys = ["search.num_trials=6", "search.max_failures=0", "search.name=failing"]
+    search_here(run_folder, *space, *FEW, *keys)
+    records = records_in(run_folder, "failing")
+    failed = [one for one in records if one.state == "failed"]
+    assert len(records) == 6 and failed and all("not finite" in one.reason for one in failed)
+    assert all(one.values["fit.optimizer.lr"] > 1 for one in failed)
+
+
+def test_a_misspelt_key_stops_before_ray_starts(run_folder: Path) -> None:
+    space = ["+search.space={fit.optimiser.lr: {type: uniform, low: 0.1, high: 0.2}}"]
+    with pytest.raises(ConfigError, match=r"search\.space\.fit\.optimiser\.lr.*fit\.optimizer\.lr"):
+        search_here(run_folder, *space)
+
+
+def test_a_key_of_an_earlier_stage_is_refused(run_folder: Path) -> None:
+    space = ["+search.space={teacher.fit.num_steps: {type: integer, low: 10, high: 20}}"]
+    with pytest.raises(ConfigError, match="changes nothing of mm_student"):
+        search_here(run_folder, *space)
+
+
+def start_search(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    lines = command_line(folder, *SPACE, *FEW, "ray.num_cpus=2", "tracking=mlflow", *more)
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "jobs" / "tune.py"), *lines],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def test_a_search_goes_on_after_its_driver_was_killed(run_folder: Path) -> None:
+    keys = ["search.name=killed", "search.max_concurrent=2"]
+    process = start_search(run_folder, *keys)
+    deadline_s = time.monotonic() + 400
+    while time.monotonic() < deadline_s and process.poll() is None:
+        if any((run_folder / "run" / "search").glob("killed-*/trials/*")):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    known = {one: one.read_bytes() for one in found_in(run_folder, "killed").glob("trials/*")}
+    again = start_search(run_folder, *keys)
+    said, _ = again.communicate(timeout=500)
+    assert again.returncode == 0, said.decode()
+    assert [one.number for one in records_in(run_folder, "killed")] == [0, 1, 2, 3, 4]
+    assert all(path.read_bytes() == content for path, content in known.items())
+    client = MlflowClient(f"sqlite:///{run_folder}/run/mlflow.db")
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    trials = [one for one in runs if one.data.tags.get("mlflow.parentRunId")]
+    assert len(trials) == 5 and {one.info.status for one in runs} <= {"FINISHED", "KILLED"}
+    assert sum(one.data.tags.get("winner") == "true" for one in trials) == 1
+
+
+def test_a_run_with_the_keys_of_a_winner_ends(run_folder: Path) -> None:
+    winner = run_folder / "winner.yaml"
+    winner.write_text("defaults:\n- override /fusion: gated\nfit: {optimizer: {lr: 0.02}}\n")
+    line = [f"+winner={winner}", "scaling.launch=local", "fit.optimizer.lr=0.005"]
+    (job,) = composed(*command_line(run_folder, *line))
+    assert (job.fusion["type"], job.fit.optimizer["lr"]) == ("gated", 0.02)
+    assert run_stages(job)["arms"]["mm_student"]["num_test"] == 200
