@@ -28,7 +28,7 @@ from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_boar
 from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.scaling import Scaling, check_fits
-from mke_ray.train.worker import ERROR, train_worker
+from mke_ray.train.worker import ERROR, WARNING, train_worker
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _run_trainer(job: _Job) -> None:
             ),
             run_config=_run_config(job),
         )
-        _raise_error(_fit(trainer))
+        _take(_fit(trainer))
 
 
 def _workers_of(scaling: Scaling) -> int | tuple[int, int]:
@@ -241,10 +241,13 @@ def _fit(trainer: TorchTrainer) -> Any:
         raise TrainingError(f"training could not go on: {error}") from error
 
 
-def _raise_error(returned: Any) -> None:
-    """Raise the error on which all ranks agreed, if there is one."""
-    if returned and ERROR in returned:
-        raise TrainingError(returned[ERROR])
+def _take(returned: Mapping[str, str] | None) -> None:
+    """Say what the ranks warn of, and raise the error on which they agreed, if there is one."""
+    told = returned or {}
+    if WARNING in told:
+        logger.warning(told[WARNING])
+    if ERROR in told:
+        raise TrainingError(told[ERROR])
 
 
 def _num_threads(scaling: Scaling) -> int:
