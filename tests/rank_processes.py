@@ -104,7 +104,7 @@ def _rank(rank: int, num_ranks: int, port: int, phases: list[Phase]) -> None:
     for phase in phases:
         spec = FitSpec.from_dict(json.loads(json.dumps(phase.spec)))
         watch = FitWatch(spec, None, StopAt(phase.stop_at, phase.folder), 1, 0)
-        resume_from = phase.resume_from and open_checkpoint(Path(phase.resume_from))
+        resume_from = open_checkpoint(Path(phase.resume_from)) if phase.resume_from else None
         rules = StepRules(micro_batch=phase.micro_batch)
         workplace = Workplace(open_root(phase.root), phase.engine, rules=rules)
         try:
