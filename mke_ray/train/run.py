@@ -141,6 +141,7 @@ def run_fit(
     fed = parts.feed.times.since(fed_before)
     label_space = workplace.reader(spec).targets.label_space
     facts = fit_facts(spec, parts, state=state, engine=workplace.engine)
+    facts["start_s"] = round(start_s, 3)
     facts["feed"] = feed_facts(fed, state.seconds - before_s)
     files = finished_files(spec, parts, state=state, label_space=label_space, facts=facts)
     if files is not None:
