@@ -53,9 +53,12 @@ class Marked:
 
 
 def mark(folder: str) -> None:
-    """Write one mark of this rank: the time, CPU seconds, and when the process was started."""
+    """Write one mark of this rank.
+
+    It is the time, CPU seconds of the process, when it was started, and of this thread.
+    """
     with Path(folder, f"rank{rank()}").open("a") as file:
-        file.write(f"{time.time()} {time.process_time()} {_STARTED_S}\n")
+        file.write(f"{time.time()} {time.process_time()} {_STARTED_S} {time.thread_time()}\n")
 
 
 def _started_s() -> float:

@@ -6,11 +6,11 @@
 All train the same student on the same rows, two processes with one thread each, gloo. Ours is what
 a user runs (``scaling.launch=trainer``, two workers, from stores on disk); the others find one
 epoch of batches in memory: ``bare`` is DistributedDataParallel, ``bare zero1`` is DeepSpeed's own
-loop, ``lightning`` (2.6.6, with --rivals, a folder filled by ``pip install --target``, see there)
-its Trainer. They take turns. A ratio is what ``bare`` took over what another took, 1 where it is
-as fast: of CPU seconds of both ranks for a step after the first epoch, of the wall clock for the
-same, and of both for the whole fit, from before anything was started. Beside them the start by
-part, seconds of the wall clock; Ray itself runs by then.
+loop, ``lightning`` (2.6.6, with --rivals, a folder that was filled as below) its Trainer. They take
+turns. A ratio is what ``bare`` took over what another took, 1 where it is as fast: of CPU seconds
+of both ranks for a step after the first epoch (all threads, Ray's and the feed's among them, and
+the loop's alone), of the wall clock for the same, and for the whole fit, from before anything was
+started. Beside them the start by part, seconds of the wall clock; Ray itself runs by then.
 
     pip install --no-deps --target FOLDER lightning==2.6.6 pytorch-lightning==2.6.6
     pip install --no-deps --target FOLDER lightning-utilities==0.15.3 torchmetrics==1.9.0 tqdm
@@ -46,6 +46,7 @@ ENGINES = {
 NUM_RANKS = 2
 RATIOS = {
     "step_cpu_s": "steps, CPU",
+    "step_thread_s": "steps, CPU of the loop",
     "step_s": "steps, wall",
     "cpu_s": "whole fit, CPU of the ranks",
     "whole_s": "whole fit, wall",
@@ -59,6 +60,7 @@ class Ran:
 
     Args:
         step_cpu_s: CPU seconds of both ranks for a step after the first epoch.
+        step_thread_s: The same of the threads alone in which the loops run.
         step_s: The same on the wall clock.
         cpu_s: CPU seconds of both ranks until the last step began, with imports.
         whole_s: Seconds on the wall clock from before the start until all was over.
@@ -69,6 +71,7 @@ class Ran:
     """
 
     step_cpu_s: float
+    step_thread_s: float
     step_s: float
     cpu_s: float
     whole_s: float
@@ -123,6 +126,7 @@ def run_way(way: str, spec: FitSpec, root: Root) -> Ran:
     lap = len(late[0]) - 1
     return Ran(
         step_cpu_s=sum(one[-1][1] - one[0][1] for one in late) / lap,
+        step_thread_s=sum(one[-1][3] - one[0][3] for one in late) / lap,
         step_s=statistics.mean(one[-1][0] - one[0][0] for one in late) / lap,
         cpu_s=sum(one[-1][1] for one in steps),
         whole_s=whole_s,
@@ -168,7 +172,7 @@ def rival(way: str, spec: FitSpec, root: Root, folder: str) -> float:
 
 
 def read_marks(file: Path) -> list[tuple[float, ...]]:
-    """Return the time, CPU seconds and time of start of each mark."""
+    """Return the numbers of each mark, see ``train_rank.mark``."""
     lines = file.read_text().splitlines()
     return [tuple(float(value) for value in line.split()) for line in lines]
 
