@@ -16,6 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from mke_ray.errors import MkeRayError, TrainingError
+from mke_ray.labels.capacity import NodeRoom
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
 from mke_ray.schema import fingerprint
@@ -162,15 +163,7 @@ def _run_trainer(job: _Job) -> None:
     resources = {"CPU": scaling.cpus_per_worker}
     if use_gpu:
         resources["GPU"] = scaling.gpus_per_worker
-    check_room(
-        scaling.worker_bounds[0],
-        cpus=scaling.cpus_per_worker,
-        gpus=scaling.gpus_per_worker,
-        nodes=living_nodes(),
-        is_autoscaling=scaling.is_autoscaling,
-    )
-    if scaling.feed == "ray" and not scaling.is_autoscaling:
-        check_pool(asdict(scaling), scaling.worker_bounds[0], nodes=living_nodes())
+    check_group(scaling, living_nodes())
     with polled_board(steps_known(job.todo), job.progress) as board:
         trainer = TorchTrainer(
             train_worker,
@@ -192,6 +185,32 @@ def _run_trainer(job: _Job) -> None:
             run_config=_run_config(job),
         )
         _take(_fit(trainer))
+
+
+def check_group(scaling: Scaling, nodes: Sequence[NodeRoom]) -> bool:
+    """Refuse a worker group, and a pool for its feed, that some nodes have no room for.
+
+    Args:
+        scaling: What the fits run on.
+        nodes: The nodes that are there.
+
+    Returns:
+        Whether there is room now; not needed where nodes come when they are asked for.
+
+    Raises:
+        ConfigError: It names the number to change.
+    """
+    least = scaling.worker_bounds[0]
+    fits = check_room(
+        least,
+        cpus=scaling.cpus_per_worker,
+        gpus=scaling.gpus_per_worker,
+        nodes=nodes,
+        is_autoscaling=scaling.is_autoscaling,
+    )
+    if scaling.feed == "ray" and not scaling.is_autoscaling:
+        check_pool(asdict(scaling), least, nodes=nodes)
+    return fits
 
 
 def _workers_of(scaling: Scaling) -> int | tuple[int, int]:
