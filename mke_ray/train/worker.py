@@ -29,6 +29,7 @@ ERROR = "error"
 WARNING = "warning"
 
 _PREFIX = "mke_ray-checkpoint-"
+_REPORTS_S = 60.0  # Ray would wait without end for reports that it expects and nobody made
 
 
 def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
@@ -96,7 +97,9 @@ def _stored() -> list[ray.train.Checkpoint]:
     """Return the checkpoints that are kept, oldest first; every rank must call it."""
     if ray.train.get_checkpoint() is None:
         return []
-    kept = ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+    kept = ray.train.get_all_reported_checkpoints(
+        CheckpointConsistencyMode.COMMITTED, timeout_s=_REPORTS_S
+    )
     return from_rank_zero([one.checkpoint for one in kept])
 
 
