@@ -18,8 +18,8 @@ from transformers import (  # pyright: ignore[reportMissingImports] - for this b
 
 CLASSES = [f"class {number}" for number in range(10)]
 RATE_HZ = 16_000
-_HOP, _WINDOW = 160, 400
-_TINY = {
+HOP, WINDOW = 160, 400  # 10 and 25 ms
+TINY = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -61,7 +61,7 @@ class BigTeacher:
         self._name = f"{kind}-{'tiny' if is_tiny else 'base'}"
         self._device = torch.device(device)
         self._num_frames = 64 if is_tiny else 1024
-        self._mel_KM = _mel_bands(128)
+        self._mel_KM = mel_bands(128)
         self._is_placed = False
 
     def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
@@ -83,8 +83,8 @@ class BigTeacher:
         return self.network(pixel_values=x_BcHW).logits.unflatten(0, (-1, num_frames)).mean(1)
 
     def _of_sound(self, x_BN: Tensor) -> Tensor:
-        window = torch.hann_window(_WINDOW, device=x_BN.device)
-        spectrum_BKF = torch.stft(x_BN, _WINDOW, _HOP, window=window, return_complex=True)
+        window = torch.hann_window(WINDOW, device=x_BN.device)
+        spectrum_BKF = torch.stft(x_BN, WINDOW, HOP, window=window, return_complex=True)
         power_BFK = spectrum_BKF.abs().square().transpose(1, 2)
         mel_BFM = (power_BFK @ self._mel_KM.to(x_BN.device) + 1e-6).log()
         missing = max(self._num_frames - mel_BFM.shape[1], 0)
@@ -93,20 +93,20 @@ class BigTeacher:
 
 
 def _vit(is_tiny: bool) -> nn.Module:
-    more = {**_TINY, "image_size": 32} if is_tiny else {}
+    more = {**TINY, "image_size": 32} if is_tiny else {}
     return ViTForImageClassification(ViTConfig(num_labels=len(CLASSES), **more))
 
 
 def _ast(is_tiny: bool) -> nn.Module:
-    more = {**_TINY, "max_length": 64} if is_tiny else {}
+    more = {**TINY, "max_length": 64} if is_tiny else {}
     return ASTForAudioClassification(ASTConfig(num_labels=len(CLASSES), **more))
 
 
-def _mel_bands(num_bands: int) -> Tensor:
+def mel_bands(num_bands: int) -> Tensor:
     """Return triangular bands on the mel scale [K, M]."""
     most_mel = 2595.0 * math.log10(1.0 + RATE_HZ / 2 / 700.0)
     edges_hz = 700.0 * (10.0 ** (torch.linspace(0.0, most_mel, num_bands + 2) / 2595.0) - 1.0)
-    bins_hz = torch.linspace(0.0, RATE_HZ / 2, _WINDOW // 2 + 1)[:, None]
+    bins_hz = torch.linspace(0.0, RATE_HZ / 2, WINDOW // 2 + 1)[:, None]
     low, middle, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     rising, falling = (bins_hz - low) / (middle - low), (high - bins_hz) / (high - middle)
     return torch.minimum(rising, falling).clamp(min=0.0)

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, softmax
-from scipy.stats import t as student_t
+from scipy.special import expit, log_expit, log_softmax, softmax, stdtrit
 
 from mke_ray.errors import MkeRayError
 
@@ -175,7 +174,7 @@ def lower_bound_by_group(
     if len(mean_R) == 0:
         return -math.inf
     by_t = sum_G.sum() / count_G.sum() - _error_of_mean(sum_G, count_G) * float(
-        student_t.ppf(confidence, df=len(sum_G) - 1)
+        stdtrit(len(sum_G) - 1, confidence)
     )
     return min(float(np.quantile(mean_R, 1.0 - confidence)), float(by_t))
 

@@ -135,8 +135,8 @@ def train(case: Case, root: Path, folder: Path) -> None:
     from mke_ray.storage import open_root
     from mke_ray.train.accumulation import StepRules
     from mke_ray.train.assemble import Workplace, assemble
+    from mke_ray.train.checkpoints import open_checkpoint, read_state
     from mke_ray.train.loop import FitState, fit
-    from mke_ray.train.run import read_state
 
     spec = fit_spec(**case.fit)
     workplace = Workplace(open_root(str(root)), case.engine, rules=StepRules(**case.rules))
@@ -145,7 +145,7 @@ def train(case: Case, root: Path, folder: Path) -> None:
     watch = Watcher(case.save_at, folder / "checkpoint", spec.fingerprint())
     state, error = FitState(), ""
     if case.resume:
-        state = read_state(Path(case.resume), spec.fingerprint(), parts)
+        state = read_state(open_checkpoint(Path(case.resume)), spec.fingerprint(), parts)
         assert state.cursor > 0
     try:
         fit(spec, parts, state=state, watch=watch)

@@ -95,6 +95,7 @@ def _rank(rank: int, num_ranks: int, port: int, phases: list[Phase]) -> None:
     from mke_ray.storage import open_root
     from mke_ray.train.accumulation import StepRules
     from mke_ray.train.assemble import Workplace
+    from mke_ray.train.checkpoints import open_checkpoint
     from mke_ray.train.fits import FitSpec
     from mke_ray.train.run import FitWatch, run_fit
 
@@ -103,7 +104,7 @@ def _rank(rank: int, num_ranks: int, port: int, phases: list[Phase]) -> None:
     for phase in phases:
         spec = FitSpec.from_dict(json.loads(json.dumps(phase.spec)))
         watch = FitWatch(spec, None, StopAt(phase.stop_at, phase.folder), 1, 0)
-        resume_from = None if phase.resume_from is None else Path(phase.resume_from)
+        resume_from = open_checkpoint(Path(phase.resume_from)) if phase.resume_from else None
         rules = StepRules(micro_batch=phase.micro_batch)
         workplace = Workplace(open_root(phase.root), phase.engine, rules=rules)
         try:

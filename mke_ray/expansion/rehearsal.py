@@ -17,6 +17,7 @@ from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.sources import Noted, Source
 from mke_ray.data.views import View
 from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.cluster_room import cluster_lines
 from mke_ray.expansion.estimate import (
     LABEL_BYTES_PER_CLASS,
     Each,
@@ -77,6 +78,8 @@ def rehearse(job: JobConfig, console: Console) -> None:
         for line in _refining_lines(run):
             console.print(line)
         for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):
+            console.print(line)
+        for line in cluster_lines(job):
             console.print(line)
         console.print(f"nothing was written to {run.root.uri}")
 

@@ -12,6 +12,7 @@ from mke_ray.data.manifest import META, Manifest, count_groups, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
+from mke_ray.expansion.cluster_room import session_of
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
@@ -23,7 +24,6 @@ from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import MASK, DecodeSpec, Split
-from mke_ray.session import Session
 from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root
 from mke_ray.tracking import Tracker, start_tracking, tracking_server
@@ -93,9 +93,7 @@ class Run:
     def connect(self) -> None:
         """Connect to Ray unless the stages all run in this process; once per run."""
         if not self._is_connected:
-            keys = {k: v for k, v in asdict(self.job.ray).items() if k != "autoscaling"}
-            session = Session(**keys, verbose=self.job.verbose)
-            self.stack.enter_context(session.connected())
+            self.stack.enter_context(session_of(self.job).connected())
             self._is_connected = True
             if is_spread():
                 check_shared(*self._local_folders())

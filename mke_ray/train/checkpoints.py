@@ -3,11 +3,12 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mke_ray.errors import TrainingError
+from mke_ray.errors import DamagedCheckpointError
 from mke_ray.train.engine import of_all_ranks, rank, world_size
 from mke_ray.train.loop import FitParts, FitState
 
@@ -18,6 +19,23 @@ ENGINE = "engine"
 DIGESTS = "digests"
 
 _CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was looked at.
+
+    Args:
+        folder: Its folder, merged over ranks.
+        head: What rank 0 wrote: ``fit``, ``plan``, ``world_size``, ``cursor`` and more.
+    """
+
+    folder: Path
+    head: Mapping[str, Any]
+
+    def is_resized(self, fit_id: str) -> bool:
+        """Return whether it is one of this fit that another number of workers wrote."""
+        return self.head["fit"] == fit_id and self.head["world_size"] != world_size()
 
 
 def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) -> None:
@@ -49,66 +67,59 @@ def write_state(folder: Path, fit_id: str, *, parts: FitParts, state: FitState) 
     (folder / DIGESTS / f"{rank()}.json").write_text(json.dumps(digests))
 
 
-def read_state(folder: Path, fit_id: str, parts: FitParts) -> FitState:
+def read_state(checkpoint: Checkpoint, fit_id: str, parts: FitParts) -> FitState:
     """Load a checkpoint into the parts of a fit, or start anew where it is not this fit's.
 
     Args:
-        folder: Folder of the checkpoint, merged over ranks.
+        checkpoint: A checkpoint, see ``open_checkpoint``.
         fit_id: Fingerprint of the fit.
         parts: The objects of the fit.
-
-    Raises:
-        TrainingError: On all ranks, where a file is not the one that was written on any of them.
     """
-    plain = read_head(folder)
-    if plain["fit"] != fit_id or plain["plan"] != parts.feed.plan.digest():
+    folder, head = checkpoint.folder, checkpoint.head
+    if head["fit"] != fit_id or head["plan"] != parts.feed.plan.digest():
         return FitState()
-    is_same_size = plain["world_size"] == world_size()
+    is_same_size = head["world_size"] == world_size()
     if not is_same_size and not parts.engine.is_resizable:
         logger.warning(
             "the checkpoint of fit %s is of %d workers and cannot be loaded by %d; it starts anew",
             fit_id,
-            plain["world_size"],
+            head["world_size"],
             world_size(),
         )
         return FitState()
-    _raise_together(damage_of(folder, num_ranks=plain["world_size"]), folder)
-    parts.engine.load(folder / ENGINE, world_size=plain["world_size"])
+    parts.engine.load(folder / ENGINE, world_size=head["world_size"])
     if parts.average is not None:
         parts.average.restore(folder)
     if not is_same_size and rank() == 0:
         logger.warning(
             "fit %s goes on at step %d with %d workers in the place of %d",
             fit_id,
-            plain["cursor"],
+            head["cursor"],
             world_size(),
-            plain["world_size"],
+            head["world_size"],
         )
-    return FitState(plain["cursor"], plain["seconds"], plain["history"])
+    return FitState(head["cursor"], head["seconds"], head["history"])
 
 
-def read_head(folder: Path) -> dict[str, Any]:
-    """Return what rank 0 wrote of a fit: ``fit``, ``plan``, ``world_size``, ``cursor`` and more.
-
-    Raises:
-        TrainingError: On all ranks, where it is not what was written on any of them.
-    """
-    damage = damage_of(folder, num_ranks=1, names=(STATE,))
-    _raise_together(damage, folder)
-    return json.loads((folder / STATE).read_text())
-
-
-def is_of_other_size(folder: Path | None, fit_id: str) -> bool:
-    """Return whether a checkpoint is one of this fit that another number of workers wrote.
+def open_checkpoint(folder: Path, fits: Collection[str] | None = None) -> Checkpoint:
+    """Return a checkpoint whose files are those that were written; every rank must call it.
 
     Args:
-        folder: Folder of the checkpoint; None where there is none.
-        fit_id: Fingerprint of the fit.
+        folder: Folder of the checkpoint, merged over ranks.
+        fits: Fits that may go on from it; of another one the head alone is looked at. None looks
+            at all files.
+
+    Raises:
+        DamagedCheckpointError: On all ranks, where a file is not what was written on any of them.
     """
-    if folder is None:
-        return False
-    plain = read_head(folder)
-    return plain["fit"] == fit_id and plain["world_size"] != world_size()
+    if found := _agreed(damage_of(folder, num_ranks=1, names=(STATE,))):
+        raise DamagedCheckpointError(f"checkpoint {folder}: {found}")
+    head = json.loads((folder / STATE).read_text())
+    if fits is not None and head["fit"] not in fits:
+        return Checkpoint(folder, head)
+    if found := _agreed(damage_of(folder, num_ranks=head["world_size"])):
+        raise DamagedCheckpointError(f"checkpoint {folder}: {found}", head["fit"], head["cursor"])
+    return Checkpoint(folder, head)
 
 
 def damage_of(folder: Path, *, num_ranks: int, names: Collection[str] = ()) -> str:
@@ -134,14 +145,9 @@ def damage_of(folder: Path, *, num_ranks: int, names: Collection[str] = ()) -> s
     return ""
 
 
-def _raise_together(damage: str, folder: Path) -> None:
-    """Raise on all ranks where any of them found damage; every rank must call it."""
-    found = next((one for one in of_all_ranks(damage) if one), None)
-    if found is not None:
-        raise TrainingError(
-            f"checkpoint {folder}: {found}; delete the folder train/ of the root and start the job "
-            "again: finished fits are kept, and this one starts anew"
-        )
+def _agreed(damage: str) -> str:
+    """Return the damage that the first of all ranks found, "" where none did."""
+    return next((one for one in of_all_ranks(damage) if one), "")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from mke_ray.errors import MkeRayError, TrainingError
+from mke_ray.labels.capacity import NodeRoom
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
 from mke_ray.schema import fingerprint
@@ -28,7 +29,7 @@ from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_boar
 from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.scaling import Scaling, check_fits
-from mke_ray.train.worker import ERROR, train_worker
+from mke_ray.train.worker import ERROR, WARNING, train_worker
 
 logger = logging.getLogger(__name__)
 
@@ -162,15 +163,7 @@ def _run_trainer(job: _Job) -> None:
     resources = {"CPU": scaling.cpus_per_worker}
     if use_gpu:
         resources["GPU"] = scaling.gpus_per_worker
-    check_room(
-        scaling.worker_bounds[0],
-        cpus=scaling.cpus_per_worker,
-        gpus=scaling.gpus_per_worker,
-        nodes=living_nodes(),
-        is_autoscaling=scaling.is_autoscaling,
-    )
-    if scaling.feed == "ray" and not scaling.is_autoscaling:
-        check_pool(asdict(scaling), scaling.worker_bounds[0], nodes=living_nodes())
+    check_group(scaling, living_nodes())
     with polled_board(steps_known(job.todo), job.progress) as board:
         trainer = TorchTrainer(
             train_worker,
@@ -191,7 +184,33 @@ def _run_trainer(job: _Job) -> None:
             ),
             run_config=_run_config(job),
         )
-        _raise_error(_fit(trainer))
+        _take(_fit(trainer))
+
+
+def check_group(scaling: Scaling, nodes: Sequence[NodeRoom]) -> bool:
+    """Refuse a worker group, and a pool for its feed, that some nodes have no room for.
+
+    Args:
+        scaling: What the fits run on.
+        nodes: The nodes that are there.
+
+    Returns:
+        Whether there is room now; not needed where nodes come when they are asked for.
+
+    Raises:
+        ConfigError: It names the number to change.
+    """
+    least = scaling.worker_bounds[0]
+    fits = check_room(
+        least,
+        cpus=scaling.cpus_per_worker,
+        gpus=scaling.gpus_per_worker,
+        nodes=nodes,
+        is_autoscaling=scaling.is_autoscaling,
+    )
+    if scaling.feed == "ray" and not scaling.is_autoscaling:
+        check_pool(asdict(scaling), least, nodes=nodes)
+    return fits
 
 
 def _workers_of(scaling: Scaling) -> int | tuple[int, int]:
@@ -241,10 +260,13 @@ def _fit(trainer: TorchTrainer) -> Any:
         raise TrainingError(f"training could not go on: {error}") from error
 
 
-def _raise_error(returned: Any) -> None:
-    """Raise the error on which all ranks agreed, if there is one."""
-    if returned and ERROR in returned:
-        raise TrainingError(returned[ERROR])
+def _take(returned: Mapping[str, str] | None) -> None:
+    """Say what the ranks warn of, and raise the error on which they agreed, if there is one."""
+    told = returned or {}
+    if WARNING in told:
+        logger.warning(told[WARNING])
+    if ERROR in told:
+        raise TrainingError(told[ERROR])
 
 
 def _num_threads(scaling: Scaling) -> int:

@@ -13,7 +13,7 @@ _EPSILON = 1e-9
 
 def check_room(
     least: int, *, cpus: float, gpus: float, nodes: Sequence[NodeRoom], is_autoscaling: bool
-) -> None:
+) -> bool:
     """Refuse a worker group that the cluster cannot hold; where nodes may come, say so.
 
     Args:
@@ -23,12 +23,15 @@ def check_room(
         nodes: The nodes that are there.
         is_autoscaling: Whether nodes come when they are asked for.
 
+    Returns:
+        Whether there is room now.
+
     Raises:
         ConfigError: It names the number to change.
     """
     room = sum(room_of(node, cpus, gpus) for node in nodes)
     if room >= least:
-        return
+        return True
     offer = f"{sum(n.cpus for n in nodes):g} CPUs and {sum(n.gpus for n in nodes):g} GPUs"
     found = (
         f"{least} training workers of {cpus:g} CPUs and {gpus:g} GPUs do not fit the cluster "
@@ -36,7 +39,7 @@ def check_room(
     )
     if is_autoscaling:
         logger.warning("%s; waiting for nodes", found)
-        return
+        return False
     raise ConfigError(
         f"{found}; set scaling.num_workers={room} or less"
         if room

@@ -15,7 +15,7 @@ from mke_ray.models.student import build_student
 from mke_ray.models.weights import student_files
 from mke_ray.schema import LabelSpace
 from mke_ray.train.assemble import Workplace, assemble
-from mke_ray.train.checkpoints import is_of_other_size, read_state, write_state
+from mke_ray.train.checkpoints import Checkpoint, read_state, write_state
 from mke_ray.train.engine import from_rank_zero, rank, world_size
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.loop import FitParts, FitState, Watch, fit, is_due
@@ -124,7 +124,7 @@ def run_fit(
     workplace: Workplace,
     *,
     watch: RunWatch,
-    resume_from: Path | None = None,
+    resume_from: Checkpoint | None = None,
 ) -> None:
     """Train a fit to its end and store it; a finished one is left alone.
 
@@ -132,13 +132,14 @@ def run_fit(
         spec: The fit.
         workplace: Where it is trained.
         watch: Who looks on.
-        resume_from: Folder of the last checkpoint, of this fit or another one.
+        resume_from: The checkpoint to go on from; one of another fit is left alone.
     """
     store, fit_id = FitStore(workplace.root), spec.fingerprint()
     if from_rank_zero(store.has(fit_id)):
         return
     began = time.perf_counter()
-    parts = assemble(spec, workplace, is_resized=is_of_other_size(resume_from, fit_id))
+    is_resized = resume_from is not None and resume_from.is_resized(fit_id)
+    parts = assemble(spec, workplace, is_resized=is_resized)
     state = read_state(resume_from, fit_id, parts) if resume_from else FitState()
     start_s = time.perf_counter() - began
     if state.cursor:
@@ -148,6 +149,7 @@ def run_fit(
     fed = parts.feed.times.since(fed_before)
     label_space = workplace.reader(spec).targets.label_space
     facts = fit_facts(spec, parts, state=state, engine=workplace.engine)
+    facts["start_s"] = round(start_s, 3)
     facts["feed"] = feed_facts(fed, state.seconds - before_s)
     files = finished_files(spec, parts, state=state, label_space=label_space, facts=facts)
     if files is not None:

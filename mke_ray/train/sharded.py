@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
@@ -22,6 +28,7 @@ from mke_ray.train.optimizers import build_optimizer
 from mke_ray.train.recomputation import blocks_of
 
 SHARDS = ("fsdp2",)
+_OPTIMIZER = "optimizer"
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 
@@ -110,28 +117,32 @@ class ShardedTorchEngine:
         return whole
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of the state; every rank must call it."""
-        save(self._state(), checkpoint_id=str(folder))
+        """Write this rank's part of the state; every rank must call it.
+
+        Before the first step there is no state of the optimizer: torch would make a step without
+        gradient to have one, which AdamW counts.
+        """
+        save(self._state(with_optimizer=bool(self._optimizer.state)), checkpoint_id=str(folder))
 
     def load(self, folder: Path, *, world_size: int) -> None:
         """Read what ``save`` wrote on all ranks, however many they were."""
-        state = self._state()
+        names = FileSystemReader(folder).read_metadata().state_dict_metadata
+        state = self._state(with_optimizer=any(name.startswith(_OPTIMIZER) for name in names))
         load(state, checkpoint_id=str(folder))
-        set_state_dict(
-            self.module,
-            self._optimizer,
-            model_state_dict=state["module"],
-            optim_state_dict=state["optimizer"],
-        )
+        set_model_state_dict(self.module, state["module"])
+        if _OPTIMIZER in state:
+            set_optimizer_state_dict(self.module, self._optimizer, state[_OPTIMIZER])
 
     def close(self) -> None:
         """Let go of the network."""
         del self.module, self.student, self._optimizer, self._parameters
 
-    def _state(self) -> dict[str, Any]:
-        """Return weights and optimizer by the names of the weights."""
-        module, optimizer = get_state_dict(self.module, self._optimizer)
-        return {"module": module, "optimizer": optimizer}
+    def _state(self, *, with_optimizer: bool) -> dict[str, Any]:
+        """Return weights and, where asked for, optimizer by the names of the weights."""
+        state: dict[str, Any] = {"module": get_model_state_dict(self.module)}
+        if with_optimizer:
+            state[_OPTIMIZER] = get_optimizer_state_dict(self.module, self._optimizer)
+        return state
 
 
 def units_of(network: nn.Module) -> Iterator[nn.Module]:

@@ -1,34 +1,35 @@
 """What one worker of the Ray Train group does: all fits in order, resuming at the last one."""
 
-import contextlib
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import CheckpointUploadMode
+from ray.train import CheckpointConsistencyMode, CheckpointUploadMode
 
 from mke_ray.errors import TrainingError
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
-from mke_ray.train.checkpoints import read_head
-from mke_ray.train.engine import rank
+from mke_ray.train.engine import from_rank_zero, rank
 from mke_ray.train.feeding import Feeding
-from mke_ray.train.fits import FitSpec
+from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.preemption import PreemptionLook
+from mke_ray.train.resuming import newest_whole
 from mke_ray.train.run import FitWatch, Write, run_fit
 
 logger = logging.getLogger(__name__)
 
 ERROR = "error"
+WARNING = "warning"
 
 _PREFIX = "mke_ray-checkpoint-"
+_REPORTS_S = 60.0  # Ray would wait without end for reports that it expects and nobody made
 
 
 def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
@@ -39,8 +40,8 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
             ``origin``.
 
     Returns:
-        ``error`` where a loss was not finite or the checkpoint is damaged: all ranks agree, and a
-        restart would not help.
+        ``error`` where a loss was not finite or no checkpoint is whole: all ranks agree, and a
+        restart would not help. ``warning`` where a damaged one cost steps.
     """
     scaling = config["scaling"]
     torch.set_num_threads(max(1, int(scaling["cpus_per_worker"])))
@@ -56,30 +57,50 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         rules=StepRules.of(scaling),
     )
     sweep_checkpoints()
+    told: dict[str, str] = {}
     try:
-        _train_all(config, workplace)
+        _train_all(config, workplace, told)
     except TrainingError as error:
-        return {ERROR: str(error)}
-    return {}
+        told[ERROR] = str(error)
+    return told
 
 
-def _train_all(config: Mapping[str, Any], workplace: Workplace) -> None:
-    """Train all fits, the one that the last checkpoint is of from there on."""
+def _train_all(config: Mapping[str, Any], workplace: Workplace, told: dict[str, str]) -> None:
+    """Train all fits, the one that the last whole checkpoint is of from there on."""
     scaling = config["scaling"]
-    with _last_checkpoint() as folder:
+    specs = [FitSpec.from_dict(plain) for plain in config["fits"]]
+    with newest_whole(_stored(), _unfinished(specs, workplace)) as (checkpoint, warning):
+        if warning:
+            told[WARNING] = warning
         # Of one fit alone: Ray deletes the folder when there are newer checkpoints.
-        begun = None if folder is None else read_head(folder)["fit"]
-        for plain in config["fits"]:
+        begun = None if checkpoint is None else checkpoint.head["fit"]
+        for spec in specs:
             watch = FitWatch(
-                FitSpec.from_dict(plain),
+                spec,
                 config["board"],
                 TrainCheckpoints(PreemptionLook()),
                 scaling["log_every_steps"],
                 scaling["checkpoint_every_steps"],
             )
-            is_begun = watch.spec.fingerprint() == begun
-            resume_from = folder if is_begun else None
-            run_fit(watch.spec, workplace, watch=watch, resume_from=resume_from)
+            resume_from = checkpoint if spec.fingerprint() == begun else None
+            run_fit(spec, workplace, watch=watch, resume_from=resume_from)
+
+
+def _unfinished(specs: Sequence[FitSpec], workplace: Workplace) -> frozenset[str]:
+    """Return the fits that are not finished; every rank must call it."""
+    store = FitStore(workplace.root)
+    ids = [one.fingerprint() for one in specs]
+    return from_rank_zero(frozenset(one for one in ids if not store.has(one)))
+
+
+def _stored() -> list[ray.train.Checkpoint]:
+    """Return the checkpoints that are kept, oldest first; every rank must call it."""
+    if ray.train.get_checkpoint() is None:
+        return []
+    kept = ray.train.get_all_reported_checkpoints(
+        CheckpointConsistencyMode.COMMITTED, timeout_s=_REPORTS_S
+    )
+    return from_rank_zero([one.checkpoint for one in kept])
 
 
 class TrainCheckpoints:
@@ -130,17 +151,6 @@ def sweep_checkpoints() -> None:
 def is_still_there(folder: Path | None) -> bool:
     """Return whether a checkpoint is not stored yet: Ray deletes its folder when it is."""
     return folder is not None and folder.exists()
-
-
-@contextlib.contextmanager
-def _last_checkpoint() -> Iterator[Path | None]:
-    """Yield the folder of the last committed checkpoint, None where there is none."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
 
 
 def _set_up_logging(*, verbose: bool) -> None:

@@ -10,7 +10,7 @@ from training_stores import fit_spec, make_run
 
 from mke_ray.errors import TrainingError
 from mke_ray.storage import open_root
-from mke_ray.train.checkpoints import damage_of, read_head
+from mke_ray.train.checkpoints import damage_of, open_checkpoint
 from mke_ray.train.fits import FitStore
 from mke_ray.train.launch import run_fits
 
@@ -86,9 +86,9 @@ def test_the_universal_form_is_not_left_behind(resized):
 def test_a_checkpoint_with_a_changed_or_missing_file_is_refused_by_name(resized):
     folder = resized[0] / "1/1"
     assert damage_of(folder, num_ranks=1) == ""
-    state = read_head(folder)
+    state = open_checkpoint(folder).head
     assert (state["world_size"], state["cursor"]) == (1, 12)
     assert damage_of(folder, num_ranks=2) == "digests/1.json is missing"
     (folder / "state.json").write_text(json.dumps({**state, "cursor": 11}))
     with pytest.raises(TrainingError, match=r"state\.json is missing or not the file"):
-        read_head(folder)
+        open_checkpoint(folder)

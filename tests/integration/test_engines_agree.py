@@ -10,8 +10,9 @@ from training_stores import fit_spec, make_run
 
 from mke_ray.storage import open_root
 from mke_ray.train.assemble import Workplace, assemble
+from mke_ray.train.checkpoints import open_checkpoint, read_state
 from mke_ray.train.loop import fit
-from mke_ray.train.run import FitWatch, read_state
+from mke_ray.train.run import FitWatch
 
 CURVES = Path(__file__).parent.parent / "assets" / "curves"
 # Slices of 8 and 7 rows: uneven over ranks, and over passes of three rows.
@@ -134,7 +135,8 @@ def test_a_sharded_fit_goes_on_in_one_process(two_ranks, root):
     results, folder = two_ranks
     spec = fit_spec(**FIT)
     parts = assemble(spec, Workplace(open_root(str(root)), FSDP2))
-    state = read_state(folder / "fsdp2-saved" / "checkpoint", spec.fingerprint(), parts)
+    saved = open_checkpoint(folder / "fsdp2-saved" / "checkpoint")
+    state = read_state(saved, spec.fingerprint(), parts)
     assert state.cursor == 10
     fit(spec, parts, state=state, watch=FitWatch(spec, None, None, 1, 0))
     mean = parts.average.over(parts.engine.weights())

@@ -7,6 +7,7 @@ from torch import nn
 from mke_ray.errors import ConfigError
 from mke_ray.train.engine import TorchEngine
 from mke_ray.train.optimizers import build_optimizer, check_schedule, learning_rate
+from mke_ray.train.sharded import ShardedTorchEngine
 
 SGD = {"type": "sgd", "lr": 0.1}
 
@@ -131,3 +132,18 @@ def test_an_optimizer_that_does_not_exist_is_refused_by_key(spec, key):
 def test_a_schedule_that_does_not_exist_is_refused(spec):
     with pytest.raises(ConfigError, match=r"fit\.schedule"):
         check_schedule(spec)
+
+
+def test_a_sharded_state_saved_before_the_first_step_leaves_that_step_as_it_was(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        return ShardedTorchEngine(nn.Linear(3, 2), optimizer={"type": "adamw", "lr": 0.1})
+
+    plain, saved, loaded = make(), make(), make()
+    saved.save(tmp_path)
+    loaded.load(tmp_path, world_size=1)
+    for engine in (plain, saved, loaded):
+        step(engine, loss_of(engine), lr=0.1)
+    expected = plain.weights()["weight"]
+    assert torch.equal(saved.weights()["weight"], expected)
+    assert torch.equal(loaded.weights()["weight"], expected)

@@ -249,7 +249,9 @@ def test_a_fit_that_waited_says_once_which_key_to_change(part, key, caplog):
 def test_a_finished_fit_tells_where_its_feed_spent_the_time(root):
     spec = fit_spec(seed=9)
     run_fits([spec], root=root, launch="local", scaling={}, engine={"type": "torch"})
-    facts = FitStore(root).facts(spec.fingerprint())["feed"]
+    facts = FitStore(root).facts(spec.fingerprint())
+    assert facts["start_s"] > 0
+    facts = facts["feed"]
     assert facts["gather_s"] > 0 and facts["wait_s"] > 0 and 0 <= facts["wait_share"] < 1
 
 

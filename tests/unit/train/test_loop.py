@@ -11,12 +11,13 @@ from mke_ray.schema import Batch
 from mke_ray.storage import open_root
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace, assemble
+from mke_ray.train.checkpoints import open_checkpoint, read_state, write_state
 from mke_ray.train.fits import FitStore, RowSelection
 from mke_ray.train.launch import run_fits
 from mke_ray.train.loop import FitState, apply_views, fit, is_due
 from mke_ray.train.non_finite import LEFT_OUT
 from mke_ray.train.progress import StepCounts
-from mke_ray.train.run import FitWatch, fit_facts, read_state, run_fit, write_state
+from mke_ray.train.run import FitWatch, fit_facts, run_fit
 from mke_ray.train.scaling import Scaling, check_fits
 
 NOISY = {"_target_": "mke_ray.objectives.MKEObjective", "alpha": 1.0}
@@ -84,7 +85,7 @@ def test_a_fit_resumed_from_a_checkpoint_ends_with_the_same_weights(root, tmp_pa
     whole, state = train(spec, root, checkpoints=kept, every=6)
     assert kept.folders == [tmp_path / "0", tmp_path / "1"]
     late = assemble(spec, Workplace(root, TORCH))
-    resumed = read_state(tmp_path / "0", spec.fingerprint(), late)
+    resumed = read_state(open_checkpoint(tmp_path / "0"), spec.fingerprint(), late)
     assert resumed.cursor == 6
     _, end = train(spec, root, state=resumed, parts=late)
     assert same_weights(whole, late)
@@ -130,18 +131,19 @@ def test_a_damaged_checkpoint_is_not_taken(root, tmp_path):
     content[len(content) // 2] ^= 1
     written.write_bytes(content)
     with pytest.raises(TrainingError, match=r"engine/torch\.pt is missing or not the file"):
-        read_state(tmp_path, spec.fingerprint(), parts)
+        open_checkpoint(tmp_path)
     written.unlink()
     with pytest.raises(TrainingError, match=r"engine/torch\.pt is missing"):
-        read_state(tmp_path, spec.fingerprint(), parts)
+        open_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_of_another_fit_is_not_taken(root, tmp_path):
     spec, other = fit_spec(), fit_spec(seed=9)
     parts, state = train(spec, root)
     write_state(tmp_path, spec.fingerprint(), parts=parts, state=state)
-    assert read_state(tmp_path, other.fingerprint(), parts).cursor == 0
-    assert read_state(tmp_path, spec.fingerprint(), parts).cursor == 12
+    written = open_checkpoint(tmp_path)
+    assert read_state(written, other.fingerprint(), parts).cursor == 0
+    assert read_state(written, spec.fingerprint(), parts).cursor == 12
 
 
 def test_a_checkpoint_of_other_rows_is_not_taken(root, fresh, tmp_path_factory):
@@ -150,7 +152,7 @@ def test_a_checkpoint_of_other_rows_is_not_taken(root, fresh, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     write_state(folder, spec.fingerprint(), parts=parts, state=state)
     elsewhere = assemble(spec, Workplace(fresh, TORCH))
-    assert read_state(folder, spec.fingerprint(), elsewhere).cursor == 0
+    assert read_state(open_checkpoint(folder), spec.fingerprint(), elsewhere).cursor == 0
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_its_samples(root):
