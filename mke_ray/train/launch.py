@@ -13,7 +13,7 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mke_ray.errors import MkeRayError, TrainingError
 from mke_ray.labels.living_nodes import living_nodes
@@ -22,13 +22,14 @@ from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
+from mke_ray.train.ending import EndsAtOurErrors, own_error
 from mke_ray.train.feeding import Feeding, check_pool
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
 from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.scaling import Scaling, check_fits
-from mke_ray.train.worker import ERROR, train_worker
+from mke_ray.train.worker import train_worker
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def run_fits(
 
     Raises:
         ConfigError: Something cannot work; raised before any worker starts.
+        MkeRayError: A worker met it; a restart would not help.
         TrainingError: A loss is not finite, or workers failed more often than allowed.
     """
     settings = Scaling.from_dict(scaling)
@@ -191,7 +193,7 @@ def _run_trainer(job: _Job) -> None:
             ),
             run_config=_run_config(job),
         )
-        _raise_error(_fit(trainer))
+        _fit(trainer)
 
 
 def _workers_of(scaling: Scaling) -> int | tuple[int, int]:
@@ -220,31 +222,29 @@ def _run_config(job: _Job) -> RunConfig:
             controller_failure_limit=-1 if job.scaling.is_autoscaling else 3,
         ),
         checkpoint_config=CheckpointConfig(num_to_keep=job.scaling.checkpoints_kept),
+        callbacks=[EndsAtOurErrors()],
     )
 
 
-def _fit(trainer: TorchTrainer) -> Any:
-    """Run the trainer and return what rank 0 returned.
+def _fit(trainer: TorchTrainer) -> None:
+    """Run the trainer.
 
     Raises:
+        MkeRayError: A worker met it.
         TrainingError: Workers failed more often than allowed, for no reason of our own.
     """
     try:
-        return trainer.fit().return_value
+        trainer.fit()
+    except ControllerError as error:
+        if isinstance(error.controller_failure, MkeRayError):
+            raise error.controller_failure from None
+        raise TrainingError(f"training could not go on: {error}") from error
     except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            cause = getattr(failure, "_base_exc", failure)
-            if isinstance(cause, MkeRayError):
-                raise cause from error
+        if cause := own_error(error.worker_failures):
+            raise cause from None
         raise TrainingError(f"training workers failed: {error}") from error
     except TrainingFailedError as error:
         raise TrainingError(f"training could not go on: {error}") from error
-
-
-def _raise_error(returned: Any) -> None:
-    """Raise the error on which all ranks agreed, if there is one."""
-    if returned and ERROR in returned:
-        raise TrainingError(returned[ERROR])
 
 
 def _num_threads(scaling: Scaling) -> int:

@@ -14,7 +14,6 @@ import ray.train.torch
 import torch
 from ray.train import CheckpointUploadMode
 
-from mke_ray.errors import TrainingError
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.checkpoints import read_head
@@ -26,21 +25,15 @@ from mke_ray.train.run import FitWatch, Write, run_fit
 
 logger = logging.getLogger(__name__)
 
-ERROR = "error"
-
 _PREFIX = "mke_ray-checkpoint-"
 
 
-def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
+def train_worker(config: Mapping[str, Any]) -> None:
     """Train all fits of a run on this rank.
 
     Args:
         config: ``fits`` (plain), ``root``, ``engine``, ``scaling`` (plain), ``board`` and
             ``origin``.
-
-    Returns:
-        ``error`` where a loss was not finite or the checkpoint is damaged: all ranks agree, and a
-        restart would not help.
     """
     scaling = config["scaling"]
     torch.set_num_threads(max(1, int(scaling["cpus_per_worker"])))
@@ -56,11 +49,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         rules=StepRules.of(scaling),
     )
     sweep_checkpoints()
-    try:
-        _train_all(config, workplace)
-    except TrainingError as error:
-        return {ERROR: str(error)}
-    return {}
+    _train_all(config, workplace)
 
 
 def _train_all(config: Mapping[str, Any], workplace: Workplace) -> None:
