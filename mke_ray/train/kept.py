@@ -49,6 +49,13 @@ class Kept(Generic[_Value]):
         """Return whether a value is kept, or being made."""
         return key in self._places
 
+    def bound(self, most: int) -> None:
+        """Change the largest sum of sizes, and forget the oldest values that are too much now."""
+        with self._lock:
+            self.most = most
+            while self.size > most and (oldest := self._oldest(None)):
+                self.size -= self._places.pop(oldest).size
+
     def values(self) -> list[_Value]:
         """Return the values that are kept, that used longest ago first."""
         with self._lock:
@@ -85,7 +92,7 @@ class Kept(Generic[_Value]):
             while self.size > self.most and (oldest := self._oldest(key)):
                 self.size -= self._places.pop(oldest).size
 
-    def _oldest(self, besides: str) -> str | None:
+    def _oldest(self, besides: str | None) -> str | None:
         """Return the key used longest ago whose value has a size."""
         wanted = (key for key, one in self._places.items() if one.size and key != besides)
         return next(wanted, None)
