@@ -260,7 +260,14 @@ def test_a_fit_is_fed_as_its_workplace_says(root):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"feed": "fast"}, {"feed_threads": 0}, {"prefetch_batches": 0}, {"feed_cpus": 0}]
+    "wrong",
+    [
+        {"feed": "fast"},
+        {"feed_threads": 0},
+        {"prefetch_batches": 0},
+        {"feed_cpus": 0},
+        {"feed_timeout_s": 0},
+    ],
 )
 def test_settings_of_the_feed_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"scaling.{next(iter(wrong))}"):
