@@ -12,11 +12,12 @@ _Value = TypeVar("_Value")
 class _Place(Generic[_Value]):
     """Where one value is kept."""
 
-    __slots__ = ("lock", "size", "value")
+    __slots__ = ("error", "lock", "size", "value")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.value: _Value | None = None
+        self.error: Exception | None = None
         self.size = 0
 
 
@@ -63,12 +64,22 @@ class Kept(Generic[_Value]):
 
     @contextlib.contextmanager
     def using(self, key: str) -> Iterator[_Value]:
-        """Yield the value of a key to one thread at a time."""
+        """Yield the value of a key to one thread at a time.
+
+        Raises:
+            Exception: What making or using it raised, to all threads that waited for it meanwhile;
+                who asks after that has it made again.
+        """
         place = self._place(key)
         with place.lock:
+            if place.error is not None:
+                raise place.error
             try:
-                value = place.value = self._make(key) if place.value is None else place.value
-                yield value
+                place.value = self._make(key) if place.value is None else place.value
+                yield place.value
+            except Exception as error:
+                place.value, place.error = None, error
+                raise
             finally:
                 self._count(key, place)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.cloudpickle import dumps, loads  # pyright: ignore[reportAttributeAccessIssue]
 
+from mke_ray.errors import StoreError
 from mke_ray.train.batches import BatchMaker
 from mke_ray.train.blocks import UnitReader
 
@@ -25,8 +27,8 @@ class Shipped:
     Args:
         name: Its own alone.
         identity: The same for readers that read the same.
-        reader: Reference of the reader.
-        maker: Reference of what makes the maker of a reader.
+        reader: Reference of the reader, pickled: it is opened where that can be said to fail.
+        maker: Reference of what makes the maker of a reader, pickled.
     """
 
     name: str
@@ -42,8 +44,8 @@ class Shipped:
             maker: The maker.
             put: Returns a reference of an object.
         """
-        reader = maker.reader
-        return cls(uuid.uuid4().hex, reader.identity(), put(reader), put(maker.without_reader()))
+        reader, rest = (dumps(one) for one in (maker.reader, maker.without_reader()))
+        return cls(uuid.uuid4().hex, maker.reader.identity(), put(reader), put(rest))
 
 
 class PoolMakers:
@@ -67,7 +69,7 @@ class PoolMakers:
         """
         reader = self._reader(shipped)
         if shipped.name not in self._makers:
-            made = self._get(shipped.maker)(reader)
+            made = loads(self._get(shipped.maker))(reader)
             self._makers[shipped.name] = (shipped.identity, made)
         self._makers.move_to_end(shipped.name)
         self._forget()
@@ -77,7 +79,7 @@ class PoolMakers:
     def _reader(self, shipped: Shipped) -> UnitReader:
         """Return the reader of a maker, from now on the one used last."""
         if shipped.identity not in self._readers:
-            self._readers[shipped.identity] = self._get(shipped.reader)
+            self._readers[shipped.identity] = _opened(self._get(shipped.reader))
         self._readers.move_to_end(shipped.identity)
         return self._readers[shipped.identity]
 
@@ -99,3 +101,19 @@ class PoolMakers:
             if excess > 0:
                 one.bound_memory(max(one.held_bytes - excess, 0))
         reader.bound_memory(cache_bytes - sum(one.held_bytes for one in others))
+
+
+def _opened(pickled: bytes) -> UnitReader:
+    """Return a reader, which opens its stores.
+
+    Raises:
+        StoreError: They do not answer here.
+    """
+    try:
+        return loads(pickled)
+    except OSError as error:
+        raise StoreError(
+            f"the pool of scaling.feed=ray could not open the stores of the fit: {error}; every "
+            "node must reach them. Make the store answer, or set storage.patience_s higher, and "
+            "start the job again: it goes on at its last checkpoint"
+        ) from error

@@ -171,6 +171,53 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_named(root, monkey
     assert any(unit in str(error.value) for unit, _ in feed.maker.units(0))
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_dead_store_is_waited_for_once(root, monkeypatch, start):
+    import mke_ray.storage
+
+    patience_s = 1.5
+    feed = make_feed(replace(root, patience_s=patience_s), ahead=Ahead(2, prefetch_batches=6))
+    dead, read = threading.Event(), mke_ray.storage.read_file
+
+    def dies(filesystem, path):
+        if dead.is_set():
+            raise ConnectionError("gone")
+        return read(filesystem, path)
+
+    monkeypatch.setattr(mke_ray.storage, "read_file", dies)
+    feed.maker.reader.bound_memory(1)
+    batches = feed.batches(0, 60)
+    for _ in range(start):
+        next(batches)
+    dead.set()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"storage\.patience_s"):
+        list(batches)
+    assert time.monotonic() - began < 2 * patience_s
+
+
+def test_units_are_fetched_ahead_again_when_the_store_is_back(root, monkeypatch):
+    feed = make_feed(root)
+    fetch, fails = feed.maker.reader.fetch, [True]
+    fetched = []
+
+    def shaky(unit, targets):
+        if fails:
+            fails.clear()
+            raise StoreError("gone")
+        fetched.append(unit)
+        return fetch(unit, targets)
+
+    feed.maker.reader.fetch = shaky
+    ahead = UnitsAhead(feed.maker, 0, 9, num_threads=1, most_batches=9)
+    _wait_until(lambda: not fails)
+    time.sleep(0.2)
+    assert not fetched
+    ahead.reached(0)
+    _wait_until(lambda: len(fetched) > 2)
+    ahead.close()
+
+
 def test_an_interruption_of_the_store_costs_time_only(root, monkeypatch):
     import mke_ray.storage
 

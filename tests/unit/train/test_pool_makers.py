@@ -1,7 +1,6 @@
 """Tests of what a process of the pool keeps: one reader for all that read the same, in bounds."""
 
 import itertools
-import pickle
 
 import pytest
 from test_feed import COUNTS, PSEUDO
@@ -40,7 +39,11 @@ def shipped(root, *, rank=0, seed=0, labels=LABELS):
         usable_entries(reader, PSEUDO, ProbeDivision()), global_batch=16, window_units=3, seed=seed
     )
     maker = BatchMaker(reader, plan, selections=PSEUDO, rank=rank, world_size=2)
-    return Shipped.of(maker, pickle.dumps), maker.plan.batches_per_epoch
+    return Shipped.of(maker, put=same), maker.plan.batches_per_epoch
+
+
+def same(shipped_object):
+    return shipped_object
 
 
 def in_turns(makers, some, cache_bytes, num_batches):
@@ -52,13 +55,13 @@ def test_ranks_and_fits_in_turns_on_one_process_read_each_unit_once(root, reads)
     (first, num), (second, _), (other, _) = (
         shipped(root, rank=rank, seed=seed) for rank, seed in ((0, 0), (1, 0), (0, 7))
     )
-    in_turns(PoolMakers(pickle.loads), [first, second, other], 1 << 20, num)
+    in_turns(PoolMakers(get=same), [first, second, other], 1 << 20, num)
     assert len(reads) == len(set(reads)) > 5
 
 
 def test_fits_of_other_stores_have_readers_of_their_own_and_share_the_memory(root, reads):
     (plain, num), (weighed, _) = shipped(root), shipped(root, labels="weighed")
-    makers = PoolMakers(pickle.loads)
+    makers = PoolMakers(get=same)
     in_turns(makers, [plain, weighed], 1 << 20, num)
     assert len(reads) == 2 * len(set(reads))  # once each
     size = next(iter(makers._readers.values())).held_bytes // len(set(reads))
@@ -72,7 +75,7 @@ def test_fits_of_other_stores_have_readers_of_their_own_and_share_the_memory(roo
 
 def test_the_only_reader_that_is_used_gets_the_memory_of_others(root):
     (plain, num), (weighed, _) = shipped(root), shipped(root, labels="weighed")
-    makers = PoolMakers(pickle.loads)
+    makers = PoolMakers(get=same)
     in_turns(makers, [plain], 1 << 20, num)
     unused = makers._readers[plain.identity]
     bound = unused.held_bytes
@@ -82,7 +85,7 @@ def test_the_only_reader_that_is_used_gets_the_memory_of_others(root):
 
 
 def test_what_is_kept_is_bounded_in_number(root):
-    makers = PoolMakers(pickle.loads)
+    makers = PoolMakers(get=same)
     for seed in range(12):
         makers.maker(shipped(root, seed=seed)[0], 1 << 20)
     assert len(makers._makers) == 8 and len(makers._readers) == 1
