@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -70,6 +71,17 @@ class Raises:
                 file.write("raised\n")
             raise getattr(errors, self.error)("the memory of this rank is full")
         return MKEObjective(alpha=0.0)(student, batch, progress)
+
+
+@dataclass
+class SpoiltWeight:
+    """A user's weight of labels that raises."""
+
+    def fit(self, statistics: Any) -> dict[str, Any]:
+        return {}
+
+    def weights(self, *decisions: Any, **more: Any) -> Any:
+        raise ValueError("my weight has a bug")
 
 
 @dataclass

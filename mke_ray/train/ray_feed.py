@@ -142,7 +142,7 @@ class RaySource:
                 batch_size=None,
                 batch_format="pyarrow",
                 fn_kwargs={"shipped": self._shipped, "cache_bytes": cache_bytes},
-                compute=TaskPoolStrategy(size=self._num_cpus),
+                compute=TaskPoolStrategy(size=min(self._num_cpus, len(chunks))),
                 num_cpus=1,
             )
 

@@ -7,9 +7,11 @@ import pytest
 import ray
 import torch
 from ray.util import placement_group, remove_placement_group
-from training_stores import fit_spec, make_run
+from training_faults import SpoiltWeight
+from training_stores import SAMPLES, fit_spec, make_run
 
-from mke_ray.errors import ConfigError, TrainingError
+from mke_ray.errors import ConfigError, StoreError, TrainingError
+from mke_ray.labels.label_rule import LabelRule
 from mke_ray.labels.probe import ProbeDivision
 from mke_ray.storage import open_root
 from mke_ray.train.assemble import open_reader
@@ -84,6 +86,40 @@ def test_a_pool_that_is_left_early_goes_away_and_an_error_of_it_is_raised(ray_se
     broken.maker.reader.labels = None
     with pytest.raises(ConfigError, match="need a label store"):
         next(broken.batches(0, 3))
+
+
+def _gone(path):
+    path.unlink()
+
+
+def _cut_short(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(("harm", "found"), [(_gone, "is missing"), (_cut_short, "is damaged")])
+def test_a_unit_that_the_pool_cannot_read_is_named_with_what_is_wrong(
+    ray_session, tmp_path, harm, found
+):
+    root = open_root(str(tmp_path))
+    make_run(root, {"labelled": 20, "unlabeled": 90})
+    feed = make_feed(root, 0, 1)
+    feed.source = RaySource(feed.maker, 1, Ahead())
+    unit, _ = feed.maker.units(5)[0]
+    for path in (tmp_path / "samples" / SAMPLES / "attempts").glob(f"{unit}-*"):
+        harm(path)
+    with pytest.raises(StoreError, match=found) as error:
+        list(feed.batches(0, 6))
+    assert unit in str(error.value)
+
+
+def test_code_of_a_user_that_raises_in_the_pool_is_told_with_its_place(ray_session, root):
+    feed = make_feed(root, 0, 1)
+    rule = LabelRule(weight=SpoiltWeight())
+    feed.maker.reader.targets = replace(feed.maker.reader.targets, rule=rule)
+    feed.source = RaySource(feed.maker, 1, Ahead())
+    with pytest.raises(ValueError, match="my weight has a bug") as error:
+        list(feed.batches(0, 6))
+    assert "training_faults.py" in str(error.value)
 
 
 def test_two_pools_share_one_cpu_though_one_of_them_is_not_asked(taken, root):
