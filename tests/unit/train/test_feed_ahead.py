@@ -20,7 +20,7 @@ from mke_ray.schema import FrameCodec, VideoSpec
 from mke_ray.storage import Root, open_root
 from mke_ray.train import copying, unit_block
 from mke_ray.train.assemble import Workplace, assemble, open_reader
-from mke_ray.train.batches import FeedItem
+from mke_ray.train.batches import BatchMaker, FeedItem
 from mke_ray.train.feed import Feed
 from mke_ray.train.feeding import Ahead, Feeding, check_feeding
 from mke_ray.train.fetching import UnitsAhead
@@ -276,7 +276,8 @@ def test_times_are_summed_over_threads_and_told_by_part():
     times.add("wait_s", 2.0)
     facts = feed_facts(times.since(before), 20.0)
     assert facts == {
-        "fetch_s": 0.0, "decode_s": 4.0, "gather_s": 0.0, "wait_s": 2.0, "wait_share": 0.1,
+        "fetch_s": 0.0, "decode_s": 4.0, "gather_s": 0.0,
+        "wait_s": 2.0, "look_wait_s": 0.0, "wait_share": 0.1,
     }  # fmt: skip
 
 
@@ -298,6 +299,22 @@ def test_a_finished_fit_tells_where_its_feed_spent_the_time(root):
     run_fits([spec], root=root, launch="local", scaling={}, engine={"type": "torch"})
     facts = FitStore(root).facts(spec.fingerprint())["feed"]
     assert facts["gather_s"] > 0 and facts["wait_s"] > 0 and 0 <= facts["wait_share"] < 1
+
+
+def test_waiting_in_looks_at_the_probe_is_no_waiting_for_the_next_batch(root, monkeypatch):
+    item = BatchMaker.item
+
+    def slow(self, cursor):
+        if not self.plan.shuffle:  # the probe's
+            time.sleep(2.0)
+        return item(self, cursor)
+
+    monkeypatch.setattr(BatchMaker, "item", slow)
+    spec = fit_spec(seed=10, validate_every_steps=6)
+    run_fits([spec], root=root, launch="local", scaling={}, engine={"type": "torch"})
+    facts = FitStore(root).facts(spec.fingerprint())["feed"]
+    assert facts["look_wait_s"] > 1.9
+    assert facts["wait_s"] < 1.9
 
 
 def test_a_fit_is_fed_as_its_workplace_says(root):
