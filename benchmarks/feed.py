@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/feed.py --clips 1024 --repetitions 3
     OMP_NUM_THREADS=1 python benchmarks/feed.py --rivals FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/feed.py --clips 1024 --repetitions 5 --pool 1
 
 Clips of 8 frames of 64 by 64 pixels and a second of sound, stored raw or as JPEG, in batches of 64.
 ``kept`` has room for all units, ``read again`` for three windows of 4 units, so that every epoch
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rivals")
+    parser.add_argument("--pool", type=int, help="CPUs; measures only feed=ray beside feed=local")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -79,8 +81,22 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = open_root(str(Path(folder, "run")))
             store_clips(root, options.clips, clip_spec(codec), unit_size=_UNIT)
-            compare(codec, root, Path(folder), options)
-    compare_peaks(options.clips)
+            if options.pool:
+                compare_with_pool(codec, root, options)
+            else:
+                compare(codec, root, Path(folder), options)
+    if not options.pool:
+        compare_peaks(options.clips)
+
+
+def compare_with_pool(codec: str, root: Root, options: argparse.Namespace) -> None:
+    """Print what a pool of Ray costs beside threads, with units read again."""
+    from feed_pool import compare_pool  # noqa: PLC0415  # ray.data takes seconds
+
+    num_bytes = _THREE_WINDOWS * options.pool  # of which each task of the pool has its part
+    names = {"local": _THREE_WINDOWS, "ray": num_bytes}
+    feeds = {name: make_feed(root, size, options.threads) for name, size in names.items()}
+    compare_pool(codec, feeds, options.clips, cpus=options.pool, times=options.repetitions)
 
 
 def compare(codec: str, root: Root, folder: Path, options: argparse.Namespace) -> None:

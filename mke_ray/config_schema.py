@@ -255,6 +255,8 @@ class ScalingConfig:
             takes one more than ``feed_threads``, and at least 2.
         prefetch_bytes: Most bytes of these batches; with ``feed=ray``, of Ray's memory for objects.
         feed_cpus: CPUs per worker of the pool of ``feed=ray``, beside ``cpus_per_worker``.
+        feed_timeout_s: How long a worker waits for a batch of this pool, in three tries, before the
+            run ends; beside it each try waits for ``storage.patience_s``.
         log_every_steps: Steps between logged losses.
         micro_batch: Most rows of a worker in one forward and backward pass; a step then adds up the
             gradients of several. null takes all rows of a worker in one pass.
@@ -277,6 +279,7 @@ class ScalingConfig:
     prefetch_batches: int | None = None
     prefetch_bytes: int = 1 << 30
     feed_cpus: int = 1
+    feed_timeout_s: float = 600.0
     log_every_steps: int = 10
     micro_batch: int | None = None
     skip_non_finite: int = 0

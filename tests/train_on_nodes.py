@@ -116,6 +116,37 @@ def spare(nodes: Nodes, folder: Path, note: Callable[..., None]) -> None:
     nodes.kill(busy[0])
 
 
+def pool(nodes: Nodes, folder: Path, note: Callable[..., None]) -> None:
+    """Two workers and two nodes for their pools, which are killed in turns; a new one comes."""
+    wait_for(lambda: len(seen(folder)) > 20, "two workers train")
+    makers = _pool_nodes(nodes)
+    for one, step in zip(makers, (30, 60), strict=True):
+        wait_for(lambda step=step: seen(folder)[-1]["step"] > step, "a pool makes batches")
+        wait_for(lambda one=one: not _is_free(one.node_id), "a node makes a batch")
+        nodes.kill(one)
+        note("killed", step=seen(folder)[-1]["step"])
+    time.sleep(5.0)
+    note("nobody makes batches", step=seen(folder)[-1]["step"])
+    nodes.add()
+
+
+def pool_gone(nodes: Nodes, folder: Path, note: Callable[..., None]) -> None:
+    """One worker, whose pool goes with its only node."""
+    wait_for(lambda: len(seen(folder)) > 20, "a worker trains")
+    (maker,) = _pool_nodes(nodes)
+    nodes.kill(maker)
+    note("killed", step=seen(folder)[-1]["step"])
+
+
+def _pool_nodes(nodes: Nodes) -> list[Any]:
+    """Return the nodes on which no worker is: those of workers are never free."""
+    free: set[str] = set()
+    for _ in range(400):
+        free |= {one.node_id for one in nodes.nodes if _is_free(one.node_id)}
+        time.sleep(0.01)
+    return [one for one in nodes.nodes if one.node_id in free]
+
+
 def _is_free(node_id: str) -> bool:
     """Return whether nothing runs on a node."""
     import ray
@@ -124,7 +155,12 @@ def _is_free(node_id: str) -> bool:
     return available.get(node_id, {}).get("CPU", 0.0) >= 1.0
 
 
-SCENARIOS = {"elastic": (2, elastic), "spare": (3, spare)}
+SCENARIOS = {
+    "elastic": (2, elastic),
+    "spare": (3, spare),
+    "pool": (4, pool),
+    "pool_gone": (2, pool_gone),
+}
 
 
 def main() -> None:

@@ -5,11 +5,13 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mke_ray import errors
 from mke_ray.objectives import MKEObjective
 from mke_ray.schema import Batch
 
@@ -52,6 +54,34 @@ class NotFinite:
                 file.write(" ".join(map(str, batch.sample_id_B.tolist())) + "\n")
             losses["loss"] = losses["loss"] * torch.nan
         return losses
+
+
+@dataclass
+class Raises:
+    """Raises an error of ours at a share of the training on one rank, and counts how often."""
+
+    marker: str
+    error: str
+    progress: float = 0.25
+    rank: int = 1
+
+    def __call__(self, student: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        if progress >= self.progress and dist.get_rank() == self.rank:
+            with Path(self.marker).open("a") as file:
+                file.write("raised\n")
+            raise getattr(errors, self.error)("the memory of this rank is full")
+        return MKEObjective(alpha=0.0)(student, batch, progress)
+
+
+@dataclass
+class SpoiltWeight:
+    """A user's weight of labels that raises."""
+
+    def fit(self, statistics: Any) -> dict[str, Any]:
+        return {}
+
+    def weights(self, *decisions: Any, **more: Any) -> Any:
+        raise ValueError("my weight has a bug")
 
 
 @dataclass

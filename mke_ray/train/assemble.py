@@ -40,6 +40,7 @@ from mke_ray.train.sharded import ShardedTorchEngine
 from mke_ray.train.starting import start_from
 from mke_ray.train.usable import usable_entries
 from mke_ray.train.validation import Validation
+from mke_ray.train.waiting import LOOK_WAIT
 from mke_ray.train.zero import DeepSpeedEngine, deepspeed_config, resized_config
 
 logger = logging.getLogger(__name__)
@@ -320,4 +321,5 @@ def _validation(spec: FitSpec, workplace: Workplace) -> Validation | None:
         return None
     label_space = reader.targets.label_space
     feed = _feed(reader, plan, rows, workplace=workplace)
+    feed.waits_as = LOOK_WAIT
     return Validation(feed, device=workplace.device, label_space=label_space)

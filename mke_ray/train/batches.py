@@ -81,13 +81,18 @@ class BatchMaker:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by what it is made from."""
-        arguments = {
-            "selections": self._selections,
-            "rank": self._rank,
-            "world_size": self._world_size,
-            "folds": self._folds,
-        }
-        return (partial(BatchMaker, **arguments), (self.reader, self.plan))
+        return (self.without_reader(), (self.reader,))
+
+    def without_reader(self) -> "partial[BatchMaker]":
+        """Return what makes the same maker of a reader of the same."""
+        return partial(
+            BatchMaker,
+            plan=self.plan,
+            selections=self._selections,
+            rank=self._rank,
+            world_size=self._world_size,
+            folds=self._folds,
+        )
 
     @property
     def batches_per_window(self) -> int:

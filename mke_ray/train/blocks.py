@@ -2,6 +2,8 @@
 
 # R rows of a unit, N rows wanted, C classes, X target of a row, H height, W width.
 
+import hashlib
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,8 +210,19 @@ class UnitReader:
         return block
 
     def bound_memory(self, num_bytes: int) -> None:
-        """Keep no more than some bytes of units."""
-        self.cache_bytes = self._blocks.most = num_bytes
+        """Keep no more than some bytes of units, from now on."""
+        self.cache_bytes = num_bytes
+        self._blocks.bound(num_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the units in memory."""
+        return self._blocks.size
+
+    def identity(self) -> str:
+        """Return what is the same for readers that read the same, as the stores are now."""
+        digest = hashlib.sha256(pickle.dumps((self, self.sample_index, self.label_index)))
+        return digest.hexdigest()
 
     def holds(self, unit: str) -> bool:
         """Return whether a unit is in memory, or being fetched."""

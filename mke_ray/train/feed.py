@@ -14,6 +14,7 @@ from mke_ray.train.feeding import Ahead, Source
 from mke_ray.train.fits import RowSelection
 from mke_ray.train.making import ThreadSource
 from mke_ray.train.plan import RowPlan
+from mke_ray.train.waiting import WAIT
 
 
 class Feed:
@@ -30,6 +31,7 @@ class Feed:
 
     Attributes:
         source: Who makes the batches; threads of this process, unless another one is put here.
+        waits_as: The kind of time that waiting for its batches is, of ``FeedTimes``.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Feed:
             reader, plan, selections=selections, rank=rank, world_size=world_size, folds=folds
         )
         self.times = reader.times
+        self.waits_as = WAIT
         self.ahead = ahead or Ahead()
         self.source: Source = ThreadSource(self.maker, self.ahead)
         self._whole: FeedItem | None = None
@@ -97,7 +100,7 @@ class Feed:
             wait_s = time.perf_counter() - began
             if item is None:
                 return
-            self.times.add("wait_s", wait_s)
+            self.times.add(self.waits_as, wait_s)
             yield replace(item, wait_s=wait_s)
 
     def _whole_batches(self, start: int, stop: int) -> Iterator[FeedItem]:
@@ -109,5 +112,5 @@ class Feed:
                 self._whole = replace(made, batch=made.batch.to(self.ahead.device))
             batch = replace(self._whole.batch, epoch=self.plan.epoch_of(cursor))
             wait_s = time.perf_counter() - began
-            self.times.add("wait_s", wait_s)
+            self.times.add(self.waits_as, wait_s)
             yield replace(self._whole, batch=batch, cursor=cursor, wait_s=wait_s)

@@ -58,11 +58,13 @@ class Feeding:
         feed: ``local`` or ``ray``.
         ahead: How much the threads of a worker do ahead.
         num_cpus: CPUs per worker of the pool of ``ray``.
+        timeout_s: How long to wait for a batch of this pool.
     """
 
     feed: str = "local"
     ahead: Ahead = field(default_factory=Ahead)
     num_cpus: int = 1
+    timeout_s: float = 600.0
 
     @classmethod
     def from_scaling(cls, scaling: Mapping[str, Any]) -> "Feeding":
@@ -80,12 +82,15 @@ class Feeding:
             if value is not None and value < lowest:
                 raise ConfigError(f"scaling.{key}={value} must be at least {lowest}")
         num_threads = scaling.get("feed_threads") or int(scaling.get("cpus_per_worker", 1))
+        timeout_s = scaling.get("feed_timeout_s", 600.0)
+        if timeout_s <= 0:
+            raise ConfigError(f"scaling.feed_timeout_s={timeout_s} must be above 0")
         ahead = Ahead(
             max(1, num_threads),
             scaling.get("prefetch_batches"),
             scaling.get("prefetch_bytes", 1 << 30),
         )
-        return cls(feed, ahead, scaling.get("feed_cpus", 1))
+        return cls(feed, ahead, scaling.get("feed_cpus", 1), timeout_s)
 
     def source_of(self, maker: BatchMaker, ahead: Ahead) -> "Source | None":
         """Return who makes the batches elsewhere; None where the worker does.
@@ -98,7 +103,7 @@ class Feeding:
             return None
         from mke_ray.train.ray_feed import RaySource  # noqa: PLC0415  # ray.data takes seconds
 
-        return RaySource(maker, self.num_cpus, ahead)
+        return RaySource(maker, self.num_cpus, ahead, timeout_s=self.timeout_s)
 
 
 def check_feeding(scaling: Mapping[str, Any]) -> None:

@@ -13,7 +13,8 @@ class UnitsAhead:
     """Fetches the units of coming batches, no more than a quarter of the memory for units.
 
     It never fails: a unit that cannot be fetched is asked for again by whoever wants its rows, who
-    then meets the error.
+    then meets the error. Until that went well nothing more is fetched, so that nobody waits for a
+    dead store a second time.
 
     Args:
         maker: Makes the batches.
@@ -36,13 +37,14 @@ class UnitsAhead:
         self._num_pending = 0
         self._reached = start - 1
         self._is_closed = False
+        self._has_failed = False
         self._pool = ThreadPoolExecutor(num_threads + 1, thread_name_prefix="feed-fetch")
         self._pool.submit(self._scout)
 
     def reached(self, cursor: int) -> None:
         """Take note that the batches up to one are no longer to come."""
         with self._changed:
-            self._reached = cursor
+            self._reached, self._has_failed = cursor, False
             while self._ahead and self._ahead[0][0] <= cursor:
                 self._ahead.popleft()
             self._changed.notify_all()
@@ -84,7 +86,7 @@ class UnitsAhead:
     def _may_fetch(self) -> bool:
         """Wait until there is room for one more unit, and take it; False when all is over."""
         with self._changed:
-            while not self._is_closed and self._is_full():
+            while not self._is_closed and (self._has_failed or self._is_full()):
                 self._changed.wait()
             self._num_pending += 1
             return not self._is_closed
@@ -97,13 +99,15 @@ class UnitsAhead:
 
     def _fetch(self, cursor: int, unit: str, targets: str) -> None:
         """Fetch one unit."""
-        size = 0
+        size, has_failed = 0, not self._is_closed
         try:
             if not self._is_closed:
                 size = self._maker.reader.fetch(unit, targets)
+                has_failed = False
         finally:
             with self._changed:
                 self._num_pending -= 1
+                self._has_failed |= has_failed
                 if cursor > self._reached:
                     self._ahead.append((cursor, size))
                 self._changed.notify_all()

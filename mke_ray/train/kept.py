@@ -12,11 +12,12 @@ _Value = TypeVar("_Value")
 class _Place(Generic[_Value]):
     """Where one value is kept."""
 
-    __slots__ = ("lock", "size", "value")
+    __slots__ = ("error", "lock", "size", "value")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.value: _Value | None = None
+        self.error: Exception | None = None
         self.size = 0
 
 
@@ -49,6 +50,13 @@ class Kept(Generic[_Value]):
         """Return whether a value is kept, or being made."""
         return key in self._places
 
+    def bound(self, most: int) -> None:
+        """Change the largest sum of sizes, and forget the oldest values that are too much now."""
+        with self._lock:
+            self.most = most
+            while self.size > most and (oldest := self._oldest(None)):
+                self.size -= self._places.pop(oldest).size
+
     def values(self) -> list[_Value]:
         """Return the values that are kept, that used longest ago first."""
         with self._lock:
@@ -56,12 +64,22 @@ class Kept(Generic[_Value]):
 
     @contextlib.contextmanager
     def using(self, key: str) -> Iterator[_Value]:
-        """Yield the value of a key to one thread at a time."""
+        """Yield the value of a key to one thread at a time.
+
+        Raises:
+            Exception: What making or using it raised, to all threads that waited for it meanwhile;
+                who asks after that has it made again.
+        """
         place = self._place(key)
         with place.lock:
+            if place.error is not None:
+                raise place.error
             try:
-                value = place.value = self._make(key) if place.value is None else place.value
-                yield value
+                place.value = self._make(key) if place.value is None else place.value
+                yield place.value
+            except Exception as error:
+                place.value, place.error = None, error
+                raise
             finally:
                 self._count(key, place)
 
@@ -85,7 +103,7 @@ class Kept(Generic[_Value]):
             while self.size > self.most and (oldest := self._oldest(key)):
                 self.size -= self._places.pop(oldest).size
 
-    def _oldest(self, besides: str) -> str | None:
+    def _oldest(self, besides: str | None) -> str | None:
         """Return the key used longest ago whose value has a size."""
         wanted = (key for key, one in self._places.items() if one.size and key != besides)
         return next(wanted, None)

@@ -13,7 +13,7 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mke_ray.errors import MkeRayError, TrainingError
 from mke_ray.labels.capacity import NodeRoom
@@ -23,13 +23,14 @@ from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
+from mke_ray.train.ending import EndsAtOurErrors, own_error
 from mke_ray.train.feeding import Feeding, check_pool
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
 from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.scaling import Scaling, check_fits
-from mke_ray.train.worker import ERROR, WARNING, train_worker
+from mke_ray.train.worker import WARNING, train_worker
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def run_fits(
 
     Raises:
         ConfigError: Something cannot work; raised before any worker starts.
+        MkeRayError: A worker met it; a restart would not help.
         TrainingError: A loss is not finite, or workers failed more often than allowed.
     """
     settings = Scaling.from_dict(scaling)
@@ -184,7 +186,7 @@ def _run_trainer(job: _Job) -> None:
             ),
             run_config=_run_config(job),
         )
-        _take(_fit(trainer))
+        _fit(trainer)
 
 
 def check_group(scaling: Scaling, nodes: Sequence[NodeRoom]) -> bool:
@@ -239,34 +241,31 @@ def _run_config(job: _Job) -> RunConfig:
             controller_failure_limit=-1 if job.scaling.is_autoscaling else 3,
         ),
         checkpoint_config=CheckpointConfig(num_to_keep=job.scaling.checkpoints_kept),
+        callbacks=[EndsAtOurErrors()],
     )
 
 
-def _fit(trainer: TorchTrainer) -> Any:
-    """Run the trainer and return what rank 0 returned.
+def _fit(trainer: TorchTrainer) -> None:
+    """Run the trainer, and say what the ranks warn of.
 
     Raises:
+        MkeRayError: A worker met it.
         TrainingError: Workers failed more often than allowed, for no reason of our own.
     """
     try:
-        return trainer.fit().return_value
+        told = trainer.fit().return_value or {}
+    except ControllerError as error:
+        if isinstance(error.controller_failure, MkeRayError):
+            raise error.controller_failure from None
+        raise TrainingError(f"training could not go on: {error}") from error
     except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            cause = getattr(failure, "_base_exc", failure)
-            if isinstance(cause, MkeRayError):
-                raise cause from error
+        if cause := own_error(error.worker_failures):
+            raise cause from None
         raise TrainingError(f"training workers failed: {error}") from error
     except TrainingFailedError as error:
         raise TrainingError(f"training could not go on: {error}") from error
-
-
-def _take(returned: Mapping[str, str] | None) -> None:
-    """Say what the ranks warn of, and raise the error on which they agreed, if there is one."""
-    told = returned or {}
     if WARNING in told:
         logger.warning(told[WARNING])
-    if ERROR in told:
-        raise TrainingError(told[ERROR])
 
 
 def _num_threads(scaling: Scaling) -> int:

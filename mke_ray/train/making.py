@@ -1,8 +1,9 @@
 """Batches made ahead of the loop by threads of this process, yielded in the order of the plan."""
 
+import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from mke_ray.train.batches import BatchMaker, FeedItem
@@ -49,16 +50,23 @@ class ThreadSource:
     ) -> Generator[FeedItem, None, None]:
         """Yield what threads make, in the order of the plan."""
         making: deque[Future[FeedItem]] = deque()
+        failed = threading.Event()
         cursor, batch_bytes = start, 0
         while cursor < stop or making:
             while cursor < stop and len(making) < self._ahead.depth(batch_bytes):
-                making.append(pool.submit(self._item, cursor))
+                making.append(pool.submit(self._item, cursor, failed))
                 cursor += 1
             item = making.popleft().result()
             batch_bytes = item.batch.num_bytes
             yield item
 
-    def _item(self, cursor: int) -> FeedItem:
-        """Make one batch, pinned where that is of use."""
-        item = self._maker.item(cursor)
+    def _item(self, cursor: int, failed: threading.Event) -> FeedItem:
+        """Make one batch, pinned where that is of use; none after one that failed."""
+        if failed.is_set():
+            raise CancelledError
+        try:
+            item = self._maker.item(cursor)
+        except Exception:
+            failed.set()
+            raise
         return replace(item, batch=pinned(item.batch, self._ahead.device))

@@ -1,71 +1,123 @@
 """Batches made by tasks of Ray Data on any node: the plan of the rank, carried out elsewhere."""
 
 import logging
-import pickle
-from collections import deque
+import uuid
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
-import ray
 import ray.data
-import torch
 from ray.data import DataContext, ExecutionOptions, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.interfaces import ExecutionResources
-from ray.exceptions import RayTaskError
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
-from mke_ray.errors import MkeRayError
+from mke_ray.errors import MkeRayError, TrainingError
+from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.train.batches import BatchMaker, FeedItem
 from mke_ray.train.copying import pinned
 from mke_ray.train.feeding import Ahead
 from mke_ray.train.making import ThreadSource
+from mke_ray.train.packing import packed, unpacked
+from mke_ray.train.pool_makers import PoolMakers, Shipped
+from mke_ray.train.taking import TakenAhead
+
+logger = logging.getLogger(__name__)
 
 _CHUNKS_AT_ONCE = 1024  # of one execution; the next one begins behind it
 _HANDED_ON_BYTES = 1 << 10  # so that a batch goes on when it is made
-_ALIGNED_BYTES = 64
-_READY = 2
 _NEVER = -1.0
+_EXECUTION = "mke_ray.execution"
+_TRIES = 3  # to get a batch
+_LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
 
-_makers: dict[str, BatchMaker] = {}
+_makers = PoolMakers()
+_ended: set[str] = set()  # executions whose batches nobody wants any longer
 
 
 class RaySource:
     """Has the batches of one rank made by a pool of tasks, in the order of the plan.
 
     A task makes the batches of one window of units, so that each unit is read by one or two tasks.
+    What a lost node takes away is made again from the batch on that is wanted next.
 
     Args:
         maker: Makes a batch; a copy goes to every process of the pool.
         num_cpus: Tasks of one CPU at a time.
         ahead: Bounds the bytes of batches that wait, and tells where they are wanted.
+        timeout_s: How long to wait for a batch, beside the time for which stores are asked.
     """
 
-    def __init__(self, maker: BatchMaker, num_cpus: int, ahead: Ahead) -> None:
+    def __init__(
+        self, maker: BatchMaker, num_cpus: int, ahead: Ahead, *, timeout_s: float = 600.0
+    ) -> None:
         self._maker = maker
         self._num_cpus = num_cpus
         self._ahead = ahead
-        self._shipped: ray.ObjectRef | None = None
+        self._timeout_s = timeout_s
+        self._try_s = timeout_s / _TRIES + maker.reader.samples.root.patience_s
+        self._shipped: Shipped | None = None
+        self._execution: str | None = None
 
     def items(self, start: int, stop: int) -> Generator[FeedItem, None, None]:
-        """Yield one rank's part of the global batches from start to stop, in order."""
-        made = self._made(start, stop)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        try:
-            yield from _taken_ahead(made, pool)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            made.close()
+        """Yield one rank's part of the global batches from start to stop, in order.
+
+        Raises:
+            TrainingError: The pool made no batch in time, or its tasks die again and again.
+        """
+        cursor, tries = start, 0
+        while cursor < stop:
+            taken = TakenAhead(self._made(cursor, stop), self._end)
+            try:
+                while (item := taken.next(self._try_s)) is not None:
+                    cursor, tries = item.cursor + 1, 0
+                    yield item
+            except (TimeoutError, *_LOST) as error:
+                tries += 1
+                if tries == _TRIES:
+                    raise self._gave_up(cursor, error) from error
+                logger.warning("the pool lost batch %d, and begins anew: %r", cursor, error)
+            finally:
+                taken.close()
 
     def _made(self, start: int, stop: int) -> Generator[FeedItem, None, None]:
         """Yield the batches of one execution after the other."""
         size = self._batches_per_chunk()
         for begin in range(start, stop, size * _CHUNKS_AT_ONCE):
             end = min(begin + size * _CHUNKS_AT_ONCE, stop)
+            self._execution = uuid.uuid4().hex
             for table in _tables(self._dataset(begin, end, size)):
                 yield from map(self._received, unpacked(table))
+        self._execution = None
+
+    def _end(self) -> None:
+        """Have the present execution end."""
+        if self._execution is not None:
+            _ended.add(self._execution)
+
+    def _gave_up(self, cursor: int, error: Exception) -> TrainingError:
+        """Return the error of a pool that makes no batch."""
+        num_cpus = sum(node.cpus for node in living_nodes())
+        found = (
+            f"made no batch {cursor} in {self._timeout_s:g} s (scaling.feed_timeout_s)"
+            if isinstance(error, TimeoutError)
+            else f"lost batch {cursor} {_TRIES} times, at last by {error!r}"
+        )
+        return TrainingError(
+            f"the pool of scaling.feed=ray {found}; it needs a CPU that no worker takes, and the "
+            f"cluster has {num_cpus:g} in all now. Start more nodes, lower scaling.num_workers, "
+            "take scaling.feed=local, or raise scaling.feed_timeout_s where a batch takes that "
+            "long, and start the job again: it goes on at its last checkpoint"
+        )
 
     def _received(self, made: tuple[FeedItem, dict[str, float]]) -> FeedItem:
         """Count what a task took, and return its batch as the loop wants it."""
@@ -77,19 +129,20 @@ class RaySource:
     def _dataset(self, begin: int, end: int, size: int) -> ray.data.Dataset:
         """Return the dataset whose rows are the batches from begin to end."""
         if self._shipped is None:
-            self._shipped = ray.put(self._maker)
+            self._shipped = Shipped.of(self._maker)
         chunks = [
-            pa.table({"start": [first], "stop": [min(first + size, end)]})
-            for first in range(begin, end, size)
+            {"start": first, "stop": min(first + size, end)} for first in range(begin, end, size)
         ]
         cache_bytes = self._maker.reader.cache_bytes // self._num_cpus
-        with DataContext.current(self._context()):
-            return ray.data.from_arrow(chunks).map_batches(
+        with DataContext.current(self._context(size)):
+            # Tables would be looked at by tasks, for which a full cluster has no CPU.
+            rows = ray.data.from_items(chunks, override_num_blocks=len(chunks))
+            return rows.map_batches(
                 cast(Any, _make),
                 batch_size=None,
                 batch_format="pyarrow",
-                fn_kwargs={"shipped": [self._shipped], "cache_bytes": cache_bytes},
-                compute=TaskPoolStrategy(size=self._num_cpus),
+                fn_kwargs={"shipped": self._shipped, "cache_bytes": cache_bytes},
+                compute=TaskPoolStrategy(size=min(self._num_cpus, len(chunks))),
                 num_cpus=1,
             )
 
@@ -98,7 +151,7 @@ class RaySource:
         fitting = self._ahead.prefetch_bytes // (2 * self._num_cpus * self._maker.bytes_per_batch)
         return max(1, min(self._maker.batches_per_window, fitting))
 
-    def _context(self) -> DataContext:
+    def _context(self, size: int) -> DataContext:
         """Return settings that keep the order, stay within the pool and outlast long waits."""
         context = DataContext.get_current().copy()
         context.execution_options = ExecutionOptions(
@@ -108,6 +161,11 @@ class RaySource:
             ),
         )
         context.target_max_block_size = _HANDED_ON_BYTES
+        # A task that waits until its batches are taken would keep its CPU, for which the pool of
+        # another worker may wait, and the first worker for that one.
+        context._max_num_blocks_in_streaming_gen_buffer = size + 1
+        context.custom_execution_callback_classes = [_EndsWhenTold]
+        context.set_config(_EXECUTION, self._execution)
         context.execution_no_progress_timeout_s = _NEVER
         context.memory_usage_poll_interval_s = None
         context.enable_progress_bars = False
@@ -115,44 +173,6 @@ class RaySource:
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         return context
-
-
-def packed(item: FeedItem, seconds: dict[str, float]) -> pa.Table:
-    """Return an item as one row, its arrays one after the other.
-
-    Args:
-        item: The item.
-        seconds: What making it took, by part.
-    """
-    buffers: list[pickle.PickleBuffer] = []
-    plain = replace(item, batch=item.batch.map(cast(Any, torch.Tensor.numpy)))
-    head = pickle.dumps((plain, seconds), protocol=5, buffer_callback=buffers.append)
-    parts = [np.frombuffer(one.raw(), np.uint8) for one in buffers]
-    ends = np.cumsum([0] + [_aligned(len(one)) for one in parts])
-    content = np.empty(int(ends[-1]), np.uint8)
-    for part, begin in zip(parts, ends[:-1], strict=True):
-        content[begin : begin + len(part)] = part
-    bounds = np.array([0, len(content)], np.int64)
-    row = {
-        "head": pa.array([head], pa.binary()),
-        "sizes": pa.array([[len(one) for one in parts]], pa.list_(pa.int64())),
-        "content": pa.Array.from_buffers(
-            pa.large_binary(), 1, [None, pa.py_buffer(bounds), pa.py_buffer(content)]
-        ),
-    }
-    return pa.table(row)
-
-
-def unpacked(table: pa.Table) -> Iterator[tuple[FeedItem, dict[str, float]]]:
-    """Yield what ``packed`` packed, in memory of its own."""
-    for row in range(table.num_rows):
-        content = np.frombuffer(table.column("content")[row].as_buffer(), np.uint8).copy()
-        sizes = table.column("sizes")[row].as_py()
-        begins = np.cumsum([0] + [_aligned(size) for size in sizes[:-1]]).tolist()
-        parts = [content[at : at + size] for at, size in zip(begins, sizes, strict=bool(sizes))]
-        # It was pickled by a task of this job, as Ray pickles what tasks hand on.
-        item, seconds = pickle.loads(table.column("head")[row].as_py(), buffers=parts)  # noqa: S301
-        yield replace(item, batch=item.batch.map(torch.from_numpy)), seconds
 
 
 def _tables(dataset: ray.data.Dataset) -> Generator[pa.Table, None, None]:
@@ -164,45 +184,28 @@ def _tables(dataset: ray.data.Dataset) -> Generator[pa.Table, None, None]:
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
     except RayTaskError as error:
-        if isinstance(error.cause, MkeRayError):
+        if isinstance(error.cause, (MkeRayError, *_LOST)):
             raise error.cause from None
         raise
 
 
-def _make(chunk: pa.Table, shipped: list[Any], cache_bytes: int) -> Iterator[pa.Table]:
+class _EndsWhenTold(ExecutionCallback):
+    """Ends an execution whose batches nobody wants; its consumer may wait for one for ever."""
+
+    def on_execution_step(self, executor: StreamingExecutor) -> None:
+        """Look whether it is over."""
+        execution = executor._data_context.get_config(_EXECUTION)
+        if execution in _ended:
+            _ended.discard(execution)
+            raise ExecutionTimeoutError("no more batches are wanted")
+
+
+def _make(chunk: pa.Table, shipped: Shipped, cache_bytes: int) -> Iterator[pa.Table]:
     """Make the batches of a chunk in a task; what was read stays in its process for the next."""
-    maker = _maker_here(shipped[0], cache_bytes)
+    maker = _makers.maker(shipped, cache_bytes)
     times = maker.reader.times
     for start, stop in zip(*(one.to_pylist() for one in chunk.columns), strict=True):
         before = dict(times.seconds)
         for item in ThreadSource(maker, Ahead(1)).items(start, stop):
             yield packed(item, times.since(before))
             before = dict(times.seconds)
-
-
-def _maker_here(shipped: ray.ObjectRef, cache_bytes: int) -> BatchMaker:
-    """Return the maker of this process; that of another fit is forgotten."""
-    key = shipped.hex()
-    if key not in _makers:
-        _makers.clear()
-        maker = ray.get(shipped)
-        maker.reader.bound_memory(cache_bytes)
-        _makers[key] = maker
-    return _makers[key]
-
-
-def _taken_ahead(
-    made: Iterator[FeedItem], pool: ThreadPoolExecutor
-) -> Generator[FeedItem, None, None]:
-    """Yield items that a thread takes ahead."""
-    taking: deque[Future[FeedItem | None]] = deque(
-        pool.submit(next, made, None) for _ in range(_READY)
-    )
-    while (item := taking.popleft().result()) is not None:
-        taking.append(pool.submit(next, made, None))
-        yield item
-
-
-def _aligned(size: int) -> int:
-    """Return a number of bytes rounded up, so that what follows is aligned."""
-    return -(-size // _ALIGNED_BYTES) * _ALIGNED_BYTES

@@ -38,6 +38,7 @@ class Scaling:
         prefetch_batches: Batches made ahead.
         prefetch_bytes: Bytes of these.
         feed_cpus: CPUs per worker of the pool of ``ray``.
+        feed_timeout_s: How long a worker waits for a batch of the pool.
         log_every_steps: Steps between logged losses.
         micro_batch: Most rows of a worker in one pass; None takes all of a worker's at once.
         skip_non_finite: Most steps of a fit that may be left out for not being finite.
@@ -58,6 +59,7 @@ class Scaling:
     prefetch_batches: int | None = None
     prefetch_bytes: int = 1 << 30
     feed_cpus: int = 1
+    feed_timeout_s: float = 600.0
     log_every_steps: int = 10
     micro_batch: int | None = None
     skip_non_finite: int = 0

@@ -9,7 +9,10 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-_KINDS = ("fetch_s", "decode_s", "gather_s", "wait_s")
+WAIT = "wait_s"
+LOOK_WAIT = "look_wait_s"
+
+_KINDS = ("fetch_s", "decode_s", "gather_s", WAIT, LOOK_WAIT)
 _TOO_MUCH = 0.1  # of the time of a fit
 _WORTH_A_LINE_S = 5.0
 
@@ -28,7 +31,8 @@ class FeedTimes:
 
     Attributes:
         seconds: By part: ``fetch_s`` (reading units), ``decode_s``, ``gather_s`` (rows into
-            batches, without what it decoded) and ``wait_s`` (of the loop).
+            batches, without what it decoded), ``wait_s`` (of the loop, between steps) and
+            ``look_wait_s`` (of looks at the probe).
     """
 
     def __init__(self) -> None:
@@ -66,7 +70,7 @@ def feed_facts(seconds: dict[str, float], fit_s: float) -> dict[str, Any]:
         fit_s: Seconds of training in that time.
     """
     rounded = {kind: round(value, 6) for kind, value in seconds.items()}
-    return {**rounded, "wait_share": round(seconds["wait_s"] / max(fit_s, 1e-9), 4)}
+    return {**rounded, "wait_share": round(seconds[WAIT] / max(fit_s, 1e-9), 4)}
 
 
 def warn_of_waiting(
@@ -83,7 +87,7 @@ def warn_of_waiting(
     Returns:
         Whether there was something to say.
     """
-    wait_s = seconds["wait_s"]
+    wait_s = seconds[WAIT]
     if wait_s < _WORTH_A_LINE_S or wait_s < _TOO_MUCH * fit_s:
         return False
     kind = max(_WAY_OUT, key=lambda one: seconds[one])

@@ -13,7 +13,6 @@ import ray.train.torch
 import torch
 from ray.train import CheckpointConsistencyMode, CheckpointUploadMode
 
-from mke_ray.errors import TrainingError
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
 from mke_ray.train.engine import from_rank_zero, rank
@@ -25,7 +24,6 @@ from mke_ray.train.run import FitWatch, Write, run_fit
 
 logger = logging.getLogger(__name__)
 
-ERROR = "error"
 WARNING = "warning"
 
 _PREFIX = "mke_ray-checkpoint-"
@@ -40,8 +38,7 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
             ``origin``.
 
     Returns:
-        ``error`` where a loss was not finite or no checkpoint is whole: all ranks agree, and a
-        restart would not help. ``warning`` where a damaged one cost steps.
+        ``warning`` where a damaged checkpoint cost steps.
     """
     scaling = config["scaling"]
     torch.set_num_threads(max(1, int(scaling["cpus_per_worker"])))
@@ -57,21 +54,19 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         rules=StepRules.of(scaling),
     )
     sweep_checkpoints()
-    told: dict[str, str] = {}
-    try:
-        _train_all(config, workplace, told)
-    except TrainingError as error:
-        told[ERROR] = str(error)
-    return told
+    warning = _train_all(config, workplace)
+    return {WARNING: warning} if warning else {}
 
 
-def _train_all(config: Mapping[str, Any], workplace: Workplace, told: dict[str, str]) -> None:
-    """Train all fits, the one that the last whole checkpoint is of from there on."""
+def _train_all(config: Mapping[str, Any], workplace: Workplace) -> str:
+    """Train all fits, the one that the last whole checkpoint is of from there on.
+
+    Returns:
+        What a damaged checkpoint cost, "" where none did.
+    """
     scaling = config["scaling"]
     specs = [FitSpec.from_dict(plain) for plain in config["fits"]]
     with newest_whole(_stored(), _unfinished(specs, workplace)) as (checkpoint, warning):
-        if warning:
-            told[WARNING] = warning
         # Of one fit alone: Ray deletes the folder when there are newer checkpoints.
         begun = None if checkpoint is None else checkpoint.head["fit"]
         for spec in specs:
@@ -84,6 +79,7 @@ def _train_all(config: Mapping[str, Any], workplace: Workplace, told: dict[str, 
             )
             resume_from = checkpoint if spec.fingerprint() == begun else None
             run_fit(spec, workplace, watch=watch, resume_from=resume_from)
+    return warning
 
 
 def _unfinished(specs: Sequence[FitSpec], workplace: Workplace) -> frozenset[str]:

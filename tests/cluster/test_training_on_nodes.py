@@ -28,9 +28,16 @@ def zero(stage: int) -> dict[str, Any]:
 
 
 def train_on_nodes(
-    folder: Path, scenario: str, launch: dict[str, Any]
+    folder: Path, scenario: str, launch: dict[str, Any], fails_by: str | None = None
 ) -> tuple[FitStore, str, str]:
-    """Return the fits of a scenario, the name of its fit and what was printed."""
+    """Return the fits of a scenario, the name of its fit and what was printed.
+
+    Args:
+        folder: Where the run lies.
+        scenario: What happens to the nodes.
+        launch: Arguments of ``run_fits``.
+        fails_by: What the error says by which training ends; None where it ends well.
+    """
     ended = subprocess.run(
         [
             sys.executable,
@@ -52,7 +59,11 @@ def train_on_nodes(
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     last = json.loads((folder / "events.jsonl").read_text().splitlines()[-1])
-    assert (last["failed"], last["is_alive"]) == ([], False), ended.stdout[-3000:]
+    assert not last["is_alive"], ended.stdout[-3000:]
+    if fails_by is None:
+        assert last["failed"] == [], ended.stdout[-3000:]
+    else:
+        assert fails_by in last["failed"][0]
     return FitStore(open_root(str(folder / "run"))), last["fit"], ended.stdout + ended.stderr
 
 
@@ -108,6 +119,31 @@ def test_a_node_killed_inside_an_epoch_costs_steps_and_not_one_bit_of_the_result
     run_phases([Phase(calm, calm_spec().to_dict(), zero(1), None, str(tmp_path / "none"))], 2)
     store = FitStore(open_root(calm))
     assert store.weights_digest(calm_spec().fingerprint()) == fits.weights_digest(fit)
+
+
+def fed_by_a_pool(num_workers: int, **scaling: Any) -> dict[str, Any]:
+    """Return a launch whose pool makes few batches ahead, so that its nodes are never done."""
+    pool = {"feed": "ray", "prefetch_bytes": 4096, "checkpoint_every_steps": 0, **scaling}
+    return {"engine": zero(1), "scaling": {"num_workers": num_workers, **pool}}
+
+
+def test_nodes_that_make_batches_are_killed_and_training_goes_on_with_the_same_batches(tmp_path):
+    fits, fit, _ = train_on_nodes(tmp_path, "pool", fed_by_a_pool(2))
+    assert groups(tmp_path) == [(2, 0, NUM_STEPS - 1)]  # no worker started anew
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert events[2]["step"] < NUM_STEPS - 10  # it waited for the node that came
+    calm = str(tmp_path / "calm")
+    make_run(open_root(calm), {"labelled": 20, "unlabeled": 90, "probe": 40})
+    run_phases([Phase(calm, calm_spec().to_dict(), zero(1), None, str(tmp_path / "none"))], 2)
+    store = FitStore(open_root(calm))
+    assert store.weights_digest(calm_spec().fingerprint()) == fits.weights_digest(fit)
+
+
+def test_a_pool_that_no_node_is_left_for_ends_the_run_with_the_key(tmp_path):
+    launch = fed_by_a_pool(1, feed_timeout_s=6.0)
+    fails_by = "in 6 s (scaling.feed_timeout_s)"
+    fits, fit, _ = train_on_nodes(tmp_path, "pool_gone", launch, fails_by)
+    assert not fits.has(fit)
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -1,10 +1,17 @@
 """The plan carried out by tasks of Ray Data: bit for bit the batches that threads make."""
 
-import pytest
-import torch
-from training_stores import fit_spec, make_run
+import time
+from dataclasses import replace
 
-from mke_ray.errors import ConfigError
+import pytest
+import ray
+import torch
+from ray.util import placement_group, remove_placement_group
+from training_faults import SpoiltWeight
+from training_stores import SAMPLES, fit_spec, make_run
+
+from mke_ray.errors import ConfigError, StoreError, TrainingError
+from mke_ray.labels.label_rule import LabelRule
 from mke_ray.labels.probe import ProbeDivision
 from mke_ray.storage import open_root
 from mke_ray.train.assemble import open_reader
@@ -29,10 +36,25 @@ def root(tmp_path_factory):
     return root
 
 
-def make_feed(root, rank, world_size):
+@pytest.fixture
+def taken(ray_session):
+    """Takes CPUs of the cluster, so that some are left; gives them back."""
+    groups = []
+
+    def take(num_left):
+        num_cpus = int(ray.cluster_resources()["CPU"]) - num_left
+        groups.append(placement_group([{"CPU": num_cpus}]))
+        ray.get(groups[-1].ready(), timeout=60)
+
+    yield take
+    for one in groups:
+        remove_placement_group(one)
+
+
+def make_feed(root, rank, world_size, window_units=3, global_batch=16):
     reader = open_reader(fit_spec(rows=ROWS), root, cache_bytes=1 << 20)
     entries = usable_entries(reader, ROWS, ProbeDivision())
-    plan = RowPlan(entries, global_batch=16, window_units=3)
+    plan = RowPlan(entries, global_batch=global_batch, window_units=window_units)
     return Feed(reader, plan, selections=ROWS, rank=rank, world_size=world_size)
 
 
@@ -64,6 +86,65 @@ def test_a_pool_that_is_left_early_goes_away_and_an_error_of_it_is_raised(ray_se
     broken.maker.reader.labels = None
     with pytest.raises(ConfigError, match="need a label store"):
         next(broken.batches(0, 3))
+
+
+def _gone(path):
+    path.unlink()
+
+
+def _cut_short(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(("harm", "found"), [(_gone, "is missing"), (_cut_short, "is damaged")])
+def test_a_unit_that_the_pool_cannot_read_is_named_with_what_is_wrong(
+    ray_session, tmp_path, harm, found
+):
+    root = open_root(str(tmp_path))
+    make_run(root, {"labelled": 20, "unlabeled": 90})
+    feed = make_feed(root, 0, 1)
+    feed.source = RaySource(feed.maker, 1, Ahead())
+    unit, _ = feed.maker.units(5)[0]
+    for path in (tmp_path / "samples" / SAMPLES / "attempts").glob(f"{unit}-*"):
+        harm(path)
+    with pytest.raises(StoreError, match=found) as error:
+        list(feed.batches(0, 6))
+    assert unit in str(error.value)
+
+
+def test_code_of_a_user_that_raises_in_the_pool_is_told_with_its_place(ray_session, root):
+    feed = make_feed(root, 0, 1)
+    rule = LabelRule(weight=SpoiltWeight())
+    feed.maker.reader.targets = replace(feed.maker.reader.targets, rule=rule)
+    feed.source = RaySource(feed.maker, 1, Ahead())
+    with pytest.raises(ValueError, match="my weight has a bug") as error:
+        list(feed.batches(0, 6))
+    assert "training_faults.py" in str(error.value)
+
+
+def test_two_pools_share_one_cpu_though_one_of_them_is_not_asked(taken, root):
+    taken(1)
+    hasty = replace(root, patience_s=0.5)
+    feeds = [make_feed(hasty, rank, 2, window_units=30, global_batch=4) for rank in (0, 1)]
+    for feed in feeds:
+        ahead = Ahead(prefetch_bytes=40 * feed.maker.bytes_per_batch)  # 20 of a task, none beside
+        feed.source = RaySource(feed.maker, 1, ahead, timeout_s=30.0)
+    assert feeds[0].maker.batches_per_window >= 20
+    waits, asked = (feed.batches(0, feed.batches_per_epoch) for feed in feeds)
+    next(waits)
+    assert len(list(asked)) == feeds[0].batches_per_epoch
+    assert len(list(waits)) == feeds[0].batches_per_epoch - 1
+
+
+def test_a_pool_without_room_ends_with_the_key_and_the_way_out(taken, root, caplog):
+    taken(0)
+    feed = make_feed(replace(root, patience_s=0.5), 0, 1)
+    feed.source = RaySource(feed.maker, 1, Ahead(), timeout_s=6.0)
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"made no batch 2 in 6 s \(scaling\.feed_timeout_s\)"):
+        next(feed.batches(2, 9))
+    assert 6.0 < time.monotonic() - began < 60.0
+    assert caplog.text.count("begins anew") == 2
 
 
 def test_two_workers_fed_by_a_pool_learn_what_one_process_learns(ray_session, tmp_path):

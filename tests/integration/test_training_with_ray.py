@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_stores import NO_NOISE, STUDENT, fit_spec, make_run
 
-from mke_ray.errors import TrainingError
+from mke_ray.errors import DeviceMemoryError, TrainingError
 from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import FitStore, RowSelection
 from mke_ray.train.launch import run_fits
@@ -127,6 +127,15 @@ def test_a_loss_that_is_not_finite_on_one_rank_ends_the_run_at_once_with_the_sam
     assert len(tries) == 1  # a restart would only meet it again
     assert all(sample in str(error.value) for sample in tries[0].split())
     assert not FitStore(root).has(spec.fingerprint())
+
+
+def test_an_error_of_one_rank_that_a_restart_cannot_mend_costs_no_restart(ray_session, tmp_path):
+    root, marker = new_run(tmp_path / "run"), tmp_path / "raised"
+    fault = {"_target_": "training_faults.Raises", "marker": str(marker)}
+    spec = fit_spec(objective={**fault, "error": "DeviceMemoryError"})
+    with pytest.raises(DeviceMemoryError, match="the memory of this rank is full"):
+        run_fits([spec], root=root, launch="trainer", scaling=TWO_WORKERS, engine=TORCH)
+    assert marker.read_text().splitlines() == ["raised"]
 
 
 def test_fits_side_by_side_as_tasks_are_those_of_one_process(ray_session, tmp_path):

@@ -20,7 +20,7 @@ from mke_ray.schema import FrameCodec, VideoSpec
 from mke_ray.storage import Root, open_root
 from mke_ray.train import copying, unit_block
 from mke_ray.train.assemble import Workplace, assemble, open_reader
-from mke_ray.train.batches import FeedItem
+from mke_ray.train.batches import BatchMaker, FeedItem
 from mke_ray.train.feed import Feed
 from mke_ray.train.feeding import Ahead, Feeding, check_feeding
 from mke_ray.train.fetching import UnitsAhead
@@ -171,6 +171,53 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_named(root, monkey
     assert any(unit in str(error.value) for unit, _ in feed.maker.units(0))
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_dead_store_is_waited_for_once(root, monkeypatch, start):
+    import mke_ray.storage
+
+    patience_s = 1.5
+    feed = make_feed(replace(root, patience_s=patience_s), ahead=Ahead(2, prefetch_batches=6))
+    dead, read = threading.Event(), mke_ray.storage.read_file
+
+    def dies(filesystem, path):
+        if dead.is_set():
+            raise ConnectionError("gone")
+        return read(filesystem, path)
+
+    monkeypatch.setattr(mke_ray.storage, "read_file", dies)
+    feed.maker.reader.bound_memory(1)
+    batches = feed.batches(0, 60)
+    for _ in range(start):
+        next(batches)
+    dead.set()
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"storage\.patience_s"):
+        list(batches)
+    assert time.monotonic() - began < 2 * patience_s
+
+
+def test_units_are_fetched_ahead_again_when_the_store_is_back(root, monkeypatch):
+    feed = make_feed(root)
+    fetch, fails = feed.maker.reader.fetch, [True]
+    fetched = []
+
+    def shaky(unit, targets):
+        if fails:
+            fails.clear()
+            raise StoreError("gone")
+        fetched.append(unit)
+        return fetch(unit, targets)
+
+    feed.maker.reader.fetch = shaky
+    ahead = UnitsAhead(feed.maker, 0, 9, num_threads=1, most_batches=9)
+    _wait_until(lambda: not fails)
+    time.sleep(0.2)
+    assert not fetched
+    ahead.reached(0)
+    _wait_until(lambda: len(fetched) > 2)
+    ahead.close()
+
+
 def test_an_interruption_of_the_store_costs_time_only(root, monkeypatch):
     import mke_ray.storage
 
@@ -229,7 +276,8 @@ def test_times_are_summed_over_threads_and_told_by_part():
     times.add("wait_s", 2.0)
     facts = feed_facts(times.since(before), 20.0)
     assert facts == {
-        "fetch_s": 0.0, "decode_s": 4.0, "gather_s": 0.0, "wait_s": 2.0, "wait_share": 0.1,
+        "fetch_s": 0.0, "decode_s": 4.0, "gather_s": 0.0,
+        "wait_s": 2.0, "look_wait_s": 0.0, "wait_share": 0.1,
     }  # fmt: skip
 
 
@@ -255,6 +303,22 @@ def test_a_finished_fit_tells_where_its_feed_spent_the_time(root):
     assert facts["gather_s"] > 0 and facts["wait_s"] > 0 and 0 <= facts["wait_share"] < 1
 
 
+def test_waiting_in_looks_at_the_probe_is_no_waiting_for_the_next_batch(root, monkeypatch):
+    item = BatchMaker.item
+
+    def slow(self, cursor):
+        if not self.plan.shuffle:  # the probe's
+            time.sleep(2.0)
+        return item(self, cursor)
+
+    monkeypatch.setattr(BatchMaker, "item", slow)
+    spec = fit_spec(seed=10, validate_every_steps=6)
+    run_fits([spec], root=root, launch="local", scaling={}, engine={"type": "torch"})
+    facts = FitStore(root).facts(spec.fingerprint())["feed"]
+    assert facts["look_wait_s"] > 1.9
+    assert facts["wait_s"] < 1.9
+
+
 def test_a_fit_is_fed_as_its_workplace_says(root):
     feeding = Feeding(ahead=Ahead(3, prefetch_batches=5))
     parts = assemble(fit_spec(), Workplace(root, {"type": "torch"}, feeding=feeding))
@@ -262,7 +326,14 @@ def test_a_fit_is_fed_as_its_workplace_says(root):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"feed": "fast"}, {"feed_threads": 0}, {"prefetch_batches": 0}, {"feed_cpus": 0}]
+    "wrong",
+    [
+        {"feed": "fast"},
+        {"feed_threads": 0},
+        {"prefetch_batches": 0},
+        {"feed_cpus": 0},
+        {"feed_timeout_s": 0},
+    ],
 )
 def test_settings_of_the_feed_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"scaling.{next(iter(wrong))}"):
