@@ -45,6 +45,7 @@ OWN_KEYS = {
     "nyu_depth_v2_small": ["source.root=s3://b"],
     "av_mnist_features": ["source.root=s3://b"],
     "av_mnist_videos": ["source.root=s3://b"],
+    "ravdess": ["source.root=s3://b"],
 }
 
 

@@ -1,0 +1,50 @@
+"""Every experiment on a published data set, through every stage on tiny files of its layout."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composed import composed
+from published_data import SMOKE, write_ravdess
+
+from mke_ray.expansion import expand
+from mke_ray.expansion.whole import run_stages
+
+COUNTS = ("ok", "partial", "bad")
+SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
+    "ravdess": (
+        write_ravdess,
+        ["source.splits={labelled: 2, probe: 2, unlabeled: rest, test: 1}"],
+        (62, 1, 1),
+    ),
+}
+
+
+def smoke(experiment: str, folder: Path, *overrides: str) -> Any:
+    """Return the job that the documentation names for two cores."""
+    (job,) = composed(
+        f"experiment={experiment}",
+        f"+smoke={experiment}",
+        f"source.root={folder}",
+        f"root={folder.parent / 'run'}",
+        *SMOKE,
+        *overrides,
+    )
+    return job
+
+
+@pytest.mark.parametrize("experiment", SETS)
+def test_an_experiment_passes_a_dry_run_and_a_short_run(experiment, tmp_path, capsys):
+    write, overrides, counts = SETS[experiment]
+    write(tmp_path / "data")
+    job = smoke(experiment, tmp_path / "data", *overrides)
+    expand([replace(job, dry_run=True)])
+    assert "nothing was written" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "run").exists()
+    metrics = run_stages(job)
+    assert tuple(metrics["counts"][name] for name in COUNTS) == counts
+    assert {"teacher", "mm_student", "mke", "noisy_student"} <= set(metrics["arms"])
+    assert metrics["arms"]["mke"]["num_test"]
+    assert (tmp_path / "run" / "report" / "index.html").exists()

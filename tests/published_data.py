@@ -1,0 +1,62 @@
+"""Tiny published data sets of the true layout, for tests: real encoded files, few and small."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+
+from mke_ray.data.demo_audio import Sound
+from mke_ray.data.demo_video import Frames
+from mke_ray.data.demo_writer import encode_mp4
+
+SMOKE = ["scaling=local", "labelling=local", "engine=torch"]
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file and its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def wav(seconds: float = 0.5, rate_hz: int = 16_000, sound_hz: float = 440.0) -> bytes:
+    """Return a WAV file of a sine."""
+    time_N = np.arange(round(seconds * rate_hz)) / rate_hz
+    file = io.BytesIO()
+    sound_N = (16_000 * np.sin(2 * np.pi * sound_hz * time_N)).astype(np.int16)
+    wavfile.write(file, rate_hz, sound_N)
+    return file.getvalue()
+
+
+def clip(number: int, *, has_sound: bool = True) -> bytes:
+    """Return an mp4 file of random blocks and random notes, which no other number has."""
+    generator = np.random.default_rng(number)
+    blocks = generator.integers(20, 235, (8, 8)).astype(np.uint8)
+    luma_THW = np.stack([np.roll(np.kron(blocks, np.ones((8, 8), np.uint8)), t) for t in range(4)])
+    colour_THW = np.full((4, 32, 32), 128, np.uint8)
+    notes_N = np.repeat(generator.uniform(200, 2000, 8), 1000)
+    sound_N = (0.5 * np.sin(2 * np.pi * np.cumsum(notes_N) / 16_000)).astype(np.float32)
+    frames = Frames(luma_THW, (colour_THW, colour_THW), 8)
+    return encode_mp4(frames, Sound(sound_N, 16_000) if has_sound else None)
+
+
+def write_ravdess(folder: Path, *, actors: int = 8, emotions: int = 8) -> None:
+    """Write both layouts of the archives: speech with nested folders, song without; one is spoilt.
+
+    Actor 1 has the video-only twins that the archives of videos hold too; actor 2 has no video of
+    its first emotion, only the sound.
+    """
+    for actor in range(1, actors + 1):
+        for emotion in range(1, emotions + 1):
+            tail = f"01-{emotion:02d}-01-01-01-{actor:02d}"
+            top = f"Video_Speech_Actor_{actor:02d}/Actor_{actor:02d}"
+            if (actor, emotion) == (2, 1):
+                put(folder / f"Audio_Speech_Actors_01-24/Actor_02/03-{tail}.wav", wav())
+            else:
+                put(folder / f"{top}/01-{tail}.mp4", clip(actor * 8 + emotion))
+            if actor == 1:
+                put(folder / f"{top}/02-{tail}.mp4", clip(actor * 8 + emotion, has_sound=False))
+        song = f"01-02-03-01-01-01-{actor:02d}.mp4"
+        put(folder / f"Actor_{actor:02d}/{song}", clip(1000 + actor))
+    put(folder / "Video_Speech_Actor_03/Actor_03/01-01-02-01-01-01-03.mp4", b"")
+    put(folder / "Video_Speech_Actor_03/Actor_03/holiday.mp4", clip(1))
