@@ -60,3 +60,27 @@ def write_ravdess(folder: Path, *, actors: int = 8, emotions: int = 8) -> None:
         put(folder / f"Actor_{actor:02d}/{song}", clip(1000 + actor))
     put(folder / "Video_Speech_Actor_03/Actor_03/01-01-02-01-01-01-03.mp4", b"")
     put(folder / "Video_Speech_Actor_03/Actor_03/holiday.mp4", clip(1))
+
+
+def video_id(number: int) -> str:
+    """Return an id of eleven characters, some of which begin with a dash or a Y."""
+    return f"{'-Yx_'[number % 4]}{number:06d}-_aB"
+
+
+def write_vggsound(folder: Path, *, train: int = 60, test: int = 12) -> None:
+    """Write the list as it is published and clips in two folders; every tenth clip is gone.
+
+    A video has a clip for training and another one, too; a file of no listed clip lies beside.
+    """
+    lines = []
+    for number in range(train + test):
+        part = "train" if number < train else "test"
+        label = ("chicken crowing", "race car, auto racing", "rapping")[number % 3]
+        lines.append(f'{video_id(number)},{number + 1},"{label}",{part}')
+        if number % 10 != 7:
+            name = f"{video_id(number)}_{number + 1:06d}.mp4"
+            put(folder / f"video/{part}/{name}", clip(number))
+    lines.append(f'{video_id(0)},400,"rapping",train')
+    put(folder / f"video/train/{video_id(0)}_000400.mp4", clip(900))
+    put(folder / "video/train/holiday.mp4", clip(901))
+    put(folder / "vggsound.csv", "\n".join(lines).encode())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from composed import composed
-from published_data import SMOKE, write_ravdess
+from published_data import SMOKE, write_ravdess, write_vggsound
 
 from mke_ray.expansion import expand
 from mke_ray.expansion.whole import run_stages
@@ -19,6 +19,7 @@ SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
         ["source.splits={labelled: 2, probe: 2, unlabeled: rest, test: 1}"],
         (62, 1, 1),
     ),
+    "vggsound": (write_vggsound, ["source.labelled=0.3", "source.probe=0.3"], (66, 0, 0)),
 }
 
 

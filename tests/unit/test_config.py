@@ -46,6 +46,7 @@ OWN_KEYS = {
     "av_mnist_features": ["source.root=s3://b"],
     "av_mnist_videos": ["source.root=s3://b"],
     "ravdess": ["source.root=s3://b"],
+    "vggsound": ["source.root=s3://b"],
 }
 
 
