@@ -1,6 +1,7 @@
 """Tiny published data sets of the true layout, for tests: real encoded files, few and small."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,51 @@ def write_vggsound(folder: Path, *, train: int = 60, test: int = 12) -> None:
     put(folder / f"video/train/{video_id(0)}_000400.mp4", clip(900))
     put(folder / "video/train/holiday.mp4", clip(901))
     put(folder / "vggsound.csv", "\n".join(lines).encode())
+
+
+AUDIOSET_CLASSES = {
+    "/m/09x0r": "Speech",
+    "/m/0bt9lr": "Dog",
+    "/m/07qf0zm": "Howl",
+    "/m/068hy": "Domestic animals, pets",
+}
+_AUDIOSET_NODES = {
+    "/m/0jbk": ("Animal", ["/m/068hy"]),
+    "/m/068hy": ("Domestic animals, pets", ["/m/0bt9lr"]),
+    "/m/0bt9lr": ("Dog", ["/m/07qf0zm"]),
+    "/m/07qf0zm": ("Howl", []),
+    "/m/09x0r": ("Speech", []),
+}
+
+
+def write_audioset(
+    folder: Path, *, balanced: int = 48, unbalanced: int = 40, test: int = 16
+) -> None:
+    """Write the lists as they are published and clips whose names are in three ways of writing."""
+    rows = ["index,mid,display_name"]
+    rows += [f'{n},{mid},"{name}"' for n, (mid, name) in enumerate(AUDIOSET_CLASSES.items())]
+    put(folder / "class_labels_indices.csv", "\n".join(rows).encode())
+    nodes = [
+        {"id": mid, "name": name, "child_ids": children, "restrictions": []}
+        for mid, (name, children) in _AUDIOSET_NODES.items()
+    ]
+    put(folder / "ontology.json", json.dumps(nodes).encode())
+    number = 0
+    for table, num in (
+        ("balanced_train", balanced),
+        ("unbalanced_train", unbalanced),
+        ("eval", test),
+    ):
+        lines = [
+            "# Segments csv created Sun Mar  5 10:54:31 2017",
+            f"# num_ytids={num}, num_segs={num}, num_unique_labels=4, num_positive_labels=9",
+            "# YTID, start_seconds, end_seconds, positive_labels",
+        ]
+        for _ in range(num):
+            mids = list(AUDIOSET_CLASSES)[number % 4 :][: 1 + number % 2]
+            lines.append(f'{video_id(number)}, 30.000, 40.000, "{",".join(mids)}"')
+            name = ("{}_30.000", "{}_30000_40000", "Y{}")[number % 3].format(video_id(number))
+            if number % 8 != 5:
+                put(folder / f"media/{table}/{name}.mp4", clip(2000 + number))
+            number += 1
+        put(folder / f"{table}_segments.csv", "\n".join(lines).encode())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from composed import composed
-from published_data import SMOKE, write_ravdess, write_vggsound
+from published_data import SMOKE, write_audioset, write_ravdess, write_vggsound
 
 from mke_ray.expansion import expand
 from mke_ray.expansion.whole import run_stages
@@ -20,6 +20,7 @@ SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
         (62, 1, 1),
     ),
     "vggsound": (write_vggsound, ["source.labelled=0.3", "source.probe=0.3"], (66, 0, 0)),
+    "audioset": (write_audioset, [], (91, 0, 0)),
 }
 
 

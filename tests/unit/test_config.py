@@ -47,6 +47,7 @@ OWN_KEYS = {
     "av_mnist_videos": ["source.root=s3://b"],
     "ravdess": ["source.root=s3://b"],
     "vggsound": ["source.root=s3://b"],
+    "audioset": ["source.root=s3://b"],
 }
 
 
