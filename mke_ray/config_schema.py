@@ -362,6 +362,8 @@ class JobConfig:
         doubles: What happens to samples that occur twice.
         scaling: What training runs on.
         gate: The promotion gate.
+        further_metrics: Report mAP, mAUC, d-prime and F1 of every arm too, one class against the
+            others, where a sample has one class; with many classes they always are.
         tracking: Where MLflow records.
         storage: How stores are reached and guarded.
         ray: Where Ray runs.
@@ -401,6 +403,7 @@ class JobConfig:
     doubles: DoublesConfig = field(default_factory=DoublesConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    further_metrics: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     ray: RayConfig = field(default_factory=RayConfig)

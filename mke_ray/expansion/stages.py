@@ -325,6 +325,7 @@ def evaluate_stage(
         select_fraction=run.job.gate.select_fraction,
         samples=sample_reader(labels.samples, run.root, origin_of(run)) if plan.is_dense else None,
         decode=run.job.decode,
+        further_metrics=run.job.further_metrics,
     )
     return compared, evaluate(compared)
 

@@ -12,6 +12,8 @@ from published_data import SMOKE, write_audioset, write_ravdess, write_vggsound
 from mke_ray.expansion import expand
 from mke_ray.expansion.whole import run_stages
 
+RANKING, F1 = ("map", "mauc", "d_prime"), ("f1_micro", "f1_macro", "f1_weighted", "f1_samples")
+FURTHER = {"vggsound": (*RANKING, "f1_macro", "f1_weighted"), "audioset": (*RANKING, *F1)}
 COUNTS = ("ok", "partial", "bad")
 SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
     "ravdess": (
@@ -49,4 +51,7 @@ def test_an_experiment_passes_a_dry_run_and_a_short_run(experiment, tmp_path, ca
     assert tuple(metrics["counts"][name] for name in COUNTS) == counts
     assert {"teacher", "mm_student", "mke", "noisy_student"} <= set(metrics["arms"])
     assert metrics["arms"]["mke"]["num_test"]
-    assert (tmp_path / "run" / "report" / "index.html").exists()
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    for arm in metrics["arms"].values():
+        assert tuple(arm.get("further", {})) == FURTHER.get(experiment, ())
+    assert ("mAUC" in page) == (experiment in FURTHER)
