@@ -4,8 +4,9 @@ import io
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
-from scipy.io import wavfile
+from scipy.io import savemat, wavfile
 
 from mke_ray.data.demo_audio import Sound
 from mke_ray.data.demo_video import Frames
@@ -133,3 +134,51 @@ def write_audioset(
                 put(folder / f"media/{table}/{name}.mp4", clip(2000 + number))
             number += 1
         put(folder / f"{table}_segments.csv", "\n".join(lines).encode())
+
+
+NYU_NAMES = ("wall", "floor", "cup", "box")
+
+
+def write_nyu(folder: Path, *, train: int = 34, test: int = 6, lists: str = "mat") -> None:
+    """Write the MATLAB file with its axes turned round, the split and the mapping, small.
+
+    Sample n is of scene ``room_(n // 2)``, the left of its picture is red and its label nothing,
+    and the box in it is nearer than the wall.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    num, height, width = train + test, 24, 32
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 120, (num, height, width, 3)).astype(np.uint8)
+    depths = np.full((num, height, width), 4.0, np.float32)
+    labels = np.ones((num, height, width), np.uint16)
+    labels[:, 14:] = 2
+    labels[:, :, :4] = 0
+    images[:, :, :4, 0] = 255
+    for number in range(num):
+        top, left = generator.integers(4, 10), generator.integers(5, 18)
+        labels[number, top : top + 8, left : left + 8] = 3 + number % 2
+        depths[number, top : top + 8, left : left + 8] = 1.5
+    with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
+        file["images"] = images.transpose(0, 3, 2, 1)  # MATLAB has [H, W, 3, N]
+        file["depths"] = depths.transpose(0, 2, 1)
+        file["labels"] = labels.transpose(0, 2, 1)
+        for name, texts in (
+            ("names", NYU_NAMES),
+            ("scenes", [f"room_{number // 2:04d}" for number in range(num)]),
+        ):
+            cells = file.create_dataset(name, (1, len(texts)), h5py.ref_dtype)
+            for number, text in enumerate(texts):
+                codes = np.array([[ord(one)] for one in text], np.uint16)
+                cells[0, number] = file.create_dataset(f"#refs#/{name}{number}", data=codes).ref
+    mapping = {"mapClass": np.array([[1, 2, 40, 29]], np.uint8)}  # wall, floor, otherprop, box
+    savemat(folder / "classMapping40.mat", mapping)
+    indices = {
+        "trainNdxs": np.arange(1, train + 1)[:, None],
+        "testNdxs": np.arange(train + 1, num + 1)[:, None],
+    }
+    if lists == "mat":
+        savemat(folder / "splits.mat", indices)
+    else:
+        for name, key in (("train", "trainNdxs"), ("test", "testNdxs")):
+            lines = "\n".join(str(one) for one in indices[key].ravel())
+            (folder / f"{name}.txt").write_text(lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from composed import composed
-from published_data import SMOKE, write_audioset, write_ravdess, write_vggsound
+from published_data import SMOKE, write_audioset, write_nyu, write_ravdess, write_vggsound
 
 from mke_ray.expansion import expand
 from mke_ray.expansion.whole import run_stages
@@ -23,6 +23,11 @@ SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
     ),
     "vggsound": (write_vggsound, ["source.labelled=0.3", "source.probe=0.3"], (66, 0, 0)),
     "audioset": (write_audioset, [], (91, 0, 0)),
+    "nyu_depth_v2": (
+        write_nyu,
+        ["source.labelled=6", "source.probe=10", "gate.min_samples=1", "doubles.enabled=false"],
+        (34, 6, 0),
+    ),
 }
 
 

@@ -48,6 +48,7 @@ OWN_KEYS = {
     "ravdess": ["source.root=s3://b"],
     "vggsound": ["source.root=s3://b"],
     "audioset": ["source.root=s3://b"],
+    "nyu_depth_v2": ["source.root=s3://b"],
 }
 
 
