@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from PIL import Image
 from scipy.io import savemat, wavfile
 
 from mke_ray.data.demo_audio import Sound
@@ -182,3 +183,49 @@ def write_nyu(folder: Path, *, train: int = 34, test: int = 6, lists: str = "mat
         for name, key in (("train", "trainNdxs"), ("test", "testNdxs")):
             lines = "\n".join(str(one) for one in indices[key].ravel())
             (folder / f"{name}.txt").write_text(lines)
+
+
+FILM_GENRES = (["Drama"], ["Comedy", "Drama"], ["Western"], ["Comedy", "News"])
+
+
+def picture(number: int, *, height: int = 60, width: int = 40) -> np.ndarray:
+    """Return random blocks of colour, uint8 [H, W, 3], which no other number has."""
+    blocks = np.random.default_rng(number).integers(0, 256, (6, 4, 3)).astype(np.uint8)
+    return np.kron(blocks, np.ones((height // 6, width // 4, 1), np.uint8))
+
+
+def write_mm_imdb(folder: Path, *, train: int = 40, dev: int = 24, test: int = 16) -> None:
+    """Write the official split, and a description and a poster for every film.
+
+    Film 3 has no poster, film 5 no description, film 7 no genre that counts, film 9 no plot.
+    """
+    films = [f"{10_000 + number:07d}" for number in range(train + dev + test)]
+    ends = (0, train, train + dev, len(films))
+    parts = ("train", "dev", "test")
+    split = {part: films[ends[n] : ends[n + 1]] for n, part in enumerate(parts)}
+    put(folder / "split.json", json.dumps(split).encode())
+    for number, film in enumerate(films):
+        genres = ["News"] if number == 7 else FILM_GENRES[number % 4]
+        plots = [f"A {genres[0].lower()} of number {number}.", "Nobody knows how it ends."]
+        told = {"title": film, "genres": genres, "plot": [] if number == 9 else plots}
+        file = io.BytesIO()
+        Image.fromarray(picture(number)).save(file, "JPEG")
+        if number != 3:
+            put(folder / f"dataset/{film}.jpeg", file.getvalue())
+        if number != 5:
+            put(folder / f"dataset/{film}.json", json.dumps(told).encode())
+
+
+def write_mm_imdb_hdf5(folder: Path, *, train: int = 40, dev: int = 24, test: int = 16) -> None:
+    """Write the one file of pictures, features and genres; 23 genres, of which five occur."""
+    folder.mkdir(parents=True, exist_ok=True)
+    num, generator = train + dev + test, np.random.default_rng(0)
+    pictures = np.stack([picture(number) for number in range(num)])
+    genres = np.zeros((num, 23), np.int32)
+    genres[np.arange(num), np.arange(num) % 5] = 1
+    genres[:, 0] = np.arange(num) % 2
+    with h5py.File(folder / "multimodal_imdb.hdf5", "w") as file:
+        file["images"] = pictures.transpose(0, 3, 1, 2)
+        file["features"] = generator.normal(size=(num, 300)).astype(np.float32)
+        file["vgg_features"] = generator.normal(size=(num, 4096)).astype(np.float32)
+        file["genres"] = genres

@@ -7,13 +7,25 @@ from typing import Any
 
 import pytest
 from composed import composed
-from published_data import SMOKE, write_audioset, write_nyu, write_ravdess, write_vggsound
+from published_data import (
+    SMOKE,
+    write_audioset,
+    write_mm_imdb,
+    write_mm_imdb_hdf5,
+    write_nyu,
+    write_ravdess,
+    write_vggsound,
+)
 
 from mke_ray.expansion import expand
 from mke_ray.expansion.whole import run_stages
 
 RANKING, F1 = ("map", "mauc", "d_prime"), ("f1_micro", "f1_macro", "f1_weighted", "f1_samples")
-FURTHER = {"vggsound": (*RANKING, "f1_macro", "f1_weighted"), "audioset": (*RANKING, *F1)}
+FURTHER = {
+    "vggsound": (*RANKING, "f1_macro", "f1_weighted"),
+    "audioset": (*RANKING, *F1),
+    "mm_imdb": (*RANKING, *F1),
+}
 COUNTS = ("ok", "partial", "bad")
 SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
     "ravdess": (
@@ -27,6 +39,12 @@ SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
         write_nyu,
         ["source.labelled=6", "source.probe=10", "gate.min_samples=1", "doubles.enabled=false"],
         (34, 6, 0),
+    ),
+    "mm_imdb": (write_mm_imdb, ["source.labelled=0.4"], (76, 2, 0)),
+    "mm_imdb source=mm_imdb_hdf5": (
+        write_mm_imdb_hdf5,
+        ["source.labelled=0.4", "source.parts=[40,24,16]", "decode.plot.num_features=300"],
+        (80, 0, 0),
     ),
 }
 
@@ -44,11 +62,12 @@ def smoke(experiment: str, folder: Path, *overrides: str) -> Any:
     return job
 
 
-@pytest.mark.parametrize("experiment", SETS)
-def test_an_experiment_passes_a_dry_run_and_a_short_run(experiment, tmp_path, capsys):
-    write, overrides, counts = SETS[experiment]
+@pytest.mark.parametrize("named", SETS)
+def test_an_experiment_passes_a_dry_run_and_a_short_run(named, tmp_path, capsys):
+    write, overrides, counts = SETS[named]
+    experiment, *more = named.split()
     write(tmp_path / "data")
-    job = smoke(experiment, tmp_path / "data", *overrides)
+    job = smoke(experiment, tmp_path / "data", *more, *overrides)
     expand([replace(job, dry_run=True)])
     assert "nothing was written" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "run").exists()

@@ -49,6 +49,7 @@ OWN_KEYS = {
     "vggsound": ["source.root=s3://b"],
     "audioset": ["source.root=s3://b"],
     "nyu_depth_v2": ["source.root=s3://b"],
+    "mm_imdb": ["source.root=s3://b"],
 }
 
 
