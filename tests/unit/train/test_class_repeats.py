@@ -82,3 +82,4 @@ def test_a_fit_with_class_balance_has_these_rows_in_its_feed(root):
     even = assemble(fit_spec(rows=only, global_batch=16, class_balance=1.0), workplace).feed
     assert even.plan.num_rows > 1.4 * plain.plan.num_rows
     assert even.batches_per_epoch > plain.batches_per_epoch
+    assert len(set(even.plan.entry_id_E.tolist())) == even.plan.num_entries  # each shuffled alone
