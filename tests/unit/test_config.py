@@ -235,7 +235,7 @@ def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
     ended = run_expand("--help", folder=tmp_path)
     assert ended.returncode == 0
     for word in (
-        "experiment: av_mnist",
+        "experiment: audioset, av_mnist",
         "num_workers: 2",
         "dry_run: false",
         "experiment=videos",
