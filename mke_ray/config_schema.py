@@ -151,9 +151,10 @@ class FitConfig:
         ema_decay: Decay of the running mean of the weights that is kept instead of the last ones,
             0.999 for example; null keeps the last.
         validate_every_steps: Steps between looks at the select part of the probe; 0 never looks.
-        class_balance: Exponent by which rare classes of dense labels count more: every class weighs
-            its share of the labelled pixels of the fit's rows, to the power of minus this; 0
-            weighs all pixels alike.
+        class_balance: Exponent by which rare classes count more, of true labels; 0 takes all alike.
+            Of dense labels every class weighs its share of the labelled pixels of the fit's rows,
+            to the power of minus this. Of others, rows of a class below the mean share come
+            (mean share / share) to this power times in an epoch, 16 times at most; 0.5 is usual.
     """
 
     num_steps: int | None = None
@@ -367,6 +368,8 @@ class JobConfig:
         scaling: What training runs on.
         search: What jobs/tune.py searches.
         gate: The promotion gate.
+        further_metrics: Report mAP, mAUC, d-prime and F1 of every arm too, one class against the
+            others, where a sample has one class; with many classes they always are.
         tracking: Where MLflow records.
         storage: How stores are reached and guarded.
         ray: Where Ray runs.
@@ -407,6 +410,7 @@ class JobConfig:
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    further_metrics: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -47,6 +47,7 @@ class ToySource:
 
     counts: Mapping[str, int]
     label_space: LabelSpace = field(default_factory=lambda: LabelSpace(CLASSES))
+    pattern: tuple[int, ...] = (0, 1, 2)  # classes of the rows, again and again
 
     def identity(self) -> dict[str, Any]:
         return {"source": "toy", "counts": dict(self.counts)}
@@ -58,7 +59,7 @@ class ToySource:
         for split, count in self.counts.items():
             for number in range(count):
                 key = f"{split}/{number}"
-                label = (number % len(CLASSES),)
+                label = (self.pattern[number % len(self.pattern)],)
                 yield SourceRow(key, -1, "", None, None, f"{split}-{number // 4}", split, label)
 
     def reader(self, spec: DecodeSpec) -> Reader:
@@ -66,10 +67,16 @@ class ToySource:
 
 
 def make_run(
-    root: Root, counts: Mapping[str, int], *, unit_size: int = 8, seed: int = 0
+    root: Root,
+    counts: Mapping[str, int],
+    *,
+    unit_size: int = 8,
+    seed: int = 0,
+    source: ToySource | None = None,
 ) -> Manifest:
     """Write a run: every 7th row lacks modality b, every 11th is unreadable."""
-    manifest = write_manifest(root.child("manifest"), ToySource(counts), unit_size=unit_size)
+    source = source or ToySource(counts)
+    manifest = write_manifest(root.child("manifest"), source, unit_size=unit_size)
     plain = decode_spec_to_dict(DECODE)
     samples = UnitStore.open_or_create(
         root.child("samples", SAMPLES), spec={"decode": plain}, schema=samples_schema(DECODE)

@@ -4,8 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from mke_ray.data.nyu_classes import (
+    CLASSES,
+    MAPPINGS,
+    TEST_LIST,
+    TRAIN_LIST,
+    check_numbers,
+    deal_out,
+)
 from mke_ray.data.pairs import PairsSource
 from mke_ray.data.pairs_reader import PairsReader
 from mke_ray.data.reachable import is_there
@@ -15,20 +21,6 @@ from mke_ray.errors import ConfigError
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, LabelSpace, Split
 
 FILES = {"rgb": "rgb/{key}.jpg", "depth": "depth/{key}.png", MASK: "label/{key}.png"}
-
-_OF_13 = "bed books ceiling chair floor furniture objects picture sofa table tv wall window"
-_OF_40 = (
-    "wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds desk "
-    "shelves curtain dresser pillow mirror floor_mat clothes ceiling books refrigerator television "
-    "paper towel shower_curtain box whiteboard person night_stand toilet sink lamp bathtub bag "
-    "otherstructure otherfurniture otherprop"
-)
-_13_OF_40 = (
-    *(11, 4, 5, 0, 3, 8, 9, 11, 12, 5, 7, 5, 12, 9, 5, 12, 5, 6, 6, 4),
-    *(6, 2, 1, 5, 10, 6, 6, 6, 6, 6, 6, 5, 6, 6, 6, 6, 6, 6, 5, 6),
-)
-_CLASSES = {13: tuple(_OF_13.split()), 40: tuple(_OF_40.split())}
-_MAPPINGS = {13: _13_OF_40, 40: tuple(range(40))}
 
 _FOLDER = (
     "a folder of NYU Depth V2 as pictures: rgb/NNNN.jpg, depth/NNNN.png, label/NNNN.png, and the "
@@ -79,12 +71,12 @@ class NyuDepthSource:
         """Check the root and the numbers."""
         if not self.root:
             raise ConfigError(f"source.root is not set; it has to be {_FOLDER}")
-        if self.num_classes not in _CLASSES:
-            raise ConfigError(f"source.num_classes={self.num_classes}; choose 13 or 40")
-        for name in ("labelled", "probe", "unlabeled"):
-            number = getattr(self, name)
-            if number is not None and number < 0:
-                raise ConfigError(f"source.{name}={number}; give a number of samples, from 0")
+        check_numbers(
+            num_classes=self.num_classes,
+            labelled=self.labelled,
+            probe=self.probe,
+            unlabeled=self.unlabeled,
+        )
 
     @property
     def label_space(self) -> LabelSpace:
@@ -107,7 +99,7 @@ class NyuDepthSource:
             ConfigError: They are not.
         """
         root = self._pairs.location
-        for name in ("train.txt", "test.txt"):
+        for name in (TRAIN_LIST, TEST_LIST):
             if not is_there(root, name, key="source.root"):
                 raise ConfigError(f"source.root={self.root} has no {name}; it has to be {_FOLDER}")
 
@@ -143,10 +135,10 @@ class NyuDepthSource:
         return PairsSource(
             self.root or "",
             FILES,
-            _CLASSES[self.num_classes],
-            table="train.txt",
+            CLASSES[self.num_classes],
+            table=TRAIN_LIST,
             label_kind=LabelKind.DENSE,
-            mapping=_MAPPINGS[self.num_classes],
+            mapping=MAPPINGS[self.num_classes],
             depth={"metres_per_step": self.metres_per_step, "view_deg": self.view_deg},
             withheld=withheld,
             storage_options=self.storage_options,
@@ -154,24 +146,13 @@ class NyuDepthSource:
 
     def _drawn(self) -> dict[Split, list[str]]:
         """Return the keys of every split."""
-        train, test = self._listed("train.txt"), self._listed("test.txt")
-        rest = len(train) - self.labelled - self.probe
-        num_unlabeled = rest if self.unlabeled is None else self.unlabeled
-        if rest < 0 or num_unlabeled > rest:
-            raise ConfigError(
-                f"source.labelled={self.labelled}, source.probe={self.probe} and "
-                f"source.unlabeled={self.unlabeled} are more than the {len(train)} samples of "
-                "train.txt; lower one of them"
-            )
-        order = np.random.default_rng(self.data_seed).permutation(len(train))
-        shuffled = [train[place] for place in order.tolist()]
-        ends = np.cumsum([0, self.labelled, num_unlabeled, self.probe]).tolist()
-        splits = (Split.LABELLED, Split.UNLABELED, Split.PROBE)
-        drawn = {
-            split: sorted(shuffled[ends[place] : ends[place + 1]])
-            for place, split in enumerate(splits)
-        }
-        return {**drawn, Split.TEST: sorted(test)}
+        return deal_out(
+            self._listed(TRAIN_LIST),
+            self._listed(TEST_LIST),
+            wanted=(self.labelled, self.probe, self.unlabeled),
+            data_seed=self.data_seed,
+            train_list=TRAIN_LIST,
+        )
 
     def _listed(self, name: str) -> list[str]:
         """Return the keys that a list names."""

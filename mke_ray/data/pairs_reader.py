@@ -11,11 +11,13 @@ from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.pictures import PILLOW, read_picture
 from mke_ray.data.places import UnusableKeyError, check_name
 from mke_ray.data.scene_files import DepthFiles, MaskFiles
+from mke_ray.data.text_files import HASHED, TextFiles
 from mke_ray.errors import MISSING_FILE, MediaError
 from mke_ray.schema import (
     MASK,
     DecodeSpec,
     DepthSpec,
+    FeatureSpec,
     ImageSpec,
     ManifestRow,
     MaskSpec,
@@ -27,7 +29,7 @@ from mke_ray.storage import Root
 KEY = "{key}"
 WITHHELD = "withheld"
 
-PictureSpec = ImageSpec | DepthSpec | MaskSpec
+WholeSpec = ImageSpec | DepthSpec | MaskSpec | FeatureSpec
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class PairsReader:
         depth_files: How files of distances hold them.
         mask_files: How files of true classes hold them; None where there are none.
         withheld: Per split the modalities that its samples are not given, though there are files.
+        text_files: How files of text hold it.
         fetches_apart: It leaves its CPU to others while it waits for the store.
     """
 
@@ -50,6 +53,7 @@ class PairsReader:
     depth_files: DepthFiles = field(default_factory=DepthFiles)
     mask_files: MaskFiles | None = None
     withheld: Mapping[str, Collection[str]] = field(default_factory=dict)
+    text_files: TextFiles = field(default_factory=TextFiles)
     fetches_apart: bool = True
 
     def __post_init__(self) -> None:
@@ -94,34 +98,34 @@ class PairsReader:
             return
         into.num_bytes_read += len(content)
         for modality, one in spec.items():
-            if isinstance(one, PictureSpec):
-                self._decode_picture(content, modality, one, row, into)
-        streams: DecodeSpec = {
-            m: one for m, one in spec.items() if not isinstance(one, PictureSpec)
-        }
+            if isinstance(one, WholeSpec):
+                self._decode_whole(content, modality, one, row, into)
+        streams: DecodeSpec = {m: one for m, one in spec.items() if not isinstance(one, WholeSpec)}
         if streams:
             _decode_streams(content, streams, row, into)
 
-    def _decode_picture(
-        self, content: bytes, modality: str, spec: PictureSpec, row: ManifestRow, into: Decoded
+    def _decode_whole(
+        self, content: bytes, modality: str, spec: WholeSpec, row: ManifestRow, into: Decoded
     ) -> None:
-        """Add the picture of one file.
+        """Add the picture or text of one file.
 
         Raises:
             MediaError: It holds the true classes, which cannot be read, of a sample whose role
                 needs them.
         """
         try:
-            into.arrays[modality] = self._picture(content, spec)
+            into.arrays[modality] = self._array(content, spec)
         except MediaError as error:
             if modality == MASK and row.split != Split.UNLABELED:
                 raise MediaError(error.reason, f"true classes: {error.detail}") from error
             into.missing[modality] = error.reason
             return
         into.num_bytes_needed += len(content)
-        _name_decoder(PILLOW, into)
+        _name_decoder(HASHED if isinstance(spec, FeatureSpec) else PILLOW, into)
 
-    def _picture(self, content: bytes, spec: PictureSpec) -> np.ndarray:
+    def _array(self, content: bytes, spec: WholeSpec) -> np.ndarray:
+        if isinstance(spec, FeatureSpec):
+            return self.text_files.read(content, spec)
         if isinstance(spec, DepthSpec):
             return self.depth_files.read(content, spec)
         if isinstance(spec, MaskSpec):

@@ -72,6 +72,12 @@ def read_picture(content: bytes, spec: ImageSpec, *, limits: Limits = LIMITS) ->
         return _upright(image, spec)
 
 
+def resized_picture(pixels_HW3: np.ndarray, spec: ImageSpec) -> np.ndarray:
+    """Return pixels in colour, uint8 [H, W, 3], stretched as those of a picture file are."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels_HW3))
+    return np.array(picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR))
+
+
 @contextlib.contextmanager
 def opened(content: bytes, *, limits: Limits = LIMITS) -> Iterator[Image.Image]:
     """Open a picture file; what Pillow raises within is an error of the file.

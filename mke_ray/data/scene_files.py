@@ -41,19 +41,23 @@ class DepthFiles:
     def read(self, content: bytes, spec: DepthSpec) -> np.ndarray:
         """Return the channels of a file of distances, float32 [H, W, K].
 
-        A map that is shrunk has the mean inverse distance of what each pixel covers and is known,
-        which keeps planes planes.
-
         Raises:
             MediaError: It cannot be decoded, or is in colour.
         """
         with opened(content) as image:
-            metres_HW = _grey(image) * self.metres_per_step
-            known = Image.fromarray((metres_HW > 0).astype(np.float32))
-            inverse = Image.fromarray(_inverse(metres_HW).astype(np.float32))
-            size = (spec.width, spec.height)
-            share_HW = np.asarray(known.resize(size, Image.Resampling.BILINEAR))
-            sum_HW = np.asarray(inverse.resize(size, Image.Resampling.BILINEAR))
+            return self.of_metres(_grey(image) * self.metres_per_step, spec)
+
+    def of_metres(self, metres_HW: np.ndarray, spec: DepthSpec) -> np.ndarray:
+        """Return the channels of a map of distances in metres, 0 where unknown, float32 [H, W, K].
+
+        A map that is shrunk has the mean inverse distance of what each pixel covers and is known,
+        which keeps planes planes.
+        """
+        known = Image.fromarray((metres_HW > 0).astype(np.float32))
+        inverse = Image.fromarray(_inverse(metres_HW).astype(np.float32))
+        size = (spec.width, spec.height)
+        share_HW = np.asarray(known.resize(size, Image.Resampling.BILINEAR))
+        sum_HW = np.asarray(inverse.resize(size, Image.Resampling.BILINEAR))
         inverse_HW = np.where(share_HW >= _LEAST_KNOWN, sum_HW / np.maximum(share_HW, 1e-6), 0.0)
         return depth_channels(_inverse(inverse_HW), spec.channels, view_deg=self.view_deg)
 
@@ -105,7 +109,14 @@ class MaskFiles:
             MediaError: It cannot be decoded, is in colour, or has a pixel value of no class.
         """
         with opened(content) as image:
-            value_HW = _grey(image)
+            return self.of_values(_grey(image), spec)
+
+    def of_values(self, value_HW: np.ndarray, spec: MaskSpec) -> np.ndarray:
+        """Return the class map of pixel values, resized by the nearest pixel, uint8 [H, W].
+
+        Raises:
+            MediaError: A pixel value has no class.
+        """
         unknown = [one for one in np.unique(value_HW).tolist() if not self._has_class(one)]
         if unknown:
             some = ", ".join(f"{one:g}" for one in unknown[:5])
@@ -119,7 +130,7 @@ class MaskFiles:
 
     def _has_class(self, value: float) -> bool:
         """Return whether a pixel value is a whole number with a class."""
-        is_id = value.is_integer() and 0 <= value <= IGNORE
+        is_id = float(value).is_integer() and 0 <= value <= IGNORE
         return is_id and bool(self.class_P[int(value)] >= 0)
 
 

@@ -85,17 +85,17 @@ def draw_splits(
 def _ordered(names: Sequence[str], classes: Mapping[str, Hashable], data_seed: int) -> list[str]:
     """Return names in a random order any stretch of which has all classes in proportion."""
     of_class: defaultdict[Hashable, list[str]] = defaultdict(list)
-    for name in sorted(names, key=lambda one: _position(data_seed, one)):
+    for name in sorted(names, key=lambda one: position(data_seed, one)):
         of_class[classes.get(name)].append(name)
     place: dict[str, tuple[float, float]] = {}
     for label, members in of_class.items():
-        shift = _position(data_seed, f"class {label}")
+        shift = position(data_seed, f"class {label}")
         for number, name in enumerate(members):
-            place[name] = ((number + shift) / len(members), _position(data_seed, name))
+            place[name] = ((number + shift) / len(members), position(data_seed, name))
     return sorted(names, key=lambda name: place[name])
 
 
-def _position(data_seed: int, name: str) -> float:
+def position(data_seed: int, name: str) -> float:
     """Return a number in [0, 1) that seed and name determine, and nothing else goes by.
 
     The parts of the probe go by the same hash of a seed and a group; without the word before it,

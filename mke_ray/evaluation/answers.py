@@ -134,8 +134,8 @@ class Part:
         sample_ids: Sample ids, by unit.
         groups: Group of each sample.
         scores: Per column the scores, by unit.
-        logits: Per column the logits, by unit; only where samples have several classes.
-        truths: Truth [B, C], by unit; only where samples have several classes.
+        logits: Per column the logits, by unit, where they are kept.
+        truths: Truth [B, C], by unit, where logits are kept.
     """
 
     sample_ids: list[np.ndarray] = field(default_factory=list)

@@ -70,7 +70,8 @@ class _Tally:
         """Add the usable rows of one unit to what they belong to."""
         is_multi = self.plan.manifest.label_space.kind is LabelKind.MULTI
         if ref.split == Split.TEST:
-            self.parts[Split.TEST].add(answers, keep_logits=is_multi)
+            keep_logits = is_multi or self.plan.further_metrics
+            self.parts[Split.TEST].add(answers, keep_logits=keep_logits)
             self.showcase.add(ref.unit, answers)
             self.diagnosis.add(answers)
         elif ref.split == Split.UNLABELED:
@@ -89,7 +90,12 @@ class _Tally:
         flows = {arm: mean_flow(self.flows, list(seeds.values())) for arm, seeds in arms.items()}
         some_flow = next(iter(self.flows.values()), Flow())
         measured = measure_arms(
-            arms, test=test, select=self.parts[SELECT], flows=flows, reference=plan.reference
+            arms,
+            test=test,
+            select=self.parts[SELECT],
+            flows=flows,
+            reference=plan.reference,
+            is_multi=plan.manifest.label_space.kind is LabelKind.MULTI,
         )
         return Evaluation(
             metric="map" if plan.manifest.label_space.kind is LabelKind.MULTI else "accuracy",

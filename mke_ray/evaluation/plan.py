@@ -36,6 +36,8 @@ class EvaluationPlan:
             none.
         splits: Splits that are looked at.
         reference: Column that gains are measured against.
+        further_metrics: Whether further figures are wanted of samples with one class each; of those
+            with many they always are.
     """
 
     manifest: Manifest
@@ -52,6 +54,7 @@ class EvaluationPlan:
     relabelled: UnitStore | None = None
     splits: Sequence[str] = (Split.TEST, Split.PROBE, Split.UNLABELED)
     reference: str = TEACHER
+    further_metrics: bool = False
 
     def by_arm(self) -> dict[str, dict[int, str]]:
         """Return ``{arm: {seed: column}}``, the teacher first."""

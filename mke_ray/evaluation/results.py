@@ -74,6 +74,7 @@ class ArmResult:
         pixel_accuracy: Share of the pixels named right, None where labels are not dense.
         class_ious: Intersection over union of each class [C], NaN where no test pixel is of it or
             named so; empty where labels are not dense.
+        further: Further figures by name, see ``mke_ray.evaluation.further``; the mean over seeds.
     """
 
     arm: str
@@ -88,6 +89,7 @@ class ArmResult:
     flow: Flow | None = None
     pixel_accuracy: float | None = None
     class_ious: tuple[float, ...] = ()
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

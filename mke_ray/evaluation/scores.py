@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mke_ray.evaluation.answers import LOWEST, Part
 from mke_ray.evaluation.average_precision import ResampledMAP
+from mke_ray.evaluation.further import further_figures
 from mke_ray.evaluation.results import TEACHER, ArmResult, Flow
 from mke_ray.metrics import bootstrap_by_group, mean_average_precision
 
@@ -22,6 +23,7 @@ def measure_arms(
     select: Part,
     flows: Mapping[str, Flow | None],
     reference: str = TEACHER,
+    is_multi: bool = False,
 ) -> dict[str, ArmResult]:
     """Return the result of every arm on test.
 
@@ -31,8 +33,9 @@ def measure_arms(
         select: What is kept of the select part of the probe.
         flows: What each arm did to the teacher's answers.
         reference: Column that gains are measured against.
+        is_multi: Whether a sample may have many classes.
     """
-    measure = _MultiMeasure(test) if test.truths else _SingleMeasure(test)
+    measure = _MultiMeasure(test) if is_multi else _SingleMeasure(test)
     results = {}
     for arm, seeds in arms.items():
         columns = list(seeds.values())
@@ -49,6 +52,7 @@ def measure_arms(
             gain_ci95=gain_ci95,
             select=_select_value(select, columns),
             flow=flows.get(arm),
+            further=_further(test, columns, is_multi=is_multi),
         )
     return results
 
@@ -116,6 +120,18 @@ def _with_quantiles(value: float, value_R: NDArray) -> Estimate:
     """Return a value and its 95% interval."""
     low, high = np.quantile(value_R, [0.025, 0.975])
     return value, (float(low), float(high))
+
+
+def _further(part: Part, columns: list[str], *, is_multi: bool) -> dict[str, float]:
+    """Return further figures, the mean over columns; none where their logits are not kept."""
+    if not part.truths:
+        return {}
+    truth_NC = np.concatenate(part.truths)
+    found = [
+        further_figures(np.concatenate(part.logits[name]), truth_NC, is_multi=is_multi)
+        for name in columns
+    ]
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
 
 def _select_value(part: Part, columns: list[str]) -> float | None:

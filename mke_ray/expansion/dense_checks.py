@@ -15,19 +15,13 @@ _GEOMETRY = ("stream", "height", "width", "flip", "scale")
 
 
 def check_dense(run: "Run") -> None:
-    """Refuse class balance without dense labels, and dense labels that do not lie on one another.
+    """Refuse dense labels that do not lie on one another.
 
     Raises:
         ConfigError: It names the key.
     """
-    job, is_dense = run.job, run.source.label_space.kind == LabelKind.DENSE
-    for key, fit in (("fit", job.fit), ("teacher.fit", job.teacher.fit)):
-        if fit.class_balance and not is_dense:
-            raise ConfigError(
-                f"{key}.class_balance={fit.class_balance} is for dense labels, and the source's "
-                f"are {run.source.label_space.kind}; set it to 0"
-            )
-    if not is_dense:
+    job = run.job
+    if run.source.label_space.kind != LabelKind.DENSE:
         return
     if MASK not in run.decode:
         raise ConfigError(

@@ -55,7 +55,7 @@ INPUTS_NAME = "report/inputs.json"
 _PACKAGES = ("ray", "torch", "deepspeed", "av", "mlflow", "hydra-core", "pyarrow")
 
 
-_REPORT_VERSION = 2  # what a report says; a root that has an older one gets a new one
+_REPORT_VERSION = 3  # what a report says; a root that has an older one gets a new one
 
 
 @dataclass(slots=True)
@@ -103,6 +103,7 @@ class Outcome:
             samples,
             self.decision.reason,
             found,
+            *sorted(self.evaluation.arms[TEACHER].further),
         ]
         rounds = self.refined.rounds if self.refined else ()
         tilts = [one.tilt.to_dict() for one in rounds if one.tilt is not None]

@@ -307,6 +307,7 @@ def evaluate_stage(
         select_fraction=run.job.gate.select_fraction,
         samples=truth_reader(run, manifest, labels),
         decode=run.job.decode,
+        further_metrics=run.job.further_metrics,
     )
     return compared, evaluate(compared)
 

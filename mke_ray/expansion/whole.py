@@ -203,7 +203,12 @@ def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:
 def _headline_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numbers of a run that are compared between runs."""
     arms = {f"test/{name}": arm["value"] for name, arm in metrics["arms"].items()}
+    further = {
+        f"{name}/{arm}": value
+        for arm, one in metrics["arms"].items()
+        for name, value in one.get("further", {}).items()
+    }
     labels = {f"pseudo_labels/{key}": value for key, value in metrics["pseudo_labels"].items()}
     gate = {f"gate/{key}": metrics["gate"][key] for key in ("gain", "lower_bound", "promoted")}
     seconds = {f"seconds/{key}": value for key, value in metrics["seconds"].items()}
-    return {**arms, **labels, **gate, **seconds}
+    return {**arms, **further, **labels, **gate, **seconds}

@@ -384,6 +384,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "corrected": None if flow is None else flow.corrected,
         "corrupted": None if flow is None else flow.corrupted,
         **of_pixels,
+        **({"further": dict(result.further)} if result.further else {}),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from mke_ray.evaluation.further import TITLES
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
 from mke_ray.report.content import (
     ReportContent,
@@ -119,6 +120,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             curve_rows=_curve_rows(content),
             contribution_rows=_contribution_rows(content),
             status_rows=_status_rows(content),
+            further_titles=_further_titles(content),
         )
     )
 
@@ -229,6 +231,11 @@ def _contribution_rows(content: ReportContent) -> list[dict[str, Any]]:
     found = content.contribution
     rows = [] if found is None else [found.whole, *found.parts]
     return [{"title": shown_title(one, found), "result": one} for one in rows if found]
+
+
+def _further_titles(content: ReportContent) -> dict[str, str]:
+    """Return the titles of the further figures that there are, by name."""
+    return {name: title for name, title in TITLES.items() if name in content.teacher.further}
 
 
 def _last(records: Any, keys: tuple[str, ...]) -> float | None:

@@ -27,6 +27,7 @@ from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.average import WeightAverage
 from mke_ray.train.blocks import TargetSpec, UnitReader
+from mke_ray.train.class_repeats import with_repeats
 from mke_ray.train.class_weights import objective_spec
 from mke_ray.train.compiling import compile_network
 from mke_ray.train.engine import Engine, TorchEngine, rank, world_size
@@ -159,7 +160,8 @@ def assemble(spec: FitSpec, workplace: Workplace, *, is_resized: bool = False) -
         StoreError: A store or the fit to start from is missing.
     """
     reader = workplace.reader(spec)
-    plan = _plan(spec, reader, spec.rows, global_batch=spec.global_batch)
+    balance = 0.0 if reader.targets.is_dense else spec.class_balance
+    plan = _plan(spec, reader, spec.rows, global_batch=spec.global_batch, balance=balance)
     folds = FoldDivision.from_dict(spec.folds) if spec.folds else None
     feed = _feed(reader, plan, spec.rows, workplace=workplace, folds=folds)
     feed.source = workplace.feeding.source_of(feed.maker, feed.ahead) or feed.source
@@ -167,7 +169,9 @@ def assemble(spec: FitSpec, workplace: Workplace, *, is_resized: bool = False) -
     student = new_student(spec, label_space)
     normalise(student, feed, spec)
     start_from(student, spec, workplace.root)
-    objective = objective_spec(spec, feed, num_classes=label_space.num_classes)
+    objective = spec.objective
+    if reader.targets.is_dense:
+        objective = objective_spec(spec, feed, num_classes=label_space.num_classes)
     num_rows = feed.plan.global_batch
     engine = make_engine(student, spec, workplace, num_rows=num_rows, is_resized=is_resized)
     return FitParts(
@@ -257,11 +261,13 @@ def _plan(
     *,
     global_batch: int,
     shuffle: bool = True,
+    balance: float = 0.0,
 ) -> RowPlan:
-    """Return the order of some rows."""
+    """Return the order of some rows, those of rare classes several times where that is wanted."""
     division = ProbeDivision(spec.probe_seed, spec.select_fraction)
+    entries = usable_entries(reader, rows, division)
     return RowPlan(
-        usable_entries(reader, rows, division),
+        with_repeats(reader, entries, rows, balance=balance, seed=spec.seed),
         global_batch=global_batch,
         window_units=spec.window_units,
         seed=spec.seed,

@@ -87,8 +87,9 @@ class FitSpec:
         temperature: Divides the teacher's logits.
         clip_norm: Largest gradient norm; None does not clip.
         ema_decay: Decay of the running mean of the weights that is kept; None keeps the last.
-        class_balance: Exponent by which rare classes of dense labels count more: every class
-            weighs its share of the labelled pixels to the power of minus this.
+        class_balance: Exponent by which rare classes count more: of dense labels every class
+            weighs its share of the labelled pixels to the power of minus this, of others rows with
+            true labels of rare classes come several times (``mke_ray.train.class_repeats``).
         init_from: Fingerprint of a fit whose encoders are copied where the modality is the same,
             and of dense students the decoder.
         window_units: Units whose rows are shuffled together.

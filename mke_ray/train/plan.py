@@ -29,11 +29,13 @@ class PlanEntry:
         unit: Id of the unit.
         selection: Number of the selection.
         usable: Whether each row of the unit may be used, bool [R].
+        repeat: How many times the unit is there under this selection before.
     """
 
     unit: str
     selection: int
     usable: np.ndarray
+    repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class RowPlan:
                 f"global_batch={global_batch} must be at least 0 and "
                 f"window_units={window_units} at least 1"
             )
-        kept = sorted((e for e in entries if e.usable.any()), key=lambda e: (e.selection, e.unit))
+        kept = sorted((e for e in entries if e.usable.any()), key=_place)
         self._units_E = np.asarray([entry.unit for entry in kept], dtype="S")
         self.selection_E = np.asarray([entry.selection for entry in kept], dtype=np.int16)
         self._bitmap_EK = _pack(kept)
@@ -216,6 +218,11 @@ class _EpochOrder:
         return position_N[order_N], row_N[order_N]
 
 
+def _place(entry: PlanEntry) -> tuple[int, int, str]:
+    """Return where an entry stands among the others."""
+    return entry.repeat, entry.selection, entry.unit
+
+
 def _pack(entries: Sequence[PlanEntry]) -> np.ndarray:
     """Pack the usable rows of every entry into bits [E, K]."""
     most = max((len(entry.usable) for entry in entries), default=0)
@@ -227,8 +234,12 @@ def _pack(entries: Sequence[PlanEntry]) -> np.ndarray:
 
 
 def _entry_ids(entries: Sequence[PlanEntry]) -> np.ndarray:
-    """Return one 64-bit id per entry [E], from the unit and the selection alone."""
-    ids = [sample_id(f"{entry.unit}:{entry.selection}") for entry in entries]
+    """Return one 64-bit id per entry [E], from unit, selection and repeat alone."""
+    names = [f"{entry.unit}:{entry.selection}" for entry in entries]
+    ids = [
+        sample_id(f"{name}:{entry.repeat}" if entry.repeat else name)
+        for name, entry in zip(names, entries, strict=True)
+    ]
     return np.asarray(ids, dtype=np.int64)
 
 

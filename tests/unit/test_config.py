@@ -45,6 +45,11 @@ OWN_KEYS = {
     "nyu_depth_v2_small": ["source.root=s3://b"],
     "av_mnist_features": ["source.root=s3://b"],
     "av_mnist_videos": ["source.root=s3://b"],
+    "ravdess": ["source.root=s3://b"],
+    "vggsound": ["source.root=s3://b"],
+    "audioset": ["source.root=s3://b"],
+    "nyu_depth_v2": ["source.root=s3://b"],
+    "mm_imdb": ["source.root=s3://b"],
 }
 
 
@@ -230,7 +235,7 @@ def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
     ended = run_expand("--help", folder=tmp_path)
     assert ended.returncode == 0
     for word in (
-        "experiment: av_mnist",
+        "experiment: audioset, av_mnist",
         "num_workers: 2",
         "dry_run: false",
         "experiment=videos",

@@ -13,6 +13,7 @@ from media_files import frame_numbers, sine, write_clip
 from PIL import Image
 
 from mke_ray.data.pairs import PairsSource
+from mke_ray.data.text_files import hashed_words
 from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, ManifestRow, VideoSpec
@@ -270,11 +271,24 @@ def test_a_picture_goes_with_pictures_and_sound_of_a_video_that_is_read_once(tmp
     assert decoded.missing.keys() == {"video", "audio"}
 
 
+def test_text_beside_a_picture_is_read_as_hashed_words(tmp_path):
+    put(tmp_path, "test/cat/k.png", picture())
+    put(tmp_path, "test/cat/k.txt", b"A man walks into a bar.")
+    files = {"rgb": "{key}.png", "words": "{key}.txt"}
+    of = PairsSource(str(tmp_path), files, CLASSES, text={})
+    (row,) = of.rows()
+    spec = {"rgb": ImageSpec(8, 8), "words": FeatureSpec(64)}
+    words = of.reader(spec).read(manifest_row(row.key)).arrays["words"]
+    assert np.array_equal(words, hashed_words("a man walks into a bar", 64))
+
+
 def test_what_no_file_can_give_is_refused_with_its_key(tmp_path):
     with pytest.raises(ConfigError, match=r"decode\.audio: .*add source\.files\.audio"):
         source(tmp_path).reader({"audio": AudioSpec(8000, 1.0)})
     with pytest.raises(ConfigError, match=r"decode\.rgb\.kind=features"):
         source(tmp_path).reader({"rgb": FeatureSpec(3)})
+    with pytest.raises(ConfigError, match=r"source\.text=.*'filed'.*it may have field"):
+        PairsSource(str(tmp_path), {"words": "{key}.txt"}, CLASSES, text={"filed": "plot"})
     with pytest.raises(ConfigError, match=r"decode\.rgb\.kind=image: .*pairs for pictures"):
         VideosSource(str(tmp_path), CLASSES).reader({"rgb": ImageSpec(8, 8)})
 

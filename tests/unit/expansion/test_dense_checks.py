@@ -75,11 +75,6 @@ def test_a_teacher_may_see_other_views_than_its_students(tmp_path):
     assert run.teacher_fit("s").views == {k: run.job.views[k] for k in ("rgb", "mask")}
 
 
-def test_class_balance_is_refused_where_labels_are_not_dense(tmp_path):
-    with pytest.raises(ConfigError, match=r"teacher\.fit\.class_balance=0\.5 is for dense labels"):
-        check_job(composed("tracking=off", f"root={tmp_path}", "teacher.fit.class_balance=0.5")[0])
-
-
 def test_a_view_that_moves_pictures_alone_is_refused(tmp_path):
     moving = job(tmp_path)
     moving.views = {"rgb": {"_target_": "mke_ray.data.views.ImageView", "height": 60, "width": 80}}
