@@ -24,6 +24,7 @@ from mke_ray.errors import ConfigError, MkeRayError
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
+FUNCTION = "function"  # the key of a function that is called, as of CallableTeacher
 HIDDEN = "***"
 _SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
@@ -101,7 +102,7 @@ def find_class(target: str) -> type:
 
 
 def check_targets(node: Any, allowed: list[str], key: str = "") -> None:
-    """Refuse every ``_target_`` outside the trusted packages.
+    """Refuse every ``_target_`` and ``function`` outside the trusted packages.
 
     Args:
         node: Plain configuration.
@@ -311,11 +312,12 @@ def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of every ``_target_`` below a node."""
+    """Yield the dotted key and the value of all that names code below a node."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             dotted = f"{key}.{name}" if key else str(name)
-            if name == "_target_":
+            is_function = name == FUNCTION and "_target_" in node and isinstance(child, str)
+            if name == "_target_" or is_function:
                 yield dotted, child
             else:
                 yield from _targets(child, dotted)
