@@ -81,12 +81,15 @@ def file_digest(path: str | Path) -> str:
     return found.hexdigest()
 
 
-def load_whole(pretrained: Pretrained, auto_class: str, **settings: Any) -> Any:
+def load_whole(
+    pretrained: Pretrained, auto_class: str, *, unread: tuple[str, ...] = (), **settings: Any
+) -> Any:
     """Return a network with every weight from its file, in evaluation mode, float32.
 
     Args:
         pretrained: The folder.
         auto_class: A class of transformers that chooses the network by ``config.json``.
+        unread: How the names of weights begin that nothing will read, so that they may be missing.
         settings: Further arguments of ``from_pretrained``.
 
     Raises:
@@ -105,7 +108,7 @@ def load_whole(pretrained: Pretrained, auto_class: str, **settings: Any) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
         raise ConfigError(f"path={pretrained.name} is no {auto_class}: {said}") from error
-    _check_loaded(pretrained, auto_class, loading)
+    _check_loaded(pretrained, auto_class, loading, unread)
     return network.eval()
 
 
@@ -196,9 +199,12 @@ def _check_files(folder: str, path: str) -> None:
         )
 
 
-def _check_loaded(pretrained: Pretrained, auto_class: str, loading: Mapping[str, Any]) -> None:
+def _check_loaded(
+    pretrained: Pretrained, auto_class: str, loading: Mapping[str, Any], unread: tuple[str, ...]
+) -> None:
     """Refuse a network some of whose weights would be random."""
     absent = sorted(str(one) for one in loading.get("missing_keys", ()))
+    absent = [one for one in absent if not one.startswith(unread)]
     other = sorted(str(one) for one in loading.get("mismatched_keys", ()))
     if absent or other:
         raise ConfigError(

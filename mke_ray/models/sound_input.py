@@ -3,6 +3,7 @@
 # B samples, N sound samples, T frames in time, F bands.
 
 import importlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,30 +73,17 @@ class SoundInput:
 
     def _waves(self, x_BN: Tensor) -> Tensor:
         """Return waveforms, standardised where the extractor does so."""
-        if not self._extractor.do_normalize:
-            return x_BN
-        mean_B1 = x_BN.mean(dim=1, keepdim=True)
-        variance_B1 = x_BN.var(dim=1, keepdim=True, unbiased=False)
-        return (x_BN - mean_B1) / (variance_B1 + 1e-7).sqrt()
+        return standardised_waves(x_BN) if self._extractor.do_normalize else x_BN
 
     def _banks(self, x_BN: Tensor) -> Tensor:
-        """Return log-mel filter banks [B, T, F] of Kaldi's kind, padded or cut to a length."""
+        """Return filter banks [B, T, F], standardised where the extractor does so."""
         extractor = self._extractor
-        frames_BTN = x_BN.to(torch.float64).unfold(1, _WINDOW, _HOP)
-        frames_BTN = frames_BTN - frames_BTN.mean(dim=2, keepdim=True)
-        before_BTN = torch.cat([frames_BTN[..., :1], frames_BTN[..., :-1]], dim=2)
-        window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64)
-        emphasised = (frames_BTN - _PREEMPHASIS * before_BTN) * window.to(x_BN.device)
-        power_BTF = torch.fft.rfft(emphasised, n=_FFT).abs().square()
-        banks_BTF = (
-            (power_BTF @ _kaldi_filters(extractor).to(power_BTF))
-            .clamp(min=_FLOOR)
-            .log()
-            .to(torch.float32)
+        banks_BTF = filter_banks(
+            x_BN,
+            sample_rate_hz=extractor.sampling_rate,
+            num_mel_bins=extractor.num_mel_bins,
+            max_length=extractor.max_length,
         )
-        length = extractor.max_length
-        banks_BTF = nn.functional.pad(banks_BTF, (0, 0, 0, max(length - banks_BTF.shape[1], 0)))
-        banks_BTF = banks_BTF[:, :length]
         if extractor.do_normalize:
             banks_BTF = (banks_BTF - extractor.mean) / (2 * extractor.std)
         return banks_BTF
@@ -112,17 +100,47 @@ class SoundInput:
         self._is_proven = True
 
 
-def _kaldi_filters(extractor: Any) -> Tensor:
-    """Return the mel filters [257, F] of an AST extractor."""
-    rate_hz = extractor.sampling_rate
+def standardised_waves(x_BN: Tensor) -> Tensor:
+    """Return waveforms of mean 0 and variance 1, as Wav2Vec2 wants them."""
+    mean_B1 = x_BN.mean(dim=1, keepdim=True)
+    variance_B1 = x_BN.var(dim=1, keepdim=True, unbiased=False)
+    return (x_BN - mean_B1) / (variance_B1 + 1e-7).sqrt()
+
+
+def filter_banks(
+    x_BN: Tensor, *, sample_rate_hz: int, num_mel_bins: int, max_length: int
+) -> Tensor:
+    """Return log-mel filter banks [B, T, F] of Kaldi's kind, padded with zeros or cut to a length.
+
+    Args:
+        x_BN: Sound in [-1, 1].
+        sample_rate_hz: Its sample rate; windows are of 400 samples, as at 16 kHz.
+        num_mel_bins: Bands F.
+        max_length: Frames T.
+    """
+    frames_BTN = x_BN.to(torch.float64).unfold(1, _WINDOW, _HOP)
+    frames_BTN = frames_BTN - frames_BTN.mean(dim=2, keepdim=True)
+    before_BTN = torch.cat([frames_BTN[..., :1], frames_BTN[..., :-1]], dim=2)
+    window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64)
+    emphasised = (frames_BTN - _PREEMPHASIS * before_BTN) * window.to(x_BN.device)
+    power_BTF = torch.fft.rfft(emphasised, n=_FFT).abs().square()
+    filters = torch.from_numpy(_kaldi_filters(sample_rate_hz, num_mel_bins)).to(power_BTF)
+    banks_BTF = (power_BTF @ filters).clamp(min=_FLOOR).log().to(torch.float32)
+    lacking = max(max_length - banks_BTF.shape[1], 0)
+    return nn.functional.pad(banks_BTF, (0, 0, 0, lacking))[:, :max_length]
+
+
+@lru_cache
+def _kaldi_filters(sample_rate_hz: int, num_mel_bins: int) -> np.ndarray:
+    """Return mel filters [257, F]."""
     filters = importlib.import_module("transformers.audio_utils").mel_filter_bank(
         num_frequency_bins=_FFT // 2 + 1,
-        num_mel_filters=extractor.num_mel_bins,
+        num_mel_filters=num_mel_bins,
         min_frequency=20,
-        max_frequency=rate_hz // 2,
-        sampling_rate=rate_hz,
+        max_frequency=sample_rate_hz // 2,
+        sampling_rate=sample_rate_hz,
         norm=None,
         mel_scale="kaldi",
         triangularize_in_mel_space=True,
     )
-    return torch.from_numpy(np.asarray(filters))
+    return np.asarray(filters)

@@ -61,3 +61,17 @@ def test_what_is_stored_has_to_suit_the_network(tmp_path):
     save_ast(tmp_path, **DIGITS)
     with pytest.raises(StoreError, match=r"sample_rate_hz=16000 .*sample_rate_hz is 8000"):
         check_job(job_with(tmp_path, "pretrained_sound", "decode.audio.sample_rate_hz=8000"))
+
+
+def test_a_student_may_have_a_pretrained_encoder_whose_files_are_pinned(tmp_path):
+    save_vit(tmp_path)
+    overrides = ["student=pretrained", f"student.encoders.video.path={tmp_path}"]
+    more = ["student.encoders.video.trainable=last_1", f"root={tmp_path / 'run'}"]
+    run = check_job(composed(*overrides, *more)[0])
+    fit = run.trial_settings().template
+    video = fit.student["encoders"]["video"]
+    assert len(video["digest"]) == 64 and video["config"]["model_type"] == "vit"
+    before = fit.fingerprint()
+    save_vit(tmp_path, seed=1)
+    again = check_job(composed(*overrides, *more)[0]).trial_settings().template
+    assert again.fingerprint() != before
