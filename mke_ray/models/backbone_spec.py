@@ -9,7 +9,8 @@ from mke_ray.models.pretrained import Pretrained, config_object, find_pretrained
 
 BACKBONE, TIMM = "transformers", "timm"  # types of encoders
 FRAMES, CLIPS, WAVES, BANKS = "frames", "clips", "waves", "banks"
-READS = (FRAMES, CLIPS, WAVES, BANKS)
+MAPS = "maps"  # pictures at the size that is stored, of a dense student
+READS = (FRAMES, CLIPS, WAVES, BANKS, MAPS)
 
 _OF_PATH = ("path", "revision", "digest")
 _NOT_NEEDED = ("id2label", "label2id", "architectures", "transformers_version", "auto_map", "dtype")
@@ -18,6 +19,7 @@ _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 _INPUTS: dict[str, dict[str, Any]] = {
     FRAMES: {"size": None, **_IMAGENET},
     CLIPS: {"size": None, **_IMAGENET},
+    MAPS: _IMAGENET,
     WAVES: {"sample_rate_hz": 16000, "standardise": True},
     BANKS: {
         "sample_rate_hz": 16000,
@@ -41,8 +43,9 @@ def pinned(spec: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such network.
     """
+    dense = {"reads": MAPS} if spec.get("decoder") else {}
     return _with_encoders(
-        spec, BACKBONE, lambda name, one: _pinned_one(one, f"student.encoders.{name}")
+        spec, BACKBONE, lambda name, one: _pinned_one({**one, **dense}, f"student.encoders.{name}")
     )
 
 
@@ -175,7 +178,7 @@ def _input(
 
 def _beside(reads: str, found: Pretrained) -> dict[str, Any]:
     """Return what the processor beside the weights says of the input."""
-    if reads in (FRAMES, CLIPS):
+    if reads in (FRAMES, CLIPS, MAPS):
         said = load_part(found, "AutoImageProcessor").to_dict()
         return {"mean": list(said["image_mean"]), "std": list(said["image_std"])}
     extractor = load_part(found, "AutoFeatureExtractor")

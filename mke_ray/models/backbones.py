@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.backbone_spec import BANKS, CLIPS, FRAMES, WAVES, resolved
+from mke_ray.models.backbone_spec import BANKS, CLIPS, FRAMES, MAPS, WAVES, resolved
 from mke_ray.models.normaliser import Normaliser
 from mke_ray.models.pretrained import Pretrained, load_whole, transformers_library
 from mke_ray.models.sound_input import filter_banks, standardised_waves
@@ -68,6 +68,8 @@ class BackboneEncoder(nn.Module):
         key = f"student.encoders.{modality}"
         given = {"path": path, "revision": revision, "digest": digest, "config": config}
         whole, found = resolved({**given, "reads": reads, "input": input, "tower": tower}, key)
+        if whole["reads"] == MAPS:
+            raise ConfigError(f"{key}.reads={MAPS} is for labels at every pixel, with a decoder")
         self.modality = modality
         self.num_features = num_features
         self.reads: str = whole["reads"]

@@ -82,21 +82,24 @@ def file_digest(path: str | Path) -> str:
 
 
 def load_whole(
-    pretrained: Pretrained, auto_class: str, *, unread: tuple[str, ...] = (), **settings: Any
+    pretrained: Pretrained, auto_class: str | type, *, unread: tuple[str, ...] = (), **settings: Any
 ) -> Any:
     """Return a network with every weight from its file, in evaluation mode, float32.
 
     Args:
         pretrained: The folder.
-        auto_class: A class of transformers that chooses the network by ``config.json``.
+        auto_class: Name of a class of transformers that chooses the network by ``config.json``, or
+            the class of the network.
         unread: How the names of weights begin that nothing will read, so that they may be missing.
         settings: Further arguments of ``from_pretrained``.
 
     Raises:
         ConfigError: It is of another kind, or a weight is missing or of another shape.
     """
+    library = transformers_library()
+    loader: Any = getattr(library, auto_class) if isinstance(auto_class, str) else auto_class
     try:
-        network, loading = getattr(transformers_library(), auto_class).from_pretrained(
+        network, loading = loader.from_pretrained(
             pretrained.folder,
             local_files_only=True,
             use_safetensors=True,
@@ -107,8 +110,8 @@ def load_whole(
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
-        raise ConfigError(f"path={pretrained.name} is no {auto_class}: {said}") from error
-    _check_loaded(pretrained, auto_class, loading, unread)
+        raise ConfigError(f"path={pretrained.name} is no {loader.__name__}: {said}") from error
+    _check_loaded(pretrained, loader.__name__, loading, unread)
     return network.eval()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mke_ray.errors import ConfigError
 from mke_ray.models.pretrained import optional_library
@@ -56,11 +57,15 @@ def blocks_in(network: nn.Module) -> list[nn.Module]:
 
 
 def frozen_parts(network: nn.Module) -> list[nn.Module]:
-    """Return the modules with weights none of which is trained."""
+    """Return the modules that stay in evaluation: with weights none of which is trained.
+
+    Normalisation by batch is among them, since no sample may depend on the others of its batch.
+    """
     parts = []
     for one in network.modules():
         weights = list(one.parameters())
-        if weights and not any(weight.requires_grad for weight in weights):
+        is_frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
+        if is_frozen or isinstance(one, _BatchNorm):
             parts.append(one)
     return parts
 
