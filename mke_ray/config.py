@@ -24,6 +24,7 @@ from mke_ray.errors import ConfigError, MkeRayError
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
+FILE_KEYS = ("path", "table", "files")  # of teachers: what lies in the folder of the user
 FUNCTION = "function"  # the key of a function that is called, as of CallableTeacher
 HIDDEN = "***"
 _SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
@@ -190,7 +191,20 @@ def job_from(cfg: DictConfig) -> JobConfig:
         job.source[folder] = _absolute(job.source[folder])
     if isinstance(job.source.get("made"), str):
         job.source["made"] = _absolute(job.source["made"])
+    if not job.teacher.train:
+        job.teacher.network = _with_absolute_files(job.teacher.network)
+    job.more_teachers = _with_absolute_files(job.more_teachers)
     return job
+
+
+def _with_absolute_files(node: Any, key: str = "") -> Any:
+    """Return the specification of a teacher with the files here that it names, from any folder."""
+    if isinstance(node, Mapping):
+        return {name: _with_absolute_files(child, str(name)) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_with_absolute_files(child, key) for child in node]
+    is_file = key in FILE_KEYS and isinstance(node, str) and os.path.exists(node)
+    return _absolute(node) if is_file else node
 
 
 def _absolute(uri: str) -> str:

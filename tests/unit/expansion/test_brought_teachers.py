@@ -75,3 +75,17 @@ def test_a_student_may_have_a_pretrained_encoder_whose_files_are_pinned(tmp_path
     save_vit(tmp_path, seed=1)
     again = check_job(composed(*overrides, *more)[0]).trial_settings().template
     assert again.fingerprint() != before
+
+
+def test_files_that_a_teacher_names_are_found_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "tagger").mkdir()
+    (tmp_path / "classes.csv").write_text("from,to")
+    monkeypatch.chdir(tmp_path)
+    inner = "{_target_: mke_ray.models.brought.SoundTeacher, path: tagger}"
+    overrides = [f"+teacher.network.teacher={inner}", "teacher.network.table=classes.csv"]
+    more = "+more_teachers.second={_target_: mke_ray.models.brought.ClipTeacher, path: owner/name}"
+    own = ["teacher=mapped", "teacher.modality=audio", "teacher.network.classes=[a,b]", more]
+    (job,) = composed(*own, *overrides, "root=run")
+    assert job.teacher.network["teacher"]["path"] == str(tmp_path / "tagger")
+    assert job.teacher.network["table"] == str(tmp_path / "classes.csv")
+    assert job.more_teachers["second"]["path"] == "owner/name"
