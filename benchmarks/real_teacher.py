@@ -5,8 +5,8 @@
 
 The wheel (Apache-2.0) holds the text recogniser of PP-OCRv4, which knows 6,623 symbols, most of
 them Chinese. It reads the pictures of AV-MNIST: a table maps the digits and the letters that look
-like them onto ten classes, and our student learns pictures and spoken digits from what it says. DIR holds mnist and fsdd (docs/experiments.md). The table was
-written down before anything was measured.
+like them onto ten classes, and our student learns pictures and spoken digits from what it says.
+The table was written before it was tried. DIR holds mnist and fsdd (docs/experiments.md).
 """
 
 import argparse
