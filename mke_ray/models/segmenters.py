@@ -66,10 +66,12 @@ class SegmenterTeacher:
         """Return logits at every stored pixel."""
         said = self.network(pixel_values=self._input(x_BHW3))
         size = (x_BHW3.shape[1], x_BHW3.shape[2])
-        if not self._has_queries:
-            return _at_pixels(said.logits, size)
-        scores_BChw = _scores(said.class_queries_logits, said.masks_queries_logits)
-        return _at_pixels(scores_BChw, size).clamp(min=_SMALLEST).log()
+        with torch.autocast(x_BHW3.device.type, enabled=False):  # logarithms need float32
+            if not self._has_queries:
+                return _at_pixels(said.logits.float(), size)
+            classes_BQC, masks_BQhw = said.class_queries_logits, said.masks_queries_logits
+            scores_BChw = _scores(classes_BQC.float(), masks_BQhw.float())
+            return _at_pixels(scores_BChw, size).clamp(min=_SMALLEST).log()
 
 
 def _scores(classes_BQC: Tensor, masks_BQhw: Tensor) -> Tensor:
