@@ -25,6 +25,8 @@ from mke_ray.errors import ConfigError, MkeRayError
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
+FILE_KEYS = ("path", "table", "files")  # of teachers: what lies in the folder of the user
+FUNCTION = "function"  # the key of a function that is called, as of CallableTeacher
 HIDDEN = "***"
 _SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
@@ -102,7 +104,7 @@ def find_class(target: str) -> type:
 
 
 def check_targets(node: Any, allowed: list[str], key: str = "") -> None:
-    """Refuse every ``_target_`` outside the trusted packages.
+    """Refuse every ``_target_`` and ``function`` outside the trusted packages.
 
     Args:
         node: Plain configuration.
@@ -212,7 +214,20 @@ def job_from(cfg: DictConfig) -> JobConfig:
         job.source[folder] = _absolute(job.source[folder])
     if isinstance(job.source.get("made"), str):
         job.source["made"] = _absolute(job.source["made"])
+    if not job.teacher.train:
+        job.teacher.network = _with_absolute_files(job.teacher.network)
+    job.more_teachers = _with_absolute_files(job.more_teachers)
     return job
+
+
+def _with_absolute_files(node: Any, key: str = "") -> Any:
+    """Return the specification of a teacher with the files here that it names, from any folder."""
+    if isinstance(node, Mapping):
+        return {name: _with_absolute_files(child, str(name)) for name, child in node.items()}
+    if isinstance(node, list):
+        return [_with_absolute_files(child, key) for child in node]
+    is_file = key in FILE_KEYS and isinstance(node, str) and os.path.exists(node)
+    return _absolute(node) if is_file else node
 
 
 def _absolute(uri: str) -> str:
@@ -338,11 +353,12 @@ def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of every ``_target_`` below a node."""
+    """Yield the dotted key and the value of all that names code below a node."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             dotted = f"{key}.{name}" if key else str(name)
-            if name == "_target_":
+            is_function = name == FUNCTION and "_target_" in node and isinstance(child, str)
+            if name == "_target_" or is_function:
                 yield dotted, child
             else:
                 yield from _targets(child, dotted)

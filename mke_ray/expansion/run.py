@@ -22,6 +22,7 @@ from mke_ray.expansion.witnesses import expansion_to_be, with_kind
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
+from mke_ray.models.backbone_spec import pinned
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import MASK, DecodeSpec, Split
 from mke_ray.shared_folders import check_shared, is_spread
@@ -354,6 +355,12 @@ class Run:
         return with_kind(spec, self.source.label_space.kind)
 
     def _student(self, encoders: Mapping[str, Any], head_hidden: list[int]) -> dict[str, Any]:
+        """Return the specification of a student with some encoders, pretrained ones pinned."""
+        return pinned(self._student_as_told(encoders, head_hidden))
+
+    def _student_as_told(
+        self, encoders: Mapping[str, Any], head_hidden: list[int]
+    ) -> dict[str, Any]:
         """Return the specification of a student with some encoders."""
         is_teacher = encoders is not self.job.student.encoders
         own = self.job.teacher if is_teacher else self.job.student

@@ -43,6 +43,7 @@ class Candidate:
         modality: What it reads.
         said: What it is, for a person.
         answer: Logits [B, C] for stored arrays [B, ...].
+        remarks: What it has to say of its answers so far.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Candidate:
     modality: str
     said: str
     answer: Answer
+    remarks: Callable[[], Sequence[str]] = tuple
 
 
 def try_teachers(run: Run, good: Sequence[Probed], console: Console) -> float | None:
@@ -122,7 +124,8 @@ def _own(key: str, spec: object, name: str) -> Candidate:
     def answer(arrays_BX: np.ndarray) -> np.ndarray:
         return answer_of(teacher, arrays_BX, key=key)
 
-    return Candidate(name, key, teacher.modality, "yours", answer)
+    remarks: Callable[[], Sequence[str]] = getattr(teacher, "remarks", tuple)
+    return Candidate(name, key, teacher.modality, "yours", answer, remarks)
 
 
 def _untrained(run: Run) -> Answer:
@@ -167,4 +170,6 @@ def _try(run: Run, one: Candidate, good: Sequence[Probed], console: Console) -> 
     finally:
         torch.set_num_threads(num_threads)
     console.print(f"{one.name:<15} reads {one.modality}, {one.said}")
+    for remark in one.remarks():
+        console.print(f"{'':<15} {remark}", highlight=False)
     return each_s

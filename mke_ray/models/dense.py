@@ -17,11 +17,15 @@ from mke_ray.models.building import (
     check_keys,
     checked_dropout,
 )
+from mke_ray.models.dense_backbones import DenseBackboneEncoder
 from mke_ray.models.dense_fusion import AddFusion, AttentionFusion, DenseFusion, GatedFusion
 from mke_ray.models.pyramid import DenseEncoder, PyramidEncoder, convolution
 from mke_ray.models.seeing import Perturb, encoded, given_modalities, observe, represented
 
-DENSE_ENCODERS: dict[str, Callable[..., nn.Module]] = {"pyramid": PyramidEncoder}
+DENSE_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "pyramid": PyramidEncoder,
+    "transformers": DenseBackboneEncoder,
+}
 DENSE_FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "add": AddFusion,
     "gated": GatedFusion,

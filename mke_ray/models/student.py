@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
+from mke_ray.models.backbones import BackboneEncoder
 from mke_ray.models.building import (
     Build,
     build_encoders,
@@ -26,6 +27,7 @@ from mke_ray.models.encoders import (
 )
 from mke_ray.models.fusion import AttentionFusion, ConcatFusion, FilmFusion, Fusion, GatedFusion
 from mke_ray.models.seeing import Perturb, encoded, given_modalities, observe, represented
+from mke_ray.models.timm_encoder import TimmEncoder
 from mke_ray.models.witness import WitnessBank
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -33,6 +35,8 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "image": ImageEncoder,
     "log_mel": LogMelEncoder,
     "features": FeatureEncoder,
+    "transformers": BackboneEncoder,
+    "timm": TimmEncoder,
 }
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "concat": ConcatFusion,

@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.models.backbone_spec import portable
 from mke_ray.models.building import Build
 from mke_ray.models.student import Network, build_student
 from mke_ray.schema import FORMAT_VERSION, LabelSpace
@@ -55,7 +56,8 @@ def student_files(
 
     Args:
         student: The network; weights and normalisation statistics are saved.
-        spec: Plain specification that it was built from.
+        spec: Plain specification that it was built from; files that pretrained encoders started
+            from are not in what is saved.
         label_space: Names of the classes in logit order.
         temperature: Temperature fitted on labelled data.
         card: Text of the model card; None for a short one.
@@ -67,7 +69,7 @@ def student_files(
     weights = safetensors.torch.save(state)
     plain = {
         "format_version": FORMAT_VERSION,
-        "spec": dict(spec),
+        "spec": portable(spec),
         "label_space": label_space.to_dict(),
         "temperature": temperature,
         "sha256": hashlib.sha256(weights).hexdigest(),

@@ -23,7 +23,7 @@ def build_optimizer(
     """Build the optimizer that ``fit.optimizer`` names.
 
     Args:
-        parameters: What to optimise.
+        parameters: Weights of the network; those that are frozen are left out.
         spec: ``type`` and the arguments of the optimizer.
 
     Raises:
@@ -31,7 +31,8 @@ def build_optimizer(
     """
     check_optimizer(spec)
     kind, _ = OPTIMIZERS[spec["type"]]
-    return kind(parameters, **{key: value for key, value in spec.items() if key != "type"})
+    trained = [one for one in parameters if one.requires_grad]
+    return kind(trained, **{key: value for key, value in spec.items() if key != "type"})
 
 
 def check_optimizer(spec: Mapping[str, Any]) -> None:

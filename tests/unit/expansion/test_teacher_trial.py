@@ -68,3 +68,16 @@ def test_teachers_of_a_modality_that_nobody_has_are_not_timed():
     assert said_of(run, read_samples(modalities=("y",)))[0] is None
     each_s, said = said_of(run, read_samples(modalities=("x",)))
     assert each_s > 0.0 and "second          not tried: none of the samples read has y" in said
+
+
+def test_what_a_teacher_has_to_say_of_its_answers_is_printed():
+    names = ["a", "b", "c", "d"]
+    mapped = {
+        "_target_": "mke_ray.models.label_map.MappedTeacher",
+        "teacher": teacher_spec(num_classes=4),
+        "teacher_classes": names,
+        "table": {"a": "zero", "b": "one", "c": "two"},
+        "classes": ["zero", "one", "two"],
+    }
+    _, said = said_of(run_of(second=mapped), read_samples())
+    assert "of its probability is on 1 classes that the table does not map (d)" in said

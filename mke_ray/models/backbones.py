@@ -1,0 +1,204 @@
+"""A student's encoder that is a network of ``transformers``, pretrained or not."""
+
+# B samples, T frames, H height, W width, N sound samples, F bands, L tokens, D features, X any.
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mke_ray.errors import ConfigError
+from mke_ray.models.backbone_spec import BANKS, CLIPS, FRAMES, MAPS, WAVES, resolved
+from mke_ray.models.normaliser import Normaliser
+from mke_ray.models.pretrained import Pretrained, load_whole, transformers_library
+from mke_ray.models.sound_input import filter_banks, standardised_waves
+from mke_ray.models.tuning import ALL, NONE, blocks_in, frozen_parts, tune
+
+# Weights that only pretraining uses: they would get no gradient, which ranks wait for.
+_UNREAD = ("pooler.", "masked_spec_embed", "embeddings.mask_token")
+# Masks and left-out layers are drawn from numpy's own state, which no seed of ours determines.
+_CALM = {"layerdrop": 0.0, "apply_spec_augment": False}
+
+
+class BackboneEncoder(nn.Module):
+    """A vision, video or audio network of transformers, and a layer from its features to D.
+
+    Its last hidden state is averaged, over frames too, unless the network pools itself.
+
+    Args:
+        modality: Name of the modality.
+        path: Folder of ``save_pretrained`` or ``owner/name`` of the Hub, of the weights to start
+            from; None starts from random ones.
+        revision: Commit of the Hub.
+        digest: SHA-256 that the files of ``path`` must have; a run fills it in.
+        config: Configuration of the network with ``model_type``; with a path it is that of the
+            path, and a run fills it in.
+        tower: Part of a network of two (``vision_model`` of CLIP, ``audio_model`` of CLAP).
+        stored: ``video`` or ``image``, of pictures.
+        reads: ``frames``, ``clips``, ``waves`` or ``banks``; None as ``config`` says.
+        input: What the network wants of pictures (``size``, ``mean``, ``std``) or of sound
+            (``sample_rate_hz``; ``standardise``, or ``num_mel_bins``, ``max_length``, ``mean``,
+            ``std``); with a path what is beside it, which a run fills in.
+        trainable: ``all``, ``none``, ``last_n`` (as ``last_2``) or ``lora``.
+        lora: ``r``, ``lora_alpha``, ``lora_dropout``, ``target_modules``.
+        num_features: Features D.
+
+    Raises:
+        ConfigError: There is no such network, or a setting does not fit it.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        modality: str,
+        *,
+        path: str | None = None,
+        revision: str | None = None,
+        digest: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        tower: str | None = None,
+        stored: str = "video",
+        reads: str | None = None,
+        input: Mapping[str, Any] | None = None,
+        trainable: str = ALL,
+        lora: Mapping[str, Any] | None = None,
+        num_features: int = 64,
+    ) -> None:
+        super().__init__()
+        key = f"student.encoders.{modality}"
+        given = {"path": path, "revision": revision, "digest": digest, "config": config}
+        whole, found = resolved({**given, "reads": reads, "input": input, "tower": tower}, key)
+        if whole["reads"] == MAPS:
+            raise ConfigError(f"{key}.reads={MAPS} is for labels at every pixel, with a decoder")
+        self.modality = modality
+        self.num_features = num_features
+        self.reads: str = whole["reads"]
+        self._input: Mapping[str, Any] = whole["input"]
+        self.needs = _needs(self.reads, stored, whole)
+        self._num_frames = whole["config"].get("num_frames")
+        self.normaliser = Normaliser(1, axis=1, enabled=False)
+        self.network = _network(whole["config"], tower, found, key)
+        tune(self.network, trainable, lora=lora, key=key)
+        self._is_frozen = trainable == NONE
+        for name, weight in self.network.named_parameters():
+            if name.startswith(_UNREAD):
+                weight.requires_grad = False
+        self._frozen = tuple(frozen_parts(self.network))
+        width = _width(self.network, key)
+        self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_features), nn.ReLU())
+
+    def raw(self, x_BX: Tensor) -> Tensor:
+        """Return pictures [B, (T,) 3, H, W] in [0, 1], waveforms [B, N] or banks [B, T, F]."""
+        if self.reads == WAVES:
+            return x_BX.to(torch.float32)
+        if self.reads == BANKS:
+            sizes = {name: self._input[name] for name in ("num_mel_bins", "max_length")}
+            rate_hz = self._input["sample_rate_hz"]
+            return filter_banks(x_BX.to(torch.float32), sample_rate_hz=rate_hz, **sizes)
+        if self.reads == CLIPS and x_BX.shape[1] != self._num_frames:
+            chosen_T = torch.linspace(0, x_BX.shape[1] - 1, int(self._num_frames or 1))
+            x_BX = x_BX[:, chosen_T.round().long()]
+        return _resized(x_BX, tuple(self._input["size"]))
+
+    @torch.no_grad()
+    def represent(self, x_BX: Tensor) -> Tensor:
+        """Return what the network reads, standardised as it was pretrained."""
+        raw_BX = self.raw(x_BX)
+        if self.reads == WAVES:
+            return standardised_waves(raw_BX) if self._input["standardise"] else raw_BX
+        mean, std = raw_BX.new_tensor(self._input["mean"]), raw_BX.new_tensor(self._input["std"])
+        if self.reads == BANKS:
+            return (raw_BX - mean) / (2 * std)
+        return (raw_BX - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+    def forward(self, x_BX: Tensor) -> Tensor:
+        """Return features [B, D] of a representation."""
+        if not self._is_frozen:
+            return self.project(self._pooled(x_BX))
+        with torch.no_grad():
+            pooled_BW = self._pooled(x_BX)
+        return self.project(pooled_BW)
+
+    def train(self, mode: bool = True) -> "BackboneEncoder":
+        """Set the mode; what is frozen stays in evaluation, without dropout."""
+        super().train(mode)
+        for one in self._frozen:
+            one.eval()
+        return self
+
+    def recomputed_blocks(self) -> list[nn.Module]:
+        """Return the blocks that may be computed again in the backward pass."""
+        return [] if self._is_frozen else blocks_in(self.network)
+
+    def _pooled(self, x_BX: Tensor) -> Tensor:
+        """Return one vector per sample."""
+        sees_frames = self.reads == FRAMES and x_BX.dim() == 5
+        x_IX = x_BX.flatten(0, 1) if sees_frames else x_BX
+        name = "pixel_values" if self.reads in (FRAMES, CLIPS) else "input_values"
+        said = self.network(**{name: x_IX})
+        pooled = getattr(said, "pooler_output", None)
+        if pooled is None:
+            hidden = said.last_hidden_state
+            axes = (2, 3) if hidden.dim() == 4 else (1,)
+            pooled = hidden.mean(dim=axes)
+        pooled_IW = pooled.flatten(1)
+        return pooled_IW.unflatten(0, x_BX.shape[:2]).mean(dim=1) if sees_frames else pooled_IW
+
+
+def _network(
+    plain: Mapping[str, Any], tower: str | None, found: Pretrained | None, key: str
+) -> nn.Module:
+    """Return a network without what only its pretraining uses."""
+    library = transformers_library()
+    settings = {name: value for name, value in plain.items() if name != "model_type"}
+    try:
+        config = library.AutoConfig.for_model(plain["model_type"], **settings)
+        for name, value in _CALM.items():
+            if hasattr(config, name):
+                setattr(config, name, value)
+        if found is None:
+            network = library.AutoModel.from_config(config, trust_remote_code=False)
+        else:
+            network = load_whole(found, "AutoModel", unread=_UNREAD, config=config)
+    except (ValueError, KeyError, TypeError, ImportError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{key}.config: {said}") from error
+    if tower is not None:
+        network = getattr(network, tower, None)
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"{key}.tower={tower} is no part of {plain['model_type']}")
+    pooler = getattr(network, "pooler", None)
+    if pooler is not None and any(True for _ in pooler.parameters()):
+        setattr(network, "pooler", None)  # noqa: B010 - which of its networks it is, transformers chose
+    return network
+
+
+def _needs(reads: str, stored: str, whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what has to be stored."""
+    if reads in (WAVES, BANKS):
+        return {"kind": "audio", "sample_rate_hz": whole["input"]["sample_rate_hz"]}
+    if reads == CLIPS:
+        return {"kind": "video", "num_frames": whole["config"]["num_frames"]}
+    if stored not in ("video", "image"):
+        raise ConfigError(f"stored={stored}; an encoder of pictures reads video or image")
+    return {"kind": stored}
+
+
+def _width(network: Any, key: str) -> int:
+    """Return the width of the last hidden state."""
+    config = network.config
+    sizes = getattr(config, "hidden_sizes", None)
+    width = sizes[-1] if sizes else getattr(config, "hidden_size", None)
+    if not isinstance(width, int):
+        raise ConfigError(f"{key}: {type(network).__name__} does not say its hidden_size")
+    return width
+
+
+def _resized(x_BXHW3: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return [B, (T,) 3, h, w] in [0, 1] of uint8 pictures."""
+    lead = x_BXHW3.shape[:-3]
+    x_IHW3 = x_BXHW3.reshape(-1, *x_BXHW3.shape[-3:])
+    x_I3HW = x_IHW3.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+    if x_I3HW.shape[2:] != size:
+        x_I3HW = nn.functional.interpolate(x_I3HW, size, mode="bilinear", antialias=True)
+    return x_I3HW.reshape(*lead, *x_I3HW.shape[1:])
