@@ -30,7 +30,8 @@ class BigFrameEncoder(nn.Module):
 
     def __init__(self, modality: str, *, is_tiny: bool = False) -> None:
         super().__init__()
-        config = ViTConfig(**({**TINY, "image_size": 32} if is_tiny else {}))
+        more: dict[str, Any] = {**TINY, "image_size": 32} if is_tiny else {}
+        config = ViTConfig(**more)
         self.modality = modality
         self.num_features = config.hidden_size
         self.needs: dict[str, Any] = {"kind": "video"}
@@ -62,7 +63,8 @@ class BigSoundEncoder(nn.Module):
 
     def __init__(self, modality: str, *, is_tiny: bool = False) -> None:
         super().__init__()
-        config = ASTConfig(**({**TINY, "max_length": 64} if is_tiny else {}))
+        more: dict[str, Any] = {**TINY, "max_length": 64} if is_tiny else {}
+        config = ASTConfig(**more)
         self.modality = modality
         self.num_features = config.hidden_size
         self.needs: dict[str, Any] = {"kind": "audio", "sample_rate_hz": RATE_HZ}

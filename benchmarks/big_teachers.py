@@ -93,13 +93,15 @@ class BigTeacher:
 
 
 def _vit(is_tiny: bool) -> nn.Module:
-    more = {**TINY, "image_size": 32} if is_tiny else {}
-    return ViTForImageClassification(ViTConfig(num_labels=len(CLASSES), **more))
+    more: dict[str, Any] = {**TINY, "image_size": 32} if is_tiny else {}
+    more["num_labels"] = len(CLASSES)
+    return ViTForImageClassification(ViTConfig(**more))
 
 
 def _ast(is_tiny: bool) -> nn.Module:
-    more = {**TINY, "max_length": 64} if is_tiny else {}
-    return ASTForAudioClassification(ASTConfig(num_labels=len(CLASSES), **more))
+    more: dict[str, Any] = {**TINY, "max_length": 64} if is_tiny else {}
+    more["num_labels"] = len(CLASSES)
+    return ASTForAudioClassification(ASTConfig(**more))
 
 
 def mel_bands(num_bands: int) -> Tensor:
