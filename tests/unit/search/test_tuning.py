@@ -1,0 +1,111 @@
+"""How many trials run at once, when they are compared, and what is told of those that fail."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import OutOfMemoryError, RayTaskError
+
+from mke_ray.config_search import SearchConfig
+from mke_ray.errors import ConfigError, TrainingError
+from mke_ray.labels.capacity import NodeRoom
+from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
+from mke_ray.search.searcher import LedgerSearcher
+from mke_ray.search.tuning import Counts, TrialsWatch, num_at_once, reason_of, rungs_of
+
+ONE = {"cpus_per_worker": 1.0, "gpus_per_worker": 0.0}
+
+
+def at_once(nodes: list[NodeRoom], scaling: dict[str, float] = ONE, **keys: Any) -> int:
+    cores = keys.pop("num_cores", None)
+    is_autoscaling = keys.pop("is_autoscaling", False)
+    search = SearchConfig(**keys)
+    return num_at_once(search, scaling, nodes, is_autoscaling=is_autoscaling, num_cores=cores)
+
+
+def test_as_many_trials_run_as_there_is_room_for() -> None:
+    assert at_once([NodeRoom(4.0, 0.0), NodeRoom(3.0, 0.0)]) == 7
+    assert at_once([NodeRoom(4.0, 0.0), NodeRoom(3.0, 0.0)], workers_per_trial=2) == 3
+    assert at_once([NodeRoom(4.0, 0.0)], max_concurrent=2) == 2
+    assert at_once([NodeRoom(8.0, 0.0)], num_cores=2) == 2
+
+
+def test_trials_share_a_gpu_where_they_ask_for_a_part_of_it() -> None:
+    half = {"cpus_per_worker": 1.0, "gpus_per_worker": 0.5}
+    assert at_once([NodeRoom(16.0, 2.0)], half) == 4
+
+
+def test_a_trial_without_room_is_refused_unless_nodes_come() -> None:
+    with pytest.raises(ConfigError, match=r"search\.workers_per_trial"):
+        at_once([NodeRoom(2.0, 0.0)], workers_per_trial=3)
+    assert at_once([], is_autoscaling=True, num_trials=5) == 5
+
+
+def test_trials_are_compared_at_powers_of_the_reduction() -> None:
+    assert rungs_of(SearchConfig()) == (1, 4, 16)
+    assert rungs_of(SearchConfig(reduction=2, rungs=4)) == (1, 2, 4, 8)
+    assert rungs_of(SearchConfig(scheduler="fifo")) == (8,)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"scheduler": "pbt"}, r"search\.scheduler='pbt'"),
+        ({"cost": "seconds"}, r"search\.scheduler=fifo"),
+        ({"reduction": 1}, "give at least 2"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        rungs_of(SearchConfig(**keys))
+
+
+class FailedTrial:
+    """A trial of Tune that failed, as far as its reason is looked for."""
+
+    def __init__(self, error: Exception | None, text: str, folder: Path) -> None:
+        self._error = error
+        self.error_file = str(folder / "error.txt")
+        Path(self.error_file).write_text(text)
+
+    def get_pickled_error(self) -> Exception | None:
+        return self._error
+
+
+def test_why_a_trial_failed_is_told_in_one_line(tmp_path: Path) -> None:
+    def reason(error: Exception | None, text: str = "") -> str:
+        return reason_of(FailedTrial(error, text, tmp_path))
+
+    assert reason(OutOfMemoryError("node was full\nmore")).startswith("out of memory: ")
+    lost = RayTaskError("f", "traceback", TrainingError("step 3 is not finite"))
+    assert reason(lost) == "step 3 is not finite"
+    text = 'Failure # 1\n  File "x.py"\nmke_ray.errors.TrainingError: step 1 is not finite\n'
+    assert reason(None, text) == "mke_ray.errors.TrainingError: step 1 is not finite"
+
+
+def test_the_best_is_one_that_was_trained_to_its_end() -> None:
+    def look(quality: float) -> tuple[dict[str, float], ...]:
+        return ({"quality": quality, "samples": 10, "seconds": 1.0},)
+
+    counts = Counts.of(
+        [
+            TrialRecord(0, FINISHED, {}, {}, look(0.7)),
+            TrialRecord(1, STOPPED, {}, {}, look(0.9)),
+        ]
+    )
+    assert (counts.best, counts.best_trial, counts.num_samples) == (0.7, 0, 20)
+
+
+def test_a_search_in_which_nothing_can_run_ends_with_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray.available_resources", lambda: {"CPU": 1.0})
+
+    class Waiting:
+        status = "PENDING"
+
+    searcher: Any = LedgerSearcher.__new__(LedgerSearcher)
+    counts = Counts.of([])
+    watch = TrialsWatch(searcher, last_look=1, counts=counts, patience_s=-1.0, tell=lambda _: None)
+    with pytest.raises(TrainingError, match=r"no trial could start .* 1 CPUs"):
+        watch.on_step_begin(1, [Waiting()])

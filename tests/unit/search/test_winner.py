@@ -1,0 +1,85 @@
+"""A winner as YAML, and configurations composed with other values."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composed import REPOSITORY
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from mke_ray.config import register_schema
+from mke_ray.config_values import (
+    recomposed,
+    usual_values,
+    winner_values,
+    winner_yaml,
+    without_winner,
+)
+from mke_ray.errors import ConfigError
+
+VALUES = {
+    "fusion": "gated",
+    "expansion.alpha": 1.5,
+    "+objective.loss": {"type": "generalized", "q": 0.4},
+    "fit.optimizer.lr": 0.003,
+}
+
+
+@pytest.fixture(autouse=True)
+def hydra_at_conf() -> Any:
+    register_schema()
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        yield
+
+
+def test_a_winner_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "winner.yaml"
+    path.write_text(winner_yaml(VALUES, ["fusion"], "the best"))
+    read = winner_values(str(path))
+    assert {key.lstrip("+"): value for key, value in read.items()} == {
+        key.lstrip("+"): value for key, value in VALUES.items()
+    }
+    assert path.read_text().startswith("# @package _global_\n# the best\n")
+
+
+def test_a_configuration_is_composed_with_other_values() -> None:
+    cfg = recomposed(["experiment=tiny", "fusion=concat"], VALUES)
+    assert cfg.fusion.type == "gated" and cfg.expansion.alpha == 1.5
+    assert OmegaConf.to_container(cfg.objective.loss) == {"type": "generalized", "q": 0.4}
+    assert cfg.fit.optimizer.lr == 0.003 and cfg.fit.optimizer.type == "adamw"
+
+
+def test_what_keys_are_is_told_of_groups_by_the_option() -> None:
+    found = usual_values(["experiment=tiny", "fusion=film"], {}, [*VALUES, "nowhere"])
+    assert found["fusion"] == "film" and found["+objective.loss"] is None
+    assert "nowhere" not in found
+
+
+def test_a_winner_gives_way_to_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "winner.yaml"
+    path.write_text(winner_yaml(VALUES, ["fusion"], "the best"))
+    lines, values = without_winner(["fusion=film", f"+winner={path}", "expansion.alpha=0.5"])
+    assert lines == ["fusion=film", "expansion.alpha=0.5"]
+    assert set(values) == {"+objective.loss", "+fit.optimizer.lr"}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"fit.optimiser.lr": 1}, r"did you mean fit\.optimizer\.lr"),
+        ({"fit.global_batch": "many"}, r"fit\.global_batch='many'"),
+        ({"fusion": "glue"}, "fusion=glue"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        recomposed(["experiment=tiny"], values)
+
+
+@pytest.mark.parametrize("content", ["- a", "defaults:\n- tiny\n", ": :"])
+def test_a_file_that_is_no_winner_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "w.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="winner="):
+        winner_values(str(path))
