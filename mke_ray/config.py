@@ -358,6 +358,8 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
         for name, child in node.items():
             dotted = f"{key}.{name}" if key else str(name)
             is_function = name == FUNCTION and "_target_" in node and isinstance(child, str)
+            if name == "_args_":
+                raise ConfigError(f"{dotted}: give arguments by their names, which are checked")
             if name == "_target_" or is_function:
                 yield dotted, child
             else:

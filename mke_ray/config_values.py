@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import fsspec
 import hydra
 import yaml
 from hydra.core.global_hydra import GlobalHydra
@@ -47,9 +48,27 @@ def without_winner(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]
     """
     lines = [one for one in overrides if named(one) != WINNER]
     files = [one.partition("=")[2] for one in overrides if named(one) == WINNER]
-    said = {named(one) for one in lines}
     values = winner_values(files[-1].strip("'\"")) if files else {}
-    return lines, {key: value for key, value in values.items() if key.lstrip("+") not in said}
+    return lines, _not_said(values, [named(one) for one in lines])
+
+
+def _not_said(values: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a winner of which a command line says nothing.
+
+    Raises:
+        ConfigError: It says a part of what the winner gives whole.
+    """
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        plain = key.lstrip("+")
+        if inside := [one for one in said if one.startswith(f"{plain}.")]:
+            raise ConfigError(
+                f"{inside[0]} is a part of {plain}, which the winner gives as a whole; give "
+                f"{plain} as a whole too"
+            )
+        if not any(plain == one or plain.startswith(f"{one}.") for one in said):
+            kept[key] = value
+    return kept
 
 
 def recomposed(overrides: Sequence[str], values: Mapping[str, Any]) -> DictConfig:
@@ -121,16 +140,18 @@ def winner_values(path: str) -> dict[str, Any]:
     """Return the values that a file of a winner holds, as ``recomposed`` takes them.
 
     Args:
-        path: A YAML of the shape of those in ``conf/``: ``defaults`` that override groups, and
-            sections. A mapping with a ``type`` replaces what is there, others are added to it.
+        path: Path or URI of a YAML of the shape of those in ``conf/``: ``defaults`` that override
+            groups, and sections. A mapping with a ``type`` replaces what is there, others are
+            added to it.
 
     Raises:
         ConfigError: The file is missing, or is no such YAML.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file) or {}
-    except (OSError, yaml.YAMLError) as error:
+        with fsspec.open(path, "rb") as file:
+            read: Any = file
+            content = yaml.safe_load(read) or {}
+    except (OSError, ValueError, ImportError, yaml.YAMLError) as error:
         raise ConfigError(f"{WINNER}={path}: {error}; give the winner.yaml of a search") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{WINNER}={path} is no mapping; give the winner.yaml of a search")

@@ -99,10 +99,9 @@ def _closing(tracker: Any) -> Any:
 def _full_samples(found: Search, records: Sequence[TrialRecord]) -> int:
     """Return the rows that all trials would be trained on without stops."""
     total = 0
-    for one in records:
+    for one in (record for record in records if record.curve):
         fit = found.candidates.candidate(one.values, found.seed).fit
-        looks = one.curve[-1:] if one.fit and one.curve else ()
-        rows = looks[0]["samples"] // looks[0]["step"] if looks else fit.global_batch
+        rows = one.curve[-1]["samples"] // one.curve[-1]["step"]
         total += found.candidates.num_steps(fit) * rows
     return total
 
@@ -119,7 +118,7 @@ def _say_plan(found: Search) -> None:
     ended = found.ledger.ended()
     logger.info(
         "%d trials (%d have ended), %s, then %d finalists with seeds %s; every trial trains %s of "
-        "at most %d steps on the stores of %s. Nothing was written",
+        "at most %d steps on the stores of %s. Nothing was trained",
         keys.num_trials,
         len(ended),
         keys.scheduler,

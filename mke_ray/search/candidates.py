@@ -20,6 +20,14 @@ from mke_ray.train.engine import precision_of
 from mke_ray.train.fits import FitSpec
 from mke_ray.train.scaling import Scaling, check_fits
 
+_RESERVED = (
+    "scaling.cpus_per_worker",
+    "scaling.gpus_per_worker",
+    "scaling.num_workers",
+    "scaling.launch",
+    "scaling.feed",
+)
+
 Compose = Callable[[Mapping[str, Any]], JobConfig]
 """Returns the job with some values in the place of its own."""
 
@@ -99,6 +107,13 @@ class Candidates:
         Raises:
             ConfigError: A value does not fit, or a key changes nothing of the student.
         """
+        for key in space.keys:
+            if key.lstrip("+").startswith(_RESERVED):
+                raise ConfigError(
+                    f"search.space.{key}: a trial takes what scaling.cpus_per_worker, "
+                    "scaling.gpus_per_worker and search.workers_per_trial say; set them beside the "
+                    "space"
+                )
         num_classes = self.manifest.label_space.num_classes
         usual = self.candidate({}, seed).identity()
         effects: dict[str, set[str]] = {key: {usual} for key in space.keys}
@@ -149,7 +164,7 @@ class Candidates:
         if fit.num_steps is not None:
             return fit.num_steps
         num_rows = sum(self.manifest.meta["counts"].get(split, 0) for split in fit.splits)
-        batches = 1 if fit.global_batch == 0 else max(1, num_rows // fit.global_batch)
+        batches = 1 if fit.global_batch == 0 else max(1, -(-num_rows // fit.global_batch))
         return (fit.num_epochs or 1) * batches
 
 

@@ -1,6 +1,6 @@
 """The figures of a search: every trial by step, what mattered, each key alone, all keys at once."""
 
-# T trials.
+# T trials, K keys.
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +15,11 @@ from mke_ray.report import style
 from mke_ray.report.style import Picture, house_style, new_figure, to_picture
 from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
 
+STOPPED_GREY = "#b4bcc6"
+
 _MOST_SLICES = 9
 _ROW_IN = 0.34
-_LOG_RATIO = 30.0  # of the largest to the smallest value, from where on an axis is logarithmic
+_LOG_RATIO = 8.0  # of the largest to the smallest value, from where on an axis is logarithmic
 _MOST_LETTERS = 14
 
 
@@ -110,14 +112,14 @@ def _look_of(record: TrialRecord, winner: int) -> tuple[str, float]:
         return style.BLUE, 2.2
     if record.number == 0:
         return style.ORANGE, 2.2
-    return (style.MUTED, 1.2) if record.state == FINISHED else (style.GRID, 1.2)
+    return (style.MUTED, 1.2) if record.state == FINISHED else (STOPPED_GREY, 1.0)
 
 
 def _legend(axes: Axes, records: Sequence[TrialRecord]) -> None:
     """Name what colours mean, beside the axes."""
     named = {"winner": style.BLUE, "as it is": style.ORANGE, "to the end": style.MUTED}
     if any(one.state == STOPPED for one in records):
-        named["stopped"] = style.GRID
+        named["stopped"] = STOPPED_GREY
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in named.values()]
     axes.legend(lines, list(named), frameon=False, loc="lower right", fontsize=8.5)
 
@@ -172,14 +174,19 @@ def _slice(axes: Axes, records: Sequence[TrialRecord], name: str, winner: int) -
     place_T, words = _places(values)
     for place, one in zip(place_T, given, strict=True):
         colour = _look_of(one, winner)[0]
-        edge = style.MUTED if colour == style.GRID else colour
+        edge = style.MUTED if colour == STOPPED_GREY else colour
         face = colour if one.state == FINISHED else "none"
         look = {"color": face, "markeredgecolor": edge, "markersize": 5}
         axes.plot([place], [one.quality or 0.0], "o", **look)
     axes.set_title(_short(name), fontsize=9)
     axes.grid(axis="y")
     if words is not None:
-        axes.set_xticks(range(len(words)), words, fontsize=8, rotation=20 if len(words) > 3 else 0)
+        axes.set_xticks(
+            range(len(words)),
+            [word[:_MOST_LETTERS] for word in words],
+            fontsize=8,
+            rotation=20 if len(words) > 3 else 0,
+        )
         axes.set_xlim(-0.5, len(words) - 0.5)
     elif _is_log(place_T):
         axes.set_xscale("log")
@@ -199,8 +206,9 @@ def _parallel(
     for place in order:
         one = records[place]
         colour, width = _look_of(one, winner)
-        heights = [columns[name][0][place] for name in names]
-        axes.plot(range(len(names)), heights, color=colour, linewidth=width, alpha=0.9)
+        height_K = np.asarray([columns[name][0][place] for name in names])
+        known_K = np.flatnonzero(np.isfinite(height_K))
+        axes.plot(known_K, height_K[known_K], color=colour, linewidth=width, alpha=0.9)
     for x, name in enumerate(names):
         axes.axvline(x, color=style.MUTED, linewidth=0.8)
         for height, word in columns[name][1]:
@@ -224,7 +232,7 @@ def _parallel(
         name="parallel",
         title="All keys at once",
         alt=f"one line per trial through its values of {', '.join(names)}",
-        note="A line that breaks off lacks the key: it is asked only where another has some value.",
+        note="A line passes by a key that it lacks: it is asked only where another has some value.",
     )
 
 
@@ -238,7 +246,7 @@ def _column(
     if words is not None:
         at = {word: place / max(1, len(words) - 1) for place, word in enumerate(words)}
         height_T = [
-            at[_word(value)] if name in record.params else np.nan
+            at[word_of(value)] if name in record.params else np.nan
             for value, record in zip(values, records, strict=True)
         ]
         return np.asarray(height_T), [(height, word) for word, height in at.items()]
@@ -254,13 +262,15 @@ def _places(values: Sequence[Any]) -> tuple[np.ndarray, list[str] | None]:
     """Return where values lie on an axis [T], and their words where they are no numbers."""
     if all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
         return np.asarray(values, float), None
-    words = sorted({_word(one) for one in values})
-    return np.asarray([words.index(_word(one)) for one in values], float), words
+    words = sorted({word_of(one) for one in values})
+    return np.asarray([words.index(word_of(one)) for one in values], float), words
 
 
-def _word(value: Any) -> str:
-    """Return a value of a choice as a word."""
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)[:_MOST_LETTERS])
+def word_of(value: Any) -> str:
+    """Return what was drawn as a word."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def _unit(value_T: np.ndarray) -> np.ndarray:

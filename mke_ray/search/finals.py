@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mke_ray.search.ledger import FINISHED, TrialRecord
-from mke_ray.search.trial import METRIC_KEYS
+from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
+from mke_ray.search.trial import METRIC_KEYS, quality_of, rows_per_step
 from mke_ray.train.fits import FitStore
-from mke_ray.train.validation import LIKELIHOOD
 
 USUAL = 0  # number of the trial of the configuration as it is
 
@@ -44,7 +43,7 @@ class Finalist:
         return float(np.mean(list(self.qualities.values())))
 
     @property
-    def error(self) -> float:
+    def standard_error(self) -> float:
         """Standard error of the mean over seeds; NaN for a single seed."""
         values = list(self.qualities.values())
         return float(stats.sem(values)) if len(values) > 1 else math.nan
@@ -77,7 +76,7 @@ def choose_finalists(
         num_wanted: How many.
         cost: The second goal; None where there is none.
     """
-    seen = [one for one in records if one.quality is not None]
+    seen = [one for one in records if one.quality is not None and one.state != FAILED]
     order = sorted(seen, key=lambda one: (one.state != FINISHED, -_quality(one), one.number))
     if cost is not None:
         ended = [one for one in seen if one.state == FINISHED]
@@ -103,7 +102,7 @@ def winner_of(finalists: Sequence[Finalist], *, cost: str | None) -> Finalist:
     best = max(finalists, key=lambda one: (one.mean, -one.number))
     if cost is None:
         return best
-    slack = 0.0 if math.isnan(best.error) else best.error
+    slack = 0.0 if math.isnan(best.standard_error) else best.standard_error
     close = [one for one in finalists if one.mean >= best.mean - slack]
     return min(close, key=lambda one: (one.cost(cost), -one.mean))
 
@@ -122,8 +121,7 @@ def finalist_of(number: int, fits: Mapping[int, str], store: FitStore, quality: 
     metrics = {
         seed: next(one[key] for key in METRIC_KEYS if key in one) for seed, one in looks.items()
     }
-    is_likelihood = quality == "log_likelihood"
-    qualities = {s: one[LIKELIHOOD] for s, one in looks.items()} if is_likelihood else metrics
+    qualities = {s: quality_of(one, metrics[s], quality) for s, one in looks.items()}
     return Finalist(
         number,
         dict(fits),
@@ -151,8 +149,7 @@ def _last_look(store: FitStore, fit: str) -> dict[str, Any]:
 
 def _num_samples(facts: Mapping[str, Any]) -> int:
     """Return the rows that a fit was trained on, each as often as it was."""
-    batch = facts["spec"]["global_batch"] or facts["num_rows"]
-    return facts["num_steps"] * batch
+    return facts["num_steps"] * rows_per_step(facts)
 
 
 def _quality(record: TrialRecord) -> float:

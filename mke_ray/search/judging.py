@@ -15,14 +15,17 @@ from mke_ray.schema import Split
 from mke_ray.search.finals import USUAL, Finalist, interval
 from mke_ray.search.run import Search
 
-TEST_NAME = "test.json"
+TEST_NAMES = "test-trial-"
 WINNER, AS_IT_IS = "winner", "as it is"
 
 
 def result_on_test(
     search: Search, winner: Finalist, finalists: Mapping[int, Finalist]
 ) -> dict[str, Any]:
-    """Return the result on the test split; what was found once is not looked at again.
+    """Return the result on the test split; what was found of a winner is not looked at again.
+
+    A search that goes on with more trials may have another winner: each has a file of its own, and
+    each says how many were looked at.
 
     Args:
         search: The search, which is over.
@@ -33,14 +36,14 @@ def result_on_test(
         ``metric``, and of the winner and the configuration as it is their ``value`` over all seeds,
         its interval ``ci95`` over groups and the value of each of the ``seeds``; ``gain`` of the
         winner with ``ci95`` over groups (None where the metric is no mean over samples) and
-        ``seeds_ci95`` over seeds.
+        ``seeds_ci95`` over seeds; ``looks`` at the test split by this search so far.
     """
-    folder = search.ledger.folder
-    if folder.exists(TEST_NAME):
-        return json.loads(folder.read(TEST_NAME))
-    found = _measured(search, winner, finalists.get(USUAL))
-    folder.create(TEST_NAME, json.dumps(found, indent=1).encode())
-    return json.loads(folder.read(TEST_NAME))
+    folder, name = search.ledger.folder, f"{TEST_NAMES}{winner.number}.json"
+    if not folder.exists(name):
+        found = _measured(search, winner, finalists.get(USUAL))
+        folder.create(name, json.dumps(found, indent=1).encode())
+    looked = [one for one in folder.names(recursive=False) if one.startswith(TEST_NAMES)]
+    return {**json.loads(folder.read(name)), "looks": len(looked)}
 
 
 def _measured(search: Search, winner: Finalist, usual: Finalist | None) -> dict[str, Any]:

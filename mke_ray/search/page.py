@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mke_ray.report.style import Picture
+from mke_ray.search.figures import word_of
 from mke_ray.search.finals import USUAL, Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
 from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
@@ -178,12 +179,17 @@ def search_page(content: SearchContent, winner_yaml: str) -> str:
 def _test_words(test: Mapping[str, Any]) -> str:
     """Say what the winner is worth on the test split."""
     mine, theirs = test[WINNER], test[AS_IT_IS]
-    ends = test.get("ci95") or test.get("seeds_ci95")
-    about = "" if ends is None else f" (95% interval {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})"
+    ends, over = test.get("ci95"), "groups of samples"
+    if ends is None:
+        ends, over = test.get("seeds_ci95"), "seeds"
+    about = ""
+    if ends is not None:
+        about = f" (95% interval over {over} {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})"
+    again = f" It is look {test['looks']} of this search at that split." * (test["looks"] > 1)
     return (
         f"On the test split, which chose nothing, it has {_percent(mine['value'])} {test['metric']}"
         f" and the configuration as it is {_percent(theirs['value'])}, a gain of "
-        f"{100 * test['gain']:+.1f} points{about}; means over {len(mine['seeds'])} seeds."
+        f"{100 * test['gain']:+.1f} points{about}; means over {len(mine['seeds'])} seeds.{again}"
     )
 
 
@@ -202,6 +208,7 @@ def _mean(one: Finalist) -> str:
     low, high = one.to_dict()["ci95"]
     if math.isnan(low):
         return f"{one.mean:.4f}"
+    high = min(high, 1.0)  # nothing that is looked for goes beyond
     return f"{one.mean:.4f} (over {len(one.fits)} seeds, 95% interval {low:.4f} to {high:.4f})"
 
 
@@ -214,7 +221,7 @@ def _cell(value: Any) -> str:
     """Return what was drawn, for a table."""
     if isinstance(value, float):
         return f"{value:.3g}"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+    return word_of(value)
 
 
 def _finite(node: Any) -> Any:

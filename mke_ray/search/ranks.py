@@ -21,7 +21,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mke_ray.errors import TrainingError
-from mke_ray.search.trial import TrialPlace, TrialWatch, workplace_of
+from mke_ray.search.trial import TrialPlace, TrialWatch, told_failures, workplace_of
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.run import run_fit
 
@@ -39,14 +39,20 @@ def train_trial_on_ranks(config: Mapping[str, Any], *, place: TrialPlace) -> Non
         raise TrainingError("a trial of several workers needs a placement group of Ray Tune")
     ranks = [_start(config, place, group, rank) for rank in range(_num_ranks(config))]
     try:
-        host, port = ray.get(ranks[0].address.remote())
-        others = [one.train.remote(host, port) for one in ranks[1:]]
-        reports = ranks[0].train_and_report.remote(host, port)
-        for report in _reports(reports, others):
-            tune.report(report)
+        with told_failures(tune.report):
+            _train(ranks)
     finally:
         for one in ranks:
             ray.kill(one)
+
+
+def _train(ranks: list[Any]) -> None:
+    """Let the ranks train, and report what the first one sees."""
+    host, port = ray.get(ranks[0].address.remote())
+    others = [one.train.remote(host, port) for one in ranks[1:]]
+    reports = ranks[0].train_and_report.remote(host, port)
+    for report in _reports(reports, others):
+        tune.report(report)
 
 
 def _num_ranks(config: Mapping[str, Any]) -> int:

@@ -1,6 +1,5 @@
 """One search in order: stores of a run, trials, finalists, winner, its test result, the report."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mke_ray.config_schema import JobConfig
-from mke_ray.errors import ConfigError
+from mke_ray.data.manifest import META
+from mke_ray.errors import ConfigError, DeviceMemoryError, StoreError, TrainingError
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run, num_select
@@ -19,26 +19,22 @@ from mke_ray.expansion.work import origin_of
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import fingerprint
-from mke_ray.search.candidates import Candidates, Compose
+from mke_ray.search.candidates import Candidate, Candidates, Compose
 from mke_ray.search.finals import Finalist, choose_finalists, finalist_of, winner_of
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
 from mke_ray.search.space import Space
 from mke_ray.search.trial import TrialPlace
-from mke_ray.search.tuning import (
-    Counts,
-    TrialsWatch,
-    num_at_once,
-    run_trials,
-    rungs_of,
-    scheduler_of,
-)
+from mke_ray.search.tuning import num_at_once, run_trials, rungs_of, scheduler_of
+from mke_ray.search.watching import Counts, TrialsWatch
 from mke_ray.train.fits import FitStore
 from mke_ray.train.launch import run_fits
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "search"
+
+_MOST_STARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +86,10 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
     space, rungs = Space.parse(job.search.space), rungs_of(job.search)
     _check_numbers(job)
     with open_run(job) as run:
+        if not run.root.exists(f"manifest/{META}"):
+            raise StoreError(
+                f"{run.root.uri} holds no run; run jobs/expand.py first, with the same settings"
+            )
         manifest = run.manifest()
         if num_select(run, manifest) == 0:
             raise ConfigError(
@@ -99,7 +99,7 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
         teacher = known_teacher(run, manifest)
         labels = known_labels(run, manifest, teacher)
         manifest, _ = doubles_stage(run, manifest)
-        refined = refine_stage(run, manifest, labels, teacher)
+        refined = refine_stage(run, manifest, labels, teacher, is_known=True)
         candidates = Candidates(run, manifest, labels, teacher, refined, compose, rungs[-1])
         seed = job.search.final_seeds[0]
         candidates.check(space, seed)
@@ -135,15 +135,6 @@ def run_search_trials(
         is_autoscaling=run.job.ray.autoscaling,
         num_cores=os.cpu_count() if is_here else None,
     )
-    searcher = LedgerSearcher(
-        ledger,
-        search.space,
-        search.settings,
-        candidate=lambda values: search.candidates.candidate(values, search.seed),
-        usual=search.usual,
-        num_trials=keys.num_trials,
-        on_end=on_end,
-    )
     place = TrialPlace(
         run.root,
         search.rungs,
@@ -157,23 +148,51 @@ def run_search_trials(
             run.check_lease()
             progress(counts.num_ended, keys.num_trials, in_words(counts))
 
-        watch = TrialsWatch(
-            searcher,
-            last_look=search.rungs[-1],
-            counts=Counts.of(ended),
-            patience_s=keys.patience_s,
-            tell=tell,
-        )
-        run_trials(
-            searcher,
-            scheduler_of(keys, search.rungs, ended),
-            place,
-            search=keys,
-            scaling=scaling,
-            at_once=at_once,
-            watch=watch,
-        )
-    return ledger.ended()
+        for _ in range(_MOST_STARTS):
+            _run_rest(search, place, at_once=at_once, on_end=on_end, tell=tell)
+            if len(ended := ledger.ended()) >= keys.num_trials:
+                return ended
+    raise TrainingError(
+        f"search: {keys.num_trials - len(ended)} trials were begun {_MOST_STARTS} times without an "
+        "end; start the job again to go on"
+    )
+
+
+def _run_rest(
+    search: Search,
+    place: TrialPlace,
+    *,
+    at_once: int,
+    on_end: Callable[[TrialRecord], None],
+    tell: Callable[[Counts], None],
+) -> None:
+    """Run the trials that have not ended, once."""
+    keys, ended = search.run.job.search, search.ledger.ended()
+    searcher = LedgerSearcher(
+        search.ledger,
+        search.space,
+        search.settings,
+        candidate=lambda values: search.candidates.candidate(values, search.seed),
+        usual=search.usual,
+        num_trials=keys.num_trials,
+        on_end=on_end,
+    )
+    watch = TrialsWatch(
+        searcher,
+        last_look=search.rungs[-1],
+        counts=Counts.of(ended),
+        patience_s=keys.patience_s,
+        tell=tell,
+    )
+    run_trials(
+        searcher,
+        scheduler_of(keys, search.rungs, ended),
+        place,
+        search=keys,
+        scaling=asdict(search.run.job.scaling),
+        at_once=at_once,
+        watch=watch,
+    )
 
 
 def in_words(counts: Counts) -> str:
@@ -202,52 +221,42 @@ def run_finals(search: Search, records: Sequence[TrialRecord]) -> tuple[list[Fin
             f"search: every trial failed, the first with: {records[0].reason}; mend that, and give "
             "search.name another name"
         )
-    by_number = {
-        one.number: {s: search.candidates.candidate(one.values, s) for s in keys.final_seeds}
-        for one in chosen
-    }
-    _train_finals(search, [one for many in by_number.values() for one in many.values()])
-    store = FitStore(run.root)
-    finalists = [
-        finalist_of(
-            number,
-            {seed: one.fit.fingerprint() for seed, one in many.items()},
-            store,
-            keys.quality,
-        )
-        for number, many in by_number.items()
-    ]
+    finalists = []
+    for one in chosen:
+        by_seed = {seed: search.candidates.candidate(one.values, seed) for seed in keys.final_seeds}
+        try:
+            _train_finals(search, list(by_seed.values()))
+        except (TrainingError, DeviceMemoryError) as error:
+            logger.warning("trial %d is no finalist: with another seed, %s", one.number, error)
+            continue
+        fits = {seed: candidate.fit.fingerprint() for seed, candidate in by_seed.items()}
+        finalists.append(finalist_of(one.number, fits, FitStore(run.root), keys.quality))
+    if not finalists:
+        raise TrainingError("search: no finalist could be trained with every seed; see above")
     return finalists, winner_of(finalists, cost=keys.cost)
 
 
-def _train_finals(search: Search, wanted: Sequence[Any]) -> None:
-    """Train what is not there, all fits of one engine and scaling together."""
-    run = search.run
-    run.refer(*(fit_folder(one.fit.fingerprint()) for one in wanted))
-    together: dict[str, list[Any]] = {}
-    for one in wanted:
-        key = json.dumps([one.engine, one.scaling], sort_keys=True)
-        together.setdefault(key, []).append(one)
-    store = FitStore(run.root)
-    for many in together.values():
-        fits = [one.fit for one in many]
-        if all(store.has(one.fingerprint()) for one in fits):
-            continue
-        run.connect()
-        with stage_progress("finalists", unit="steps") as progress:
-            run_fits(
-                fits,
-                root=run.root,
-                launch="trainer" if run.job.search.workers_per_trial > 1 else "tasks",
-                scaling={
-                    **many[0].scaling,
-                    "verbose": run.job.verbose,
-                    "is_autoscaling": run.job.ray.autoscaling,
-                },
-                engine=many[0].engine,
-                progress=progress,
-                origin=origin_of(run, run.job.scaling.cpus_per_worker),
-            )
+def _train_finals(search: Search, wanted: Sequence[Candidate]) -> None:
+    """Train a finalist with every seed, as far as it is not."""
+    run, fits = search.run, [one.fit for one in wanted]
+    run.refer(*(fit_folder(one.fingerprint()) for one in fits))
+    if all(FitStore(run.root).has(one.fingerprint()) for one in fits):
+        return
+    run.connect()
+    with stage_progress("finalists", unit="steps") as progress:
+        run_fits(
+            fits,
+            root=run.root,
+            launch="trainer" if run.job.search.workers_per_trial > 1 else "tasks",
+            scaling={
+                **wanted[0].scaling,
+                "verbose": run.job.verbose,
+                "is_autoscaling": run.job.ray.autoscaling,
+            },
+            engine=wanted[0].engine,
+            progress=progress,
+            origin=origin_of(run, run.job.scaling.cpus_per_worker),
+        )
 
 
 def _digest(job: JobConfig, candidates: Candidates, seed: int) -> str:
@@ -265,9 +274,14 @@ def _check_numbers(job: JobConfig) -> None:
         ConfigError: It names the key.
     """
     keys = job.search
-    for name in ("num_trials", "finalists", "workers_per_trial"):
-        if getattr(keys, name) < 1:
-            raise ConfigError(f"search.{name}={getattr(keys, name)}; give at least 1")
+    for name in ("num_trials", "finalists", "workers_per_trial", "max_concurrent"):
+        if (value := getattr(keys, name)) is not None and value < 1:
+            raise ConfigError(f"search.{name}={value}; give at least 1")
+    if keys.max_failures < 0 or keys.patience_s <= 0:
+        raise ConfigError(
+            f"search.max_failures={keys.max_failures} and search.patience_s={keys.patience_s}; "
+            "give at least 0, and more than 0 seconds"
+        )
     if not keys.final_seeds or len(set(keys.final_seeds)) < len(keys.final_seeds):
         raise ConfigError(f"search.final_seeds={keys.final_seeds}; give different seeds")
     if keys.quality not in ("metric", "log_likelihood"):

@@ -16,6 +16,7 @@ from mke_ray.search.candidates import Candidate
 from mke_ray.search.ledger import FAILED, STOPPED, Begun, Ledger, TrialRecord
 from mke_ray.search.space import Space
 from mke_ray.search.trial import CURVE, QUALITY
+from mke_ray.seeds import mix_integers
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +41,34 @@ class StudySettings:
     seed: int
     cost: str | None = None
 
-    def study(self) -> optuna.Study:
-        """Return an empty study."""
+    def study(self, number: int = 0) -> optuna.Study:
+        """Return an empty study.
+
+        Args:
+            number: The trial that is drawn next.
+        """
+        directions = ["maximize"] if self.cost is None else ["maximize", "minimize"]
+        return optuna.create_study(sampler=self.sampler_of(number), directions=directions)
+
+    def sampler_of(self, number: int) -> optuna.samplers.BaseSampler:
+        """Return what draws a trial: the same whatever was drawn before by this process.
+
+        Args:
+            number: The trial.
+        """
+        seed = mix_integers(self.seed, number) % (1 << 31)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         samplers = {
             "tpe": lambda: optuna.samplers.TPESampler(
-                seed=self.seed, multivariate=True, group=True, n_startup_trials=_NUM_AT_RANDOM
+                seed=seed, multivariate=True, group=True, n_startup_trials=_NUM_AT_RANDOM
             ),
-            "random": lambda: optuna.samplers.RandomSampler(seed=self.seed),
+            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
         }
         if self.sampler not in samplers:
             raise ConfigError(f"search.sampler={self.sampler!r}; choose one of {[*samplers]}")
-        directions = ["maximize"] if self.cost is None else ["maximize", "minimize"]
         with warnings.catch_warnings():  # keys are drawn together, which Optuna calls experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = samplers[self.sampler]()
-        return optuna.create_study(sampler=sampler, directions=directions)
+            return samplers[self.sampler]()
 
 
 def study_of(settings: StudySettings, space: Space, records: Sequence[TrialRecord]) -> optuna.Study:
@@ -94,8 +107,9 @@ def frozen(record: TrialRecord, space: Space, cost: str | None) -> FrozenTrial:
 class LedgerSearcher(Searcher):
     """Gives trials to Ray Tune, each under a number, and writes what becomes of them.
 
-    First come those that an earlier driver had begun, then the configuration as it is, then what
-    Optuna draws. Everything that it knows is in the ledger: nothing of Tune's own is read again.
+    First come those that an earlier driver had begun and that have not ended, then the others by
+    number: number 0 is the configuration as it is, the rest are what Optuna draws. Everything that
+    it knows is in the ledger: nothing of Tune's own is read again.
 
     Args:
         ledger: Where trials are written.
@@ -201,6 +215,7 @@ class LedgerSearcher(Searcher):
             params = self._usual
         if params:
             self._study.enqueue_trial(dict(params))
+        self._study.sampler = self._settings.sampler_of(begun.number)
         return self._study.ask()
 
     def _write(

@@ -1,11 +1,10 @@
 """A space of configurations written as YAML, drawn from by Optuna one key after the other."""
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from mke_ray.errors import ConfigError
+from mke_ray.search.drawing import Choice, Draws, Numbers, ends_of, is_whole, lowest_of
 
 KINDS = ("choice", "uniform", "loguniform", "quniform", "integer")
 _FIELDS = {
@@ -17,85 +16,6 @@ _FIELDS = {
 }
 _OPTIONAL = ("step", "when")
 _SCALARS = (str, int, float, bool, type(None))
-
-
-class Draws(Protocol):
-    """What gives values; a trial of Optuna is one."""
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Return one of some values."""
-        ...
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Return a number between two."""
-        ...
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
-        """Return a whole number between two."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """Numbers between two.
-
-    Args:
-        kind: ``uniform``, ``loguniform``, ``quniform`` or ``integer``.
-        low: Least of them.
-        high: Largest of them.
-        step: Distance of two neighbours; None takes all.
-        when: Values of other keys without which this one is not asked.
-    """
-
-    kind: str
-    low: float
-    high: float
-    step: float | None = None
-    when: Mapping[str, Any] = field(default_factory=dict)
-
-    def draw(self, name: str, draws: Draws) -> float:
-        """Return a number."""
-        if self.kind == "integer":
-            return draws.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1))
-        is_log = self.kind == "loguniform"
-        return draws.suggest_float(name, self.low, self.high, step=self.step, log=is_log)
-
-    def params_of(self, name: str, value: Any) -> dict[str, Any] | None:
-        """Return what draws a value, None where nothing does."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not self.low <= value <= self.high:
-            return None
-        if self.step is not None and not _is_whole((value - self.low) / self.step):
-            return None
-        return {name: int(value) if self.kind == "integer" else float(value)}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of some values; one that is a mapping may hold further spaces.
-
-    Args:
-        values: The values, by the word that tells them apart.
-        when: Values of other keys without which this one is not asked.
-    """
-
-    values: Mapping[Any, Any]
-    when: Mapping[str, Any] = field(default_factory=dict)
-
-    def draw(self, name: str, draws: Draws) -> Any:
-        """Return a value."""
-        word = draws.suggest_categorical(name, list(self.values))
-        return _drawn(self.values[word], f"{name}.{word}", draws)
-
-    def params_of(self, name: str, value: Any) -> dict[str, Any] | None:
-        """Return what draws a value, None where nothing does."""
-        for word, one in self.values.items():
-            inside = _params_inside(one, f"{name}.{word}", value)
-            if inside is not None:
-                return {name: word, **inside}
-        return None
 
 
 class Space:
@@ -159,59 +79,12 @@ class Space:
         """Yield keys with the values that a check should try: all choices, and ends of ranges."""
         for key, one in self.keys.items():
             if isinstance(one, Choice):
-                yield from ((key, _lowest(value)) for value in one.values.values())
+                yield from ((key, lowest_of(value)) for value in one.values.values())
             else:
-                yield from ((key, end) for end in _ends(one))
+                yield from ((key, end) for end in ends_of(one))
 
 
 _NEVER = object()
-
-
-def _ends(one: Numbers) -> tuple[float, float]:
-    """Return both ends of a range."""
-    return (int(one.low), int(one.high)) if one.kind == "integer" else (one.low, one.high)
-
-
-def _lowest(value: Any) -> Any:
-    """Return a value with the lower end, or the first choice, of every space inside it."""
-    if isinstance(value, Numbers):
-        return _ends(value)[0]
-    if isinstance(value, Choice):
-        return _lowest(next(iter(value.values.values())))
-    if isinstance(value, Mapping):
-        return {name: _lowest(one) for name, one in value.items()}
-    return value
-
-
-def _drawn(value: Any, name: str, draws: Draws) -> Any:
-    """Return a value with everything inside it drawn."""
-    if isinstance(value, Numbers | Choice):
-        return value.draw(name, draws)
-    if isinstance(value, Mapping):
-        return {key: _drawn(one, f"{name}.{key}", draws) for key, one in value.items()}
-    return value
-
-
-def _params_inside(space: Any, name: str, value: Any) -> dict[str, Any] | None:
-    """Return what draws the inside of a value, None where it cannot be drawn."""
-    if isinstance(space, Numbers | Choice):
-        return space.params_of(name, value)
-    if not isinstance(space, Mapping):
-        return {} if space == value and type(space) is type(value) else None
-    if not isinstance(value, Mapping) or set(value) != set(space):
-        return None
-    params: dict[str, Any] = {}
-    for key, one in space.items():
-        found = _params_inside(one, f"{name}.{key}", value[key])
-        if found is None:
-            return None
-        params |= found
-    return params
-
-
-def _is_whole(number: float) -> bool:
-    """Return whether a number is whole but for rounding."""
-    return math.isclose(number, round(number), abs_tol=1e-6)
 
 
 def _flat(plain: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
@@ -255,14 +128,14 @@ def _parse_numbers(
     numbers = {name: plain[name] for name in ("low", "high", "step") if plain.get(name) is not None}
     for name, value in numbers.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or (kind == "integer" and not _is_whole(value)):
+        if not is_number or (kind == "integer" and not is_whole(value)):
             wanted = "a whole number" if kind == "integer" else "a number"
             raise ConfigError(f"{key}.{name}={value!r}; give {wanted}")
     low, high, step = numbers["low"], numbers["high"], numbers.get("step")
     if low >= high or (kind == "loguniform" and low <= 0):
         above = " > 0" if kind == "loguniform" else ""
         raise ConfigError(f"{key}: low={low} and high={high}; needs low{above} < high")
-    if step is not None and (step <= 0 or not _is_whole((high - low) / step)):
+    if step is not None and (step <= 0 or not is_whole((high - low) / step)):
         raise ConfigError(f"{key}.step={step}; give a number above 0 that divides high - low")
     return Numbers(kind, low, high, step, when)
 
@@ -290,9 +163,21 @@ def _parse_inside(value: Any, key: str) -> Any:
     """Read a value of a choice; a mapping whose type is a kind of space is one."""
     if not isinstance(value, Mapping):
         return value
-    if value.get("type") in KINDS:
+    if _is_space(value):
         return _parse(value, key)
-    return {name: _parse_inside(one, f"{key}.{name}") for name, one in value.items()}
+    if "type" not in value and "_target_" not in value:
+        raise ConfigError(
+            f"{key}={dict(value)}: a mapping needs a type (or a _target_), by which it replaces "
+            "what is there; search single keys of it instead"
+        )
+    return {
+        name: _parse(one, f"{key}.{name}") if _is_space(one) else one for name, one in value.items()
+    }
+
+
+def _is_space(value: Any) -> bool:
+    """Return whether a value is a space."""
+    return isinstance(value, Mapping) and value.get("type") in KINDS
 
 
 def _check_conditions(keys: Mapping[str, Numbers | Choice]) -> None:

@@ -1,14 +1,17 @@
 """What a trial does on its worker: one fit, and now and then a report on which it may be ended."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from ray import tune
+from ray.exceptions import RayTaskError
 
-from mke_ray.errors import TrainingError
+from mke_ray.errors import DeviceMemoryError, MkeRayError, TrainingError
 from mke_ray.labels.origin import Origin
 from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
@@ -19,9 +22,12 @@ from mke_ray.train.loop import FitParts, FitState
 from mke_ray.train.run import run_fit
 from mke_ray.train.validation import LIKELIHOOD
 
-LOOK, QUALITY, CURVE = "look", "quality", "curve"
+LOOK, QUALITY, CURVE, FAILURE = "look", "quality", "curve", "failure"
 
 METRIC_KEYS = ("select_accuracy", "select_map", "select_miou")
+
+_HAIR = 1e-6
+_MOST_NATS = 100.0
 
 _workplaces: dict[str, Workplace] = {}  # of this process: decoded units are kept between trials
 
@@ -57,9 +63,27 @@ def train_trial(config: Mapping[str, Any], *, place: TrialPlace) -> None:
     spec = FitSpec.from_dict(config["fit"])
     torch.set_num_threads(max(1, int(config["scaling"]["cpus_per_worker"])))
     watch = TrialWatch(spec, place, tune.report)
-    if not FitStore(place.root).has(spec.fingerprint()):
-        run_fit(spec, workplace_of(config, place), watch=watch)
-    watch.end()
+    with told_failures(tune.report):
+        if not FitStore(place.root).has(spec.fingerprint()):
+            run_fit(spec, workplace_of(config, place), watch=watch)
+        watch.end()
+
+
+@contextlib.contextmanager
+def told_failures(report: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Report an error that we raise on purpose as the end of a trial: no repetition would mend it.
+
+    Args:
+        report: Called with the failure, a quality that no trial has, and the look 0.
+    """
+    try:
+        yield
+    except (MkeRayError, RayTaskError) as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if not isinstance(cause, MkeRayError):
+            raise
+        kind = "out of memory: " if isinstance(cause, DeviceMemoryError) else ""
+        report({LOOK: 0, QUALITY: -math.inf, FAILURE: f"{kind}{cause}"})
 
 
 def workplace_of(config: Mapping[str, Any], place: TrialPlace) -> Workplace:
@@ -83,6 +107,32 @@ def workplace_of(config: Mapping[str, Any], place: TrialPlace) -> Workplace:
     return workplace
 
 
+def rows_per_step(facts: Mapping[str, Any]) -> int:
+    """Return the rows of a step of a finished fit.
+
+    Args:
+        facts: What is known of the fit, see ``FitStore.facts``.
+    """
+    asked, there = facts["spec"]["global_batch"], facts["num_rows"]
+    return min(asked, there) if asked else there
+
+
+def quality_of(look: Mapping[str, Any], metric: float, wanted: str) -> float:
+    """Return what trials are compared by.
+
+    Of trials with the same metric, of which there are many on a small select part, the one that
+    makes the true labels likelier is better by a hair.
+
+    Args:
+        look: A look at the select part of the probe.
+        metric: Its metric.
+        wanted: ``metric`` or ``log_likelihood``.
+    """
+    if wanted == "log_likelihood":
+        return look[LIKELIHOOD]
+    return metric + _HAIR * max(look.get(LIKELIHOOD, 0.0), -_MOST_NATS)
+
+
 @dataclass(slots=True)
 class TrialWatch:
     """Reports the looks of a fit at the select part of the probe, at the rungs.
@@ -99,6 +149,7 @@ class TrialWatch:
     report: Callable[[dict[str, Any]], None]
     num_parameters: int = 0
     _num_seen: int = 0
+    _rows_per_step: int = 0
     _curve: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -117,25 +168,26 @@ class TrialWatch:
         if state.cursor % self.spec.validate_every_steps:
             return
         look = state.cursor // self.spec.validate_every_steps
+        self._rows_per_step = parts.feed.plan.global_batch
         self._see(state.history, state.seconds)
-        if look in self.place.rungs:
+        if look in self.place.rungs[:-1]:  # the last is the end, wherever that is
             self._tell(look)
 
     def end(self) -> None:
         """Report the end of the fit, from what was stored of it."""
         store, fit = FitStore(self.place.root), self.spec.fingerprint()
         facts = store.facts(fit)
+        self._rows_per_step = rows_per_step(facts)
         self._see(store.history(fit), facts["seconds"])
         self.num_parameters = facts["num_parameters"]
         self._tell(self.place.rungs[-1])
 
     def _see(self, history: list[dict[str, Any]], seconds: float) -> None:
         """Take note of the looks that are new in a history."""
-        key = LIKELIHOOD if self.place.quality == "log_likelihood" else None
         looks = [one for one in history if any(name in one for name in METRIC_KEYS)]
         for one in looks[self._num_seen :]:
             metric = next(one[name] for name in METRIC_KEYS if name in one)
-            quality = metric if key is None else one[key]
+            quality = quality_of(one, metric, self.place.quality)
             self._curve.append(
                 {
                     "look": len(self._curve) + 1,
@@ -143,7 +195,7 @@ class TrialWatch:
                     "quality": quality,
                     "metric": metric,
                     "seconds": seconds,
-                    "samples": one["step"] * self.spec.global_batch,
+                    "samples": one["step"] * self._rows_per_step,
                 }
             )
         self._num_seen = len(looks)

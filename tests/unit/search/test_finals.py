@@ -31,6 +31,11 @@ def test_trials_that_were_trained_to_their_end_come_before_better_ones_that_were
     assert [one.number for one in choose_finalists(records, 3, cost=None)] == [2, 1, 0]
 
 
+def test_a_trial_that_failed_is_never_a_finalist() -> None:
+    records = [record(0, FAILED, 0.99), record(1, FAILED, 0.95), record(2, STOPPED, 0.4)]
+    assert [one.number for one in choose_finalists(records, 2, cost=None)] == [2]
+
+
 def test_of_two_goals_only_those_are_kept_that_none_beats() -> None:
     records = [
         record(0, FINISHED, 0.5, num_parameters=50),
@@ -49,7 +54,7 @@ def test_the_winner_is_the_best_by_its_mean_over_seeds() -> None:
 
 def test_of_two_goals_the_cheapest_within_one_standard_error_wins() -> None:
     large, small = finalist(1, 0.9, 0.8, 0.85, size=9), finalist(2, 0.83, 0.83, 0.83, size=3)
-    assert large.error == pytest.approx(0.05 / math.sqrt(3))
+    assert large.standard_error == pytest.approx(0.05 / math.sqrt(3))
     assert winner_of([large, small], cost="parameters").number == 2
     worse = finalist(3, 0.8, 0.8, 0.8, size=1)
     assert winner_of([large, worse], cost="parameters").number == 1

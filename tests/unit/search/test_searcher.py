@@ -70,6 +70,18 @@ def test_a_configuration_outside_the_space_is_tried_as_it_is(tmp_path: Path) -> 
     assert record.params == {} and record.quality == 0.5
 
 
+def test_what_is_drawn_does_not_depend_on_when_a_search_was_started(tmp_path: Path) -> None:
+    whole = searcher_of(tmp_path / "whole", num_trials=6)
+    drawn = [whole.suggest(f"t{i}")["fit"]["values"]["x"] for i in range(6)]
+    assert len(set(drawn)) == 6
+    parts = []
+    for _ in range(6):
+        part = searcher_of(tmp_path / "parts", num_trials=6)
+        parts.append(part.suggest("t")["fit"]["values"]["x"])
+        part.ended("t", FAILED, {})
+    assert parts == drawn
+
+
 def test_as_many_trials_are_given_as_are_wanted_and_no_more(tmp_path: Path) -> None:
     searcher = searcher_of(tmp_path)
     numbers = [searcher.suggest(f"t{i}")[NUMBER] for i in range(4)]

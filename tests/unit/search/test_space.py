@@ -135,6 +135,7 @@ def test_checks_try_every_choice_and_both_ends() -> None:
         ("a: {type: integer, low: 0.5, high: 2}", "give a whole number"),
         ("a: {type: quniform, low: 0, high: 1, step: 0.3}", "divides high - low"),
         ("a: {type: choice, values: [1]}", "at least two values"),
+        ("a: {type: choice, values: [null, {b: 1}]}", "a mapping needs a type"),
         ("a: {type: choice, values: [1, 1]}", "is there twice"),
         (
             "a: {type: uniform, low: 0, high: 1, when: {b: 1}}\nb: {type: choice, values: [1, 2]}",

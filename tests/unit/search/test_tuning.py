@@ -11,7 +11,8 @@ from mke_ray.errors import ConfigError, TrainingError
 from mke_ray.labels.capacity import NodeRoom
 from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher
-from mke_ray.search.tuning import Counts, TrialsWatch, num_at_once, reason_of, rungs_of
+from mke_ray.search.tuning import num_at_once, rungs_of
+from mke_ray.search.watching import Counts, TrialsWatch, reason_of
 
 ONE = {"cpus_per_worker": 1.0, "gpus_per_worker": 0.0}
 

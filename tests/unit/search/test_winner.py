@@ -64,6 +64,15 @@ def test_a_winner_gives_way_to_the_command_line(tmp_path: Path) -> None:
     assert set(values) == {"+objective.loss", "+fit.optimizer.lr"}
 
 
+def test_a_part_of_what_the_winner_gives_whole_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "winner.yaml"
+    path.write_text(winner_yaml(VALUES, ["fusion"], "the best"))
+    with pytest.raises(ConfigError, match=r"objective\.loss\.q is a part of objective\.loss"):
+        without_winner([f"+winner={path}", "objective.loss.q=0.5"])
+    _, values = without_winner([f"+winner={path}", "fit={num_steps: 3}"])
+    assert "+fit.optimizer.lr" not in values
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
