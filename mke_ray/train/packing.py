@@ -1,4 +1,9 @@
-"""Batches as rows of tables, so that tasks of Ray Data hand them on."""
+"""Batches as rows of tables, so that tasks of Ray Data hand them on.
+
+Ray Data would pickle an object in a column itself, arrays and all, and copy them once more on
+either side. So its arrays go beside the pickle, as protocol 5 allows, into one column of bytes
+that Arrow hands on as it is.
+"""
 
 import pickle
 from collections.abc import Iterator
