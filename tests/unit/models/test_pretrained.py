@@ -8,7 +8,7 @@ from mke_ray.models.pretrained import file_digest
 
 def test_a_file_is_read_once_for_its_digest_until_its_size_or_time_change(tmp_path, monkeypatch):
     opened, read = [], Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *more: opened.append(path) or read(path, *more))
+    monkeypatch.setattr(Path, "open", lambda *a, **k: opened.append(a) or read(*a, **k))
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"1")
     os.utime(file, ns=(1, 1))
