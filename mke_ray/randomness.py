@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, epoch, sample_id) alone, never on order or batch."""
+"""Random numbers that depend on (seed, epoch, sample_id, repeat) alone, not on order or batch."""
 
 # B samples, N elements of one sample.
 
@@ -41,10 +41,22 @@ def keys_for(sample_id_B: Tensor, *, seed: int, epoch: int, stream: int) -> Tens
     return _mix_(_mix_(sample_id_B.clone()) + mix_integers(seed, epoch, stream))
 
 
+def keys_of_rows(batch: Batch, stream: int) -> Tensor:
+    """Return one 64-bit key per row of a batch [B], another each time that a sample comes.
+
+    Args:
+        batch: The batch.
+        stream: What the numbers are for; different streams are independent.
+    """
+    id_B = batch.sample_id_B
+    if batch.repeat_B is not None:
+        id_B = id_B + batch.repeat_B * GOLDEN
+    return keys_for(id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
+
+
 def batch_keys(batch: Batch, purpose: str) -> Tensor:
     """Return random keys [B] of a batch for a purpose; different purposes are independent."""
-    stream = zlib.crc32(purpose.encode())
-    return keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
+    return keys_of_rows(batch, zlib.crc32(purpose.encode()))
 
 
 def uniform(key_B: Tensor, num: int) -> Tensor:

@@ -215,6 +215,8 @@ class Batch:
         fold_B: Fold of each sample [B], int64, of a fit that trains witnesses; else None.
         label_weight: Weight of each class [B, C] or pixel [B, H, W] in the loss of its labels,
             float32; None weighs all alike. With one class per sample ``weight_B`` has it.
+        repeat_B: Which time of its epoch a sample comes [B], int64, from 0; it has views and noise
+            of its own each time. None where no sample of the fit comes several times.
     """
 
     sample_id_B: "Tensor"
@@ -226,6 +228,7 @@ class Batch:
     seed: int = 0
     fold_B: "Tensor | None" = None
     label_weight: "Tensor | None" = None
+    repeat_B: "Tensor | None" = None
 
     @property
     def num_samples(self) -> int:
@@ -242,7 +245,8 @@ class Batch:
         yield from (self.sample_id_B, self.target_BC, self.weight_B)
         yield from self.arrays.values()
         yield from self.present.values()
-        yield from (one for one in (self.fold_B, self.label_weight) if one is not None)
+        maybe = (self.fold_B, self.label_weight, self.repeat_B)
+        yield from (one for one in maybe if one is not None)
 
     def to(self, device: "torch.device | str") -> "Batch":
         """Return the batch with every tensor on a device."""
@@ -260,6 +264,7 @@ class Batch:
             self.seed,
             None if self.fold_B is None else change(self.fold_B),
             None if self.label_weight is None else change(self.label_weight),
+            None if self.repeat_B is None else change(self.repeat_B),
         )
 
 

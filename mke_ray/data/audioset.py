@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mke_ray.data.audioset_lists import below, read_classes, read_segments
-from mke_ray.data.segment_files import SegmentFiles, TrainShares
+from mke_ray.data.segment_files import SegmentFiles
 from mke_ray.data.segments import Segment, SegmentCount
 from mke_ray.data.sources import Progress, Reader, SourceRow
+from mke_ray.data.train_shares import TrainShares
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelKind, LabelSpace, Split
 

@@ -1,6 +1,8 @@
 """HDF5 files of a root, opened where they lie, and what MATLAB writes into them."""
 
 import contextlib
+import io
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +27,7 @@ class Hdf5File:
     root: Root
     name: str
     _opened: Any = field(default=None, repr=False, compare=False)
+    _remote: "_RemoteFile | None" = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> tuple[Root, str]:
         """Pickle without what is open."""
@@ -33,7 +36,7 @@ class Hdf5File:
     def __setstate__(self, state: tuple[Root, str]) -> None:
         """Begin anew in another process."""
         self.root, self.name = state
-        self._opened = None
+        self._opened = self._remote = None
 
     def dataset(self, name: str) -> Any:
         """Return an array of the file, of which what is asked for is read.
@@ -65,19 +68,22 @@ class Hdf5File:
 
     @contextlib.contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Turn what HDF5 says of a damaged local file into an error of one sample.
+        """Turn what HDF5 says of a damaged file into an error of one sample.
 
         Args:
             key: The sample.
 
         Raises:
-            MediaError: The file is on this disk and does not give what is asked for.
+            MediaError: The file was read and does not give what is asked for.
+            OSError: The store did not answer.
         """
+        if self._remote is not None:
+            self._remote.forget()
         try:
             yield
         except OSError as error:
-            if not self.root.is_local:
-                raise
+            if self._remote is not None:
+                self._remote.raise_own()
             raise MediaError("damaged", f"{key}: {error}") from error
 
     def _file(self) -> Any:
@@ -96,12 +102,65 @@ class Hdf5File:
         file: Any = self.root.path(self.name)
         if not self.root.is_local:
             file = self.root.filesystem().open(file, "rb", block_size=_BLOCK_BYTES)
+            file = self._remote = _RemoteFile(file)
         try:
             return h5py.File(file, "r")
         except FileNotFoundError:
             raise ConfigError(f"{self.name} is not in {self.root.uri}") from None
         except OSError as error:
+            if self._remote is not None:
+                self._remote.raise_own()
             raise ConfigError(
                 f"{self.name} in {self.root.uri} cannot be opened as an HDF5 file: {error}; fetch "
                 "it again"
             ) from error
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of a store that remembers what it raised: h5py says the same of that and of damage.
+
+    Args:
+        file: The file as fsspec opened it.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._raised = threading.local()  # h5py calls back in the thread that reads
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that one may go anywhere."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the byte that is next."""
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from where the file stands, and return the number of bytes."""
+        try:
+            return self._file.readinto(buffer)
+        except OSError as error:
+            self._raised.error = error
+            raise
+
+    def forget(self) -> None:
+        """Forget what was raised in this thread."""
+        self._raised.error = None
+
+    def raise_own(self) -> None:
+        """Raise what reading raised in this thread since it was last forgotten.
+
+        Raises:
+            OSError: The store did not answer.
+        """
+        error = getattr(self._raised, "error", None)
+        if error is not None:
+            raise error

@@ -1,6 +1,7 @@
 """MM-IMDB as its authors ship it: a poster and a description in JSON for every film."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ from mke_ray.data.ahead import map_ahead
 from mke_ray.data.pairs import PairsSource
 from mke_ray.data.pairs_reader import PairsReader
 from mke_ray.data.reachable import check_root, is_there
-from mke_ray.data.segment_files import TrainShares
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import TableRow
+from mke_ray.data.train_shares import TrainShares
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelKind, LabelSpace, Split
 from mke_ray.storage import Root
@@ -29,6 +30,7 @@ FILES = {"poster": "dataset/{key}.jpeg", "plot": "dataset/{key}.json"}
 _PARTS = ("train", "dev", "test")
 _SPLIT_FILE = "split.json"
 _NUM_THREADS = 16
+_FILM = re.compile(r"[0-9A-Za-z_-]+")
 _ABOUT = (
     "MM-IMDB: split.json with the lists train, dev and test, and dataset/NNNNNNN.json with "
     "dataset/NNNNNNN.jpeg for every film. The data are not part of this project; get them from "
@@ -43,9 +45,9 @@ class MmImdbSource:
     The official test list is the test split and the list ``dev`` is the probe; ``data_seed`` draws
     the share of ``train`` that is labelled, the rest is unlabeled. The plots of a film are joined
     and read as a hashed bag of words. Genres stand in the file of each film, so that every listing
-    reads all of these, several at once. Films without a file or a genre are counted and left out;
-    one without a poster is partial. True labels of the unlabeled split are kept for reporting and
-    for supervised arms.
+    reads all of these, several at once. Films without a file or a genre, or whose name is none, are
+    counted and left out; one without a poster is partial. True labels of the unlabeled split are
+    kept for reporting and for supervised arms.
 
     Args:
         root: Local folder or URI.
@@ -141,7 +143,7 @@ class MmImdbSource:
 
     @property
     def _shares(self) -> TrainShares:
-        return TrainShares(self.labelled, 0.0, self.data_seed)
+        return TrainShares(self.labelled, 0.0, self.data_seed, keys=("source.labelled",))
 
     @property
     def _pairs(self) -> PairsSource:
@@ -196,6 +198,8 @@ class MmImdbSource:
 def _genres(asked: tuple[Root, int, str, str]) -> tuple[int, str, str, list[str] | str]:
     """Return a film with those of its genres that count, or with why it has none."""
     root, number, part, film = asked
+    if not _FILM.fullmatch(film):  # it becomes part of a path
+        return number, part, film, "its name has other signs than letters, digits, _ and -"
     try:
         found = json.loads(root.read(f"dataset/{film}.json"))["genres"]
         genres = [one for one in found if one in GENRES]

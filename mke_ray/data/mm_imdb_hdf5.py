@@ -14,8 +14,8 @@ from mke_ray.data.mm_imdb import GENRES
 from mke_ray.data.pictures import PILLOW, resized_picture
 from mke_ray.data.places import places_of
 from mke_ray.data.reachable import check_root, is_there
-from mke_ray.data.segment_files import TrainShares
 from mke_ray.data.sources import Decoded, Progress, SourceRow
+from mke_ray.data.train_shares import TrainShares
 from mke_ray.errors import ConfigError
 from mke_ray.schema import (
     DecodeSpec,
@@ -179,7 +179,7 @@ class MmImdbHdf5Source:
 
     @property
     def _shares(self) -> TrainShares:
-        return TrainShares(self.labelled, 0.0, self.data_seed)
+        return TrainShares(self.labelled, 0.0, self.data_seed, keys=("source.labelled",))
 
     def _split(self, number: int) -> Split:
         """Return the split of a film by its place in the file."""

@@ -117,6 +117,7 @@ class NyuDepthMatSource:
         return {
             "source": "nyu_depth_v2_mat",
             "file": self.file,
+            "lists": [self.splits, self.mapping],
             "label_space": self.label_space.to_dict(),
             "drawn": [self.labelled, self.probe, self.unlabeled, self.data_seed],
             "has_depth_on_labelled": self.has_depth_on_labelled,
@@ -124,8 +125,11 @@ class NyuDepthMatSource:
         }
 
     def place(self) -> str:
-        """Return the URI of the file and its version."""
-        return place_of(self._location, (self._location, self.file))
+        """Return the URI of every file that is read, and its version."""
+        return " ".join(
+            place_of(self._location, (self._location, name))
+            for name in (self.file, self.mapping, *self._split_files())
+        )
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check that the files are there.
@@ -136,9 +140,8 @@ class NyuDepthMatSource:
         check_root(self._location, given=self.root, holds="files of NYU Depth V2")
         for key in ("file", "mapping"):
             self._check(key, getattr(self, key))
-        if not is_there(self._location, self.splits, key="source.root"):
-            for name in (TRAIN_LIST, TEST_LIST):
-                self._check("splits", name)
+        for name in self._split_files():
+            self._check("splits", name)
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the samples, split after split, by their numbers.
@@ -150,7 +153,7 @@ class NyuDepthMatSource:
             ConfigError: A file is not what it should be, or fewer samples are there than wanted.
         """
         self.prepare()
-        version = place_of(self._location, (self._location, self.file)).rsplit(" ", 1)[-1]
+        version = " ".join(self._version(one) for one in (self.file, self.mapping))
         scene_of = self._scenes()
         train, test = self._lists(len(scene_of))
         drawn = deal_out(
@@ -204,6 +207,15 @@ class NyuDepthMatSource:
     def _location(self) -> Root:
         return places_of(self, self.root or "").root
 
+    def _split_files(self) -> tuple[str, ...]:
+        """Return the files with the official split: the MATLAB file, or two lists without it."""
+        is_matlab = is_there(self._location, self.splits, key="source.root")
+        return (self.splits,) if is_matlab else (TRAIN_LIST, TEST_LIST)
+
+    def _version(self, name: str) -> str:
+        """Return the version of a file; pixels depend on that of the mapping too."""
+        return place_of(self._location, (self._location, name)).rsplit(" ", 1)[-1]
+
     def _check(self, key: str, name: str) -> None:
         if not is_there(self._location, name, key="source.root"):
             raise ConfigError(
@@ -226,7 +238,7 @@ class NyuDepthMatSource:
         Raises:
             ConfigError: They name samples that there are not, or one twice.
         """
-        if is_there(self._location, self.splits, key="source.root"):
+        if self._split_files() == (self.splits,):
             content = read_matlab(self._location, self.splits)
             lists = [vector(content, one, self.splits) for one in ("trainNdxs", "testNdxs")]
         else:

@@ -11,10 +11,9 @@ from mke_ray.data.places import places_of
 from mke_ray.data.reachable import check_root, is_there
 from mke_ray.data.segments import Segment, SegmentCount, joined
 from mke_ray.data.sources import Reader, SourceRow
-from mke_ray.data.table_splits import position
 from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError
-from mke_ray.schema import DecodeSpec, Split
+from mke_ray.schema import DecodeSpec
 from mke_ray.storage import Root
 
 _BLOCK_BYTES = 1 << 22
@@ -134,38 +133,6 @@ class SegmentFiles:
             anonymous=self.anonymous,
             storage_options=self.storage_options,
         ).reader(spec)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainShares:
-    """Who of a list for training is labelled, in the probe, or unlabeled, drawn by video.
-
-    The draw is a hash of seed and video, so that a list of any length is dealt out as it is read.
-
-    Args:
-        labelled: Share that is labelled.
-        probe: Share that is in the probe; the rest is unlabeled.
-        data_seed: Seed of the draw.
-    """
-
-    labelled: float
-    probe: float
-    data_seed: int
-
-    def __post_init__(self) -> None:
-        """Check the shares."""
-        if min(self.labelled, self.probe) < 0 or self.labelled + self.probe > 1:
-            raise ConfigError(
-                f"source.labelled={self.labelled} and source.probe={self.probe} are shares of the "
-                "videos for training; give numbers from 0 that come to 1 at most"
-            )
-
-    def split_of(self, video: str) -> Split:
-        """Return the split of a video."""
-        place = position(self.data_seed, video)
-        if place < self.labelled:
-            return Split.LABELLED
-        return Split.PROBE if place < self.labelled + self.probe else Split.UNLABELED
 
 
 def _nothing(files: SegmentFiles, count: SegmentCount) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from mke_ray.data.segment_files import SegmentFiles, TrainShares
+from mke_ray.data.segment_files import SegmentFiles
 from mke_ray.data.segments import Segment, SegmentCount, parse_segment_name
 from mke_ray.data.sources import Progress, Reader, SourceRow
+from mke_ray.data.train_shares import TrainShares
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelSpace, Split
 

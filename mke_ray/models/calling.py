@@ -4,6 +4,7 @@
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -31,7 +32,9 @@ class CallableTeacher:
         needs: What has to be stored, ``{"kind": "audio", "sample_rate_hz": 16000}``.
         classes: Classes in logit order; None takes those of the source for granted.
         kind: Kind of labels.
-        settings: Further arguments by name.
+        settings: Further arguments by name. The fingerprint has the content of a file or folder
+            that one names by its absolute path, as those below ``path``, ``table`` and ``files``
+            are given.
         files: Files that it reads: weights, tables.
         version: Any text; another one labels anew.
 
@@ -71,7 +74,7 @@ class CallableTeacher:
                 "function": self._name,
                 "source": _source_digest(self._function, self._said["version"]),
                 "files": [_digest(one) for one in self._files],
-                "settings": repr(sorted(self._settings.items())),
+                "settings": repr(sorted(_by_content(self._settings).items())),
                 **self._said,
             }
         )
@@ -89,6 +92,24 @@ class CallableTeacher:
         if not callable(found):
             raise ConfigError(f"function={self._name} is no function but {type(found).__name__}")
         return found
+
+
+def _by_content(value: Any) -> Any:
+    """Return a setting with the digest of every file or folder in the place of its path."""
+    if isinstance(value, Mapping):
+        return {name: _by_content(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_by_content(child) for child in value]
+    if not isinstance(value, str) or not os.path.isabs(value) or not os.path.exists(value):
+        return value
+    files = [value] if os.path.isfile(value) else _files_below(value)
+    return [(os.path.relpath(one, value), _digest(one)) for one in files]
+
+
+def _files_below(folder: str) -> list[str]:
+    return sorted(
+        os.path.join(where, name) for where, _, names in os.walk(folder) for name in names
+    )
 
 
 def _digest(path: str) -> str:

@@ -34,20 +34,36 @@ def read_table(path: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is no such file, or it holds no table.
     """
-    folder, _, name = path.rpartition("/")
-    try:
-        text = open_root(folder or ".").read(name).decode()
-    except FileNotFoundError:
-        raise ConfigError(f"table={path} does not exist; name a YAML or CSV file") from None
+    text = _text(path)
     if not path.endswith(".csv"):
-        plain = yaml.safe_load(text)
-        if not isinstance(plain, dict):
-            raise ConfigError(f"table={path} holds no mapping; write from: to, one a line")
-        return plain
+        return _mapping(path, text)
     rows = csv.DictReader(io.StringIO(text))
     if not {"from", "to"} <= set(rows.fieldnames or ()):
         raise ConfigError(f"table={path} has the columns {rows.fieldnames}; give from and to")
     return _without_doubt([(row["from"], row["to"]) for row in rows])
+
+
+def _text(path: str) -> str:
+    """Return the content of a file."""
+    folder, slash, name = path.rpartition("/")
+    try:
+        return open_root(folder or slash or ".").read(name).decode()
+    except FileNotFoundError:
+        raise ConfigError(f"table={path} does not exist; name a YAML or CSV file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"table={path} is no text in UTF-8 ({error}); save it as that") from None
+
+
+def _mapping(path: str, text: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds."""
+    try:
+        plain = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"table={path} is no YAML: {said}; write from: to, one a line") from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"table={path} holds no mapping; write from: to, one a line")
+    return plain
 
 
 def _without_doubt(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,7 +74,13 @@ def digest_of(folder: str) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file, read once by a process as long as its size and time stay."""
+    stat = os.stat(path)
+    return _digest_as_of(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest_as_of(path: str, _num_bytes: int, _mtime_ns: int) -> str:
     found = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

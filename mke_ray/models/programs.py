@@ -15,6 +15,7 @@ from torch import Tensor
 from mke_ray.errors import ConfigError
 from mke_ray.models.array_form import ArrayForm, form_of
 from mke_ray.models.device import checked_device
+from mke_ray.models.onnx_files import weight_files
 from mke_ray.models.pretrained import file_digest, optional_library
 from mke_ray.schema import IGNORE, LabelKind, LabelSpace, fingerprint
 
@@ -37,7 +38,8 @@ class OnnxTeacher:
         batch_size: Arrays that are computed at once, unless the file fixes that.
 
     Raises:
-        ConfigError: There is no such file, or it has other inputs, outputs or providers.
+        ConfigError: There is no such file, it lacks weights that it keeps beside it, or it has
+            other inputs, outputs or providers.
     """
 
     def __init__(  # noqa: PLR0913
@@ -60,6 +62,7 @@ class OnnxTeacher:
         self.needs = needs_of_form(self._form, needs)
         self._kind = LabelKind(kind)
         give_label_space(self, classes, self._kind)
+        digests = _digests(path)
         self._session = _session(path, providers)
         self._constants = dict(constants or {})
         wanted = dict(names or {})
@@ -70,7 +73,7 @@ class OnnxTeacher:
         self._batch_size = fixed if isinstance(fixed, int) else batch_size
         self._is_fixed = isinstance(fixed, int)
         said = [dict(form), wanted, self._constants, list(providers), kind]
-        self._fingerprint = fingerprint({"onnx": _digests(path), "said": repr(said)})
+        self._fingerprint = fingerprint({"onnx": digests, "said": repr(said)})
 
     def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
         """Return float32 logits [B, K]."""
@@ -207,9 +210,10 @@ def _check_file(path: str) -> None:
 
 
 def _digests(path: str) -> list[str]:
-    """Return the digests of an ONNX file and of weights that lie beside it under its name."""
+    """Return the digests of an ONNX file and of the weights that lie beside it."""
     found = [one for one in (path, f"{path}.data", f"{path}_data") if os.path.isfile(one)]
-    return [file_digest(one) for one in found]
+    further = [one for one in weight_files(path) if one not in found]
+    return [file_digest(one) for one in (*found, *further)]
 
 
 def _session(path: str, providers: Sequence[str]) -> Any:

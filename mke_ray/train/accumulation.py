@@ -162,6 +162,7 @@ def _sliced(batch: Batch, rows: slice) -> Batch:
         target_BC=batch.target_BC[rows],
         weight_B=batch.weight_B[rows],
         fold_B=None if batch.fold_B is None else batch.fold_B[rows],
+        repeat_B=None if batch.repeat_B is None else batch.repeat_B[rows],
         label_weight=None if batch.label_weight is None else batch.label_weight[rows],
     )
 

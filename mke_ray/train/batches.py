@@ -171,7 +171,10 @@ class BatchMaker:
                 arrays.fill(rows, block, row_N, targets=targets, visible=visible)
             if self._folds is not None and arrays.fold_B is not None:
                 arrays.fold_B[rows] = self.reader.folds(unit, self._folds)[row_N]
-        return arrays.batch(weight_B, epoch=epoch, seed=self.plan.seed)
+        batch = arrays.batch(weight_B, epoch=epoch, seed=self.plan.seed)
+        if self.plan.repeat_E.any():
+            batch.repeat_B = torch.from_numpy(self.plan.repeat_E[refs.entry_N])
+        return batch
 
 
 class _Arrays:

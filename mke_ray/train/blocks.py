@@ -202,11 +202,9 @@ class UnitReader:
             row_N: Rows wanted [N].
             targets: ``pseudo``, ``true`` or ``none``.
         """
-        with self._blocks.using(unit) as block:
-            if targets not in block.targets:
-                block.targets[targets] = self._read_targets(unit, block, targets)
-            with self.times.counted("decode_s"):
-                block.decode(row_N, self.decode)
+        add_targets = partial(self._add_targets, unit, targets)
+        with self._blocks.using(unit, add_targets) as block, self.times.counted("decode_s"):
+            block.decode(row_N, self.decode)
         return block
 
     def bound_memory(self, num_bytes: int) -> None:
@@ -234,9 +232,7 @@ class UnitReader:
         Returns:
             Bytes that it takes.
         """
-        with self._blocks.using(unit) as block:
-            if targets not in block.targets:
-                block.targets[targets] = self._read_targets(unit, block, targets)
+        with self._blocks.using(unit, partial(self._add_targets, unit, targets)) as block:
             return block.num_bytes
 
     def manifest_rows(self, unit: str) -> list[ManifestRow]:
@@ -309,6 +305,11 @@ class UnitReader:
                 f"{store.root.patience_s:g}, and start the job again: it goes on at its last "
                 "checkpoint"
             ) from error
+
+    def _add_targets(self, unit: str, targets: str, block: UnitBlock) -> None:
+        """Read a kind of targets of a unit, where they are not there yet."""
+        if targets not in block.targets:
+            block.targets[targets] = self._read_targets(unit, block, targets)
 
     def _read_targets(self, unit: str, block: UnitBlock, targets: str) -> TargetRows:
         """Return targets [R, X] of a unit, joined row by row."""

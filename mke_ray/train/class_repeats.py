@@ -30,8 +30,9 @@ def with_repeats(
 
     A row comes ``(mean share / share) ** balance`` times an epoch, where share is that of its
     rarest class among the rows with true labels, and the mean that of all classes there are; at
-    least once, at most ``MOST_REPEATS`` times. What lies between two numbers is drawn by the row's
-    id. Rows with pseudo-labels, or without a class, come once. Only two numbers per class are held.
+    least once, at most ``MOST_REPEATS`` times, with views and noise of its own each time. What lies
+    between two numbers is drawn by the row's id. Rows with pseudo-labels, or without a class, come
+    once. Two numbers per class are held, and an entry of the plan per unit and repeat.
 
     Args:
         reader: The stores.

@@ -192,6 +192,10 @@ class FitSpec:
         for key in _NEWER_KEYS:
             if not plain[key]:
                 del plain[key]
+        for one in plain["student"]["encoders"].values():
+            if one.get("digest"):  # it says which files, wherever they lie
+                one.pop("path", None)
+                one.pop("revision", None)
         for key in _SWITCHES:
             if not plain["objective"].get(key, True):
                 del plain["objective"][key]

@@ -63,25 +63,39 @@ class Kept(Generic[_Value]):
             return [one.value for one in self._places.values() if one.value is not None]
 
     @contextlib.contextmanager
-    def using(self, key: str) -> Iterator[_Value]:
+    def using(self, key: str, complete: Callable[[_Value], None] | None = None) -> Iterator[_Value]:
         """Yield the value of a key to one thread at a time.
 
+        Args:
+            key: The key.
+            complete: Adds to the value what this use needs of it; a part of the making.
+
         Raises:
-            Exception: What making or using it raised, to all threads that waited for it meanwhile;
-                who asks after that has it made again.
+            Exception: What making it raised, to all threads that waited for it meanwhile; who asks
+                after that has it made again. What using it raises is of that thread alone.
         """
         place = self._place(key)
         with place.lock:
-            if place.error is not None:
-                raise place.error
             try:
-                place.value = self._make(key) if place.value is None else place.value
-                yield place.value
-            except Exception as error:
-                place.value, place.error = None, error
-                raise
+                yield self._made(key, place, complete)
             finally:
                 self._count(key, place)
+
+    def _made(
+        self, key: str, place: _Place[_Value], complete: Callable[[_Value], None] | None
+    ) -> _Value:
+        """Return the value of a place, made where it is not there yet."""
+        if place.error is not None:
+            raise place.error
+        try:
+            value = self._make(key) if place.value is None else place.value
+            if complete is not None:
+                complete(value)
+        except Exception as error:
+            place.value, place.error = None, error
+            raise
+        place.value = value
+        return value
 
     def _place(self, key: str) -> _Place[_Value]:
         """Return the place of a key, from now on the one used last."""

@@ -19,7 +19,7 @@ from mke_ray.data.views import SharedView, View
 from mke_ray.errors import ConfigError
 from mke_ray.objectives import Objective
 from mke_ray.objectives.losses import label_mass
-from mke_ray.randomness import keys_for
+from mke_ray.randomness import keys_of_rows
 from mke_ray.schema import MASK, Batch
 from mke_ray.seeds import mix_integers
 from mke_ray.train.accumulation import StepOutcome, StepRules, cut, make_step
@@ -230,8 +230,7 @@ def _viewed(view: View, array_BX: Tensor, batch: Batch, modality: str) -> Tensor
 
 def _view_keys(batch: Batch, name: str) -> Tensor:
     """Return the keys [B] of what has a name."""
-    stream = _STREAM_VIEWS + zlib.crc32(name.encode())
-    return keys_for(batch.sample_id_B, seed=batch.seed, epoch=batch.epoch, stream=stream)
+    return keys_of_rows(batch, _STREAM_VIEWS + zlib.crc32(name.encode()))
 
 
 def validated(parts: FitParts) -> dict[str, float]:

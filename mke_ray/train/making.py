@@ -1,9 +1,8 @@
 """Batches made ahead of the loop by threads of this process, yielded in the order of the plan."""
 
-import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from mke_ray.train.batches import BatchMaker, FeedItem
@@ -50,7 +49,7 @@ class ThreadSource:
     ) -> Generator[FeedItem, None, None]:
         """Yield what threads make, in the order of the plan."""
         making: deque[Future[FeedItem]] = deque()
-        failed = threading.Event()
+        failed: list[Exception] = []
         cursor, batch_bytes = start, 0
         while cursor < stop or making:
             while cursor < stop and len(making) < self._ahead.depth(batch_bytes):
@@ -60,13 +59,17 @@ class ThreadSource:
             batch_bytes = item.batch.num_bytes
             yield item
 
-    def _item(self, cursor: int, failed: threading.Event) -> FeedItem:
-        """Make one batch, pinned where that is of use; none after one that failed."""
-        if failed.is_set():
-            raise CancelledError
+    def _item(self, cursor: int, failed: list[Exception]) -> FeedItem:
+        """Make one batch, pinned where that is of use; none after one that failed.
+
+        The loop may meet a batch that was not begun before the one that failed, and so raises the
+        first error for either.
+        """
+        if failed:
+            raise failed[0]
         try:
             item = self._maker.item(cursor)
-        except Exception:
-            failed.set()
+        except Exception as error:
+            failed.append(error)
             raise
         return replace(item, batch=pinned(item.batch, self._ahead.device))

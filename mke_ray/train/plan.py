@@ -90,6 +90,7 @@ class RowPlan:
         kept = sorted((e for e in entries if e.usable.any()), key=_place)
         self._units_E = np.asarray([entry.unit for entry in kept], dtype="S")
         self.selection_E = np.asarray([entry.selection for entry in kept], dtype=np.int16)
+        self.repeat_E = np.asarray([entry.repeat for entry in kept], dtype=np.int64)
         self._bitmap_EK = _pack(kept)
         self.entry_id_E = _entry_ids(kept)
         self.num_rows_E = np.asarray([int(e.usable.sum()) for e in kept], dtype=np.int64)

@@ -38,7 +38,13 @@ _HANDED_ON_BYTES = 1 << 10  # so that a batch goes on when it is made
 _NEVER = -1.0
 _EXECUTION = "mke_ray.execution"
 _TRIES = 3  # to get a batch
-_LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
+
+
+class _EndedEarlyError(Exception):
+    """An execution ended before its last batch."""
+
+
+_LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, _EndedEarlyError)
 
 _makers = PoolMakers()
 _ended: set[str] = set()  # executions whose batches nobody wants any longer
@@ -90,13 +96,22 @@ class RaySource:
                 taken.close()
 
     def _made(self, start: int, stop: int) -> Generator[FeedItem, None, None]:
-        """Yield the batches of one execution after the other."""
+        """Yield the batches of one execution after the other.
+
+        Raises:
+            _EndedEarlyError: One ended without an error before its last batch.
+        """
         size = self._batches_per_chunk()
         for begin in range(start, stop, size * _CHUNKS_AT_ONCE):
             end = min(begin + size * _CHUNKS_AT_ONCE, stop)
             self._execution = uuid.uuid4().hex
+            coming = begin
             for table in _tables(self._dataset(begin, end, size)):
-                yield from map(self._received, unpacked(table))
+                for made in unpacked(table):
+                    coming += 1
+                    yield self._received(made)
+            if coming < end:
+                raise _EndedEarlyError(f"an execution ended before batch {coming} of {end}")
         self._execution = None
 
     def _end(self) -> None:

@@ -8,13 +8,19 @@ from typing import Protocol
 
 from mke_ray.errors import DamagedCheckpointError
 from mke_ray.train.checkpoints import Checkpoint, open_checkpoint
-from mke_ray.train.engine import rank
+from mke_ray.train.engine import of_all_ranks, rank
 
 logger = logging.getLogger(__name__)
 
 
 class Stored(Protocol):
-    """A checkpoint that is stored somewhere."""
+    """A checkpoint that is stored somewhere.
+
+    Attributes:
+        path: Where.
+    """
+
+    path: str
 
     def as_directory(self) -> contextlib.AbstractContextManager[str]:
         """Return the context in which its files lie in a folder of this node."""
@@ -36,12 +42,13 @@ def newest_whole(
 
     Raises:
         DamagedCheckpointError: On all ranks, where none is whole; it is that of the newest.
+        OSError: On all ranks, where the store does not give one to any of them.
     """
     damaged: list[DamagedCheckpointError] = []
     for one in reversed(stored):
-        with one.as_directory() as folder:
+        with contextlib.ExitStack() as stack:
             try:
-                found = open_checkpoint(Path(folder), fits)
+                found = open_checkpoint(_fetched(one, stack), fits)
             except DamagedCheckpointError as error:
                 damaged.append(error)
                 continue
@@ -53,6 +60,26 @@ def newest_whole(
     if damaged:
         raise damaged[0]
     yield None, ""
+
+
+def _fetched(stored: Stored, stack: contextlib.ExitStack) -> Path:
+    """Return the folder with the files of a checkpoint, there until the stack ends.
+
+    Raises:
+        DamagedCheckpointError: On all ranks, where one found that it is gone.
+        OSError: On all ranks, where the store did not give it to one; it may when asked again.
+    """
+    folder, is_gone, lack = "", False, ""
+    try:
+        folder = stack.enter_context(stored.as_directory())
+    except OSError as error:
+        is_gone, lack = isinstance(error, FileNotFoundError), str(error) or repr(error)
+    for gone, found in sorted(of_all_ranks((is_gone, lack)), reverse=True):
+        if gone:
+            raise DamagedCheckpointError(f"checkpoint {stored.path} is gone ({found})")
+        if found:
+            raise OSError(f"checkpoint {stored.path} could not be fetched: {found}")
+    return Path(folder)
 
 
 def _loss(newest: DamagedCheckpointError, found: Checkpoint, fits: Collection[str]) -> str:

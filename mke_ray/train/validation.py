@@ -39,7 +39,8 @@ class Validation:
         """Return ``select_accuracy``, ``select_map`` of many classes, or ``select_miou``.
 
         Beside the first two there is ``select_log_likelihood``: how likely the student finds the
-        true labels at the temperature that makes them likeliest, in nats per answer.
+        true labels at the temperature that makes them likeliest, in nats per answer. It is left
+        out where an answer is not finite.
         """
         if self._label_space.kind == LabelKind.DENSE:
             return {"select_miou": self._dense(student).miou()}
@@ -53,9 +54,9 @@ class Validation:
         logits_NC, target_NC = _gathered(torch.cat(logits)), _gathered(torch.cat(targets))
         if self._label_space.kind == LabelKind.MULTI:
             value = {"select_map": mean_average_precision(logits_NC, target_NC)}
-            return {**value, LIKELIHOOD: _likelihood(logits_NC, target_NC)}
+            return {**value, **_likelihood(logits_NC, target_NC)}
         value = {"select_accuracy": accuracy(logits_NC.argmax(1), target_NC.argmax(1))}
-        return {**value, LIKELIHOOD: _likelihood(logits_NC, target_NC.argmax(1))}
+        return {**value, **_likelihood(logits_NC, target_NC.argmax(1))}
 
     def _dense(self, student: nn.Module) -> PixelCounts:
         """Return the counted pixels of the rows of all ranks."""
@@ -78,9 +79,14 @@ class Validation:
         return PixelCounts.joined(of_all_ranks(PixelCounts.joined(counts)))
 
 
-def _likelihood(logits_NC: np.ndarray, truth: np.ndarray) -> float:
-    """Return the log-likelihood of the truth at its best temperature, in nats."""
-    return log_likelihood(logits_NC / fit_temperature(logits_NC, truth), truth)
+def _likelihood(logits_NC: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return the log-likelihood of the truth at its best temperature, in nats, where there is one.
+
+    A look does not end a fit: what is not finite ends it, or is left out, at a step.
+    """
+    if not np.isfinite(logits_NC).all():
+        return {}
+    return {LIKELIHOOD: log_likelihood(logits_NC / fit_temperature(logits_NC, truth), truth)}
 
 
 def _gathered(mine_NC: Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The plan carried out by tasks of Ray Data: bit for bit the batches that threads make."""
 
+import itertools
 import time
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from mke_ray.errors import ConfigError, StoreError, TrainingError
 from mke_ray.labels.label_rule import LabelRule
 from mke_ray.labels.probe import ProbeDivision
 from mke_ray.storage import open_root
+from mke_ray.train import ray_feed
 from mke_ray.train.assemble import open_reader
 from mke_ray.train.feed import Feed
 from mke_ray.train.feeding import Ahead
@@ -86,6 +88,29 @@ def test_a_pool_that_is_left_early_goes_away_and_an_error_of_it_is_raised(ray_se
     broken.maker.reader.labels = None
     with pytest.raises(ConfigError, match="need a label store"):
         next(broken.batches(0, 3))
+
+
+@pytest.mark.parametrize("num_early", [2, 99])
+def test_an_execution_that_ends_early_without_an_error_is_begun_anew_or_given_up(
+    ray_session, root, monkeypatch, num_early
+):
+    tables, executions = ray_feed._tables, []
+
+    def cut_short(dataset):
+        executions.append(dataset)
+        num = 1 if len(executions) == 1 else 0
+        yield from itertools.islice(tables(dataset), num if len(executions) <= num_early else None)
+
+    monkeypatch.setattr(ray_feed, "_tables", cut_short)
+    monkeypatch.setattr(ray_feed, "_CHUNKS_AT_ONCE", 1)  # of several, each could be the early one
+    feed = make_feed(root, 0, 1)
+    feed.source = RaySource(feed.maker, 1, Ahead())
+    batches = feed.batches(0, 3 * feed.maker.batches_per_window)
+    if num_early == 99:
+        with pytest.raises(TrainingError, match=r"lost batch 1 3 times, .* ended before batch 1"):
+            list(batches)
+    else:
+        assert [one.cursor for one in batches] == list(range(3 * feed.maker.batches_per_window))
 
 
 def _gone(path):

@@ -95,6 +95,26 @@ def test_the_hdf5_file_says_the_same_by_the_order_of_its_films(hdf5_folder):
     assert of.reader(vgg).read(manifest_row(rows[3])).arrays["poster"].shape == (4096,)
 
 
+@pytest.mark.parametrize("name", ["../elsewhere/b", "/b", "b/../b", "b\\u0000", ""])
+def test_a_name_that_is_no_film_is_left_out_and_never_a_path(tmp_path, name):
+    for film in ("dataset/a", "elsewhere/b", "dataset/b"):
+        (tmp_path / film).parent.mkdir(exist_ok=True)
+        put(tmp_path / f"{film}.json", b'{"genres": ["Drama"], "plot": ["x"]}')
+    put(tmp_path / "split.json", f'{{"train": ["a", "{name}"], "dev": [], "test": []}}'.encode())
+    of = MmImdbSource(str(tmp_path))
+    assert [row.key for row in of.rows()] == ["a"]
+    assert of.notes() == [
+        "MM-IMDB: 1 films are left out: its name has other signs than letters, digits, _ and -"
+    ]
+
+
+def test_a_share_that_is_none_is_named_by_the_keys_that_there_are(tmp_path):
+    for of in (MmImdbSource, MmImdbHdf5Source):
+        with pytest.raises(ConfigError, match=r"source\.labelled=1\.5: shares") as error:
+            of(str(tmp_path), labelled=1.5)
+        assert "probe" not in str(error.value)
+
+
 def test_what_is_missing_is_named_with_the_way_out(folder, hdf5_folder, tmp_path):
     with pytest.raises(ConfigError, match=r"source\.root is not set.*split\.json"):
         MmImdbSource(None)

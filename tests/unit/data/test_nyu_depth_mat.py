@@ -1,5 +1,6 @@
 """Tests of NYU Depth V2 on a small MATLAB file of the layout that its authors publish."""
 
+import os
 import pickle
 from collections import Counter, defaultdict
 
@@ -51,6 +52,20 @@ def test_the_official_split_is_kept_and_scenes_are_dealt_out_whole(folder):
     assert list(source(folder).rows(after=rows[7].cursor)) == rows[8:]
     other = {row.key for row in source(folder, data_seed=1).rows() if row.split == "labelled"}
     assert other != {row.key for row in rows if row.split == "labelled"}
+
+
+def test_the_split_and_the_mapping_are_a_part_of_the_source(tmp_path):
+    write_nyu(tmp_path)
+    of = source(tmp_path)
+    place, etags = of.place(), {row.etag for row in of.rows()}
+    assert all(name in place for name in (of.file, of.splits, of.mapping))
+    for name in (of.splits, of.mapping):
+        os.utime(tmp_path / name, (1, 1))  # another version
+        assert of.place() != place
+        place = of.place()
+    assert {row.etag for row in of.rows()}.isdisjoint(etags)
+    assert source(tmp_path, mapping="other.mat").identity() != of.identity()
+    assert source(tmp_path, splits="other.mat").identity() != of.identity()
 
 
 def test_lists_of_numbers_say_the_same_as_the_matlab_file(folder, tmp_path):

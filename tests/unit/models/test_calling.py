@@ -58,6 +58,19 @@ def test_its_fingerprint_is_of_its_file_its_settings_and_what_it_reads(package, 
 
 
 @pytest.mark.usefixtures("package")
+def test_files_in_its_settings_count_by_their_content_wherever_they_lie(tmp_path):
+    def of(folder, content):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        (tmp_path / folder / "deep" / "weights").write_text(content)
+        paths = {"path": str(tmp_path / folder), "more": [str(tmp_path / folder / "deep/weights")]}
+        return teacher_of(settings=paths).fingerprint()
+
+    here = of("here", "1")
+    assert here == of("there", "1") != of("elsewhere", "2")
+    assert teacher_of(settings={"path": "/gone"}).fingerprint() != here
+
+
+@pytest.mark.usefixtures("package")
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -10,6 +10,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 
 from mke_ray.config import build
 from mke_ray.errors import ConfigError
+from mke_ray.models.class_tables import read_table
 from mke_ray.models.label_map import LabelMap, MappedTeacher
 from mke_ray.models.teachers import Teacher
 from mke_ray.schema import IGNORE, LabelKind, LabelSpace
@@ -144,14 +145,24 @@ def test_a_table_may_be_written_from_either_side_and_in_files(tmp_path):
         ("a.yaml", "- bark\n", "holds no mapping"),
         ("a.yaml", "{}", "table is empty"),
         ("a.yaml", "bark: 3", "bark: 3; give a class"),
+        ("a.yaml", "bark: [dog\n", r"a\.yaml is no YAML: while parsing .*; write from: to"),
+        ("a.yaml", "hurle: h\xfcndin", r"a\.yaml is no text in UTF-8 .*; save it as that"),
         ("gone.yaml", None, "does not exist"),
     ],
 )
 def test_a_file_that_holds_no_table_is_named(tmp_path, name, text, said):
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=said):
         teacher_of(str(tmp_path / name))
+
+
+def test_a_file_at_the_root_is_not_looked_for_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "table-of-a-test.yaml").write_text("bark: dog")
+    monkeypatch.chdir(tmp_path)
+    assert read_table("table-of-a-test.yaml") == {"bark": "dog"}
+    with pytest.raises(ConfigError, match=r"table=/table-of-a-test\.yaml does not exist"):
+        read_table("/table-of-a-test.yaml")
 
 
 def test_a_teacher_that_does_not_tell_its_classes_is_asked_for_them():

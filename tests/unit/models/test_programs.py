@@ -1,5 +1,7 @@
 """Files of ONNX, TorchScript and torch.export answer as the networks they were made of."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from mke_ray.config import build
 from mke_ray.errors import ConfigError
+from mke_ray.models.onnx_files import weight_files
 from mke_ray.models.programs import OnnxTeacher, ProgramTeacher
 from mke_ray.models.teachers import Teacher
 
@@ -150,6 +153,79 @@ def test_a_fixed_batch_is_filled_up(tmp_path):
 def test_an_onnx_network_that_does_not_fit_is_refused(sound_onnx, more, said):
     with pytest.raises(ConfigError, match=said):
         sound_teacher(sound_onnx, **more)
+
+
+def with_weights_beside(sound_onnx, location, folder="net"):
+    """Save a network that keeps its weights in a file, and says that it is somewhere."""
+    onnx = pytest.importorskip("onnx", reason="the extra dev is not installed")
+    made = onnx.load(sound_onnx)
+    path = Path(sound_onnx).parent / folder / "net.onnx"
+    path.parent.mkdir()
+    onnx.save(made, str(path), save_as_external_data=True, location="far.bin", size_threshold=0)
+    if location != "far.bin":
+        moved = onnx.load(str(path), load_external_data=False)
+        for one in moved.graph.initializer:
+            next(entry for entry in one.external_data if entry.key == "location").value = location
+        path.write_bytes(moved.SerializeToString())
+    return path
+
+
+def test_weights_in_a_file_of_another_name_are_in_the_fingerprint(sound_onnx):
+    path = with_weights_beside(sound_onnx, "far.bin")
+    before = sound_teacher(str(path))
+    np.testing.assert_allclose(before.predict(SOUND), logits_of_sound(), atol=1e-5)
+    assert weight_files(str(path)) == [str(path.parent / "far.bin")]
+    weights = (path.parent / "far.bin").read_bytes()
+    (path.parent / "far.bin").write_bytes(bytes(len(weights)))
+    after = sound_teacher(str(path))
+    assert np.abs(after.predict(SOUND)).max() == 0
+    assert after.fingerprint() != before.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("../far.bin", r"keeps weights in \.\./far\.bin, outside its folder"),
+        ("deep/../../far.bin", "outside its folder"),
+        ("/far.bin", "outside its folder"),
+        ("gone.bin", r"keeps weights in gone\.bin, which is not beside it"),
+    ],
+)
+def test_weights_outside_the_folder_or_gone_are_refused(sound_onnx, location, said):
+    path = with_weights_beside(sound_onnx, location)
+    with pytest.raises(ConfigError, match=said):
+        sound_teacher(str(path))
+
+
+def test_weights_of_subgraphs_and_functions_are_found_and_a_file_cut_short_is_named(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra dev is not installed")
+
+    def kept_in(name):
+        tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])
+        tensor.ClearField("float_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="offset", value="0")
+        tensor.external_data.add(key="location", value=name)
+        (tmp_path / name).write_bytes(bytes(8))
+        return tensor
+
+    inner = onnx.helper.make_graph([], "inner", [], [], [kept_in("inner.bin")])
+    nodes = [
+        onnx.helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner),
+        onnx.helper.make_node("Constant", [], ["z"], value=kept_in("value.bin")),
+    ]
+    own = onnx.helper.make_node("Constant", [], ["a"], value=kept_in("function.bin"))
+    opset = [onnx.helper.make_opsetid("", 17)]
+    function = onnx.helper.make_function("mine", "f", [], ["a"], [own], opset)
+    graph = onnx.helper.make_graph(nodes, "net", [], [])
+    made = onnx.helper.make_model(graph, functions=[function], opset_imports=opset)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(made.SerializeToString())
+    names = ("function.bin", "inner.bin", "value.bin")
+    assert weight_files(str(path)) == [str(tmp_path / name) for name in names]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match="cut short"):
+        weight_files(str(path))
 
 
 def test_a_file_that_is_none_is_named(tmp_path):

@@ -9,7 +9,9 @@ from training_stores import ToySource, fit_spec, make_run
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.labels.probe import ProbeDivision
+from mke_ray.randomness import batch_keys
 from mke_ray.storage import open_root
+from mke_ray.train.accumulation import _sliced
 from mke_ray.train.assemble import Workplace, assemble, open_reader
 from mke_ray.train.class_repeats import MOST_REPEATS, repeat_factors, with_repeats
 from mke_ray.train.fits import RowSelection
@@ -83,3 +85,21 @@ def test_a_fit_with_class_balance_has_these_rows_in_its_feed(root):
     assert even.plan.num_rows > 1.4 * plain.plan.num_rows
     assert even.batches_per_epoch > plain.batches_per_epoch
     assert len(set(even.plan.entry_id_E.tolist())) == even.plan.num_entries  # each shuffled alone
+
+
+def test_a_row_has_views_and_noise_of_its_own_each_time_and_the_first_time_those_of_one_time(root):
+    workplace = Workplace(root, {"type": "torch"}, device=torch.device("cpu"))
+    only = (RowSelection("labelled", "true"),)
+    plain = assemble(fit_spec(rows=only, global_batch=16), workplace).feed
+    even = assemble(fit_spec(rows=only, global_batch=16, class_balance=1.0), workplace).feed
+    of_one_time, of_each_time = ({}, {})
+    for feed, keys in ((plain, of_one_time), (even, of_each_time)):
+        for item in feed.batches(0, feed.batches_per_epoch):
+            for part in (item.batch, _sliced(item.batch, slice(0, 3)).map(torch.clone)):
+                row_keys = batch_keys(part, "noise").tolist()
+                for number, key in zip(part.sample_id_B.tolist(), row_keys, strict=True):
+                    keys.setdefault(number, set()).add(key)
+    assert next(plain.batches(0, 1)).batch.repeat_B is None
+    assert {len(keys) for keys in of_one_time.values()} == {1}
+    assert max(len(keys) for keys in of_each_time.values()) == 7  # as often as the row comes
+    assert all(of_one_time[number] <= keys for number, keys in of_each_time.items())

@@ -27,6 +27,7 @@ from mke_ray.train.fetching import UnitsAhead
 from mke_ray.train.fits import FitStore
 from mke_ray.train.kept import Kept
 from mke_ray.train.launch import run_fits
+from mke_ray.train.making import ThreadSource
 from mke_ray.train.plan import RowPlan
 from mke_ray.train.unit_block import raw_frames
 from mke_ray.train.usable import usable_entries
@@ -133,6 +134,40 @@ def test_a_value_that_cannot_be_made_leaves_no_trace():
     assert "a" not in kept and kept.size == 0
 
 
+def test_what_using_a_value_raises_is_of_that_thread_alone_and_the_value_stays():
+    made, begun, raised = [], threading.Event(), []
+    kept = Kept(lambda key: made.append(key) or key, len, 20)
+
+    def spoil():
+        with pytest.raises(ValueError, match="row"), kept.using("a"):
+            begun.set()
+            _wait_until(waits.is_alive)
+            time.sleep(0.1)
+            raise ValueError("row")
+
+    def wait():
+        begun.wait(10)
+        with kept.using("a") as value:
+            raised.append(value)
+
+    spoils, waits = threading.Thread(target=spoil), threading.Thread(target=wait)
+    spoils.start()
+    waits.start()
+    spoils.join()
+    waits.join()
+    assert (made, raised, kept.size) == (["a"], ["a"], 1)
+
+
+def test_what_completing_a_value_raises_is_of_all_that_wait_for_it():
+    made = []
+    kept = Kept(lambda key: made.append(key) or key, len, 20)
+    with pytest.raises(StoreError), kept.using("a", _fail):
+        pass
+    assert "a" not in kept and kept.size == 0
+    with kept.using("a"):
+        assert made == ["a", "a"]
+
+
 def test_batches_ahead_are_bounded_in_number_and_bytes():
     assert Ahead(1).depth(10) == 2 and Ahead(3).depth(10) == 4
     assert Ahead(3, prefetch_batches=8, prefetch_bytes=50).depth(10) == 5
@@ -194,6 +229,18 @@ def test_a_dead_store_is_waited_for_once(root, monkeypatch, start):
     with pytest.raises(StoreError, match=r"storage\.patience_s"):
         list(batches)
     assert time.monotonic() - began < 2 * patience_s
+
+
+def test_a_batch_before_the_one_that_failed_raises_its_error(root):
+    source = ThreadSource(make_feed(root).maker, Ahead(2))
+    gone = StoreError("gone")
+    with pytest.raises(StoreError, match="gone"):  # made after it was known that another failed
+        source._item(3, [gone])
+    failed = []
+    source._maker.item = _fail
+    with pytest.raises(StoreError):
+        source._item(4, failed)
+    assert [type(one) for one in failed] == [StoreError]
 
 
 def test_units_are_fetched_ahead_again_when_the_store_is_back(root, monkeypatch):

@@ -24,6 +24,17 @@ def test_the_fingerprint_changes_with_what_is_trained_and_not_with_its_name():
     assert len({spec.fingerprint(), *(fit_spec(**c).fingerprint() for c in changes)}) == 6
 
 
+def test_pretrained_files_count_by_their_digest_wherever_they_lie():
+    def of(**encoder):
+        student = fit_spec().student
+        encoders = {name: {**one, **encoder} for name, one in student["encoders"].items()}
+        return fit_spec(student={**student, "encoders": encoders}).fingerprint()
+
+    here = of(path="/here", digest="d")
+    assert here == of(path="/there", digest="d") == of(path="o/n", revision="c", digest="d")
+    assert len({here, of(path="/here", digest="e"), of(path="/here"), of(path="/there")}) == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [

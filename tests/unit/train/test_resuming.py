@@ -1,12 +1,14 @@
 """Which checkpoint is taken, where the newest is damaged."""
 
 import contextlib
+import shutil
 
 import pytest
 from training_stores import fit_spec, make_run
 
 from mke_ray.errors import DamagedCheckpointError
 from mke_ray.storage import open_root
+from mke_ray.train import resuming
 from mke_ray.train.assemble import Workplace, assemble
 from mke_ray.train.checkpoints import write_state
 from mke_ray.train.loop import FitState
@@ -19,8 +21,11 @@ class Folder:
     def __init__(self, path):
         self.path = path
 
+    @contextlib.contextmanager
     def as_directory(self):
-        return contextlib.nullcontext(str(self.path))
+        if not self.path.exists():  # as a folder of a bucket, which has to be fetched first
+            raise FileNotFoundError(f"no such key {self.path.name}")
+        yield str(self.path)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +80,29 @@ def test_a_fit_without_a_whole_checkpoint_starts_anew_where_one_of_another_fit_i
 def test_damage_of_a_fit_that_is_finished_costs_nothing(kept):
     spoil(kept[0])
     assert taken(kept[:1]) == (("first", 12), "")
+
+
+def test_a_checkpoint_that_is_gone_is_passed_over_as_a_damaged_one_is(kept):
+    shutil.rmtree(kept[2])
+    found, warning = taken(kept)
+    assert found == ("second", 5)
+    assert "second-10 is gone (no such key second-10)" in warning
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_what_another_rank_cannot_fetch_is_passed_over_or_asked_for_again_by_all(
+    kept, monkeypatch, is_gone
+):
+    others = [(is_gone, "of rank 1")]  # of the first that is asked for
+    monkeypatch.setattr(
+        resuming, "of_all_ranks", lambda mine: [mine, others.pop() if others else mine]
+    )
+    if is_gone:
+        found, warning = taken(kept)
+        assert found == ("second", 5) and "second-10 is gone (of rank 1)" in warning
+    else:
+        with pytest.raises(OSError, match="second-10 could not be fetched: of rank 1"):
+            taken(kept)
 
 
 def test_where_none_is_whole_the_newest_is_named(kept):

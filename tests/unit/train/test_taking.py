@@ -1,5 +1,8 @@
 """Tests of taking items ahead from a generator that may never give one."""
 
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -55,3 +58,26 @@ def test_what_the_making_raises_is_raised_where_the_item_is_wanted():
     with pytest.raises(ValueError, match="1"):
         taken.next(10.0)
     taken.close()
+
+
+def test_a_thread_that_cannot_be_ended_does_not_keep_the_process():
+    program = """
+        import threading
+        from mke_ray.train import taking
+
+        def made():
+            threading.Event().wait()
+            yield
+
+        taking._CLOSING_S = 0.2
+        taking.TakenAhead(made(), lambda: None).close()
+        print("closed")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
