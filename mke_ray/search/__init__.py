@@ -8,6 +8,7 @@ from mke_ray.config import job_with, usual_of
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import is_group, winner_yaml
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.run import num_select
 from mke_ray.report.terminal import terminal
 from mke_ray.search.figures import search_pictures
 from mke_ray.search.judging import result_on_test
@@ -61,6 +62,7 @@ def searched(found: Search) -> None:
         finalists=finalists,
         winner=winner,
         test=test,
+        num_select=num_select(run, found.candidates.manifest),
         full_samples=_full_samples(found, records),
         pictures=search_pictures(
             records,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Group
@@ -36,6 +37,7 @@ class SearchContent:
         finalists: The finalists.
         winner: The winner among them.
         test: See ``result_on_test``.
+        num_select: Samples of the select part of the probe.
         full_samples: Rows that all trials would have been trained on without stops.
         pictures: The figures.
         folder: Where it lies.
@@ -47,6 +49,7 @@ class SearchContent:
     finalists: Sequence[Finalist]
     winner: Finalist
     test: Mapping[str, Any]
+    num_select: int
     full_samples: int
     pictures: Sequence[Picture]
     folder: str
@@ -109,6 +112,7 @@ def said_of(content: SearchContent) -> list[str]:
         )
         if "gain" in test:
             lines.append(_test_words(test))
+        lines.append(_luck_words(content))
     lines.append(
         f"{len(content.records)} trials and the finals trained on {content.num_samples:,} samples, "
         f"{share:.0%} of what {len(content.records)} trials take without stops."
@@ -173,6 +177,17 @@ def search_page(content: SearchContent, winner_yaml: str) -> str:
         finalists=[(one, _mean(one)) for one in content.finalists],
         winner_yaml=winner_yaml,
         tests=_test_rows(content.test),
+    )
+
+
+def _luck_words(content: SearchContent) -> str:
+    """Say how far two configurations may differ by luck alone."""
+    metric = float(np.mean(list(content.winner.metrics.values())))
+    error = math.sqrt(2 * metric * (1 - metric) / content.num_select)
+    return (
+        f"The select part has {content.num_select} samples: of so few, two configurations that are "
+        f"equally good differ by {100 * error:.1f} points or so by luck (one standard error, if "
+        "they erred independently), and the best of many more than that."
     )
 
 

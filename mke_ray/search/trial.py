@@ -129,7 +129,7 @@ def quality_of(look: Mapping[str, Any], metric: float, wanted: str) -> float:
         wanted: ``metric`` or ``log_likelihood``.
     """
     if wanted == "log_likelihood":
-        return look[LIKELIHOOD]
+        return look.get(LIKELIHOOD, -_MOST_NATS)  # missing where a logit is not finite
     return metric + _HAIR * max(look.get(LIKELIHOOD, 0.0), -_MOST_NATS)
 
 
