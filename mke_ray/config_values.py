@@ -87,7 +87,9 @@ def recomposed(overrides: Sequence[str], values: Mapping[str, Any]) -> DictConfi
     try:
         cfg = hydra.compose(_CONFIG_NAME, overrides=lines)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{', '.join(lines)}: {error}") from error
+        said = str(error).strip().splitlines()[0]
+        about = [one for one in lines if named(one) in groups] or lines
+        raise ConfigError(f"{', '.join(about)}: {said}") from error
     for key, value in values.items():
         if key not in groups:
             _set(cfg, key, value)

@@ -52,8 +52,17 @@ def searched(found: Search) -> None:
         tracker = run.open_tracker(f"search {keys.name}", found.ledger.folder)
         run.stack.push(_closing(tracker))
     runs = TrialRuns(tracker)
-    records = run_search_trials(found, on_end=runs.add)
-    finalists, winner = run_finals(found, records)
+    try:
+        records = run_search_trials(found, on_end=runs.add)
+        finalists, winner = run_finals(found, records)
+    except KeyboardInterrupt:
+        num_ended = len(found.ledger.ended())
+        logger.warning(
+            "interrupted: %d of %d trials are on record; start the same command again to go on",
+            num_ended,
+            keys.num_trials,
+        )
+        raise SystemExit(130) from None
     test = result_on_test(found, winner, {one.number: one for one in finalists})
     content = SearchContent(
         title=f"{run.job.name}, {keys.name}",
@@ -117,6 +126,8 @@ def _yaml(found: Search, values: Mapping[str, Any]) -> str:
 def _say_plan(found: Search) -> None:
     """Say what would be searched."""
     keys = found.run.job.search
+    for key, one in found.space.keys.items():
+        logger.info("%s: %s", key, one.in_words())
     ended = found.ledger.ended()
     logger.info(
         "%d trials (%d have ended), %s, then %d finalists with seeds %s; every trial trains %s of "

@@ -123,7 +123,7 @@ class Candidates:
                 one = self.candidate(values, seed)
                 build_student(one.fit.student, num_classes, build=build)
                 build(one.fit.objective)
-            except ConfigError as error:
+            except (ConfigError, RuntimeError, ValueError) as error:  # torch refuses sizes by these
                 raise ConfigError(f"search.space.{key}={value!r}: {error}") from error
             effects[key].add(one.identity())
         for key, found in effects.items():
@@ -131,8 +131,17 @@ class Candidates:
                 raise ConfigError(
                     f"search.space.{key} changes nothing of {self.run.shipped}, which is "
                     "trained from the labels of the run and without labelled pairs of the select "
-                    "part; leave it out"
+                    f"part; {self._way_out(key)}"
                 )
+
+    def _way_out(self, key: str) -> str:
+        """Return what to do about a key that changes nothing."""
+        is_of_ours = key.lstrip("+").startswith("expansion.")
+        if is_of_ours and self.refined is None:
+            return (
+                "it is a key of our student: search a run of objective=expansion, or leave it out"
+            )
+        return "leave it out"
 
     def _settings(self, run: Run) -> ArmSettings:
         """Return what the arms of a job share."""

@@ -42,6 +42,11 @@ class Numbers:
     step: float | None = None
     when: Mapping[str, Any] = field(default_factory=dict)
 
+    def in_words(self) -> str:
+        """Return what is drawn, for people."""
+        step = "" if self.step is None else f" in steps of {self.step:g}"
+        return f"{self.kind}, {self.low:g} to {self.high:g}{step}{_condition(self.when)}"
+
     def draw(self, name: str, draws: Draws) -> float:
         """Return a number."""
         if self.kind == "integer":
@@ -70,6 +75,10 @@ class Choice:
 
     values: Mapping[Any, Any]
     when: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_words(self) -> str:
+        """Return what is drawn, for people."""
+        return f"one of {', '.join(map(str, self.values))}{_condition(self.when)}"
 
     def draw(self, name: str, draws: Draws) -> Any:
         """Return a value."""
@@ -130,3 +139,9 @@ def _params_inside(space: Any, name: str, value: Any) -> dict[str, Any] | None:
 def is_whole(number: float) -> bool:
     """Return whether a number is whole but for rounding."""
     return math.isclose(number, round(number), abs_tol=1e-6)
+
+
+def _condition(when: Mapping[str, Any]) -> str:
+    """Return under which condition something is drawn, "" where it always is."""
+    asked = " and ".join(f"{key}={value}" for key, value in when.items())
+    return f", where {asked}" if asked else ""

@@ -96,7 +96,7 @@ def _curves(records: Sequence[TrialRecord], winner: int, quality: str) -> Pictur
     axes.set_ylabel(quality)
     axes.grid(axis="y")
     num_stopped = sum(one.state == STOPPED for one in records)
-    _legend(axes, records)
+    _legend(axes, records, winner)
     return to_picture(
         figure,
         name="trials",
@@ -115,9 +115,11 @@ def _look_of(record: TrialRecord, winner: int) -> tuple[str, float]:
     return (style.MUTED, 1.2) if record.state == FINISHED else (STOPPED_GREY, 1.0)
 
 
-def _legend(axes: Axes, records: Sequence[TrialRecord]) -> None:
+def _legend(axes: Axes, records: Sequence[TrialRecord], winner: int) -> None:
     """Name what colours mean, beside the axes."""
-    named = {"winner": style.BLUE, "as it is": style.ORANGE, "to the end": style.MUTED}
+    named = {"winner": style.BLUE, "as configured": style.ORANGE, "to the end": style.MUTED}
+    if not any(one.number == 0 for one in records) or winner == 0:
+        named.pop("as configured")
     if any(one.state == STOPPED for one in records):
         named["stopped"] = STOPPED_GREY
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in named.values()]

@@ -16,7 +16,7 @@ from mke_ray.search.finals import USUAL, Finalist, interval
 from mke_ray.search.run import Search
 
 TEST_NAMES = "test-trial-"
-WINNER, AS_IT_IS = "winner", "as it is"
+WINNER, AS_IT_IS = "winner", "as configured"
 
 
 def result_on_test(

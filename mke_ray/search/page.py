@@ -97,6 +97,7 @@ def said_of(content: SearchContent) -> list[str]:
     """Return in sentences what was found: the winner, its test result, and what it cost."""
     winner, test = content.winner, content.test
     share = content.num_samples / content.full_samples if content.full_samples else math.nan
+    cost = f"; without stops {len(content.records)} trials train on {content.full_samples:,}"
     usual = next((one for one in content.finalists if one.number == USUAL), None)
     lines = []
     if winner.number == USUAL:
@@ -114,8 +115,7 @@ def said_of(content: SearchContent) -> list[str]:
             lines.append(_test_words(test))
         lines.append(_luck_words(content))
     lines.append(
-        f"{len(content.records)} trials and the finals trained on {content.num_samples:,} samples, "
-        f"{share:.0%} of what {len(content.records)} trials take without stops."
+        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%})."
     )
     return lines
 
@@ -224,6 +224,7 @@ def _mean(one: Finalist) -> str:
     if math.isnan(low):
         return f"{one.mean:.4f}"
     high = min(high, 1.0)  # nothing that is looked for goes beyond
+    low = max(low, 0.0) if one.mean >= 0 else low
     return f"{one.mean:.4f} (over {len(one.fits)} seeds, 95% interval {low:.4f} to {high:.4f})"
 
 

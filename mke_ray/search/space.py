@@ -133,8 +133,8 @@ def _parse_numbers(
             raise ConfigError(f"{key}.{name}={value!r}; give {wanted}")
     low, high, step = numbers["low"], numbers["high"], numbers.get("step")
     if low >= high or (kind == "loguniform" and low <= 0):
-        above = " > 0" if kind == "loguniform" else ""
-        raise ConfigError(f"{key}: low={low} and high={high}; needs low{above} < high")
+        above = "0 < " if kind == "loguniform" else ""
+        raise ConfigError(f"{key}: low={low} and high={high}; needs {above}low < high")
     if step is not None and (step <= 0 or not is_whole((high - low) / step)):
         raise ConfigError(f"{key}.step={step}; give a number above 0 that divides high - low")
     return Numbers(kind, low, high, step, when)
@@ -155,7 +155,9 @@ def _parse_values(values: Any, key: str) -> dict[Any, Any]:
 
 def _word_of(value: Any, number: int) -> str:
     """Return a word for a value that is a mapping or a list."""
-    kind = value.get("type") if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        return str(value)
+    kind = value.get("type")
     return kind if isinstance(kind, str) else f"value {number + 1}"
 
 

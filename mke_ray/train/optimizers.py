@@ -27,7 +27,7 @@ def build_optimizer(
         spec: ``type`` and the arguments of the optimizer.
 
     Raises:
-        ConfigError: The type or a key is unknown, or ``lr`` is missing.
+        ConfigError: The type or a key is unknown, or ``lr`` is missing or below 0.
     """
     check_optimizer(spec)
     kind, _ = OPTIMIZERS[spec["type"]]
@@ -50,6 +50,8 @@ def check_optimizer(spec: Mapping[str, Any]) -> None:
             raise ConfigError(f"fit.optimizer.{key} is no key of {kind}; choose of {list(known)}")
     if "lr" not in spec:
         raise ConfigError("fit.optimizer.lr is missing; give a learning rate")
+    if spec["lr"] < 0:
+        raise ConfigError(f"fit.optimizer.lr={spec['lr']}; give a learning rate of at least 0")
 
 
 def check_schedule(spec: Mapping[str, Any]) -> None:

@@ -130,7 +130,7 @@ def test_checks_try_every_choice_and_both_ends() -> None:
         ("a: {type: uniform, low: 0}", r"needs \['high'\]"),
         ("a: {type: uniform, low: 0, high: 1, mean: 3}", r"has no \['mean'\]"),
         ("a: {type: uniform, low: 1, high: 0}", "needs low < high"),
-        ("a: {type: loguniform, low: 0, high: 1}", "needs low > 0 < high"),
+        ("a: {type: loguniform, low: 0, high: 1}", "needs 0 < low < high"),
         ("a: {type: uniform, low: x, high: 1}", r"a.low='x'; give a number"),
         ("a: {type: integer, low: 0.5, high: 2}", "give a whole number"),
         ("a: {type: quniform, low: 0, high: 1, step: 0.3}", "divides high - low"),
