@@ -138,9 +138,7 @@ class Candidates:
         """Return what to do about a key that changes nothing."""
         is_of_ours = key.lstrip("+").startswith("expansion.")
         if is_of_ours and self.refined is None:
-            return (
-                "it is a key of our student: search a run of objective=expansion, or leave it out"
-            )
+            return "it is of our student: search a run of objective=expansion, or leave it out"
         return "leave it out"
 
     def _settings(self, run: Run) -> ArmSettings:
