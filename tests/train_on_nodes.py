@@ -108,9 +108,7 @@ def spare(nodes: Nodes, folder: Path, note: Callable[..., None]) -> None:
     import ray
 
     wait_for(lambda: len(seen(folder)) > 32, "two workers train")
-    used = {
-        node["NodeID"] for node in ray.nodes() if node["Alive"] and not _is_free(node["NodeID"])
-    }
+    used = {node["NodeID"] for node in ray.nodes() if node["Alive"] and not is_free(node["NodeID"])}
     busy = [one for one in nodes.nodes if one.node_id in used]
     note("killed", step=seen(folder)[-1]["step"], busy=len(busy))
     nodes.kill(busy[0])
@@ -122,7 +120,7 @@ def pool(nodes: Nodes, folder: Path, note: Callable[..., None]) -> None:
     makers = _pool_nodes(nodes)
     for one, step in zip(makers, (30, 60), strict=True):
         wait_for(lambda step=step: seen(folder)[-1]["step"] > step, "a pool makes batches")
-        wait_for(lambda one=one: not _is_free(one.node_id), "a node makes a batch")
+        wait_for(lambda one=one: not is_free(one.node_id), "a node makes a batch")
         nodes.kill(one)
         note("killed", step=seen(folder)[-1]["step"])
     time.sleep(5.0)
@@ -142,12 +140,12 @@ def _pool_nodes(nodes: Nodes) -> list[Any]:
     """Return the nodes on which no worker is: those of workers are never free."""
     free: set[str] = set()
     for _ in range(400):
-        free |= {one.node_id for one in nodes.nodes if _is_free(one.node_id)}
+        free |= {one.node_id for one in nodes.nodes if is_free(one.node_id)}
         time.sleep(0.01)
     return [one for one in nodes.nodes if one.node_id in free]
 
 
-def _is_free(node_id: str) -> bool:
+def is_free(node_id: str) -> bool:
     """Return whether nothing runs on a node."""
     import ray
 
