@@ -91,7 +91,7 @@ class Kept(Generic[_Value]):
             value = self._make(key) if place.value is None else place.value
             if complete is not None:
                 complete(value)
-        except Exception as error:
+        except Exception as error:  # whatever it is, those who wait for the same get it too
             place.value, place.error = None, error
             raise
         place.value = value

@@ -69,7 +69,7 @@ class ThreadSource:
             raise failed[0]
         try:
             item = self._maker.item(cursor)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the loop gets it for every later batch
             failed.append(error)
             raise
         return replace(item, batch=pinned(item.batch, self._ahead.device))
