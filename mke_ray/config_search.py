@@ -24,8 +24,9 @@ class SearchConfig:
         sampler: ``tpe`` learns from finished trials where to look; ``random`` does not.
         seed: Seed of the sampler; null takes that of the job.
         quality: What the select part of the probe is asked: ``metric`` (accuracy, mean average
-            precision or mean IoU) or ``log_likelihood`` (mean of the true labels, in nats), which
-            tells more where the select part is small.
+            precision or mean IoU) or ``log_likelihood`` (of the true labels at the temperature that
+            makes them likeliest, mean in nats), which tells more where the select part is small;
+            null takes the likelihood where samples have one class, else the metric.
         cost: null searches for quality alone; ``seconds`` (of training) or ``parameters`` (of the
             network) is a second goal, with ``scheduler=fifo``.
         finalists: Best trials that are repeated with every seed of ``final_seeds``.
@@ -44,7 +45,7 @@ class SearchConfig:
     rungs: int = 3
     sampler: str = "tpe"
     seed: int | None = None
-    quality: str = "metric"
+    quality: str | None = None
     cost: str | None = None
     finalists: int = 2
     final_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])

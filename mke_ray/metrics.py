@@ -212,11 +212,21 @@ def log_likelihood(logits_NC: ArrayLike, truth: ArrayLike) -> float:
         truth: True class [N], or for samples of many classes 0 or 1 per class [N, C], of which the
             mean over classes is taken too.
     """
+    return float(sample_log_likelihood(logits_NC, truth).mean())
+
+
+def sample_log_likelihood(logits_NC: ArrayLike, truth: ArrayLike) -> NDArray:
+    """Return how likely logits make the truth of each sample [N], in nats.
+
+    Args:
+        logits_NC: Logits [N, C].
+        truth: As ``log_likelihood`` takes it.
+    """
     logits_NC, truth = np.asarray(logits_NC, np.float64), np.asarray(truth)
     if truth.ndim == 2:
-        return float(np.where(truth > 0, log_expit(logits_NC), log_expit(-logits_NC)).mean())
+        return np.where(truth > 0, log_expit(logits_NC), log_expit(-logits_NC)).mean(axis=1)
     log_probability_NC = log_softmax(logits_NC, axis=1)
-    return float(np.take_along_axis(log_probability_NC, truth[:, None], axis=1).mean())
+    return np.take_along_axis(log_probability_NC, truth[:, None], axis=1)[:, 0]
 
 
 def fit_temperature(logits_NC: ArrayLike, truth: ArrayLike) -> float:

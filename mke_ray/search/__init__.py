@@ -15,7 +15,8 @@ from mke_ray.search.judging import result_on_test
 from mke_ray.search.ledger import TrialRecord
 from mke_ray.search.page import SearchContent, search_terminal, write_search
 from mke_ray.search.recording import TrialRuns
-from mke_ray.search.run import Search, opened, run_finals, run_search_trials
+from mke_ray.search.repeats import run_finals
+from mke_ray.search.run import Search, opened, run_search_trials
 from mke_ray.search.searcher import study_of
 from mke_ray.search.space import Space
 
@@ -66,7 +67,7 @@ def searched(found: Search) -> None:
     test = result_on_test(found, winner, {one.number: one for one in finalists})
     content = SearchContent(
         title=f"{run.job.name}, {keys.name}",
-        quality=quality_words(keys.quality, test["metric"]),
+        quality=quality_words(found.quality, test["metric"]),
         records=records,
         finalists=finalists,
         winner=winner,
@@ -77,7 +78,7 @@ def searched(found: Search) -> None:
             records,
             winner.number,
             study_of(found.settings, found.space, records),
-            quality_words(keys.quality, test["metric"]),
+            quality_words(found.quality, test["metric"]),
         ),
         folder=found.ledger.folder.uri,
     )

@@ -16,6 +16,21 @@ USUAL = 0  # number of the trial of the configuration as it is
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """By how much a finalist is better than the configuration as it is, over the same samples.
+
+    Args:
+        value: Mean difference of quality over the select part, of the mean over seeds.
+        ci95: Its interval over groups of samples.
+        bound: One standard error below it.
+    """
+
+    value: float
+    ci95: tuple[float, float]
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finalist:
     """One configuration, repeated over seeds.
 
@@ -27,6 +42,7 @@ class Finalist:
         num_samples: Rows that all its fits were trained on.
         seconds: Seconds of training of all its fits.
         num_parameters: Parameters of the network.
+        lead: How far it leads the configuration as it is; None where that is not known.
     """
 
     number: int
@@ -36,6 +52,7 @@ class Finalist:
     num_samples: int
     seconds: float
     num_parameters: int
+    lead: Lead | None = None
 
     @property
     def mean(self) -> float:
@@ -89,7 +106,10 @@ def choose_finalists(
 def winner_of(finalists: Sequence[Finalist], *, cost: str | None) -> Finalist:
     """Return the best finalist by its mean over seeds.
 
-    Of two goals it is the cheapest whose quality is within one standard error of the best.
+    Another than the configuration as it is has to lead it by more than one standard error over
+    groups of samples, where that is known: of few samples the best of many trials is better than
+    it by luck. Of two goals it is the cheapest whose quality is within one standard error (over
+    seeds) of the best.
 
     Args:
         finalists: The finalists.
@@ -101,7 +121,8 @@ def winner_of(finalists: Sequence[Finalist], *, cost: str | None) -> Finalist:
     """
     best = max(finalists, key=lambda one: (one.mean, -one.number))
     if cost is None:
-        return best
+        sure = [one for one in finalists if one.lead is None or one.lead.bound > 0]
+        return max(sure or finalists, key=lambda one: (one.mean, -one.number))
     slack = 0.0 if math.isnan(best.standard_error) else best.standard_error
     close = [one for one in finalists if one.mean >= best.mean - slack]
     return min(close, key=lambda one: (one.cost(cost), -one.mean))

@@ -105,6 +105,7 @@ def said_of(content: SearchContent) -> list[str]:
             f"Nothing better was found than the configuration as it is: {content.quality} "
             f"{_mean(winner)} on the select part of the probe."
         )
+        lines += [_unsure_words(one) for one in content.finalists if one.mean > winner.mean]
     else:
         against = "" if usual is None else f"; the configuration as it is has {_mean(usual)}"
         lines.append(
@@ -113,7 +114,7 @@ def said_of(content: SearchContent) -> list[str]:
         )
         if "gain" in test:
             lines.append(_test_words(test))
-        lines.append(_luck_words(content))
+        lines.append(_luck_words(content) if winner.lead is None else _lead_words(content))
     lines.append(
         f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%})."
     )
@@ -177,6 +178,34 @@ def search_page(content: SearchContent, winner_yaml: str) -> str:
         finalists=[(one, _mean(one)) for one in content.finalists],
         winner_yaml=winner_yaml,
         tests=_test_rows(content.test),
+    )
+
+
+def _unsure_words(one: Finalist) -> str:
+    """Say why a finalist with a higher mean is not the winner."""
+    return (
+        f"Trial {one.number} has {_mean(one)}, {_ahead(one)}: less than one standard error over "
+        "groups of samples, which the best of many trials is ahead by luck. A larger select part "
+        "would tell."
+    )
+
+
+def _lead_words(content: SearchContent) -> str:
+    """Say how sure it is that the winner is better on the select part."""
+    return (
+        f"Over the {content.num_select} samples of the select part it is {_ahead(content.winner)}; "
+        "as the best of several trials it looks better there than it is."
+    )
+
+
+def _ahead(one: Finalist) -> str:
+    """Say how far a finalist leads the configuration as it is."""
+    if one.lead is None:
+        return "ahead by an unknown amount"
+    low, high = one.lead.ci95
+    return (
+        f"{one.lead.value:+.4f} ahead of the configuration as it is "
+        f"(95% interval over groups of samples {low:+.4f} to {high:+.4f})"
     )
 
 

@@ -1,34 +1,31 @@
-"""One search in order: stores of a run, trials, finalists, winner, its test result, the report."""
+"""The stores of a run that a search reads, and its trials."""
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import META
-from mke_ray.errors import ConfigError, DeviceMemoryError, StoreError, TrainingError
+from mke_ray.errors import ConfigError, StoreError, TrainingError
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run, num_select
-from mke_ray.expansion.stages import fit_folder, known_labels, known_teacher
+from mke_ray.expansion.stages import known_labels, known_teacher
 from mke_ray.expansion.whole import refine_stage
 from mke_ray.expansion.work import origin_of
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import fingerprint
-from mke_ray.search.candidates import Candidate, Candidates, Compose
-from mke_ray.search.finals import Finalist, choose_finalists, finalist_of, winner_of
+from mke_ray.schema import LabelKind, fingerprint
+from mke_ray.search.candidates import Candidates, Compose
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
 from mke_ray.search.space import Space
 from mke_ray.search.trial import TrialPlace
 from mke_ray.search.tuning import num_at_once, run_trials, rungs_of, scheduler_of
 from mke_ray.search.watching import Counts, TrialsWatch
-from mke_ray.train.fits import FitStore
-from mke_ray.train.launch import run_fits
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +58,13 @@ class Search:
     def seed(self) -> int:
         """Seed of the networks of all trials, the first of those of the finals."""
         return self.run.job.search.final_seeds[0]
+
+    @property
+    def quality(self) -> str:
+        """What the select part of the probe is asked: ``metric`` or ``log_likelihood``."""
+        kind = self.candidates.manifest.label_space.kind
+        usual = "log_likelihood" if kind is LabelKind.SINGLE else "metric"
+        return self.run.job.search.quality or usual
 
     @property
     def settings(self) -> StudySettings:
@@ -138,7 +142,7 @@ def run_search_trials(
     place = TrialPlace(
         run.root,
         search.rungs,
-        keys.quality,
+        search.quality,
         origin_of(run, run.job.scaling.cpus_per_worker),
         run.job.verbose,
     )
@@ -204,61 +208,6 @@ def in_words(counts: Counts) -> str:
     return f"{', '.join(said)}, {counts.num_samples:,} samples"
 
 
-def run_finals(search: Search, records: Sequence[TrialRecord]) -> tuple[list[Finalist], Finalist]:
-    """Repeat the best trials over seeds, and return them with the winner.
-
-    Args:
-        search: The search.
-        records: What became of all trials.
-
-    Raises:
-        ConfigError: Every trial failed.
-    """
-    run, keys = search.run, search.run.job.search
-    chosen = choose_finalists(records, keys.finalists, cost=keys.cost)
-    if not chosen:
-        raise ConfigError(
-            f"search: every trial failed, the first with: {records[0].reason}; mend that, and give "
-            "search.name another name"
-        )
-    finalists = []
-    for one in chosen:
-        by_seed = {seed: search.candidates.candidate(one.values, seed) for seed in keys.final_seeds}
-        try:
-            _train_finals(search, list(by_seed.values()))
-        except (TrainingError, DeviceMemoryError) as error:
-            logger.warning("trial %d is no finalist: with another seed, %s", one.number, error)
-            continue
-        fits = {seed: candidate.fit.fingerprint() for seed, candidate in by_seed.items()}
-        finalists.append(finalist_of(one.number, fits, FitStore(run.root), keys.quality))
-    if not finalists:
-        raise TrainingError("search: no finalist could be trained with every seed; see above")
-    return finalists, winner_of(finalists, cost=keys.cost)
-
-
-def _train_finals(search: Search, wanted: Sequence[Candidate]) -> None:
-    """Train a finalist with every seed, as far as it is not."""
-    run, fits = search.run, [one.fit for one in wanted]
-    run.refer(*(fit_folder(one.fingerprint()) for one in fits))
-    if all(FitStore(run.root).has(one.fingerprint()) for one in fits):
-        return
-    run.connect()
-    with stage_progress("finalists", unit="steps") as progress:
-        run_fits(
-            fits,
-            root=run.root,
-            launch="trainer" if run.job.search.workers_per_trial > 1 else "tasks",
-            scaling={
-                **wanted[0].scaling,
-                "verbose": run.job.verbose,
-                "is_autoscaling": run.job.ray.autoscaling,
-            },
-            engine=wanted[0].engine,
-            progress=progress,
-            origin=origin_of(run, run.job.scaling.cpus_per_worker),
-        )
-
-
 def _digest(job: JobConfig, candidates: Candidates, seed: int) -> str:
     """Return what changes whenever trials of another start could not be compared with these."""
     keys = replace(job.search, num_trials=0, finalists=0, max_concurrent=None, max_failures=0)
@@ -284,7 +233,7 @@ def _check_numbers(job: JobConfig) -> None:
         )
     if not keys.final_seeds or len(set(keys.final_seeds)) < len(keys.final_seeds):
         raise ConfigError(f"search.final_seeds={keys.final_seeds}; give different seeds")
-    if keys.quality not in ("metric", "log_likelihood"):
-        raise ConfigError(f"search.quality={keys.quality!r}; choose metric or log_likelihood")
+    if keys.quality not in (None, "metric", "log_likelihood"):
+        raise ConfigError(f"search.quality={keys.quality!r}; choose null, metric or log_likelihood")
     if keys.cost not in (None, "seconds", "parameters"):
         raise ConfigError(f"search.cost={keys.cost!r}; choose null, seconds or parameters")

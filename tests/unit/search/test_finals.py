@@ -1,11 +1,12 @@
 """Finalists and the winner among them."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mke_ray.search.finals import Finalist, choose_finalists, interval, winner_of
+from mke_ray.search.finals import Finalist, Lead, choose_finalists, interval, winner_of
 from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
 
 
@@ -50,6 +51,14 @@ def test_of_two_goals_only_those_are_kept_that_none_beats() -> None:
 def test_the_winner_is_the_best_by_its_mean_over_seeds() -> None:
     assert winner_of([finalist(0, 0.7, 0.7), finalist(1, 0.9, 0.4)], cost=None).number == 0
     assert winner_of([finalist(0, 0.7), finalist(2, 0.7)], cost=None).number == 0
+
+
+def test_what_leads_the_configuration_as_it_is_by_less_than_an_error_does_not_win() -> None:
+    usual, better = finalist(0, 0.7, 0.7), finalist(1, 0.8, 0.8)
+    unsure = replace(better, lead=Lead(0.1, (-0.2, 0.4), bound=-0.05))
+    assert winner_of([usual, unsure], cost=None).number == 0
+    sure = replace(finalist(2, 0.75, 0.75), lead=Lead(0.05, (0.0, 0.1), bound=0.02))
+    assert winner_of([usual, unsure, sure], cost=None).number == 2
 
 
 def test_of_two_goals_the_cheapest_within_one_standard_error_wins() -> None:
