@@ -7,7 +7,7 @@ import pytest
 
 from mke_ray.search.paired import lead_of, sample_quality
 
-LOGITS_NC = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [np.nan, np.nan]])
+LOGITS_NC = np.array([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0], [np.nan, np.nan]])
 TRUTH_NC = np.array([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=bool)
 
 
@@ -18,7 +18,9 @@ def test_an_answer_is_right_or_wrong_and_none_is_unknown() -> None:
 
 def test_likelihoods_are_those_at_the_likeliest_temperature() -> None:
     quality_N = sample_quality(LOGITS_NC, TRUTH_NC, "log_likelihood", is_multi=False)
-    at_one_N = np.array([-math.log1p(math.exp(-2)), -math.log1p(math.exp(-1)), -3.048587])
+    at_one_N = np.array(
+        [-math.log1p(math.exp(-2)), -math.log1p(math.exp(-1)), -math.log1p(math.exp(0.5))]
+    )
     assert quality_N[:3].sum() > at_one_N.sum() and math.isnan(quality_N[3])
     scaled_N = sample_quality(2 * LOGITS_NC, TRUTH_NC, "log_likelihood", is_multi=False)
     np.testing.assert_allclose(scaled_N, quality_N, rtol=1e-3)
