@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from mke_ray.config import jobs_from, register_schema
 from mke_ray.config_schema import JobConfig
@@ -75,9 +76,10 @@ def measure(num_trials: int, num_steps: int) -> tuple[float, float]:
             run_stages(job)
             keys = list(Space.parse(job.search.space).keys)
             usual = usual_values(lines, {}, keys)
+            known: dict[tuple[str, ...], DictConfig] = {}
 
             def composed(values: Mapping[str, Any]) -> JobConfig:
-                return jobs_from(recomposed(lines, values))[0]
+                return jobs_from(recomposed(lines, values, known))[0]
 
             with opened(composed({}), composed, usual) as search:
                 search.run.connect()

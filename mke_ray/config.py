@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -139,17 +139,19 @@ def jobs_from(cfg: DictConfig) -> list[JobConfig]:
         raise explained_reference(error, cfg) from error
 
 
-def job_with(values: Mapping[str, Any]) -> JobConfig:
-    """Return the job of the running command line with some values in the place of its own.
+def jobs_with() -> Callable[[Mapping[str, Any]], JobConfig]:
+    """Return what gives the job of the running command line with values in the place of its own.
 
-    Args:
-        values: As ``recomposed`` takes them.
-
-    Raises:
-        ConfigError: A key is not there, or a value does not fit.
+    It takes values as ``recomposed`` does, and raises ``ConfigError`` where a key is not there or a
+    value does not fit.
     """
     lines, of_winner = without_winner(overrides())
-    return jobs_from(recomposed(lines, {**of_winner, **values}))[0]
+    known: dict[tuple[str, ...], DictConfig] = {}
+
+    def job_with(values: Mapping[str, Any]) -> JobConfig:
+        return jobs_from(recomposed(lines, {**of_winner, **values}, known))[0]
+
+    return job_with
 
 
 def usual_of(keys: Sequence[str]) -> dict[str, Any]:

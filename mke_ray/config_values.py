@@ -1,7 +1,8 @@
 """Configurations composed anew with other values: those of a trial, and those of a winner."""
 
+import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import fsspec
@@ -71,25 +72,34 @@ def _not_said(values: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
     return kept
 
 
-def recomposed(overrides: Sequence[str], values: Mapping[str, Any]) -> DictConfig:
+def recomposed(
+    overrides: Sequence[str],
+    values: Mapping[str, Any],
+    known: MutableMapping[tuple[str, ...], DictConfig] | None = None,
+) -> DictConfig:
     """Return the configuration of a command line with some values in the place of its own.
 
     Args:
         overrides: The command line.
         values: Per dotted key its value, of a group of ``conf/`` the name of an option. A ``+``
             before a key adds one that is not there.
+        known: What was composed by others of these calls, which put there what they compose: Hydra
+            takes long to read its files. None composes anew.
 
     Raises:
         ConfigError: A key is not there, or a value does not fit.
     """
     groups = [key for key in values if is_group(key)]
     lines = _lines(overrides, values, groups)
+    known = {} if known is None else known
     try:
-        cfg = hydra.compose(_CONFIG_NAME, overrides=lines)
+        if (whole := known.get(tuple(lines))) is None:
+            whole = known[tuple(lines)] = hydra.compose(_CONFIG_NAME, overrides=lines)
     except (HydraException, OmegaConfBaseException) as error:
         said = str(error).strip().splitlines()[0]
         about = [one for one in lines if named(one) in groups] or lines
         raise ConfigError(f"{', '.join(about)}: {said}") from error
+    cfg = copy.deepcopy(whole)
     for key, value in values.items():
         if key not in groups:
             _set(cfg, key, value)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mke_ray.config import job_with, usual_of
+from mke_ray.config import jobs_with, usual_of
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import is_group, winner_yaml
 from mke_ray.errors import ConfigError
@@ -38,7 +38,7 @@ def search(jobs: Sequence[JobConfig]) -> None:
         raise ConfigError("data_seeds: a search is of one draw of the data; choose with data_seed")
     (job,) = jobs
     usual = usual_of(list(Space.parse(job.search.space).keys))
-    with opened(job, job_with, usual) as found:
+    with opened(job, jobs_with(), usual) as found:
         if job.dry_run:
             _say_plan(found)
             return

@@ -22,7 +22,7 @@ class Lead:
     Args:
         value: Mean difference of quality over the select part, of the mean over seeds.
         ci95: Its interval over groups of samples.
-        bound: One standard error below it.
+        bound: Its one-sided lower bound over groups, as the gate takes it (``gate.confidence``).
     """
 
     value: float
@@ -106,10 +106,9 @@ def choose_finalists(
 def winner_of(finalists: Sequence[Finalist], *, cost: str | None) -> Finalist:
     """Return the best finalist by its mean over seeds.
 
-    Another than the configuration as it is has to lead it by more than one standard error over
-    groups of samples, where that is known: of few samples the best of many trials is better than
-    it by luck. Of two goals it is the cheapest whose quality is within one standard error (over
-    seeds) of the best.
+    Another than the configuration as it is has to lead it by a lower bound above zero, where that
+    is known: of few samples the best of many trials is better than it by luck. Of two goals it is
+    the cheapest whose quality is within one standard error of the best.
 
     Args:
         finalists: The finalists.

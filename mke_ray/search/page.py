@@ -184,9 +184,9 @@ def search_page(content: SearchContent, winner_yaml: str) -> str:
 def _unsure_words(one: Finalist) -> str:
     """Say why a finalist with a higher mean is not the winner."""
     return (
-        f"Trial {one.number} has {_mean(one)}, {_ahead(one)}: less than one standard error over "
-        "groups of samples, which the best of many trials is ahead by luck. A larger select part "
-        "would tell."
+        f"Trial {one.number} has {_mean(one)}, {_ahead(one)}: not surely, and of few samples the "
+        "best of many trials is ahead by luck. The configuration as it is stays; a larger select "
+        "part would tell."
     )
 
 

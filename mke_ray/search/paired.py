@@ -23,8 +23,6 @@ from mke_ray.schema import LabelKind, Split
 from mke_ray.search.finals import USUAL, Finalist, Lead
 from mke_ray.search.run import Search
 
-_ONE_ERROR = 0.8413  # a normal variable is less than one deviation below its mean this often
-
 
 def with_leads(search: Search, finalists: Sequence[Finalist]) -> list[Finalist]:
     """Return finalists that know how far they lead the configuration as it is.
@@ -45,24 +43,28 @@ def with_leads(search: Search, finalists: Sequence[Finalist]) -> list[Finalist]:
     scores = _scores(search, finalists, part)
     usual_N = scores[USUAL]
     is_known_N = np.all([np.isfinite(score_N) for score_N in scores.values()], axis=0)
-    groups = np.asarray(part.groups)[is_known_N]
+    groups, confidence = np.asarray(part.groups)[is_known_N], search.run.job.gate.confidence
     return [
         one
         if one.number == USUAL
-        else replace(one, lead=lead_of((scores[one.number] - usual_N)[is_known_N], groups))
+        else replace(
+            one,
+            lead=lead_of((scores[one.number] - usual_N)[is_known_N], groups, confidence=confidence),
+        )
         for one in finalists
     ]
 
 
-def lead_of(lead_N: NDArray, group_N: Sequence[str] | NDArray) -> Lead:
+def lead_of(lead_N: NDArray, group_N: Sequence[str] | NDArray, *, confidence: float) -> Lead:
     """Return a lead with its interval and its bound over groups.
 
     Args:
         lead_N: By how much each sample is better [N].
         group_N: Group of each sample [N].
+        confidence: Confidence of the bound.
     """
     found = bootstrap_by_group(lead_N, group_N)
-    bound = lower_bound_by_group(lead_N, group_N, confidence=_ONE_ERROR)
+    bound = lower_bound_by_group(lead_N, group_N, confidence=confidence)
     return Lead(found.value, (found.low, found.high), bound)
 
 

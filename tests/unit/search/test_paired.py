@@ -36,8 +36,8 @@ def test_of_many_classes_the_metric_is_the_average_precision_of_the_sample() -> 
 def test_a_lead_is_as_sure_as_its_groups_are_many() -> None:
     lead_N = np.array([0.4, -0.1] * 20)
     by_sample, by_pair = np.arange(40), np.repeat([0, 1], 20)
-    many = lead_of(lead_N, by_sample)
+    many = lead_of(lead_N, by_sample, confidence=0.8413)
     assert many.value == pytest.approx(0.15)
     error = np.std(lead_N, ddof=1) / math.sqrt(40)
     assert many.bound == pytest.approx(0.15 - error, abs=0.01)
-    assert lead_of(np.repeat([0.4, -0.1], 20), by_pair).bound < 0 < many.bound
+    assert lead_of(np.repeat([0.4, -0.1], 20), by_pair, confidence=0.8413).bound < 0 < many.bound

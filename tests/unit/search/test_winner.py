@@ -92,3 +92,15 @@ def test_a_file_that_is_no_winner_is_refused(tmp_path: Path, content: str) -> No
     path.write_text(content)
     with pytest.raises(ConfigError, match="winner="):
         winner_values(str(path))
+
+
+def test_what_was_composed_before_is_taken_and_left_as_it_was() -> None:
+    known: dict[tuple[str, ...], Any] = {}
+    lines = ["experiment=tiny"]
+    first = recomposed(lines, {"fusion": "gated", "expansion.alpha": 0.25}, known)
+    again = recomposed(lines, {"fusion": "gated", "expansion.alpha": 0.5}, known)
+    assert (first.expansion.alpha, again.expansion.alpha) == (0.25, 0.5)
+    assert again == recomposed(lines, {"fusion": "gated", "expansion.alpha": 0.5})
+    assert len(known) == 1
+    assert len([recomposed(lines, {"fusion": one}, known) for one in ("film", "gated")]) == 2
+    assert len(known) == 2
