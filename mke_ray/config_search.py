@@ -16,12 +16,13 @@ class SearchConfig:
             only where another key was given that value. A key that is a group of ``conf/`` takes
             names of its options. A ``+`` before a key adds one that the configuration lacks.
         num_trials: Trials, the first of which is the configuration as it is.
-        scheduler: ``asha`` stops trials that are worse than others at the same step; ``fifo`` stops
-            none.
+        scheduler: ``asha`` stops trials that are worse than others, or than the configuration as it
+            is, at the same step; ``fifo`` stops none.
         reduction: With ``asha``, one of so many trials goes on at every rung.
         rungs: With ``asha``, rungs of a trial, the last of which is its end: with 3 of them and
-            ``reduction=4`` trials are compared after a 16th and a quarter of their steps.
-        sampler: ``tpe`` learns from finished trials where to look; ``random`` does not.
+            ``reduction=5`` trials are compared after a 25th and a fifth of their steps.
+        sampler: ``random``, or ``tpe``, which learns from trials where to look: it takes more of
+            them than 24, and then lets more of them run to their end.
         seed: Seed of the sampler; null takes that of the job.
         quality: What the select part of the probe is asked: ``metric`` (accuracy, mean average
             precision or mean IoU) or ``log_likelihood`` (of the true labels at the temperature that
@@ -41,13 +42,13 @@ class SearchConfig:
     space: dict[str, Any] = field(default_factory=dict)
     num_trials: int = 24
     scheduler: str = "asha"
-    reduction: int = 4
+    reduction: int = 5
     rungs: int = 3
-    sampler: str = "tpe"
+    sampler: str = "random"
     seed: int | None = None
     quality: str | None = None
     cost: str | None = None
-    finalists: int = 2
+    finalists: int = 1
     final_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     workers_per_trial: int = 1
     max_concurrent: int | None = None

@@ -23,8 +23,9 @@ from mke_ray.search.candidates import Candidates, Compose
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
 from mke_ray.search.space import Space
+from mke_ray.search.stopping import scheduler_of
 from mke_ray.search.trial import TrialPlace
-from mke_ray.search.tuning import num_at_once, run_trials, rungs_of, scheduler_of
+from mke_ray.search.tuning import num_at_once, run_trials, rungs_of
 from mke_ray.search.watching import Counts, TrialsWatch
 
 logger = logging.getLogger(__name__)

@@ -4,22 +4,20 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
 from ray.tune import FailureConfig as TuneFailureConfig
 from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.execution.placement_groups import PlacementGroupFactory
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from mke_ray.config_search import SearchConfig
 from mke_ray.errors import ConfigError
 from mke_ray.labels.capacity import NodeRoom
-from mke_ray.search.ledger import TrialRecord
 from mke_ray.search.ranks import train_trial_on_ranks
 from mke_ray.search.searcher import NUMBER, LedgerSearcher
-from mke_ray.search.trial import LOOK, QUALITY, TrialPlace, train_trial
+from mke_ray.search.trial import TrialPlace, train_trial
 from mke_ray.search.watching import TrialsWatch
 from mke_ray.train.room import room_of
 
@@ -57,36 +55,6 @@ def rungs_of(search: SearchConfig) -> tuple[int, ...]:
             f"search.reduction={search.reduction} and search.rungs={search.rungs}; give at least 2"
         )
     return tuple(search.reduction**power for power in range(search.rungs))
-
-
-def scheduler_of(
-    search: SearchConfig, rungs: Sequence[int], records: Sequence[TrialRecord]
-) -> TrialScheduler:
-    """Return what ends trials early; it knows of the trials that have ended before.
-
-    Args:
-        search: The section ``search``.
-        rungs: See ``rungs_of``.
-        records: Trials that have ended.
-    """
-    if search.scheduler == "fifo":
-        return FIFOScheduler()
-    asha = AsyncHyperBandScheduler(
-        time_attr=LOOK,
-        metric=QUALITY,
-        mode="max",
-        max_t=rungs[-1],
-        grace_period=rungs[0],
-        reduction_factor=search.reduction,
-    )
-    for one in records:
-        known: Any = SimpleNamespace(trial_id=f"ended-{one.number}")
-        controller: Any = None
-        asha.on_trial_add(controller, known)
-        for look in (seen for seen in one.curve if seen["look"] in rungs[:-1]):
-            asha.on_trial_result(controller, known, {LOOK: look["look"], QUALITY: look["quality"]})
-        asha.on_trial_remove(controller, known)
-    return asha
 
 
 def num_at_once(

@@ -7,12 +7,10 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from mke_ray.config_search import SearchConfig
 from mke_ray.errors import ConfigError
 from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, Begun, Ledger, TrialRecord
 from mke_ray.search.searcher import NUMBER, LedgerSearcher, StudySettings, study_of
 from mke_ray.search.space import Space
-from mke_ray.search.tuning import rungs_of, scheduler_of
 from mke_ray.storage import open_root
 
 SPACE = Space.parse({"x": {"type": "uniform", "low": 0.0, "high": 1.0}})
@@ -149,21 +147,6 @@ def test_two_goals_are_both_told() -> None:
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"search\.sampler='grid'"):
         StudySettings("grid", 0).study()
-
-
-def test_a_scheduler_knows_the_trials_of_an_earlier_start() -> None:
-    keys = SearchConfig(reduction=2, rungs=3)
-    ended = [TrialRecord(n, STOPPED, {}, {}, (look(0.9 + n / 100),)) for n in range(4)]
-    asha: Any = scheduler_of(keys, rungs_of(keys), ended)
-
-    class Trial:
-        trial_id = "new"
-
-    asha.on_trial_add(None, Trial())
-    assert asha.on_trial_result(None, Trial(), {"look": 1, "quality": 0.1}) == "STOP"
-    fresh: Any = scheduler_of(keys, rungs_of(keys), [])
-    fresh.on_trial_add(None, Trial())
-    assert fresh.on_trial_result(None, Trial(), {"look": 1, "quality": 0.1}) == "CONTINUE"
 
 
 def test_what_was_begun_is_known_until_it_ends(tmp_path: Path) -> None:

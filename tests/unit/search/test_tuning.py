@@ -43,7 +43,7 @@ def test_a_trial_without_room_is_refused_unless_nodes_come() -> None:
 
 
 def test_trials_are_compared_at_powers_of_the_reduction() -> None:
-    assert rungs_of(SearchConfig()) == (1, 4, 16)
+    assert rungs_of(SearchConfig()) == (1, 5, 25)
     assert rungs_of(SearchConfig(reduction=2, rungs=4)) == (1, 2, 4, 8)
     assert rungs_of(SearchConfig(scheduler="fifo")) == (8,)
 

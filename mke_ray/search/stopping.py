@@ -1,0 +1,84 @@
+"""Which trials end early: by ASHA, and where they are behind the configuration as it is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from mke_ray.config_search import SearchConfig
+from mke_ray.search.finals import USUAL
+from mke_ray.search.ledger import TrialRecord
+from mke_ray.search.searcher import NUMBER
+from mke_ray.search.trial import LOOK, QUALITY
+
+
+def scheduler_of(
+    search: SearchConfig, rungs: Sequence[int], records: Sequence[TrialRecord]
+) -> TrialScheduler:
+    """Return what ends trials early; it knows of the trials that have ended before.
+
+    Args:
+        search: The section ``search``.
+        rungs: See ``rungs_of``.
+        records: Trials that have ended.
+    """
+    if search.scheduler == "fifo":
+        return FIFOScheduler()
+    asha = AshaAgainstUsual(
+        time_attr=LOOK,
+        metric=QUALITY,
+        mode="max",
+        max_t=rungs[-1],
+        grace_period=rungs[0],
+        reduction_factor=search.reduction,
+    )
+    controller: Any = None
+    for one in records:
+        known: Any = SimpleNamespace(trial_id=f"ended-{one.number}", config={NUMBER: one.number})
+        asha.on_trial_add(controller, known)
+        for look in (seen for seen in one.curve if seen["look"] in rungs[:-1]):
+            asha.on_trial_result(controller, known, {LOOK: look["look"], QUALITY: look["quality"]})
+        asha.on_trial_remove(controller, known)
+    return asha
+
+
+class AshaAgainstUsual(AsyncHyperBandScheduler):
+    """Ends trials as ASHA does, and those behind the configuration as it is at the same rung.
+
+    ASHA compares with those that came before, and lets most of the first ones go on: there a trial
+    has to beat what is there anyhow. The configuration as it is always runs to its end, since all
+    are compared with it.
+
+    Source:
+        Li, Jamieson, Rostamizadeh, Gonina, Ben-tzur, Hardt, Recht, Talwalkar, A System for
+        Massively Parallel Hyperparameter Tuning, MLSys 2020, for the rule of ASHA.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._usual: dict[int, float] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
+        """Return whether a trial goes on.
+
+        Args:
+            tune_controller: Of Tune.
+            trial: Of Tune.
+            result: What the trial reported.
+        """
+        action = super().on_trial_result(tune_controller, trial, dict(result))
+        look, quality = result[LOOK], result[QUALITY]
+        if look >= self._max_t or (action == TrialScheduler.STOP and not is_usual(trial)):
+            return action
+        if is_usual(trial):
+            self._usual[look] = quality
+            return TrialScheduler.CONTINUE
+        is_behind = quality < self._usual.get(look, -math.inf)
+        return TrialScheduler.STOP if is_behind else action
+
+
+def is_usual(trial: Any) -> bool:
+    """Return whether a trial of Tune is the configuration as it is."""
+    return trial.config[NUMBER] == USUAL

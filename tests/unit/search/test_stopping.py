@@ -1,0 +1,54 @@
+"""Which trials end early."""
+
+from typing import Any
+
+from mke_ray.config_search import SearchConfig
+from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
+from mke_ray.search.stopping import scheduler_of
+from mke_ray.search.tuning import rungs_of
+
+KEYS = SearchConfig(reduction=2, rungs=3)
+
+
+class Trial:
+    """A trial of Tune, as far as its scheduler looks at it."""
+
+    def __init__(self, number: int) -> None:
+        self.trial_id = str(number)
+        self.config = {"number": number}
+
+
+def look(quality: float, number: int = 1) -> dict[str, Any]:
+    return {"look": number, "quality": quality, "step": 10, "samples": 10, "seconds": 1.0}
+
+
+def said(asha: Any, trial: Trial, quality: float, number: int = 1) -> str:
+    if trial.trial_id not in asha._trial_info:
+        asha.on_trial_add(None, trial)
+    return asha.on_trial_result(None, trial, look(quality, number))
+
+
+def test_a_scheduler_knows_the_trials_of_an_earlier_start() -> None:
+    ended = [TrialRecord(n, STOPPED, {}, {}, (look(0.9 + n / 100),)) for n in range(1, 5)]
+    assert said(scheduler_of(KEYS, rungs_of(KEYS), ended), Trial(9), 0.1) == "STOP"
+    assert said(scheduler_of(KEYS, rungs_of(KEYS), []), Trial(9), 0.1) == "CONTINUE"
+
+
+def test_a_trial_behind_the_configuration_as_it_is_ends() -> None:
+    asha = scheduler_of(KEYS, rungs_of(KEYS), [])
+    assert said(asha, Trial(0), 0.5) == "CONTINUE"
+    assert said(asha, Trial(1), 0.2) == "STOP"
+    assert (
+        said(asha, Trial(2), 0.4) == "STOP"
+    )  # in the upper half of those before, so that ASHA goes on
+    assert said(asha, Trial(3), 0.6) == "CONTINUE"
+    assert said(asha, Trial(3), 0.6, 2) == "CONTINUE"  # of the usual one nothing is known there
+    usual = TrialRecord(0, FINISHED, {}, {}, (look(0.5), look(0.7, 2), look(0.7, 4)))
+    assert said(scheduler_of(KEYS, rungs_of(KEYS), [usual]), Trial(4), 0.6, 2) == "STOP"
+
+
+def test_the_configuration_as_it_is_runs_to_its_end() -> None:
+    ended = [TrialRecord(n, STOPPED, {}, {}, (look(0.9),)) for n in range(1, 5)]
+    asha = scheduler_of(KEYS, rungs_of(KEYS), ended)
+    usual = Trial(0)
+    assert [said(asha, usual, 0.1, n) for n in (1, 2, 4)] == ["CONTINUE", "CONTINUE", "STOP"]
