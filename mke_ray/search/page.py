@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mke_ray.report.style import Picture
-from mke_ray.search.figures import word_of
 from mke_ray.search.finals import USUAL, Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
+from mke_ray.search.key_figures import word_of
 from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
 from mke_ray.storage import Root
 
