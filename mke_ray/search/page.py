@@ -16,6 +16,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from mke_ray.labels.pass_state import SECONDS_PER_HOUR
 from mke_ray.report.style import Picture
 from mke_ray.search.finals import USUAL, Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
@@ -41,6 +42,7 @@ class SearchContent:
         full_samples: Rows that all trials would have been trained on without stops.
         pictures: The figures.
         folder: Where it lies.
+        held: What a fit holds while it trains, for example ``{"CPU": 2.0}``.
     """
 
     title: str
@@ -53,18 +55,25 @@ class SearchContent:
     full_samples: int
     pictures: Sequence[Picture]
     folder: str
+    held: Mapping[str, float]
 
     @property
     def num_samples(self) -> int:
         """Rows trained on by trials and finals; a fit of both counts once."""
-        of_finals = sum(one.num_samples for one in self.finalists)
+        trained = [*self.finalists, *self._trained_apart]
+        return sum(one.num_samples for one in trained)
+
+    @property
+    def hours(self) -> dict[str, float]:
+        """Hours of what trials and finals held while they trained; a fit of both counts once."""
+        seconds = sum(one.seconds for one in [*self.finalists, *self._trained_apart])
+        return {name: seconds / SECONDS_PER_HOUR * held for name, held in self.held.items()}
+
+    @property
+    def _trained_apart(self) -> list[TrialRecord]:
+        """Trials whose fit is not one of the finals."""
         shared = {one.number for one in self.finalists}
-        twice = [one for one in self.records if one.number in shared and one.state == FINISHED]
-        return (
-            sum(one.num_samples for one in self.records)
-            + of_finals
-            - sum(one.num_samples for one in twice)
-        )
+        return [one for one in self.records if not (one.number in shared and one.state == FINISHED)]
 
 
 def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -115,7 +124,8 @@ def said_of(content: SearchContent) -> list[str]:
             lines.append(_test_words(test))
         lines.append(_luck_words(content))
     lines.append(
-        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%})."
+        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%}), for "
+        f"{_hours_words(content.hours)}."
     )
     return lines
 
@@ -151,6 +161,7 @@ def write_search(folder: Root, content: SearchContent, winner_yaml: str) -> str:
         "num_trials": len(content.records),
         "num_samples": content.num_samples,
         "full_samples": content.full_samples,
+        "hours": content.hours,
         "winner": content.winner.number,
         "finalists": [_finite(one.to_dict()) for one in content.finalists],
     }
@@ -178,6 +189,11 @@ def search_page(content: SearchContent, winner_yaml: str) -> str:
         winner_yaml=winner_yaml,
         tests=_test_rows(content.test),
     )
+
+
+def _hours_words(hours: Mapping[str, float]) -> str:
+    """Say for how long fits held what they trained on."""
+    return " and ".join(f"{number:.2f} {name}-hours" for name, number in hours.items())
 
 
 def _luck_words(content: SearchContent) -> str:
