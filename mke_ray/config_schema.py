@@ -95,7 +95,7 @@ class LabellingConfig:
             ended after it; null reads samples in the worker itself, for sources without media.
         sample_memory_gb: Memory that reading one sample may take in that process.
         cost_per_hour: Cost of the whole cluster per hour, in any currency, so that progress shows
-            what a pass has cost and will cost; null shows none.
+            what a pass, or a search, has cost and will cost; null shows none.
         part_mb: Size of the part files into which a finished pass brings the many small files of
             units; 0 leaves every unit in a file of its own.
         runner: ``ray`` streams units through Ray Data; ``local`` runs in this process.

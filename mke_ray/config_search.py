@@ -36,6 +36,9 @@ class SearchConfig:
         max_concurrent: Most trials at once; null takes as many as the cluster has room for.
         max_failures: Times that a trial whose process is lost is begun again.
         patience_s: Seconds for which no trial runs or ends before the search stops with an error.
+        silence_s: Seconds for which a trial may run without a step (its start, a look at the
+            select part and the end count too) before it is ended and on record as failed; null
+            waits for it without end.
     """
 
     name: str = "search"
@@ -54,3 +57,4 @@ class SearchConfig:
     max_concurrent: int | None = None
     max_failures: int = 1
     patience_s: float = 600.0
+    silence_s: float | None = 1800.0

@@ -8,14 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from composed import REPOSITORY, composed
 from hydra import compose, initialize_config_dir
+from mlflow import MlflowClient
 
 from mke_ray.config import jobs_from, register_schema
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import recomposed, usual_values
 from mke_ray.expansion.whole import run_stages
 from mke_ray.search import searched
+from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.run import opened
 from mke_ray.search.space import Space
+from mke_ray.storage import open_root
 
 CLASSES = ["p", "q", "r"]
 SPLITS = {"labelled": 40, "probe": 160, "unlabeled": 320, "test": 200}
@@ -73,10 +76,15 @@ def command_line(folder: Path, *more: str) -> list[str]:
     ]
 
 
-def finished_run(folder: Path) -> None:
-    """Carry out the run that is searched, in this process."""
+def finished_run(folder: Path, *more: str) -> None:
+    """Carry out the run that is searched, in this process.
+
+    Args:
+        folder: Where the rows and, if not told otherwise, the run are.
+        more: Further overrides.
+    """
     write_rows(folder / "rows.parquet")
-    run_stages(composed(*command_line(folder, "scaling.launch=local"))[0])
+    run_stages(composed(*command_line(folder, "scaling.launch=local", *more))[0])
 
 
 def search_here(folder: Path, *more: str) -> JobConfig:
@@ -90,3 +98,33 @@ def search_here(folder: Path, *more: str) -> JobConfig:
         with opened(job, lambda values: jobs_from(recomposed(lines, values))[0], usual) as found:
             searched(found)
     return job
+
+
+def found_in(folder: Path, name: str = "search") -> Path:
+    """Return the newest folder of a search.
+
+    Args:
+        folder: Where the run is.
+        name: ``search.name``.
+    """
+    return max((folder / "run" / "search").glob(f"{name}-*"), key=lambda one: one.stat().st_mtime)
+
+
+def records_in(folder: Path, name: str = "search") -> list[TrialRecord]:
+    """Return what became of the trials of a search that ended last."""
+    return Ledger(open_root(str(found_in(folder, name)))).ended()
+
+
+def check_runs_of_trials(tracking_uri: str, *, experiment: str, num_trials: int) -> None:
+    """Check that MLflow has every trial of one search once, none running and one the winner."""
+    client = MlflowClient(tracking_uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    trials = [one for one in runs if one.data.tags.get("mlflow.parentRunId")]
+    names = sorted(one.info.run_name for one in trials)
+    assert names == [f"trial {number}" for number in range(num_trials)]
+    assert len(runs) == num_trials + 1
+    assert {one.info.status for one in runs} <= {"FINISHED", "KILLED"}
+    assert sum(one.data.tags.get("winner") == "true" for one in trials) == 1
+    assert all(one.data.metrics.get("quality") is not None for one in trials)

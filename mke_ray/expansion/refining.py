@@ -138,11 +138,7 @@ class _Refining:
         settings = ExpansionSettings(
             labels=folder_name(refined or self.labels.labels),
             label_kind=refined_kind(self.run.job, kind) if refined else "hard",
-            objective=expansion_objective(
-                self.run.job,
-                kind,
-                alpha=keys.alpha if refined else keys.fallback_alpha,
-            ),
+            objective=expansion_objective(self.run.job, kind, is_by_witnesses=refined is not None),
             labelled_share=keys.labelled_share,
             paired_weight=keys.paired_weight,
         )

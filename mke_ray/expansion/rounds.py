@@ -47,6 +47,11 @@ class Refined:
     chosen: int
     teachers: tuple[str, ...] = ()
 
+    @property
+    def is_by_witnesses(self) -> bool:
+        """Whether a witness was of any use, so that its labels are not the teacher's own."""
+        return not self.rounds[self.chosen].posterior.is_useless
+
 
 def chosen_round(rounds: Sequence[Round]) -> int:
     """Return the number of the round, from 0, that makes the select part likeliest.

@@ -34,7 +34,7 @@ def with_kind(spec: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {**({"kind": str(kind)} if is_ours else {}), **spec}
 
 
-def expansion_objective(job: JobConfig, kind: str, *, alpha: float) -> dict[str, Any]:
+def expansion_objective(job: JobConfig, kind: str, *, is_by_witnesses: bool) -> dict[str, Any]:
     """Return the objective of our student: the configured one with its own noise and dropout.
 
     A class of the user's is taken as it is.
@@ -42,8 +42,10 @@ def expansion_objective(job: JobConfig, kind: str, *, alpha: float) -> dict[str,
     Args:
         job: The configuration.
         kind: Kind of labels.
-        alpha: Input noise.
+        is_by_witnesses: Whether the labels are refined; the noise is another one where they are the
+            teacher's own.
     """
+    alpha = job.expansion.alpha if is_by_witnesses else job.expansion.fallback_alpha
     spec = with_kind(job.objective, kind)
     if spec.get("_target_") != PLAIN_OBJECTIVE["_target_"]:
         return spec
@@ -59,7 +61,7 @@ def expansion_to_be(job: JobConfig, kind: str) -> ExpansionSettings | None:
     keys = job.expansion
     if not keys.enabled:
         return None
-    objective = expansion_objective(job, kind, alpha=keys.alpha)
+    objective = expansion_objective(job, kind, is_by_witnesses=True)
     told = refined_kind(job, kind)
     return ExpansionSettings("labels", told, objective, keys.labelled_share, keys.paired_weight)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mke_ray.config import jobs_with, usual_of
@@ -10,9 +11,9 @@ from mke_ray.config_values import is_group, winner_yaml
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.run import num_select
 from mke_ray.report.terminal import terminal
+from mke_ray.search.counts import held_by_trial
 from mke_ray.search.figures import search_pictures
 from mke_ray.search.judging import result_on_test
-from mke_ray.search.ledger import TrialRecord
 from mke_ray.search.page import SearchContent, search_terminal, write_search
 from mke_ray.search.recording import TrialRuns
 from mke_ray.search.repeats import run_finals
@@ -73,7 +74,7 @@ def searched(found: Search) -> None:
         winner=winner,
         test=test,
         num_select=num_select(run, found.candidates.manifest),
-        full_samples=_full_samples(found, records),
+        full_samples=sum(one.full_samples for one in records),
         pictures=search_pictures(
             records,
             winner.number,
@@ -81,6 +82,7 @@ def searched(found: Search) -> None:
             quality_words(found.quality, test["metric"]),
         ),
         folder=found.ledger.folder.uri,
+        held=held_by_trial(keys, asdict(run.job.scaling)),
     )
     page = write_search(found.ledger.folder, content, _yaml(found, records[winner.number].values))
     runs.finish(records, finalists, winner, test)
@@ -106,16 +108,6 @@ def _closing(tracker: Any) -> Any:
             tracker.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
 
     return close
-
-
-def _full_samples(found: Search, records: Sequence[TrialRecord]) -> int:
-    """Return the rows that all trials would be trained on without stops."""
-    total = 0
-    for one in (record for record in records if record.curve):
-        fit = found.candidates.candidate(one.values, found.seed).fit
-        rows = one.curve[-1]["samples"] // one.curve[-1]["step"]
-        total += found.candidates.num_steps(fit) * rows
-    return total
 
 
 def _yaml(found: Search, values: Mapping[str, Any]) -> str:

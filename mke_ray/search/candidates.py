@@ -151,12 +151,10 @@ class Candidates:
         """Return what our student learns from, by the keys of a job; never from labelled pairs."""
         if self.refined is None:
             return None
-        is_fallback = self.refined.relabelled is self.labels.labels
         keys, kind = job.expansion, self.manifest.label_space.kind
-        alpha = keys.fallback_alpha if is_fallback else keys.alpha
         return replace(
             self.refined.settings,
-            objective=expansion_objective(job, kind, alpha=alpha),
+            objective=expansion_objective(job, kind, is_by_witnesses=self.refined.is_by_witnesses),
             labelled_share=keys.labelled_share,
             paired_weight=0.0,
         )

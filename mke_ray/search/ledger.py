@@ -29,6 +29,7 @@ class TrialRecord:
         fit: Fingerprint of the fit.
         num_parameters: Parameters of the network; 0 where it was never built.
         reason: Why it failed, "" where it did not.
+        full_samples: Rows that it is trained on where nothing stops it; 0 where nobody knows.
     """
 
     number: int
@@ -39,6 +40,7 @@ class TrialRecord:
     fit: str = ""
     num_parameters: int = 0
     reason: str = ""
+    full_samples: int = 0
 
     @property
     def quality(self) -> float | None:

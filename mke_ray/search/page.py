@@ -16,10 +16,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from mke_ray.labels.pass_state import SECONDS_PER_HOUR
 from mke_ray.report.style import Picture
-from mke_ray.search.figures import word_of
 from mke_ray.search.finals import USUAL, Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
+from mke_ray.search.key_figures import word_of
 from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
 from mke_ray.storage import Root
 
@@ -41,6 +42,7 @@ class SearchContent:
         full_samples: Rows that all trials would have been trained on without stops.
         pictures: The figures.
         folder: Where it lies.
+        held: What a fit holds while it trains, for example ``{"CPU": 2.0}``.
     """
 
     title: str
@@ -53,18 +55,25 @@ class SearchContent:
     full_samples: int
     pictures: Sequence[Picture]
     folder: str
+    held: Mapping[str, float]
 
     @property
     def num_samples(self) -> int:
         """Rows trained on by trials and finals; a fit of both counts once."""
-        of_finals = sum(one.num_samples for one in self.finalists)
+        trained = [*self.finalists, *self._trained_apart]
+        return sum(one.num_samples for one in trained)
+
+    @property
+    def hours(self) -> dict[str, float]:
+        """Hours of what trials and finals held while they trained; a fit of both counts once."""
+        seconds = sum(one.seconds for one in [*self.finalists, *self._trained_apart])
+        return {name: seconds / SECONDS_PER_HOUR * held for name, held in self.held.items()}
+
+    @property
+    def _trained_apart(self) -> list[TrialRecord]:
+        """Trials whose fit is not one of the finals."""
         shared = {one.number for one in self.finalists}
-        twice = [one for one in self.records if one.number in shared and one.state == FINISHED]
-        return (
-            sum(one.num_samples for one in self.records)
-            + of_finals
-            - sum(one.num_samples for one in twice)
-        )
+        return [one for one in self.records if not (one.number in shared and one.state == FINISHED)]
 
 
 def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -116,7 +125,8 @@ def said_of(content: SearchContent) -> list[str]:
             lines.append(_test_words(test))
         lines.append(_luck_words(content) if winner.lead is None else _lead_words(content))
     lines.append(
-        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%})."
+        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%}), for "
+        f"{_hours_words(content.hours)}."
     )
     return lines
 
@@ -152,6 +162,7 @@ def write_search(folder: Root, content: SearchContent, winner_yaml: str) -> str:
         "num_trials": len(content.records),
         "num_samples": content.num_samples,
         "full_samples": content.full_samples,
+        "hours": content.hours,
         "winner": content.winner.number,
         "finalists": [_finite(one.to_dict()) for one in content.finalists],
     }
@@ -207,6 +218,11 @@ def _ahead(one: Finalist) -> str:
         f"{one.lead.value:+.4f} ahead of the configuration as it is "
         f"(95% interval over groups of samples {low:+.4f} to {high:+.4f})"
     )
+
+
+def _hours_words(hours: Mapping[str, float]) -> str:
+    """Say for how long fits held what they trained on."""
+    return " and ".join(f"{number:.2f} {name}-hours" for name, number in hours.items())
 
 
 def _luck_words(content: SearchContent) -> str:

@@ -20,13 +20,15 @@ from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import LabelKind, fingerprint
 from mke_ray.search.candidates import Candidates, Compose
+from mke_ray.search.counts import Counts, Plan, in_words
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
+from mke_ray.search.silence import LEAST_SILENCE_S
 from mke_ray.search.space import Space
 from mke_ray.search.stopping import scheduler_of
 from mke_ray.search.trial import TrialPlace
 from mke_ray.search.tuning import num_at_once, run_trials, rungs_of
-from mke_ray.search.watching import Counts, TrialsWatch
+from mke_ray.search.watching import TrialsWatch
 
 logger = logging.getLogger(__name__)
 
@@ -147,11 +149,14 @@ def run_search_trials(
         origin_of(run, run.job.scaling.cpus_per_worker),
         run.job.verbose,
     )
+    cost_per_hour = run.job.labelling.cost_per_hour
+    plan = Plan.of(keys, scaling, at_once=at_once, cost_per_hour=cost_per_hour)
     with stage_progress("search", unit="trials") as progress:
 
         def tell(counts: Counts) -> None:
             run.check_lease()
-            progress(counts.num_ended, keys.num_trials, in_words(counts))
+            words, eta_s = in_words(counts, plan), plan.eta_s(counts)
+            progress(counts.num_ended, keys.num_trials, words, eta_s=eta_s)
 
         for _ in range(_MOST_STARTS):
             _run_rest(search, place, at_once=at_once, on_end=on_end, tell=tell)
@@ -187,6 +192,7 @@ def _run_rest(
         last_look=search.rungs[-1],
         counts=Counts.of(ended),
         patience_s=keys.patience_s,
+        silence_s=keys.silence_s,
         tell=tell,
     )
     run_trials(
@@ -200,20 +206,14 @@ def _run_rest(
     )
 
 
-def in_words(counts: Counts) -> str:
-    """Return how far a search is, for its progress."""
-    said = [f"{counts.running} running"]
-    said += [f"{number} {state}" for state, number in counts.ended.items() if number]
-    if counts.best is not None:
-        said.append(f"best {counts.best:.4g} (trial {counts.best_trial})")
-    return f"{', '.join(said)}, {counts.num_samples:,} samples"
-
-
 def _digest(job: JobConfig, candidates: Candidates, seed: int) -> str:
     """Return what changes whenever trials of another start could not be compared with these."""
     keys = replace(job.search, num_trials=0, finalists=0, max_concurrent=None, max_failures=0)
     return fingerprint(
-        [asdict(replace(keys, patience_s=0)), candidates.candidate({}, seed).identity()]
+        [
+            asdict(replace(keys, patience_s=0, silence_s=None)),
+            candidates.candidate({}, seed).identity(),
+        ]
     )[:12]
 
 
@@ -231,6 +231,10 @@ def _check_numbers(job: JobConfig) -> None:
         raise ConfigError(
             f"search.max_failures={keys.max_failures} and search.patience_s={keys.patience_s}; "
             "give at least 0, and more than 0 seconds"
+        )
+    if keys.silence_s is not None and keys.silence_s < LEAST_SILENCE_S:
+        raise ConfigError(
+            f"search.silence_s={keys.silence_s}; give at least {LEAST_SILENCE_S:g}, or null"
         )
     if not keys.final_seeds or len(set(keys.final_seeds)) < len(keys.final_seeds):
         raise ConfigError(f"search.final_seeds={keys.final_seeds}; give different seeds")

@@ -238,6 +238,7 @@ class LedgerSearcher(Searcher):
             fit=fit,
             num_parameters=int(result.get("num_parameters", 0)),
             reason=reason,
+            full_samples=int(result.get("full_samples", 0)),
         )
         self._ledger.end(record)
         self._on_end(record)

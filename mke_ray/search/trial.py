@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ METRIC_KEYS = ("select_accuracy", "select_map", "select_miou")
 
 _HAIR = 1e-6
 _MOST_NATS = 100.0
+_SECONDS_BETWEEN_SIGNS = 10.0
 
 _workplaces: dict[str, Workplace] = {}  # of this process: decoded units are kept between trials
 
@@ -135,7 +137,7 @@ def quality_of(look: Mapping[str, Any], metric: float, wanted: str) -> float:
 
 @dataclass(slots=True)
 class TrialWatch:
-    """Reports the looks of a fit at the select part of the probe, at the rungs.
+    """Reports the looks of a fit at the select part of the probe at the rungs, and signs of life.
 
     Args:
         spec: The fit.
@@ -150,7 +152,9 @@ class TrialWatch:
     num_parameters: int = 0
     _num_seen: int = 0
     _rows_per_step: int = 0
+    _full_samples: int = 0
     _curve: list[dict[str, Any]] = field(default_factory=list)
+    _told_s: float = field(default_factory=time.monotonic)
 
     @property
     def log_every_steps(self) -> int:
@@ -164,20 +168,26 @@ class TrialWatch:
         """Never called: a trial that was lost begins again."""
 
     def after_step(self, parts: FitParts, state: FitState) -> None:
-        """Report if this step was looked at and is a rung."""
+        """Report if this step was looked at and is a rung; else now and then that it was made."""
         if state.cursor % self.spec.validate_every_steps:
+            self._give_sign()
             return
         look = state.cursor // self.spec.validate_every_steps
         self._rows_per_step = parts.feed.plan.global_batch
+        num_steps = self.spec.total_steps(parts.feed.batches_per_epoch)
+        self._full_samples = num_steps * self._rows_per_step
         self._see(state.history, state.seconds)
         if look in self.place.rungs[:-1]:  # the last is the end, wherever that is
             self._tell(look)
+        else:
+            self._give_sign()
 
     def end(self) -> None:
         """Report the end of the fit, from what was stored of it."""
         store, fit = FitStore(self.place.root), self.spec.fingerprint()
         facts = store.facts(fit)
         self._rows_per_step = rows_per_step(facts)
+        self._full_samples = facts["num_steps"] * self._rows_per_step
         self._see(store.history(fit), facts["seconds"])
         self.num_parameters = facts["num_parameters"]
         self._tell(self.place.rungs[-1])
@@ -206,13 +216,21 @@ class TrialWatch:
             raise TrainingError(
                 f"{self.spec.name}: the select part of the probe has no usable sample to look at"
             )
-        last = self._curve[-1]
+        last, self._told_s = self._curve[-1], time.monotonic()
         self.report(
             {
                 LOOK: look,
                 QUALITY: last["quality"],
                 CURVE: list(self._curve),
                 "num_parameters": self.num_parameters,
+                "full_samples": self._full_samples,
                 "seconds": last["seconds"],
             }
         )
+
+    def _give_sign(self) -> None:
+        """Report what is known, without a quality, by which nothing is compared."""
+        if time.monotonic() - self._told_s < _SECONDS_BETWEEN_SIGNS:
+            return
+        self._told_s = time.monotonic()
+        self.report({LOOK: 0, CURVE: list(self._curve)})

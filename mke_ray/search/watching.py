@@ -2,8 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +11,17 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune import Callback
 
 from mke_ray.errors import DeviceMemoryError, MkeRayError, TrainingError
-from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
+from mke_ray.search.counts import Counts
+from mke_ray.search.ledger import FAILED, FINISHED, STOPPED
 from mke_ray.search.searcher import LedgerSearcher
+from mke_ray.search.silence import Silence
 from mke_ray.search.trial import CURVE, FAILURE, LOOK
 
 _NAMES_ERROR = re.compile(r"^[\w.]+(Error|Exception)\b")
 _MOST_LETTERS = 300
 _SECONDS_BETWEEN_LOOKS = 5.0
 
-Tell = Callable[["Counts"], None]
-
-
-@dataclass(slots=True)
-class Counts:
-    """How far a search is.
-
-    Args:
-        ended: Trials that have ended, by their state.
-        running: Trials that run.
-        best: The best quality that was seen, None before any was.
-        best_trial: The number of that trial.
-        num_samples: Rows trained on by trials that have ended.
-    """
-
-    ended: dict[str, int]
-    running: int = 0
-    best: float | None = None
-    best_trial: int = 0
-    num_samples: int = 0
-
-    @classmethod
-    def of(cls, records: Sequence[TrialRecord]) -> "Counts":
-        """Count trials that have ended."""
-        counts = cls(dict.fromkeys((FINISHED, STOPPED, FAILED), 0))
-        for one in records:
-            counts.add(one.state, one.number, one.curve)
-        return counts
-
-    def add(self, state: str, number: int, curve: Sequence[Mapping[str, Any]]) -> None:
-        """Count one that has ended; the best is one that was trained to its end, if any was."""
-        self.ended[state] += 1
-        if not curve:
-            return
-        self.num_samples += int(curve[-1]["samples"])
-        quality = curve[-1]["quality"]
-        if state == FINISHED and (self.best is None or quality > self.best):
-            self.best, self.best_trial = quality, number
-
-    @property
-    def num_ended(self) -> int:
-        """Trials that have ended."""
-        return sum(self.ended.values())
+Tell = Callable[[Counts], None]
 
 
 class TrialsWatch(Callback):
@@ -73,6 +32,7 @@ class TrialsWatch(Callback):
         last_look: The look that ends a trial.
         counts: What is known before.
         patience_s: Seconds without a trial that runs or ends before the search stops.
+        silence_s: Seconds without a step after which a trial is ended; None waits without end.
         tell: Called whenever something has changed, and every few seconds.
     """
 
@@ -83,10 +43,13 @@ class TrialsWatch(Callback):
         last_look: int,
         counts: Counts,
         patience_s: float,
+        silence_s: float | None,
         tell: Tell,
     ) -> None:
         self._searcher, self._last_look = searcher, last_look
         self._counts, self._patience_s, self._tell = counts, patience_s, tell
+        self._silence = Silence(silence_s)
+        self._started_s: dict[str, float] = {}
         self._moved_s = self._told_s = time.monotonic()
 
     def __reduce__(self) -> Any:
@@ -94,15 +57,17 @@ class TrialsWatch(Callback):
         return object, ()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Look whether anything runs.
+        """Look whether anything runs, and end what runs without a sign of life.
 
         Raises:
-            TrainingError: Nothing has for too long.
+            TrainingError: Nothing has run for too long.
         """
-        running = sum(one.status == "RUNNING" for one in trials)
+        running = [one for one in trials if one.status == "RUNNING"]
+        self._silence.end_silent(running)
         is_due = time.monotonic() - self._told_s > _SECONDS_BETWEEN_LOOKS
-        if running != self._counts.running or is_due:
-            self._counts.running, self._told_s = running, time.monotonic()
+        if len(running) != self._counts.running or is_due:
+            self._counts.running, self._told_s = len(running), time.monotonic()
+            self._counts.running_s = sum(self._took_s(one) for one in running)
             self._tell(self._counts)
         if running:
             self._moved_s = time.monotonic()
@@ -115,6 +80,17 @@ class TrialsWatch(Callback):
                 "search.max_concurrent, or raise search.patience_s. Start the job again to go on"
             )
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take note of when a trial started; one that is begun again took the time before too."""
+        self._silence.heard(trial)
+        self._started_s.setdefault(trial.trial_id, time.monotonic())
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Take note of a sign of life."""
+        self._silence.heard(trial)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Write the record of a trial that was trained to its end, was stopped, or said why not."""
         result = trial.last_result or {}
@@ -126,7 +102,8 @@ class TrialsWatch(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Write the record of a trial that failed for good."""
-        self._end(trial, FAILED, trial.last_result or {}, reason_of(trial))
+        reason = self._silence.reason_of(trial) or reason_of(trial)
+        self._end(trial, FAILED, trial.last_result or {}, reason)
 
     def _end(self, trial: Any, state: str, result: Mapping[str, Any], reason: str = "") -> None:
         """Write a record and count it."""
@@ -134,9 +111,15 @@ class TrialsWatch(Callback):
         if number is None:
             return
         self._searcher.ended(trial.trial_id, state, result, reason)
-        self._counts.add(state, number, result.get(CURVE, ()))
+        curve = result.get(CURVE, ())
+        self._counts.add(state, number, curve, took_s=self._took_s(trial))
         self._moved_s = time.monotonic()
         self._tell(self._counts)
+
+    def _took_s(self, trial: Any) -> float:
+        """Return the seconds since a trial started."""
+        now_s = time.monotonic()
+        return now_s - self._started_s.get(trial.trial_id, now_s)
 
 
 def reason_of(trial: Any) -> str:

@@ -347,9 +347,11 @@ def test_unlabeled_samples_of_two_groups_are_refused_before_they_are_labelled(tm
 def test_a_loss_of_the_users_is_that_of_our_student_too(tmp_path):
     write_table(tmp_path / "rows.parquet")
     job = job_of(tmp_path)
-    assert expansion_objective(job, "single", alpha=2.0)["alpha"] == 2.0
+    job.expansion.alpha, job.expansion.fallback_alpha = 1.0, 2.0
+    assert expansion_objective(job, "single", is_by_witnesses=True)["alpha"] == 1.0
+    assert expansion_objective(job, "single", is_by_witnesses=False)["alpha"] == 2.0
     job.objective = {"_target_": "my_package.Loss", "alpha": 0.5}
-    assert expansion_objective(job, "single", alpha=2.0) == job.objective
+    assert expansion_objective(job, "single", is_by_witnesses=True) == job.objective
 
 
 def test_the_estimate_of_what_refining_stores_is_near_what_it_stored(tmp_path):

@@ -38,9 +38,7 @@ def test_a_trial_behind_the_configuration_as_it_is_ends() -> None:
     asha = scheduler_of(KEYS, rungs_of(KEYS), [])
     assert said(asha, Trial(0), 0.5) == "CONTINUE"
     assert said(asha, Trial(1), 0.2) == "STOP"
-    assert (
-        said(asha, Trial(2), 0.4) == "STOP"
-    )  # by ASHA it would go on
+    assert said(asha, Trial(2), 0.4) == "STOP"  # by ASHA it would go on
     assert said(asha, Trial(3), 0.6) == "CONTINUE"
     assert said(asha, Trial(3), 0.6, 2) == "CONTINUE"  # of the usual one nothing is known there
     usual = TrialRecord(0, FINISHED, {}, {}, (look(0.5), look(0.7, 2), look(0.7, 4)))

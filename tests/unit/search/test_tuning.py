@@ -9,10 +9,10 @@ from ray.exceptions import OutOfMemoryError, RayTaskError
 from mke_ray.config_search import SearchConfig
 from mke_ray.errors import ConfigError, TrainingError
 from mke_ray.labels.capacity import NodeRoom
-from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
+from mke_ray.search.counts import Counts
 from mke_ray.search.searcher import LedgerSearcher
 from mke_ray.search.tuning import num_at_once, rungs_of
-from mke_ray.search.watching import Counts, TrialsWatch, reason_of
+from mke_ray.search.watching import TrialsWatch, reason_of
 
 ONE = {"cpus_per_worker": 1.0, "gpus_per_worker": 0.0}
 
@@ -84,19 +84,6 @@ def test_why_a_trial_failed_is_told_in_one_line(tmp_path: Path) -> None:
     assert reason(None, text) == "mke_ray.errors.TrainingError: step 1 is not finite"
 
 
-def test_the_best_is_one_that_was_trained_to_its_end() -> None:
-    def look(quality: float) -> tuple[dict[str, float], ...]:
-        return ({"quality": quality, "samples": 10, "seconds": 1.0},)
-
-    counts = Counts.of(
-        [
-            TrialRecord(0, FINISHED, {}, {}, look(0.7)),
-            TrialRecord(1, STOPPED, {}, {}, look(0.9)),
-        ]
-    )
-    assert (counts.best, counts.best_trial, counts.num_samples) == (0.7, 0, 20)
-
-
 def test_a_search_in_which_nothing_can_run_ends_with_what_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -107,6 +94,13 @@ def test_a_search_in_which_nothing_can_run_ends_with_what_is_free(
 
     searcher: Any = LedgerSearcher.__new__(LedgerSearcher)
     counts = Counts.of([])
-    watch = TrialsWatch(searcher, last_look=1, counts=counts, patience_s=-1.0, tell=lambda _: None)
+    watch = TrialsWatch(
+        searcher,
+        last_look=1,
+        counts=counts,
+        patience_s=-1.0,
+        silence_s=None,
+        tell=lambda _: None,
+    )
     with pytest.raises(TrainingError, match=r"no trial could start .* 1 CPUs"):
         watch.on_step_begin(1, [Waiting()])
