@@ -185,6 +185,7 @@ def _run_rest(
         candidate=lambda values: search.candidates.candidate(values, search.seed),
         usual=search.usual,
         num_trials=keys.num_trials,
+        is_first_alone=keys.scheduler == "asha",
         on_end=on_end,
     )
     watch = TrialsWatch(

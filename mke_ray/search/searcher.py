@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 
 from mke_ray.errors import ConfigError
 from mke_ray.search.candidates import Candidate
+from mke_ray.search.finals import USUAL
 from mke_ray.search.ledger import FAILED, STOPPED, Begun, Ledger, TrialRecord
 from mke_ray.search.space import Space
 from mke_ray.search.trial import CURVE, QUALITY
@@ -118,6 +119,8 @@ class LedgerSearcher(Searcher):
         candidate: Makes what a trial trains of its values.
         usual: Values of the configuration as it is, as far as it is in the space.
         num_trials: Trials in all, those that have ended too.
+        is_first_alone: Whether the others wait until the configuration as it is was compared once,
+            with nothing to be compared with, so that what comes first is not kept for that.
         on_end: Called with every trial that ends.
     """
 
@@ -130,6 +133,7 @@ class LedgerSearcher(Searcher):
         candidate: Callable[[Mapping[str, Any]], Candidate],
         usual: Mapping[str, Any],
         num_trials: int,
+        is_first_alone: bool = False,
         on_end: Callable[[TrialRecord], None] = lambda _: None,
     ) -> None:
         super().__init__(metric=QUALITY, mode="max")
@@ -139,6 +143,7 @@ class LedgerSearcher(Searcher):
         self._study = study_of(settings, space, ended)
         self._next = _upcoming(ended, ledger.interrupted(), num_trials)
         self._usual = space.params_of(usual)
+        self._waits = is_first_alone and all(one.number != USUAL for one in ended)
         self._running: dict[str, tuple[Begun, optuna.trial.Trial | None, Candidate]] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -148,7 +153,12 @@ class LedgerSearcher(Searcher):
 
         Args:
             trial_id: What Tune calls the trial.
+
+        Returns:
+            What ``train_trial`` takes; None where the next one is to wait.
         """
+        if self._waits and self._running:
+            return None
         for wanted in self._next:
             trial = self._trial_of(wanted)
             values = {} if trial is None else self._space.draw(trial)
@@ -170,7 +180,13 @@ class LedgerSearcher(Searcher):
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Take no note: the result at the end of a trial has its curve."""
+        """Let the others begin when the configuration as it is was seen.
+
+        Args:
+            trial_id: What Tune calls the trial.
+            result: What it reported; that at the end of a trial has its curve.
+        """
+        self._waits = self._waits and self.number_of(trial_id) != USUAL
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -209,7 +225,7 @@ class LedgerSearcher(Searcher):
     def _trial_of(self, begun: Begun) -> optuna.trial.Trial | None:
         """Return the trial of Optuna that draws what a trial is to be; None draws nothing."""
         params = begun.params
-        if begun.number == 0 and not params:
+        if begun.number == USUAL and not params:
             if self._usual is None:
                 return None
             params = self._usual
@@ -242,6 +258,7 @@ class LedgerSearcher(Searcher):
         )
         self._ledger.end(record)
         self._on_end(record)
+        self._waits = self._waits and begun.number != USUAL
         if trial is None:
             return
         known = frozen(record, self._space, self._settings.cost)
