@@ -74,7 +74,7 @@ class Search:
         """How Optuna looks for the next trial."""
         keys = self.run.job.search
         seed = self.run.job.seed if keys.seed is None else keys.seed
-        return StudySettings(keys.sampler, seed, keys.cost)
+        return StudySettings(keys.sampler, seed, keys.cost, keys.scheduler == "asha")
 
 
 @contextmanager
@@ -185,7 +185,6 @@ def _run_rest(
         candidate=lambda values: search.candidates.candidate(values, search.seed),
         usual=search.usual,
         num_trials=keys.num_trials,
-        is_first_alone=keys.scheduler == "asha",
         on_end=on_end,
     )
     watch = TrialsWatch(

@@ -16,7 +16,7 @@ from mke_ray.search.candidates import Candidate
 from mke_ray.search.finals import USUAL
 from mke_ray.search.ledger import FAILED, STOPPED, Begun, Ledger, TrialRecord
 from mke_ray.search.space import Space
-from mke_ray.search.trial import CURVE, QUALITY
+from mke_ray.search.trial import CURVE, LOOK, QUALITY
 from mke_ray.seeds import mix_integers
 
 logger = logging.getLogger(__name__)
@@ -36,11 +36,14 @@ class StudySettings:
         sampler: ``tpe`` or ``random``.
         seed: Seed of the sampler.
         cost: None searches for quality alone; ``seconds`` or ``parameters`` is a second goal.
+        is_first_alone: Whether other trials wait until the configuration as it is was seen once:
+            what is seen first is compared with nothing.
     """
 
     sampler: str
     seed: int
     cost: str | None = None
+    is_first_alone: bool = False
 
     def study(self, number: int = 0) -> optuna.Study:
         """Return an empty study.
@@ -119,8 +122,6 @@ class LedgerSearcher(Searcher):
         candidate: Makes what a trial trains of its values.
         usual: Values of the configuration as it is, as far as it is in the space.
         num_trials: Trials in all, those that have ended too.
-        is_first_alone: Whether the others wait until the configuration as it is was compared once,
-            with nothing to be compared with, so that what comes first is not kept for that.
         on_end: Called with every trial that ends.
     """
 
@@ -133,7 +134,6 @@ class LedgerSearcher(Searcher):
         candidate: Callable[[Mapping[str, Any]], Candidate],
         usual: Mapping[str, Any],
         num_trials: int,
-        is_first_alone: bool = False,
         on_end: Callable[[TrialRecord], None] = lambda _: None,
     ) -> None:
         super().__init__(metric=QUALITY, mode="max")
@@ -143,7 +143,7 @@ class LedgerSearcher(Searcher):
         self._study = study_of(settings, space, ended)
         self._next = _upcoming(ended, ledger.interrupted(), num_trials)
         self._usual = space.params_of(usual)
-        self._waits = is_first_alone and all(one.number != USUAL for one in ended)
+        self._waits = settings.is_first_alone and all(one.number != USUAL for one in ended)
         self._running: dict[str, tuple[Begun, optuna.trial.Trial | None, Candidate]] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -186,7 +186,8 @@ class LedgerSearcher(Searcher):
             trial_id: What Tune calls the trial.
             result: What it reported; that at the end of a trial has its curve.
         """
-        self._waits = self._waits and self.number_of(trial_id) != USUAL
+        is_seen = result[LOOK] > 0 and self.number_of(trial_id) == USUAL  # 0 is a sign of life
+        self._waits = self._waits and not is_seen
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -69,6 +69,8 @@ class AshaAgainstUsual(AsyncHyperBandScheduler):
             result: What the trial reported.
         """
         action = super().on_trial_result(tune_controller, trial, dict(result))
+        if result[LOOK] == 0:  # a sign of life, or a failure
+            return action
         look, quality = result[LOOK], result[QUALITY]
         if look >= self._max_t or (action == TrialScheduler.STOP and not is_usual(trial)):
             return action

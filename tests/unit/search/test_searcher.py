@@ -37,7 +37,8 @@ class FakeCandidate:
 def searcher_of(folder: Path, num_trials: int = 4, **changes: Any) -> LedgerSearcher:
     given = {"candidate": FakeCandidate, "usual": {"x": 0.5}, **changes}
     ledger = Ledger(open_root(str(folder)))
-    return LedgerSearcher(ledger, SPACE, StudySettings("tpe", 0), num_trials=num_trials, **given)
+    settings = StudySettings("tpe", 0, is_first_alone=given.pop("is_first_alone", False))
+    return LedgerSearcher(ledger, SPACE, settings, num_trials=num_trials, **given)
 
 
 def look(quality: float, step: int = 10) -> dict[str, Any]:
@@ -84,7 +85,9 @@ def test_others_wait_until_the_configuration_as_it_is_was_seen(tmp_path: Path) -
     searcher = searcher_of(tmp_path, is_first_alone=True)
     assert searcher.suggest("t0")[NUMBER] == 0
     assert searcher.suggest("t1") is None
-    searcher.on_trial_result("t0", report(0.5))
+    searcher.on_trial_result("t0", {"look": 0})
+    assert searcher.suggest("t1") is None
+    searcher.on_trial_result("t0", {"look": 1, **report(0.5)})
     assert [searcher.suggest(f"t{i}")[NUMBER] for i in (1, 2)] == [1, 2]
     searcher.ended("t0", FINISHED, report(0.5))
     assert searcher_of(tmp_path, is_first_alone=True).suggest("u1")[NUMBER] == 1

@@ -45,6 +45,15 @@ def test_a_trial_behind_the_configuration_as_it_is_ends() -> None:
     assert said(scheduler_of(KEYS, rungs_of(KEYS), [usual]), Trial(4), 0.6, 2) == "STOP"
 
 
+def test_a_sign_of_life_is_no_comparison() -> None:
+    asha: Any = scheduler_of(KEYS, rungs_of(KEYS), [])
+    usual, other = Trial(0), Trial(1)
+    for one in (usual, other):
+        asha.on_trial_add(None, one)
+        assert asha.on_trial_result(None, one, {"look": 0}) == "CONTINUE"
+    assert said(asha, usual, 0.5) == "CONTINUE" and said(asha, other, 0.6) == "CONTINUE"
+
+
 def test_the_configuration_as_it_is_runs_to_its_end() -> None:
     ended = [TrialRecord(n, STOPPED, {}, {}, (look(0.9),)) for n in range(1, 5)]
     asha = scheduler_of(KEYS, rungs_of(KEYS), ended)
