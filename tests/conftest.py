@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres import postgres_folder, running
 
 TESTS = Path(__file__).resolve().parent
 NUM_LOGICAL_CPUS = 6
@@ -97,6 +98,16 @@ def s3_server(s3_environment: dict[str, str]) -> Iterator[S3Server]:
                 process.kill()
                 process.wait()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """Run PostgreSQL on loopback for the whole test run; the URI is that of an empty database."""
+    folder = postgres_folder()
+    if folder is None:
+        pytest.skip("PostgreSQL is missing; install Debian's package postgresql to test on it")
+    with running(folder, free_ports(1)[0]) as uri:
+        yield uri
 
 
 @pytest.fixture(scope="session")

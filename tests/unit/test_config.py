@@ -139,6 +139,7 @@ def test_extra_arguments_win_and_the_type_is_checked() -> None:
         ("sede=3", "did you mean seed?"),
         ("seed=abc", "seed"),
         ("scaling.num_worker=3", "did you mean scaling.num_workers?"),
+        ("search.num_trial=3", "did you mean search.num_trials?"),
         ("source.data_sed=3", "did you mean source.data_seed?"),
         ("source=nope", "source/nope"),
         ("source=videos", "source.root"),
@@ -161,6 +162,7 @@ def test_a_mistake_on_the_command_line_is_one_line_that_names_the_key(
         ("+expansion.foo=1", r"the section expansion has no key .foo.; choose one of \['enabled'"),
         ("+teacher.fit.num_stesp=1", r"the section teacher\.fit .* mean teacher\.fit\.num_steps\?"),
         ("+labelling.teachers_pool.num_gpu=1", r"mean labelling\.teachers_pool\.num_gpus\?"),
+        ("+search.final_seed=[1]", r"the section search .* mean search\.final_seeds\?"),
         ("+rounds=1", r"rounds: a job has no key 'rounds'; did you mean expansion\.rounds\?"),
     ],
 )

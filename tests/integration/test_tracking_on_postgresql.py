@@ -1,0 +1,45 @@
+"""A run and a search tracked on a real PostgreSQL: killed, gone on with, each run there once."""
+
+from pathlib import Path
+
+from job_processes import end_well, kill_once, start_job
+from mlflow import MlflowClient
+from search_runs import SPACE, check_runs_of_trials, command_line, finished_run, write_rows
+from sqlalchemy import make_url
+
+SEARCH = ["search.num_trials=4", "search.reduction=2", "search.final_seeds=[0]"]
+
+
+def tracked(folder: Path, uri: str, name: str, *more: str) -> list[str]:
+    return command_line(folder, "tracking=mlflow", f"tracking.uri={uri}", f"name={name}", *more)
+
+
+def test_a_run_that_was_killed_is_one_run_and_none_is_left_running(
+    tmp_path: Path, postgres_uri: str
+) -> None:
+    write_rows(tmp_path / "rows.parquet")
+    lines = tracked(tmp_path, postgres_uri, "killed run", "scaling.launch=local")
+    ids = tmp_path / "run" / "tracking.json"
+    kill_once(ids.exists, start_job("expand", lines))
+    end_well(start_job("expand", lines))
+    client = MlflowClient(postgres_uri)
+    experiment = client.get_experiment_by_name("killed run")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (whole,) = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
+    arms = sorted(one.info.run_name for one in runs if one.info.run_id != whole.info.run_id)
+    assert {one.info.status for one in runs} == {"FINISHED"}
+    assert arms == ["mke/seed=0", "mm_student/seed=0"]
+    assert whole.data.metrics["test/mm_student"] > 0.5
+    assert "index.html" in {one.path for one in client.list_artifacts(whole.info.run_id)}
+    assert make_url(postgres_uri).password not in ids.read_text()
+
+
+def test_a_search_that_was_killed_has_every_trial_once(tmp_path: Path, postgres_uri: str) -> None:
+    finished_run(tmp_path)
+    name = "killed search"
+    lines = tracked(tmp_path, postgres_uri, name, *SPACE, *SEARCH, "ray.num_cpus=2")
+    trials = tmp_path / "run" / "search"
+    kill_once(lambda: any(trials.glob("*/trials/*")), start_job("tune", lines))
+    end_well(start_job("tune", lines))
+    check_runs_of_trials(postgres_uri, experiment=name, num_trials=4)
