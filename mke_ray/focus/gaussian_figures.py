@@ -1,0 +1,195 @@
+"""The figures of the synthetic study: what sharing gives, and which channels to keep."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mke_ray.focus.gaussian import (
+    ALPHA,
+    CHANNELS,
+    GAMMA,
+    GENERAL,
+    NO_KD,
+    RANDOM,
+    RANKED,
+    REGULAR,
+    SPECIFIC,
+    TEACHER,
+)
+from mke_ray.focus.gaussian_summary import ARM_WORDS
+from mke_ray.report import style
+from mke_ray.report.style import Picture, house_style, new_figure, to_picture
+
+WIDE_IN = 8.8
+ARM_COLOURS = {
+    GENERAL: style.BLUE,
+    RANKED: style.BLUE,
+    REGULAR: style.INK,
+    RANDOM: style.SLATE,
+    SPECIFIC: style.RED,
+    NO_KD: style.ORANGE,
+}
+_ROWS = (GENERAL, RANKED, REGULAR, NO_KD, RANDOM, SPECIFIC)
+_AXIS_WORDS = {
+    GAMMA: "gamma: share of the decisive features that both have",
+    ALPHA: "alpha: share that the teacher alone has",
+}
+
+
+def gaussian_pictures(summary: Mapping[str, Any]) -> list[Picture]:
+    """Return the figures that there are numbers for."""
+    drawn = [_channels_picture(summary[CHANNELS])] if summary[CHANNELS] else []
+    shown = [name for name in (GAMMA, ALPHA) if len(summary[name]) > 1]
+    return [*drawn, *([_sharing_picture(summary, shown)] if shown else [])]
+
+
+def _channels_picture(settings: Sequence[Mapping[str, Any]]) -> Picture:
+    """Draw the student by which channels its teacher has, against a teacher of all channels."""
+    with house_style():
+        figure = new_figure(3.0, WIDE_IN)
+        panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
+        for axes, setting in zip(panels, settings, strict=True):
+            _draw_channels(axes, setting)
+        panels[0].set_yticks(range(len(_ROWS)), [ARM_WORDS[name] for name in _ROWS])
+        for label, name in zip(panels[0].get_yticklabels(), _ROWS, strict=True):
+            label.set_color(ARM_COLOURS[name])
+        panels[0].set_ylim(len(_ROWS) - 0.4, -0.6)
+        figure.supxlabel("student, points over one of a teacher of all channels", fontsize=10)
+    return to_picture(
+        figure,
+        name="channels",
+        title="Which channels should the teacher keep?",
+        alt="; ".join(
+            f"gamma {one['at']:.2f}: "
+            + ", ".join(
+                f"{ARM_WORDS[name]} {100 * one['arms'][name]['over_regular']['mean']:+.1f}"
+                for name in _ROWS
+            )
+            for one in settings
+        ),
+        note="Mean over seeds with its 95% interval, paired with the student of a teacher of all "
+        "channels (the line at 0). At the right of each panel the accuracy of the teacher "
+        "itself: the best teacher is not the best to learn from.",
+    )
+
+
+def _draw_channels(axes: Axes, setting: Mapping[str, Any]) -> None:
+    """Draw one setting: a dot per arm with its interval, and the teacher's accuracy beside it."""
+    axes.axvline(0, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
+    for row, name in enumerate(_ROWS):
+        arm, colour = setting["arms"][name], ARM_COLOURS[name]
+        over = arm["over_regular"]
+        low, high = over["ci95"] or (over["mean"], over["mean"])
+        axes.plot([100 * low, 100 * high], [row, row], color=colour, lw=2.2, solid_capstyle="round")
+        face = "none" if name == RANKED else colour
+        axes.plot(100 * over["mean"], row, "o", ms=7, mfc=style.PAPER, mec="none", zorder=3)
+        axes.plot(100 * over["mean"], row, "o", ms=7, mfc=face, mec=colour, mew=1.6, zorder=4)
+        teacher = "" if arm["teacher"] is None else f"{100 * arm['teacher']['mean']:.0f}%"
+        axes.text(
+            1.0,
+            row,
+            teacher,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=9,
+            color=style.MUTED,
+        )
+    axes.text(
+        1.0,
+        -0.62,
+        "teacher",
+        transform=axes.get_yaxis_transform(),
+        ha="right",
+        va="bottom",
+        fontsize=9,
+        color=style.MUTED,
+    )
+    axes.set_title(f"gamma = {setting['at']:.2f}", weight="bold")
+    low, high = _reach(setting)
+    axes.set_xlim(low - 0.1 * (high - low), high + 0.32 * (high - low))
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _reach(setting: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the lowest and the highest end of the intervals of a setting, in points."""
+    overs = [one["over_regular"] for one in setting["arms"].values()]
+    ends = [end for one in overs for end in (one["ci95"] or [one["mean"]])]
+    low, high = 100 * min(ends), 100 * max(ends)
+    return low, high if high > low else low + 1.0
+
+
+def _sharing_picture(summary: Mapping[str, Any], shown: Sequence[str]) -> Picture:
+    """Draw the gain by distillation, and the accuracy of teacher and students below it."""
+    with house_style():
+        figure = new_figure(4.6, WIDE_IN)
+        panels = figure.subplots(
+            2, len(shown), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 2)
+        )
+        for column, name in enumerate(shown):
+            _draw_gain(panels[0, column], summary[name])
+            _draw_accuracy(panels[1, column], summary[name])
+            panels[1, column].set_xlabel(_AXIS_WORDS[name])
+        panels[0, 0].set_ylabel("gain by distillation, points")
+        panels[1, 0].set_ylabel("accuracy")
+        handles, labels = panels[1, 0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9.5
+        )
+    return to_picture(
+        figure,
+        name="sharing",
+        title="When does distillation between modalities help?",
+        alt="; ".join(
+            f"{name}: " + ", ".join(f"{s['at']:.2f} {100 * s['gain']['mean']:+.1f}" for s in some)
+            for name, some in ((name, summary[name]) for name in shown)
+        ),
+        note="Above: the distilled student over one of the labels alone, mean over seeds with its "
+        "95% interval. Below: how good teacher and students are. What is shared decides, not how "
+        "good the teacher is.",
+    )
+
+
+def _draw_gain(axes: Axes, settings: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the gain by distillation over what is shared."""
+    at = [one["at"] for one in settings]
+    mean = np.asarray([100 * one["gain"]["mean"] for one in settings])
+    ends = [one["gain"]["ci95"] or [one["gain"]["mean"]] * 2 for one in settings]
+    low, high = 100 * np.asarray(ends).T
+    axes.axhline(0, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
+    axes.fill_between(at, low, high, color=style.BLUE, alpha=0.15, lw=0)
+    axes.plot(at, mean, "-o", color=style.BLUE, lw=2, ms=5)
+    is_rising = mean[-1] >= mean[0]
+    for x, y, top in zip(at, mean, high, strict=True):
+        axes.annotate(
+            f"{y:+.1f}".replace("-", "\N{MINUS SIGN}"),
+            (x, top),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right" if is_rising else "left",
+            fontsize=9,
+            color=style.BLUE,
+        )
+    axes.margins(x=0.08, y=0.14)
+    axes.grid(axis="y")
+    axes.tick_params(length=0)
+
+
+def _draw_accuracy(axes: Axes, settings: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the accuracy of teacher and students."""
+    at = [one["at"] for one in settings]
+    looks = (
+        (TEACHER, "teacher", style.INK, (0, (4, 1.6))),
+        (REGULAR, "distilled student", style.BLUE, "-"),
+        (NO_KD, "student without distillation", style.ORANGE, (0, (1.2, 1.2))),
+    )
+    for name, words, colour, line in looks:
+        values = [one[name]["mean"] for one in settings]
+        axes.plot(at, values, marker=".", color=colour, ls=line, lw=1.8, label=words)
+    style.percent_axis(axes, "y")
+    axes.grid(axis="y")
+    axes.tick_params(length=0)
