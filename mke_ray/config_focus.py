@@ -50,6 +50,8 @@ class FocusConfig:
         num_permutations: Permutations of every channel and batch in Algorithm 1.
         batch_rows: Samples within which channels are permuted.
         splits: Splits on which all networks are trained, by true labels; the test split tests.
+        samples: Sample store of a run (``ROOT/samples/NAME``), which is read in the place of the
+            source; null reads the source.
         gaussian: The synthetic study.
     """
 
@@ -64,4 +66,5 @@ class FocusConfig:
     num_permutations: int = 20
     batch_rows: int = 512
     splits: list[str] = field(default_factory=lambda: ["labelled", "unlabeled"])
+    samples: str | None = None
     gaussian: GaussianConfig = field(default_factory=GaussianConfig)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from mke_ray.focus.dots import WIDE_IN, Dot, draw_dots, name_rows
 from mke_ray.focus.gaussian import (
     ALPHA,
     CHANNELS,
@@ -22,7 +23,6 @@ from mke_ray.focus.gaussian_summary import ARM_WORDS
 from mke_ray.report import style
 from mke_ray.report.style import Picture, house_style, new_figure, to_picture
 
-WIDE_IN = 8.8
 ARM_COLOURS = {
     GENERAL: style.BLUE,
     RANKED: style.BLUE,
@@ -51,11 +51,9 @@ def _channels_picture(settings: Sequence[Mapping[str, Any]]) -> Picture:
         figure = new_figure(3.0, WIDE_IN)
         panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
         for axes, setting in zip(panels, settings, strict=True):
-            _draw_channels(axes, setting)
-        panels[0].set_yticks(range(len(_ROWS)), [ARM_WORDS[name] for name in _ROWS])
-        for label, name in zip(panels[0].get_yticklabels(), _ROWS, strict=True):
-            label.set_color(ARM_COLOURS[name])
-        panels[0].set_ylim(len(_ROWS) - 0.4, -0.6)
+            title = f"gamma = {setting['at']:.2f}"
+            draw_dots(axes, _dots(setting), title=title, beside="teacher")
+        name_rows(panels[0], _dots(settings[0]))
         figure.supxlabel("student, points over one of a teacher of all channels", fontsize=10)
     return to_picture(
         figure,
@@ -75,52 +73,18 @@ def _channels_picture(settings: Sequence[Mapping[str, Any]]) -> Picture:
     )
 
 
-def _draw_channels(axes: Axes, setting: Mapping[str, Any]) -> None:
-    """Draw one setting: a dot per arm with its interval, and the teacher's accuracy beside it."""
-    axes.axvline(0, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
-    for row, name in enumerate(_ROWS):
-        arm, colour = setting["arms"][name], ARM_COLOURS[name]
-        over = arm["over_regular"]
-        low, high = over["ci95"] or (over["mean"], over["mean"])
-        axes.plot([100 * low, 100 * high], [row, row], color=colour, lw=2.2, solid_capstyle="round")
-        face = "none" if name == RANKED else colour
-        axes.plot(100 * over["mean"], row, "o", ms=7, mfc=style.PAPER, mec="none", zorder=3)
-        axes.plot(100 * over["mean"], row, "o", ms=7, mfc=face, mec=colour, mew=1.6, zorder=4)
-        teacher = "" if arm["teacher"] is None else f"{100 * arm['teacher']['mean']:.0f}%"
-        axes.text(
-            1.0,
-            row,
-            teacher,
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            fontsize=9,
-            color=style.MUTED,
+def _dots(setting: Mapping[str, Any]) -> list[Dot]:
+    """Return a row per arm of a setting."""
+    return [
+        Dot(
+            ARM_WORDS[name],
+            ARM_COLOURS[name],
+            one["over_regular"],
+            "" if one["teacher"] is None else f"{100 * one['teacher']['mean']:.0f}%",
+            is_hollow=name == RANKED,
         )
-    axes.text(
-        1.0,
-        -0.62,
-        "teacher",
-        transform=axes.get_yaxis_transform(),
-        ha="right",
-        va="bottom",
-        fontsize=9,
-        color=style.MUTED,
-    )
-    axes.set_title(f"gamma = {setting['at']:.2f}", weight="bold")
-    low, high = _reach(setting)
-    axes.set_xlim(low - 0.1 * (high - low), high + 0.32 * (high - low))
-    axes.grid(axis="x")
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(length=0)
-
-
-def _reach(setting: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the lowest and the highest end of the intervals of a setting, in points."""
-    overs = [one["over_regular"] for one in setting["arms"].values()]
-    ends = [end for one in overs for end in (one["ci95"] or [one["mean"]])]
-    low, high = 100 * min(ends), 100 * max(ends)
-    return low, high if high > low else low + 1.0
+        for name, one in ((name, setting["arms"][name]) for name in _ROWS)
+    ]
 
 
 def _sharing_picture(summary: Mapping[str, Any], shown: Sequence[str]) -> Picture:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
+from mke_ray.focus.distilling_study import check_distilling, distilling_content, distilling_plan
 from mke_ray.focus.gaussian_study import gaussian_content, gaussian_plan
 from mke_ray.focus.keys import GAUSSIAN, check_focus
 from mke_ray.focus.page import focus_terminal, write_focus
@@ -22,17 +23,20 @@ def focus(jobs: Sequence[JobConfig]) -> None:
     """
     job, console = jobs[0], terminal()
     check_focus(job.focus)
-    if job.focus.study == GAUSSIAN and len(jobs) > 1:
+    is_gaussian = job.focus.study == GAUSSIAN
+    if not is_gaussian:
+        check_distilling(job)
+    elif len(jobs) > 1:
         raise ConfigError(
             "data_seeds: focus.study=gaussian draws its own data; choose how often with "
             "focus.gaussian.num_seeds"
         )
     if job.dry_run:
-        for line in gaussian_plan(job):
+        for line in gaussian_plan(job) if is_gaussian else distilling_plan(jobs):
             console.print(line, soft_wrap=True)
         console.print(f"nothing was written to {_home(jobs)}", soft_wrap=True)
         return
-    content = gaussian_content(job)
+    content = gaussian_content(job) if is_gaussian else distilling_content(jobs)
     page = write_focus(open_root(_home(jobs), job.storage.options), content)
     console.print(focus_terminal(content))
     console.print(f"Page: {page}", soft_wrap=True)
