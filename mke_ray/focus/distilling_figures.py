@@ -75,8 +75,8 @@ def _arms_picture(summary: Mapping[str, Any]) -> Picture:
             for name in names
         ),
         note="Mean over draws of the data with its 95% interval, paired. At the right of each "
-        "panel the accuracy of the teacher itself. Chosen teachers keep equally many channels, and their "
-        "later layers were trained on these.",
+        "panel the accuracy of the teacher itself. Chosen teachers keep equally many channels, and "
+        "their later layers were trained on these.",
     )
 
 
