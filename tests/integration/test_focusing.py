@@ -152,13 +152,13 @@ def test_the_synthetic_study_is_nothing_to_expand() -> None:
 
 def test_a_misspelt_key_is_one_line_that_names_it(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, str(REPOSITORY / "jobs" / "focus.py"), "focus.temprature=2"],
+        [sys.executable, str(REPOSITORY / "jobs" / "focus.py"), "focus.kepd=0.4"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         check=False,
     )
     assert ended.returncode == 2
-    assert "did you mean focus.temperature?" in ended.stderr
+    assert "did you mean focus.kept?" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
