@@ -21,10 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from mke_ray.focus.channels import layer_of, recorded, replaced
-from mke_ray.focus.saliency import answer, channel_saliency
+from mke_ray.focus.saliency import Permuting, answer, channel_saliency
 from mke_ray.models.student import build_student
 from mke_ray.schema import Batch
-from mke_ray.seeds import mix_integers
 
 GOAL = 20.0
 LAYER = "fusion"
@@ -63,10 +62,9 @@ def plain_loop(
     student_BC = answer(student, batch)
     with recorded(layer) as said:
         answer(teacher, batch)
-    x_BD, generator = said[0], torch.Generator().manual_seed(mix_integers(SEED, 0))
+    x_BD = said[0]
     sum_D = torch.zeros(x_BD.shape[1], dtype=torch.float64)
-    for _ in range(num_permutations):
-        order_B = torch.randperm(len(x_BD), generator=generator)
+    for order_B in Permuting(num_permutations, SEED).orders(len(x_BD), 0):
         for channel in range(x_BD.shape[1]):
             copy_BD = x_BD.clone()
             copy_BD[:, channel] = x_BD[order_B, channel]
@@ -93,7 +91,7 @@ def measure(name: str, *, num_rows: int, num_permutations: int) -> float:
 
     def together(num: int) -> Tensor:
         found = channel_saliency(
-            teacher, student, [batch], layer=LAYER, num_permutations=num, seed=SEED
+            teacher, student, [batch], layer=LAYER, permuting=Permuting(num, SEED)
         )
         return found.distance_D
 

@@ -20,7 +20,7 @@ from mke_ray.focus.fitting import (
     num_steps_of,
 )
 from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL
-from mke_ray.focus.saliency import Saliency, answer, channel_saliency
+from mke_ray.focus.saliency import Permuting, Saliency, answer, channel_saliency
 from mke_ray.focus.samples import (
     joined,
     labelled,
@@ -224,8 +224,7 @@ def _ranked(draw: Draw) -> tuple[Saliency, nn.Module]:
             batches_of(job, draw.decode, job.focus.splits, draw.num_classes), job.focus.batch_rows
         ),
         layer=job.focus.layer,
-        num_permutations=job.focus.num_permutations,
-        seed=draw.seed("joint"),
+        permuting=Permuting(job.focus.num_permutations, draw.seed("joint")),
     )
     return ranked, teacher
 

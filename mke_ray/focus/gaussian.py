@@ -20,7 +20,7 @@ from mke_ray.focus.linear import (
     train_bank,
     train_jointly,
 )
-from mke_ray.focus.saliency import Saliency, channel_saliency
+from mke_ray.focus.saliency import Permuting, Saliency, channel_saliency
 from mke_ray.seeds import mix_integers
 
 GAMMA, ALPHA, CHANNELS = "gamma", "alpha", "channels"
@@ -187,8 +187,7 @@ def _rank(work: Work, settings: Sequence[tuple[int, Layout]], train: Gaussian) -
             _network(students, number, place=1),
             [(train.teacher_KND[number], train.student_KND[number])],
             layer="0",
-            num_permutations=work.num_permutations,
-            seed=seed,
+            permuting=Permuting(work.num_permutations, seed),
             ask=lambda network, pair: network(pair),
         )
         for number, (seed, _) in enumerate(settings)

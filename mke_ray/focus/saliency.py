@@ -15,9 +15,31 @@ from mke_ray.schema import Batch
 from mke_ray.seeds import mix_integers
 
 MIN_ROWS = 16  # a permutation of fewer samples changes too little
-MAX_CELLS = 1 << 20
 
 _Samples = TypeVar("_Samples")
+
+
+@dataclass(frozen=True, slots=True)
+class Permuting:
+    """How channels are permuted.
+
+    Args:
+        num: Permutations of every channel and batch.
+        seed: Seed of the permutations.
+        max_cells: Numbers in the permuted copies of a layer that are computed together.
+    """
+
+    num: int = 20
+    seed: int = 0
+    max_cells: int = 1 << 20
+
+    def orders(self, num_rows: int, batch: int) -> Tensor:
+        """Return the permutations of the rows of a batch [M, B], by the number of the batch."""
+        generator = torch.Generator().manual_seed(mix_integers(self.seed, batch))
+        return torch.stack([torch.randperm(num_rows, generator=generator) for _ in range(self.num)])
+
+
+DEFAULT_PERMUTING = Permuting()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,17 +85,15 @@ def answer(network: nn.Module, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def channel_saliency(  # noqa: PLR0913 - what Algorithm 1 is given
+def channel_saliency(
     teacher: nn.Module,
     student: nn.Module,
     batches: Iterable[_Samples],
     *,
     layer: str,
     axis: int = 1,
-    num_permutations: int = 20,
-    seed: int = 0,
+    permuting: Permuting = DEFAULT_PERMUTING,
     ask: Callable[[nn.Module, _Samples], Tensor] = answer,
-    max_cells: int = MAX_CELLS,
 ) -> Saliency:
     """Rank the channels of a layer of the teacher by modality-general decisive content.
 
@@ -88,10 +108,8 @@ def channel_saliency(  # noqa: PLR0913 - what Algorithm 1 is given
         batches: Samples; permutations are within a batch.
         layer: Dotted name of the teacher's layer.
         axis: Axis of the channels in what that layer says.
-        num_permutations: Permutations of every channel and batch.
-        seed: Seed of the permutations.
+        permuting: How often channels are permuted, and how many copies are computed together.
         ask: Returns the logits [B, ...] of a network for a batch.
-        max_cells: Numbers in the copies of the layer that are computed together.
 
     Raises:
         ConfigError: The layer is not there or not of one tensor, or a batch is too small.
@@ -107,20 +125,20 @@ def channel_saliency(  # noqa: PLR0913 - what Algorithm 1 is given
             teacher_BC = ask(teacher, batch)
         x_BX = said[-1].movedim(axis, 1)
         _check_rows(len(x_BX))
-        orders_MB = _permutations(len(x_BX), num_permutations, mix_integers(seed, number))
+        orders_MB = permuting.orders(len(x_BX), number)
 
         def rest(copy_BX: Tensor, batch: _Samples = batch) -> Tensor:
             with replaced(found, copy_BX.movedim(1, axis)):
                 return ask(teacher, batch)
 
-        sum_D = _summed(rest, x_BX, student_BC, orders_MB, max_cells=max_cells)
+        sum_D = _summed(rest, x_BX, student_BC, orders_MB, max_cells=permuting.max_cells)
         total_D = sum_D if total_D is None else total_D + sum_D
         unpermuted += float(_squares(teacher_BC[None], student_BC)[0])
         num_samples += len(x_BX)
     if total_D is None:
         raise ConfigError("focus: there are no samples to rank channels on; give some splits rows")
     return Saliency(
-        (total_D / (num_samples * num_permutations)).cpu(), unpermuted / num_samples, num_samples
+        (total_D / (num_samples * permuting.num)).cpu(), unpermuted / num_samples, num_samples
     )
 
 
@@ -159,12 +177,6 @@ def _squares(logits_PBC: Tensor, student_BC: Tensor) -> Tensor:
     """Return the squared difference averaged over classes (and pixels), summed over samples [P]."""
     square_PBX = (logits_PBC - student_BC).square().flatten(2)
     return square_PBX.mean(dim=2, dtype=torch.float64).sum(dim=1)
-
-
-def _permutations(num_rows: int, num: int, seed: int) -> Tensor:
-    """Return permutations of the rows of a batch [M, B]; they do not depend on other batches."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randperm(num_rows, generator=generator) for _ in range(num)])
 
 
 def _check_rows(num_rows: int) -> None:

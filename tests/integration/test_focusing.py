@@ -145,6 +145,15 @@ def test_channels_of_a_multimodal_teacher_may_be_the_features_themselves(tmp_pat
     assert len(found["records"][0]["saliency"]) == 3
 
 
+def test_students_who_learn_true_labels_alone_are_the_same_whoever_teaches(tmp_path: Path) -> None:
+    table(tmp_path)
+    focus(features(tmp_path, "focus.rho=1", "data_seeds=1", "fit.num_steps=60"))
+    found = json.loads((tmp_path / "run" / "report" / "focus.json").read_text())
+    (record,) = found["records"]
+    assert len({one["test"] for one in record["students"].values()}) == 1
+    assert len({one["test"] for one in record["teachers"].values()}) > 1
+
+
 def test_the_synthetic_study_is_nothing_to_expand() -> None:
     with pytest.raises(ConfigError, match=r"jobs/focus\.py"):
         expand(composed(*GAUSSIAN))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
 from mke_ray.focus.channels import keep_channels, layer_of, random_channels, recorded, replaced
-from mke_ray.focus.saliency import Saliency, answer, channel_saliency
+from mke_ray.focus.saliency import Permuting, Saliency, answer, channel_saliency
 from mke_ray.models.student import build_student
 from mke_ray.schema import Batch
 from mke_ray.seeds import mix_integers
@@ -73,7 +73,7 @@ def test_channels_computed_together_are_those_of_the_loop(
     teacher, student = network(*modalities), network("b")
     some = [batch(32, seed=0), batch(20, seed=1)]
     found = channel_saliency(
-        teacher, student, some, layer=layer, num_permutations=3, max_cells=max_cells
+        teacher, student, some, layer=layer, permuting=Permuting(3, 0, max_cells)
     )
     expected = looped(teacher, student, some, layer=layer, num=3)
     torch.testing.assert_close(found.distance_D, expected, rtol=1e-5, atol=1e-8)
@@ -96,7 +96,9 @@ def test_memory_is_bounded_by_the_chunk_and_not_by_channels_and_permutations() -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "vmap", watched)
-        channel_saliency(teacher, student, [batch(32)], layer="fusion", max_cells=500)
+        channel_saliency(
+            teacher, student, [batch(32)], layer="fusion", permuting=Permuting(max_cells=500)
+        )
     assert max(seen) <= 500
     assert sum(seen) == 20 * 5 * 32 * 5  # every permutation of every channel once
 
