@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 FAULT_POINTS := tests/integration/test_dying_at_every_write.py
-BENCHMARKS ?= train train_ranks tune feed label decode ranges listing bucket manifest doubles mutated demo_difficulty
+BENCHMARKS ?= train train_ranks tune feed label decode ranges listing bucket manifest doubles mutated demo_difficulty focus
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: expand test check lint format types layers unit bench install

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from mke_ray.config_focus import FocusConfig
 from mke_ray.config_labels import ExpansionConfig, LabelsConfig, MechanismConfig
 from mke_ray.config_search import SearchConfig
 
@@ -357,6 +358,7 @@ class JobConfig:
         objective: The loss of the students that learn from the teacher's labels.
         expansion: Our student, and the labels that it learns from.
         mechanism: Why the student becomes better than its teacher, measured.
+        focus: What jobs/focus.py measures: what distillation between modalities gives, and why.
         supervised: The loss of networks that learn from true labels.
         fit: How a student is trained.
         engine: What trains: ``type`` (torch or deepspeed); of torch ``bf16``, ``shard`` (fsdp2) and
@@ -402,6 +404,7 @@ class JobConfig:
     objective: dict[str, Any] = field(default_factory=dict)
     expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
     mechanism: MechanismConfig = field(default_factory=MechanismConfig)
+    focus: FocusConfig = field(default_factory=FocusConfig)
     supervised: dict[str, Any] = field(default_factory=dict)
     fit: FitConfig = field(default_factory=FitConfig)
     engine: dict[str, Any] = field(default_factory=dict)

@@ -7,12 +7,13 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import ray
 import ray.exceptions
 
+from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
 
 _QUIET = {
@@ -112,6 +113,12 @@ class Session:
     def _num_cpus(self) -> int:
         """Return the logical CPUs of a local Ray."""
         return self.num_cpus or max(4, 2 * (os.cpu_count() or 1))
+
+
+def session_of(job: JobConfig) -> Session:
+    """Return how a job reaches Ray."""
+    keys = {name: value for name, value in asdict(job.ray).items() if name != "autoscaling"}
+    return Session(**keys, verbose=job.verbose)
 
 
 def _check_somebody_listens(address: str) -> None:

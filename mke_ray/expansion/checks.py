@@ -21,6 +21,7 @@ from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.expansion.switch_notes import note_switches
 from mke_ray.expansion.witness_checks import check_expansion
 from mke_ray.expansion.witnesses import witness_fit
+from mke_ray.focus.keys import GAUSSIAN
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.folds import even_folds
 from mke_ray.labels.lease import Lease
@@ -57,6 +58,11 @@ def check_job(job: JobConfig) -> Run:
     Raises:
         ConfigError: It names the key and the way out.
     """
+    if job.focus.study == GAUSSIAN:
+        raise ConfigError(
+            f"focus.study={GAUSSIAN} draws its own samples, which nothing can be expanded from; "
+            "run python jobs/focus.py experiment=gaussian"
+        )
     check_labelling(job.labelling)
     if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
         raise ConfigError(

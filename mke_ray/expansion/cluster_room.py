@@ -5,15 +5,9 @@ from dataclasses import asdict
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.labels.living_nodes import living_nodes
-from mke_ray.session import Session
+from mke_ray.session import session_of
 from mke_ray.train.launch import check_group
 from mke_ray.train.scaling import Scaling
-
-
-def session_of(job: JobConfig) -> Session:
-    """Return how a job reaches Ray."""
-    keys = {name: value for name, value in asdict(job.ray).items() if name != "autoscaling"}
-    return Session(**keys, verbose=job.verbose)
 
 
 def cluster_lines(job: JobConfig) -> list[str]:

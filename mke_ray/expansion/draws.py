@@ -6,16 +6,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
-import ray
-from ray.exceptions import RayTaskError
 from rich.table import Table
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.sources import Placed
-from mke_ray.errors import MkeRayError
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.whole import run_stages
+from mke_ray.ray_tasks import run_tasks
 from mke_ray.report.progress import stage_progress
 from mke_ray.report.style import arm_title
 from mke_ray.report.terminal import terminal
@@ -106,16 +104,14 @@ def side_by_side(
         unit: What is counted.
     """
     scaling = run.job.scaling
-    task = ray.remote(num_cpus=scaling.cpus_per_worker, num_gpus=scaling.gpus_per_worker)(work)
-    running = [task.remote(one) for one in given]
     with stage_progress(title, unit=unit) as progress:
-        left = running
-        while left:
-            progress(len(running) - len(left), len(running))
-            done, left = ray.wait(left)
-            _raise_ours(done)
-        progress(len(running), len(running))
-    return ray.get(running)
+        return run_tasks(
+            work,
+            given,
+            num_cpus=scaling.cpus_per_worker,
+            num_gpus=scaling.gpus_per_worker,
+            report=progress,
+        )
 
 
 def inside_one_task(job: JobConfig) -> JobConfig:
@@ -127,13 +123,3 @@ def inside_one_task(job: JobConfig) -> JobConfig:
         tracking=replace(job.tracking, enabled=False),
         engine={"type": "torch"},
     )
-
-
-def _raise_ours(done: list[ray.ObjectRef]) -> None:
-    """Raise the error of a finished task; one that the user can mend as its own class."""
-    try:
-        ray.get(done)
-    except RayTaskError as error:
-        if isinstance(error.cause, MkeRayError):
-            raise error.cause from None
-        raise

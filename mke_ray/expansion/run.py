@@ -12,7 +12,6 @@ from mke_ray.data.manifest import META, Manifest, count_groups, write_manifest
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
-from mke_ray.expansion.cluster_room import session_of
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
@@ -25,6 +24,7 @@ from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.models.backbone_spec import pinned
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import MASK, DecodeSpec, Split
+from mke_ray.session import session_of
 from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root
 from mke_ray.tracking import Tracker, start_tracking, tracking_server

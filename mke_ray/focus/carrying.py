@@ -1,0 +1,44 @@
+"""The parts of a study, carried out in this process or as Ray tasks."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mke_ray.config_schema import JobConfig
+from mke_ray.ray_tasks import run_tasks
+from mke_ray.report.progress import stage_progress
+from mke_ray.session import session_of
+
+LOCAL = "local"
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def carried_out(
+    work: Callable[[_Given], _Made], given: Sequence[_Given], job: JobConfig, *, unit: str
+) -> list[_Made]:
+    """Do some work on several things and return the results in order.
+
+    Args:
+        work: What is done on each.
+        given: What it is done on.
+        job: With ``scaling.launch=local`` they follow each other in this process.
+        unit: What is counted.
+    """
+    if job.scaling.launch == LOCAL:
+        made = []
+        with stage_progress("focus", unit=unit) as report:
+            for number, one in enumerate(given):
+                report(number, len(given))
+                made.append(work(one))
+            report(len(given), len(given))
+        return made
+    scaling = job.scaling
+    with session_of(job).connected(), stage_progress("focus", unit=unit) as report:
+        return run_tasks(
+            work,
+            given,
+            num_cpus=scaling.cpus_per_worker,
+            num_gpus=scaling.gpus_per_worker,
+            report=report,
+        )

@@ -1,0 +1,53 @@
+"""The same work on several things, each in a Ray task of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import ray
+from ray.exceptions import RayTaskError
+
+from mke_ray.errors import MkeRayError
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def run_tasks(
+    work: Callable[[_Given], _Made],
+    given: Sequence[_Given],
+    *,
+    num_cpus: float,
+    num_gpus: float,
+    report: Callable[[int, int], None],
+) -> list[_Made]:
+    """Do some work on several things side by side and return the results in order.
+
+    Args:
+        work: What is done on each, in the task.
+        given: What it is done on.
+        num_cpus: CPUs that a task takes.
+        num_gpus: GPUs that a task takes.
+        report: Called with how many are done, and of how many.
+
+    Raises:
+        MkeRayError: A task ended with one that the user can mend.
+    """
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(work)
+    running = [task.remote(one) for one in given]
+    left = running
+    while left:
+        report(len(running) - len(left), len(running))
+        done, left = ray.wait(left)
+        _raise_ours(done)
+    report(len(running), len(running))
+    return ray.get(running)
+
+
+def _raise_ours(done: list[ray.ObjectRef]) -> None:
+    """Raise the error of a finished task; one that the user can mend as its own class."""
+    try:
+        ray.get(done)
+    except RayTaskError as error:
+        if isinstance(error.cause, MkeRayError):
+            raise error.cause from None
+        raise

@@ -1,0 +1,173 @@
+"""jobs/focus.py at its smallest: the synthetic study, and distillation on a table of features."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from composed import REPOSITORY, composed
+
+from mke_ray.errors import ConfigError
+from mke_ray.expansion import expand
+from mke_ray.focus import distilling_study
+from mke_ray.focus.job import focus
+
+GAUSSIAN = (
+    "experiment=gaussian",
+    "focus.num_permutations=2",
+    "focus.gaussian.num_seeds=2",
+    "focus.gaussian.overlaps=[0,10]",
+    "focus.gaussian.extras=[0,20]",
+    "focus.gaussian.shared=[5]",
+    "focus.gaussian.num_train=40",
+    "focus.gaussian.num_test=50",
+    "focus.gaussian.num_steps=20",
+)
+
+
+def table(folder: Path) -> None:
+    """Write 120 rows of two modalities that show the class, whose split is drawn by group."""
+    rng = np.random.default_rng(0)
+    rows = ["x0,x1,x2,y0,y1,label,who"]
+    for number in range(120):
+        label = number % 2
+        seen = rng.normal(size=5) + label * np.array([2.0, 0.0, 1.0, 1.5, 0.0])
+        cells = [f"{one:.4f}" for one in seen]
+        rows.append(",".join([*cells, f"c{label}", f"g{number // 6}"]))
+    (folder / "t.csv").write_text("\n".join(rows))
+
+
+def features(folder: Path, *more: str) -> list:
+    return composed(
+        "experiment=features",
+        f"source.root={folder}",
+        "source.table=t.csv",
+        "source.modalities={a: [x*], b: [y*]}",
+        "source.classes=[c0,c1]",
+        "+source.columns.group=who",
+        "source.splits={labelled: 4, probe: 4, unlabeled: 8, test: 4}",
+        "+decode.a={kind: features, num_features: 3}",
+        "+decode.b={kind: features, num_features: 2}",
+        "+student.encoders.a={type: features, num_inputs: 3, hidden: [8]}",
+        "+student.encoders.b={type: features, num_inputs: 2, hidden: [8]}",
+        "teacher.modality=a",
+        "fit.num_steps=10",
+        "data_seeds=2",
+        "scaling.launch=local",
+        "focus.num_permutations=2",
+        f"root={folder}/run",
+        *more,
+    )
+
+
+def test_the_synthetic_study_leaves_numbers_figures_and_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    focus(composed(*GAUSSIAN, f"root={tmp_path}"))
+    assert f"Page: {tmp_path}/report/index.html" in capsys.readouterr().out
+    found = json.loads((tmp_path / "report" / "focus.json").read_text())
+    assert [one["at"] for one in found["gamma"]] == [0.0, 1.0]
+    assert [one["at"] for one in found["alpha"]] == pytest.approx([0.0, 2 / 3])
+    (setting,) = found["channels"]
+    assert set(setting["arms"]) == {
+        "no_kd",
+        "regular",
+        "general",
+        "algorithm_1",
+        "specific",
+        "random",
+    }
+    assert len(found["records"]) == 10
+    figures = {one.stem for one in (tmp_path / "report" / "figures").glob("*.png")}
+    assert figures == {"channels", "sharing"}
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "</html>" in page and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_rehearsal_says_what_would_be_trained_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    focus(composed(*GAUSSIAN, "dry_run=true", f"root={tmp_path}/run"))
+    assert "gamma 2, alpha 2, channels 1; 2 seeds each" in capsys.readouterr().out
+    table(tmp_path)
+    focus(features(tmp_path, "dry_run=true"))
+    said = capsys.readouterr().out
+    assert "student of b" in said and "2, 16 fits each of 10 steps at most, local" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_distillation_on_a_table_has_all_arms_and_finished_draws_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path)
+    focus(features(tmp_path))
+    report = tmp_path / "run" / "report"
+    found = json.loads((report / "focus.json").read_text())
+    assert list(found["arms"]) == [
+        "no_kd",
+        "unimodal",
+        "crossmodal",
+        "multimodal",
+        "all_channels",
+        "general",
+        "specific",
+        "random",
+    ]
+    assert found["roles"] == {
+        "student": ["b"],
+        "unimodal": ["b"],
+        "crossmodal": ["a"],
+        "multimodal": ["a", "b"],
+    }
+    first, second = found["records"]
+    assert (first["num_train"], first["num_test"]) == (72, 24)
+    assert len(first["saliency"]) == 8 and first["saliency"] != second["saliency"]
+    assert {one.stem for one in (report / "figures").glob("*.png")} == {"arms", "saliency"}
+    assert "</html>" in (report / "index.html").read_text()
+
+    def never(_job: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(distilling_study, "measure_draw", never)
+    focus(features(tmp_path))
+    assert json.loads((report / "focus.json").read_text())["records"] == found["records"]
+    with pytest.raises(AssertionError, match="measured again"):
+        focus(features(tmp_path, "focus.rho=0.9"))
+
+
+def test_channels_of_a_multimodal_teacher_may_be_the_features_themselves(tmp_path: Path) -> None:
+    table(tmp_path)
+    more = ("focus.select_from=multimodal", "focus.layer=encoders.a.normaliser", "data_seeds=1")
+    focus(features(tmp_path, *more))
+    found = json.loads((tmp_path / "run" / "report" / "focus.json").read_text())
+    assert len(found["records"][0]["saliency"]) == 3
+
+
+def test_students_who_learn_true_labels_alone_are_the_same_whoever_teaches(tmp_path: Path) -> None:
+    table(tmp_path)
+    focus(features(tmp_path, "focus.rho=1", "data_seeds=1", "fit.num_steps=60"))
+    found = json.loads((tmp_path / "run" / "report" / "focus.json").read_text())
+    (record,) = found["records"]
+    assert len({one["test"] for one in record["students"].values()}) == 1
+    assert len({one["test"] for one in record["teachers"].values()}) > 1
+
+
+def test_the_synthetic_study_is_nothing_to_expand() -> None:
+    with pytest.raises(ConfigError, match=r"jobs/focus\.py"):
+        expand(composed(*GAUSSIAN))
+
+
+def test_a_misspelt_key_is_one_line_that_names_it(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(REPOSITORY / "jobs" / "focus.py"), "focus.kepd=0.4"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "did you mean focus.kept?" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

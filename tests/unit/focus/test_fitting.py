@@ -1,0 +1,60 @@
+"""Small networks trained in memory: the order of samples, and the loss of Algorithm 1 by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mke_ray.config_schema import FitConfig
+from mke_ray.focus.fitting import fit_networks, jointly, num_steps_of
+from mke_ray.schema import Batch
+
+
+def table(num: int) -> Batch:
+    has_B = torch.ones(num, dtype=torch.bool)
+    arrays = {"a": torch.arange(num, dtype=torch.float32)[:, None]}
+    return Batch(torch.arange(num), arrays, {"a": has_B}, torch.eye(2)[[0] * num], torch.ones(num))
+
+
+class _Says(nn.Module):
+    """Says the same of every sample."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, arrays: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        return self.logits.expand(len(present["a"]), -1)
+
+
+def test_the_joint_loss_is_two_of_labels_and_the_mean_square_between_logits() -> None:
+    teacher, student = _Says(math.log(3.0), 0.0), _Says(0.0, 0.0)
+    found = jointly(teacher, student, kind="single")(table(4), 0.0)
+    labels = math.log(4 / 3) + math.log(2)
+    assert float(found.detach()) == pytest.approx(labels + math.log(3.0) ** 2 / 2, rel=1e-5)
+
+
+def test_every_sample_comes_once_an_epoch_in_an_order_of_the_seed() -> None:
+    def seen(seed: int) -> list[list[int]]:
+        orders: list[list[int]] = []
+        network = _Says(0.0, 0.0)
+
+        def loss(batch: Batch, progress: float) -> Tensor:
+            orders.append(batch.sample_id_B.tolist())
+            return network.logits.sum()
+
+        keys = FitConfig(num_steps=4, global_batch=4, optimizer={"type": "sgd", "lr": 0.1})
+        fit_networks([network], loss, table(8), keys, seed=seed)
+        return orders
+
+    first, second, third, fourth = seen(0)
+    assert sorted(first + second) == sorted(third + fourth) == list(range(8))
+    assert first + second != third + fourth
+    assert seen(0) == seen(0) != seen(1)
+
+
+def test_steps_follow_from_epochs_where_they_are_not_given() -> None:
+    assert num_steps_of(FitConfig(num_steps=7), 100) == 7
+    assert num_steps_of(FitConfig(num_epochs=3, global_batch=20), 100) == 15
+    assert num_steps_of(FitConfig(num_epochs=3, global_batch=0), 100) == 3
