@@ -63,11 +63,12 @@ class SegmentFiles:
             ConfigError: One is not.
         """
         root = self.location
-        check_root(root, given=self.root, holds="lists and videos")
+        check_root(root, given=self.root, holds=f"files of {self.about}")
         for key, name in lists.items():
             if not is_there(root, name, key="source.root"):
                 raise ConfigError(
-                    f"{key}={name} is not in source.root={self.root}; it has to hold {self.about}"
+                    f"{key}={name} is not in source.root={self.root}; correct the name, relative "
+                    f"to source.root, or put the list there: it has to hold {self.about}"
                 )
 
     def lines(self, name: str) -> Iterator[str]:
@@ -137,10 +138,13 @@ class SegmentFiles:
 
 def _nothing(files: SegmentFiles, count: SegmentCount) -> str:
     """Return the error for media of which no listed clip is."""
-    found = f"; found {count.unknown:,} others, such as {count.example}" if count.unknown else ""
+    others = f"{count.unknown:,} files of other names, such as {count.example}"
     where = f"{files.root}/{files.folder}".rstrip("/")
     return (
-        f"source.root: none of the {count.listed:,} listed clips has a file below {where}{found}; "
-        "a file of video abcdefghijk from second 30 is named abcdefghijk_000030, _30, _30.000, "
-        "_30000 (milliseconds), abcdefghijk or Yabcdefghijk, with any suffix of a video or sound"
+        f"none of the {count.listed:,} listed clips has a file below {where} (source.root, "
+        f"source.media); found {others if count.unknown else 'no file'}. A file of video "
+        "abcdefghijk from second 30 is named abcdefghijk_000030, _30, _30.000, _30000 "
+        "(milliseconds), abcdefghijk or Yabcdefghijk, at any depth and with any suffix of a video "
+        "or sound: name the files so, set source.media to the folder that has them, or correct "
+        "source.root. The videos are not part of this project"
     )

@@ -80,8 +80,13 @@ class VggSoundSource:
         place = self.place()
         if place not in self._spaces:
             self._check()
-            names = {label for _, _, label, _ in self._lines()}
-            self._spaces[place] = LabelSpace(tuple(sorted(names)))
+            names = sorted({label for _, _, label, _ in self._lines()})
+            if len(names) < 2:
+                raise ConfigError(
+                    f"source.tables={list(self.tables)} in source.root={self.root} have the labels "
+                    f"{names}, and two at least are needed; name whole lists, or set source.classes"
+                )
+            self._spaces[place] = LabelSpace(tuple(names))
         return self._spaces[place]
 
     def identity(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A configuration is checked as far as that goes without data, and then its run is opened."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,11 @@ from mke_ray.expansion.averaged_views import check_average_views
 from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
-from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
+from mke_ray.expansion.own_teacher import (
+    check_more_teachers,
+    check_own_teacher,
+    with_classes,
+)
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.expansion.switch_notes import note_switches
 from mke_ray.expansion.witness_checks import check_expansion
@@ -73,6 +77,7 @@ def check_job(job: JobConfig) -> Run:
             job.arms, shipped=EXPANSION_ARM if job.expansion.enabled else PUBLISHED_ARM
         ),
     )
+    _tell_classes(run)
     _check_modalities(run)
     check_expansion(job)
     check_labels(job.labels, run.source.label_space)
@@ -106,6 +111,16 @@ def check_job(job: JobConfig) -> Run:
     for one in teacher:
         check_fits([one], launch="local", scaling=scaling, engine=TEACHER_ENGINE)
     return run
+
+
+def _tell_classes(run: Run) -> None:
+    """Write the classes of the source into the specifications of teachers that are told them."""
+    job, label_space = run.job, run.source.label_space
+    if not job.teacher.train:
+        job.teacher.network = with_classes(job.teacher.network, label_space)
+    for name, spec in job.more_teachers.items():
+        if isinstance(spec, Mapping):
+            job.more_teachers[name] = with_classes(spec, label_space)
 
 
 def _check_views(run: Run) -> None:
