@@ -44,15 +44,16 @@ class MmImdbSource:
 
     The official test list is the test split and the list ``dev`` is the probe; ``data_seed`` draws
     the share of ``train`` that is labelled, the rest is unlabeled. The plots of a film are joined
-    and read as a hashed bag of words. Genres stand in the file of each film, so that every listing
-    reads all of these, several at once. Films without a file or a genre, or whose name is none, are
-    counted and left out; one without a poster is partial. True labels of the unlabeled split are
-    kept for reporting and for supervised arms.
+    and read as ids of tokens or as a hashed bag of words. Genres stand in the file of each film, so
+    that every listing reads all of these, several at once. Films without a file or a genre, or
+    whose name is none, are counted and left out; one without a poster is partial. True labels of
+    the unlabeled split are kept for reporting and for supervised arms.
 
     Args:
         root: Local folder or URI.
         labelled: Share of the training films that is labelled.
         data_seed: Seed of the draw.
+        tokenizers: Where the tokenizer of the plot lies; a run fills it in from ``decode``.
         endpoint_url: Address of a store other than the provider's own.
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
@@ -66,6 +67,7 @@ class MmImdbSource:
     root: str | None
     labelled: float = 0.2
     data_seed: int = 0
+    tokenizers: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
     endpoint_url: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -154,6 +156,7 @@ class MmImdbSource:
             table=_SPLIT_FILE,
             label_kind=LabelKind.MULTI,
             text={"field": "plot"},
+            tokenizers=self.tokenizers,
             endpoint_url=self.endpoint_url,
             region=self.region,
             anonymous=self.anonymous,

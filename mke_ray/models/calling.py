@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.pretrained import file_digest
 from mke_ray.models.programs import give_label_space
+from mke_ray.pretrained_folders import file_digest
 from mke_ray.schema import LabelKind, fingerprint
 
 

@@ -16,7 +16,7 @@ from mke_ray.errors import ConfigError
 from mke_ray.models.array_form import ArrayForm, form_of
 from mke_ray.models.device import checked_device
 from mke_ray.models.onnx_files import weight_files
-from mke_ray.models.pretrained import file_digest, optional_library
+from mke_ray.pretrained_folders import file_digest, optional_library
 from mke_ray.schema import IGNORE, LabelKind, LabelSpace, fingerprint
 
 _NUMBERS = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}

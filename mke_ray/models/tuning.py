@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.pretrained import optional_library
+from mke_ray.pretrained_folders import optional_library
 
 ALL, NONE, LORA = "all", "none", "lora"
 _LAST = re.compile(r"last_([1-9][0-9]*)")

@@ -50,6 +50,7 @@ OWN_KEYS = {
     "audioset": ["source.root=s3://b"],
     "nyu_depth_v2": ["source.root=s3://b"],
     "mm_imdb": ["source.root=s3://b"],
+    "mm_imdb_tokens": ["source.root=s3://b"],
 }
 
 
