@@ -11,6 +11,7 @@ from composed import composed
 from published_data import (
     SMOKE,
     write_audioset,
+    write_av_mnist_arrays,
     write_mm_imdb,
     write_mm_imdb_hdf5,
     write_nyu,
@@ -60,6 +61,11 @@ SETS: dict[str, tuple[Callable[[Path], list[str] | None], list[str], tuple[int, 
         write_mm_imdb_hdf5,
         ["source.labelled=0.4", "source.parts=[40,24,16]", "decode.plot.num_features=300"],
         (80, 0, 0),
+    ),
+    "av_mnist_arrays": (
+        write_av_mnist_arrays,
+        ["source.labelled=0.3", "source.num_probe=20"],
+        (86, 0, 0),
     ),
     "mm_imdb_tokens": (write_films_and_tokenizer, ["source.labelled=0.4"], (76, 2, 0)),
 }

@@ -42,6 +42,7 @@ OWN_KEYS = {
         "teacher.modality=a",
     ],
     "av_mnist": ["source.root=s3://b"],
+    "av_mnist_arrays": ["source.root=s3://b"],
     "nyu_depth_v2_small": ["source.root=s3://b"],
     "av_mnist_features": ["source.root=s3://b"],
     "av_mnist_videos": ["source.root=s3://b"],
