@@ -11,13 +11,13 @@ import numpy as np
 
 from mke_ray.data.av_mnist_pairing import CLASSES
 from mke_ray.data.cpu_slots import waiting
-from mke_ray.data.lookup import place_of
+from mke_ray.data.lookup import place_of_files
 from mke_ray.data.npy_rows import NpyRows
 from mke_ray.data.pictures import PILLOW, resized_picture
 from mke_ray.data.places import places_of
-from mke_ray.data.reachable import check_root, is_there
+from mke_ray.data.reachable import check_file, check_given, check_root
 from mke_ray.data.sources import Decoded, Progress, SourceRow
-from mke_ray.data.train_shares import TrainShares
+from mke_ray.data.train_shares import TrainShares, labelled_share
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, FeatureSpec, ImageSpec, LabelSpace, ManifestRow, Split
 from mke_ray.storage import Root
@@ -68,8 +68,7 @@ class AvMnistArraysSource:
 
     def __post_init__(self) -> None:
         """Check the root and the numbers."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         if self.num_probe < 0:
             raise ConfigError(f"source.num_probe={self.num_probe}; give a number from 0")
         _ = self._shares
@@ -86,8 +85,7 @@ class AvMnistArraysSource:
 
     def place(self) -> str:
         """Return the URI of the root, and the labels with their versions."""
-        root = self._location
-        return " ".join(place_of(root, (root, f"{part}_labels.npy")) for part in (_TRAIN, _TEST))
+        return place_of_files(self._location, [f"{part}_labels.npy" for part in (_TRAIN, _TEST)])
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check that the root and its six files are there.
@@ -100,10 +98,7 @@ class AvMnistArraysSource:
         for part in (_TRAIN, _TEST):
             names = [f"{part}_labels.npy", *(_file(one, part) for one in SIDES)]
             for name in names:
-                if not is_there(root, name, key="source.root"):
-                    raise ConfigError(
-                        f"{name} is not in source.root={self.root}; it has to hold {_ABOUT}"
-                    )
+                check_file(root, name, key="array", given=self.root, has_to=f"hold {_ABOUT}")
             self._check_shapes(part)
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
@@ -157,7 +152,7 @@ class AvMnistArraysSource:
 
     @property
     def _shares(self) -> TrainShares:
-        return TrainShares(self.labelled, 0.0, self.data_seed, keys=("source.labelled",))
+        return labelled_share(self.labelled, self.data_seed)
 
     def _split(self, part: str, number: int, num_train: int) -> Split:
         if part == _TEST:

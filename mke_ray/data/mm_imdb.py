@@ -11,10 +11,10 @@ from typing import Any
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.pairs import PairsSource
 from mke_ray.data.pairs_reader import PairsReader
-from mke_ray.data.reachable import check_root, is_there
+from mke_ray.data.reachable import check_file, check_given, check_root
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import TableRow
-from mke_ray.data.train_shares import TrainShares
+from mke_ray.data.train_shares import TrainShares, labelled_share
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelKind, LabelSpace, Split
 from mke_ray.storage import Root
@@ -76,8 +76,7 @@ class MmImdbSource:
 
     def __post_init__(self) -> None:
         """Check the root and the share."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         _ = self._shares
 
     @property
@@ -101,10 +100,8 @@ class MmImdbSource:
             ConfigError: One is not.
         """
         check_root(self._pairs.location, given=self.root, holds="files of MM-IMDB")
-        if not is_there(self._pairs.location, _SPLIT_FILE, key="source.root"):
-            raise ConfigError(
-                f"source.root={self.root} has no {_SPLIT_FILE}; it has to hold {_ABOUT}"
-            )
+        where = {"key": "official split", "given": self.root}
+        check_file(self._pairs.location, _SPLIT_FILE, **where, has_to=f"hold {_ABOUT}")
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the films, list after list.
@@ -145,7 +142,7 @@ class MmImdbSource:
 
     @property
     def _shares(self) -> TrainShares:
-        return TrainShares(self.labelled, 0.0, self.data_seed, keys=("source.labelled",))
+        return labelled_share(self.labelled, self.data_seed)
 
     @property
     def _pairs(self) -> PairsSource:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.places import places_of
-from mke_ray.data.reachable import check_root
+from mke_ray.data.reachable import check_given, check_root
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.table_splits import REST, Wanted, check_splits, draw_splits
 from mke_ray.data.videos import VideosSource
@@ -92,8 +92,7 @@ class RavdessSource:
 
     def __post_init__(self) -> None:
         """Check the root and the words."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to be {_FOLDER}")
+        check_given(self.root, f"be {_FOLDER}")
         for key, known in (("forms", FORMS), ("channels", CHANNELS)):
             given = list(getattr(self, key))
             if not given or not set(given) <= set(known):
