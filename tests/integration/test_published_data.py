@@ -117,7 +117,7 @@ def test_a_text_classifier_teaches_what_a_student_of_pretrained_weights_learns(t
     ]
     with pytest.raises(StoreError, match=r"classes \['0', '1'.*they have to be the same"):
         run_stages(smoke("mm_imdb_tokens", tmp_path / "data", *found, *overrides))
-    table = {genre: str(number) for number, genre in enumerate(GENRES)}
+    table = {str(number): genre for number, genre in enumerate(GENRES)}
     inner = f"path: {bert}, modality: plot, kind: multi"
     (tmp_path / "table.yaml").write_text(yaml.safe_dump(table))
     overrides[:4] = [
