@@ -1,8 +1,8 @@
 """What is stored of every modality, as types: the decode specification."""
 
-# T frames, H height, W width, K depth channels, N sound samples, D features.
+# T frames, H height, W width, K depth channels, N sound samples, D features, L tokens.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from mke_ray.errors import ConfigError
 
 MASK = "mask"  # the modality that holds the true class map; no network reads it
+_OF_PLACE = ("tokenizer", "revision")
 IGNORE = 255  # the value of a class map that counts for nothing
 
 
@@ -225,7 +226,44 @@ class FeatureSpec:
     kind: str = "features"
 
 
-ModalitySpec: TypeAlias = VideoSpec | ImageSpec | DepthSpec | MaskSpec | AudioSpec | FeatureSpec
+@dataclass(frozen=True, slots=True)
+class TokenSpec:
+    """What is stored of a text: ids of its tokens, int32 [L], behind its end the id of padding.
+
+    Which tokenizer a store is of says its digest, not where it lies: a run fills in all but the
+    first three.
+
+    Args:
+        num_tokens: Ids stored per text L, special ones among them; longer texts are cut.
+        tokenizer: Folder with a tokenizer of ``save_pretrained``, or ``owner/name`` of the Hub.
+        revision: Commit of the Hub.
+        digest: Digest of the tokenizer.
+        num_ids: How many ids it has.
+        pad_id: Id of padding.
+        mask_id: Id of the mask, None where it has none.
+        special_ids: Ids that stand for no part of a text.
+    """
+
+    num_tokens: int
+    tokenizer: str | None = None
+    revision: str | None = None
+    digest: str | None = None
+    num_ids: int = 1 << 31
+    pad_id: int = 0
+    mask_id: int | None = None
+    special_ids: Sequence[int] = ()
+    kind: str = "tokens"
+
+    def __post_init__(self) -> None:
+        """Check the number, and keep the special ids hashable."""
+        if self.num_tokens < 3:
+            raise ConfigError(f"num_tokens={self.num_tokens}; give 3 at least")
+        object.__setattr__(self, "special_ids", tuple(self.special_ids))
+
+
+ModalitySpec: TypeAlias = (
+    VideoSpec | ImageSpec | DepthSpec | MaskSpec | AudioSpec | FeatureSpec | TokenSpec
+)
 DecodeSpec: TypeAlias = dict[str, ModalitySpec]
 
 _MODALITY_SPECS: dict[str, type[ModalitySpec]] = {
@@ -235,6 +273,7 @@ _MODALITY_SPECS: dict[str, type[ModalitySpec]] = {
     "mask": MaskSpec,
     "audio": AudioSpec,
     "features": FeatureSpec,
+    "tokens": TokenSpec,
 }
 
 
@@ -242,8 +281,8 @@ def decode_spec_from_dict(plain: Mapping[str, Mapping[str, Any]]) -> DecodeSpec:
     """Build the decode specification of every modality from plain data.
 
     Args:
-        plain: ``{modality: {"kind": K, ...}}`` with a kind K of video, image, depth, mask, audio
-            or features.
+        plain: ``{modality: {"kind": K, ...}}`` with a kind K of video, image, depth, mask, audio,
+            features or tokens.
 
     Raises:
         ConfigError: A kind or a key is unknown, or a class map is not called ``mask``.
@@ -280,13 +319,15 @@ def decode_spec_to_dict(spec: DecodeSpec) -> dict[str, dict[str, Any]]:
     """Return plain data that ``decode_spec_from_dict`` reads back.
 
     A codec that is the default is left out, so that stores made before there were codecs keep
-    their fingerprint.
+    their fingerprint, and so is where a tokenizer lies.
     """
-    return {modality: _without_default_codec(one) for modality, one in spec.items()}
+    return {modality: _kept_of(one) for modality, one in spec.items()}
 
 
-def _without_default_codec(spec: ModalitySpec) -> dict[str, Any]:
+def _kept_of(spec: ModalitySpec) -> dict[str, Any]:
     plain = asdict(spec)
+    if isinstance(spec, TokenSpec):
+        return {name: one for name, one in plain.items() if name not in _OF_PLACE}
     default = type(spec).__dataclass_fields__.get("codec")
     if default is not None and plain["codec"] == default.default:
         del plain["codec"]

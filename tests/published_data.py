@@ -229,3 +229,26 @@ def write_mm_imdb_hdf5(folder: Path, *, train: int = 40, dev: int = 24, test: in
         file["features"] = generator.normal(size=(num, 300)).astype(np.float32)
         file["vgg_features"] = generator.normal(size=(num, 4096)).astype(np.float32)
         file["genres"] = genres
+
+
+def write_av_mnist_arrays(folder: Path, *, train: int = 70, test: int = 16) -> None:
+    """Write six arrays as they are handed on: flat pictures, square spectrograms, and digits.
+
+    A digit is a bright row of the picture and a bright column of the spectrogram, under noise.
+    Some values of the pictures are outside 0 to 255.
+    """
+    generator = np.random.default_rng(0)
+    for part, num in (("train", train), ("test", test)):
+        digits = np.arange(num) % 10
+        pictures = generator.normal(40, 30, (num, 28, 28))
+        spectrograms = generator.uniform(0, 120, (num, 112, 112))
+        for row, digit in enumerate(digits):
+            pictures[row, 4 + 2 * digit] += 200
+            spectrograms[row, :, 5 + 10 * digit : 10 + 10 * digit] += 100
+        for name, array in (
+            (f"image/{part}_data", pictures.reshape(num, 784)),
+            (f"audio/{part}_data", spectrograms.astype(np.uint8)),
+            (f"{part}_labels", digits.astype(np.float64)),
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            np.save(folder / f"{name}.npy", array)

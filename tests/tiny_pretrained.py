@@ -201,6 +201,42 @@ def save_clap(folder, seed=0):
     return _save(folder, seed, ClapModel, config, extractor)
 
 
+WORDS = ["a", "of", "drama", "comedy", "western", "number", "nobody", "knows", "how", "it", "ends"]
+WORDS += [".", *"1234567890"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def save_bert(folder, seed=0, head=True, words=WORDS, kind="bert", **labels):
+    """Save a network of text with a tokenizer of some words; without a head a backbone alone."""
+    from transformers import (
+        AutoModel,
+        AutoModelForSequenceClassification,
+        BertConfig,
+        BertTokenizer,
+        DistilBertConfig,
+        RobertaConfig,
+    )
+
+    names = [*SPECIAL, *words, *(f"##{one}" for one in words)]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    sizes = {"vocab_size": len(vocabulary), "max_position_embeddings": 40, "pad_token_id": 0}
+    if kind == "distilbert":
+        config = DistilBertConfig(
+            **sizes, dim=8, n_layers=1, n_heads=2, hidden_dim=16, **(labels or TWO_LABELS)
+        )
+    else:
+        known = {"bert": BertConfig, "roberta": RobertaConfig}[kind]
+        config = known(**ONE_LAYER, **sizes, intermediate_size=16, **(labels or TWO_LABELS))
+    torch.manual_seed(seed)
+    network = (AutoModelForSequenceClassification if head else AutoModel).from_config(config)
+    for name, one in network.named_parameters():
+        if one.dim() > 1 and "embeddings" not in name:
+            torch.nn.init.normal_(one, std=0.3)
+    network.eval().save_pretrained(folder)
+    BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    return network
+
+
 def _letters(*special, end):
     """Return a vocabulary of letters, alone and at the end of a word."""
     letters = [*"abcdefghijklmnopqrstuvwxyzTĠ.,-"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mke_ray.data.audioset_lists import below, read_classes, read_segments
-from mke_ray.data.segment_files import SegmentFiles
+from mke_ray.data.reachable import check_given
+from mke_ray.data.segment_files import SegmentFiles, segment_files_of
 from mke_ray.data.segments import Segment, SegmentCount
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.train_shares import TrainShares
@@ -76,8 +77,7 @@ class AudioSetSource:
 
     def __post_init__(self) -> None:
         """Check what can be checked without the lists."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         if not set(self.tables) <= set(_TABLES):
             raise ConfigError(f"source.tables={dict(self.tables)}; it may have {list(_TABLES)}")
         _ = self._shares
@@ -137,16 +137,7 @@ class AudioSetSource:
 
     @property
     def _files(self) -> SegmentFiles:
-        return SegmentFiles(
-            self.root or "",
-            self.media,
-            self.whole_videos,
-            _ABOUT,
-            self.endpoint_url,
-            self.region,
-            self.anonymous,
-            self.storage_options,
-        )
+        return segment_files_of(self, _ABOUT)
 
     @property
     def _shares(self) -> TrainShares:

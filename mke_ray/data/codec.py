@@ -1,6 +1,6 @@
-"""How one modality of one sample is stored: frames, pictures, depth, 16-bit sound, features."""
+"""How one modality of one sample is stored: frames, pictures, depth, sound, features, ids."""
 
-# T frames, H height, W width, K depth channels, N sound samples, D features.
+# T frames, H height, W width, K depth channels, N sound samples, D features, L tokens.
 
 import io
 import math
@@ -21,6 +21,7 @@ from mke_ray.schema import (
     MaskSpec,
     ModalitySpec,
     SoundCodec,
+    TokenSpec,
     VideoSpec,
 )
 
@@ -51,7 +52,7 @@ def encode_modality(array: np.ndarray, spec: ModalitySpec) -> list[bytes]:
         sound_N = np.rint(np.clip(array, -1.0, 1.0) * _PCM_SCALE).astype("<i2")
         is_flac = spec.codec == SoundCodec.FLAC
         return encode_flac(sound_N, spec.sample_rate_hz) if is_flac else [sound_N.tobytes()]
-    return [array.astype("<f4").tobytes()]
+    return [array.astype(_id_type(spec) if isinstance(spec, TokenSpec) else "<f4").tobytes()]
 
 
 def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
@@ -63,7 +64,7 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
 
     Returns:
         Video uint8 [T, H, W, 3], a picture uint8 [H, W, 3], a class map uint8 [H, W], depth
-        float32 [H, W, K], sound float32 [N] in [-1, 1], or features float32 [D].
+        float32 [H, W, K], sound float32 [N] in [-1, 1], features float32 [D], or tokens int32 [L].
 
     Raises:
         StoreError: The pieces were made with another specification, or are damaged.
@@ -77,6 +78,8 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
         array = _decode_depth(pieces, spec)
     elif isinstance(spec, AudioSpec):
         array = _decode_sound(pieces, spec).astype(np.float32) / _PCM_SCALE
+    elif isinstance(spec, TokenSpec):
+        array = np.frombuffer(b"".join(pieces), dtype=_id_type(spec)).astype(np.int32)
     else:
         array = np.frombuffer(b"".join(pieces), dtype="<f4").astype(np.float32)
     _check_shape(array, spec)
@@ -87,6 +90,8 @@ def empty_modality(spec: ModalitySpec) -> np.ndarray:
     """Return what stands for a missing modality: zeros; for a class map, 255."""
     if isinstance(spec, MaskSpec):
         return np.full(stored_shape(spec), IGNORE, np.uint8)
+    if isinstance(spec, TokenSpec):
+        return np.zeros(stored_shape(spec), np.int32)
     dtype = np.uint8 if isinstance(spec, VideoSpec | ImageSpec) else np.float32
     return np.zeros(stored_shape(spec), dtype)
 
@@ -101,7 +106,14 @@ def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
         return (spec.height, spec.width)
     if isinstance(spec, DepthSpec):
         return (spec.height, spec.width, spec.num_channels)
+    if isinstance(spec, TokenSpec):
+        return (spec.num_tokens,)
     return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
+
+
+def _id_type(spec: TokenSpec) -> str:
+    """Return the smallest type that holds every id."""
+    return "<u2" if spec.num_ids <= 1 << 16 else "<i4"
 
 
 def _encode_frame(frame_HWC: np.ndarray, spec: VideoSpec) -> bytes:

@@ -17,9 +17,10 @@ ALONE_SOUND_DISTANCE = 0.2
 # Two clips that are as unlike as this share of what one of them changes by itself are two takes.
 ALONE_SHARE_OF_CHANGE = 0.5
 
-BY_COST = ("features", "depth", "mask", "image", "video", "audio")
+BY_COST = ("features", "tokens", "depth", "mask", "image", "video", "audio")
 _LARGEST = {
     "features": 0.0,
+    "tokens": 0.0,
     "depth": 0.0,
     "mask": 0.0,
     "image": MAX_PICTURE_DISTANCE,
@@ -92,9 +93,9 @@ def copies(
     """Return how unlike the samples of some pairs are, NaN where they are not copies, float32 [P].
 
     Two samples are copies when every modality that both have a signature of is alike. Bit for bit
-    equal content always is; features and depth have to be equal. Where only one modality can be
-    compared it has to be more alike than otherwise: pictures by themselves may be two takes before
-    one background.
+    equal content always is; features, tokens and depth have to be equal. Where only one modality
+    can be compared it has to be more alike than otherwise: pictures by themselves may be two takes
+    before one background.
 
     Args:
         mine: Per modality the signatures of some samples.

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mke_ray.data.ahead import map_ahead
@@ -80,6 +80,11 @@ def place_of(root: Root, table: tuple[Root, str] | None) -> str:
     file = _head((table[1], *table))
     version = "" if file is None else f"{file.size} {file.etag}"
     return without_secrets(f"{root.uri} {table[0].uri} {table[1]} {version}")
+
+
+def place_of_files(root: Root, names: Iterable[str]) -> str:
+    """Return the URI of a root and the versions of files below it, without secrets."""
+    return " ".join(place_of(root, (root, name)) for name in names)
 
 
 def _list_some(root: Root, names: Mapping[str, str]) -> dict[str, ListedFile]:

@@ -11,10 +11,10 @@ from typing import Any
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.pairs import PairsSource
 from mke_ray.data.pairs_reader import PairsReader
-from mke_ray.data.reachable import check_root, is_there
+from mke_ray.data.reachable import check_file, check_given, check_root
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import TableRow
-from mke_ray.data.train_shares import TrainShares
+from mke_ray.data.train_shares import TrainShares, labelled_share
 from mke_ray.errors import ConfigError
 from mke_ray.schema import DecodeSpec, LabelKind, LabelSpace, Split
 from mke_ray.storage import Root
@@ -44,15 +44,16 @@ class MmImdbSource:
 
     The official test list is the test split and the list ``dev`` is the probe; ``data_seed`` draws
     the share of ``train`` that is labelled, the rest is unlabeled. The plots of a film are joined
-    and read as a hashed bag of words. Genres stand in the file of each film, so that every listing
-    reads all of these, several at once. Films without a file or a genre, or whose name is none, are
-    counted and left out; one without a poster is partial. True labels of the unlabeled split are
-    kept for reporting and for supervised arms.
+    and read as ids of tokens or as a hashed bag of words. Genres stand in the file of each film, so
+    that every listing reads all of these, several at once. Films without a file or a genre, or
+    whose name is none, are counted and left out; one without a poster is partial. True labels of
+    the unlabeled split are kept for reporting and for supervised arms.
 
     Args:
         root: Local folder or URI.
         labelled: Share of the training films that is labelled.
         data_seed: Seed of the draw.
+        tokenizers: Where the tokenizer of the plot lies; a run fills it in from ``decode``.
         endpoint_url: Address of a store other than the provider's own.
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
@@ -66,6 +67,7 @@ class MmImdbSource:
     root: str | None
     labelled: float = 0.2
     data_seed: int = 0
+    tokenizers: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
     endpoint_url: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -74,8 +76,7 @@ class MmImdbSource:
 
     def __post_init__(self) -> None:
         """Check the root and the share."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         _ = self._shares
 
     @property
@@ -99,10 +100,8 @@ class MmImdbSource:
             ConfigError: One is not.
         """
         check_root(self._pairs.location, given=self.root, holds="files of MM-IMDB")
-        if not is_there(self._pairs.location, _SPLIT_FILE, key="source.root"):
-            raise ConfigError(
-                f"source.root={self.root} has no {_SPLIT_FILE}; it has to hold {_ABOUT}"
-            )
+        where = {"key": "official split", "given": self.root}
+        check_file(self._pairs.location, _SPLIT_FILE, **where, has_to=f"hold {_ABOUT}")
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the films, list after list.
@@ -143,7 +142,7 @@ class MmImdbSource:
 
     @property
     def _shares(self) -> TrainShares:
-        return TrainShares(self.labelled, 0.0, self.data_seed, keys=("source.labelled",))
+        return labelled_share(self.labelled, self.data_seed)
 
     @property
     def _pairs(self) -> PairsSource:
@@ -154,6 +153,7 @@ class MmImdbSource:
             table=_SPLIT_FILE,
             label_kind=LabelKind.MULTI,
             text={"field": "plot"},
+            tokenizers=self.tokenizers,
             endpoint_url=self.endpoint_url,
             region=self.region,
             anonymous=self.anonymous,

@@ -13,9 +13,9 @@ from mke_ray.data.lookup import place_of
 from mke_ray.data.mm_imdb import GENRES
 from mke_ray.data.pictures import PILLOW, resized_picture
 from mke_ray.data.places import places_of
-from mke_ray.data.reachable import check_root, is_there
+from mke_ray.data.reachable import check_file, check_given, check_root
 from mke_ray.data.sources import Decoded, Progress, SourceRow
-from mke_ray.data.train_shares import TrainShares
+from mke_ray.data.train_shares import TrainShares, labelled_share
 from mke_ray.errors import ConfigError
 from mke_ray.schema import (
     DecodeSpec,
@@ -76,8 +76,7 @@ class MmImdbHdf5Source:
 
     def __post_init__(self) -> None:
         """Check the root and the numbers."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         if len(self.parts) != 3 or min(self.parts) < 0:
             raise ConfigError(
                 f"source.parts={list(self.parts)}; give the films for training, of dev and for the "
@@ -110,11 +109,8 @@ class MmImdbHdf5Source:
             ConfigError: It is not.
         """
         check_root(self._location, given=self.root, holds="file of MM-IMDB")
-        if not is_there(self._location, self.file, key="source.root"):
-            raise ConfigError(
-                f"source.file={self.file} is not in source.root={self.root}; that has to hold "
-                f"{_ABOUT}"
-            )
+        where = {"key": "source.file", "given": self.root}
+        check_file(self._location, self.file, **where, has_to=f"hold {_ABOUT}")
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the films in the order of the file.
@@ -179,7 +175,7 @@ class MmImdbHdf5Source:
 
     @property
     def _shares(self) -> TrainShares:
-        return TrainShares(self.labelled, 0.0, self.data_seed, keys=("source.labelled",))
+        return labelled_share(self.labelled, self.data_seed)
 
     def _split(self, number: int) -> Split:
         """Return the split of a film by its place in the file."""

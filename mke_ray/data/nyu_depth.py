@@ -14,10 +14,9 @@ from mke_ray.data.nyu_classes import (
 )
 from mke_ray.data.pairs import PairsSource
 from mke_ray.data.pairs_reader import PairsReader
-from mke_ray.data.reachable import is_there
+from mke_ray.data.reachable import check_file, check_given
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import TableRow
-from mke_ray.errors import ConfigError
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, LabelSpace, Split
 
 FILES = {"rgb": "rgb/{key}.jpg", "depth": "depth/{key}.png", MASK: "label/{key}.png"}
@@ -69,8 +68,7 @@ class NyuDepthSource:
 
     def __post_init__(self) -> None:
         """Check the root and the numbers."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to be {_FOLDER}")
+        check_given(self.root, f"be {_FOLDER}")
         check_numbers(
             num_classes=self.num_classes,
             labelled=self.labelled,
@@ -100,8 +98,7 @@ class NyuDepthSource:
         """
         root = self._pairs.location
         for name in (TRAIN_LIST, TEST_LIST):
-            if not is_there(root, name, key="source.root"):
-                raise ConfigError(f"source.root={self.root} has no {name}; it has to be {_FOLDER}")
+            check_file(root, name, key="list", given=self.root, has_to=f"be {_FOLDER}")
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the samples, split after split, in the order of their numbers.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mke_ray.data.hdf5 import Hdf5File
-from mke_ray.data.lookup import place_of
+from mke_ray.data.lookup import place_of, place_of_files
 from mke_ray.data.matlab_files import read_matlab, vector
 from mke_ray.data.nyu_classes import (
     CLASSES,
@@ -21,7 +21,7 @@ from mke_ray.data.nyu_classes import (
 )
 from mke_ray.data.nyu_mat_reader import ARRAYS, DEPTH, RGB, NyuMatReader
 from mke_ray.data.places import places_of
-from mke_ray.data.reachable import check_root, is_there
+from mke_ray.data.reachable import check_file, check_given, check_root, is_there
 from mke_ray.data.scene_files import DepthFiles, MaskFiles
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.errors import ConfigError
@@ -98,8 +98,7 @@ class NyuDepthMatSource:
 
     def __post_init__(self) -> None:
         """Check the root and the numbers."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         check_numbers(
             num_classes=self.num_classes,
             labelled=self.labelled,
@@ -126,10 +125,7 @@ class NyuDepthMatSource:
 
     def place(self) -> str:
         """Return the URI of every file that is read, and its version."""
-        return " ".join(
-            place_of(self._location, (self._location, name))
-            for name in (self.file, self.mapping, *self._split_files())
-        )
+        return place_of_files(self._location, (self.file, self.mapping, *self._split_files()))
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check that the files are there.
@@ -139,9 +135,9 @@ class NyuDepthMatSource:
         """
         check_root(self._location, given=self.root, holds="files of NYU Depth V2")
         for key in ("file", "mapping"):
-            self._check(key, getattr(self, key))
+            self._check(f"source.{key}", getattr(self, key))
         for name in self._split_files():
-            self._check("splits", name)
+            self._check("official split", name)
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield the samples, split after split, by their numbers.
@@ -217,10 +213,7 @@ class NyuDepthMatSource:
         return place_of(self._location, (self._location, name)).rsplit(" ", 1)[-1]
 
     def _check(self, key: str, name: str) -> None:
-        if not is_there(self._location, name, key="source.root"):
-            raise ConfigError(
-                f"source.{key}: {name} is not in source.root={self.root}; it has to hold {_ABOUT}"
-            )
+        check_file(self._location, name, key=key, given=self.root, has_to=f"hold {_ABOUT}")
 
     def _scenes(self) -> dict[str, str]:
         """Return the scene of every sample by its key; of itself where the file does not say."""
@@ -259,7 +252,7 @@ class NyuDepthMatSource:
         Raises:
             ConfigError: The file of the mapping is none.
         """
-        self._check("mapping", self.mapping)
+        self._check("source.mapping", self.mapping)
         of_40 = vector(read_matlab(self._location, self.mapping), "mapClass", self.mapping)
         if not of_40 or min(of_40) < 1 or max(of_40) > len(MAPPINGS[40]):
             raise ConfigError(

@@ -18,7 +18,7 @@ from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels, par
 from mke_ray.data.scene_files import DepthFiles, MaskFiles
 from mke_ray.data.sources import Progress, SourceRow
 from mke_ray.data.table_rows import TableRow, read_table
-from mke_ray.data.text_files import TextFiles
+from mke_ray.data.text_files import text_files_of, text_tokenizers
 from mke_ray.errors import ConfigError
 from mke_ray.schema import (
     MASK,
@@ -27,6 +27,7 @@ from mke_ray.schema import (
     LabelKind,
     LabelSpace,
     Split,
+    TokenSpec,
 )
 from mke_ray.storage import Root
 
@@ -49,8 +50,8 @@ class PairsSource:
     sample itself, and a blank split is ``labelled`` where there is a label and ``unlabeled`` where
     there is none. A file that is not there leaves a sample without that modality.
 
-    A modality of ``kind: features`` is text, a file of its own or a field of a JSON file, read as a
-    hashed bag of words (``mke_ray.data.text_files``).
+    A modality of ``kind: tokens`` or ``features`` is text, a file of its own or a field of a JSON
+    file, read as ids of tokens or as a hashed bag of words (``mke_ray.data.text_files``).
 
     Dense labels are pictures of class ids: ``files.mask`` names them, ``mapping`` says what the
     ids mean, and there are no folders of classes and no column ``label``; a sample has a label
@@ -70,6 +71,8 @@ class PairsSource:
             example ``{labelled: [depth]}``.
         text: ``{}`` where files of text are the text, ``field`` of those that are JSON; None where
             no file is text.
+        tokenizers: Per modality of tokens ``path`` and ``revision`` of its tokenizer; a run fills
+            them in from ``decode``.
         endpoint_url: Address of a store other than the provider's own.
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
@@ -85,6 +88,7 @@ class PairsSource:
     depth: Mapping[str, float] | None = None
     withheld: Mapping[str, Sequence[str]] | None = None
     text: Mapping[str, str] | None = None
+    tokenizers: Mapping[str, Mapping[str, Any]] | None = field(default=None, repr=False)
     endpoint_url: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -109,7 +113,7 @@ class PairsSource:
             )
         _check_withheld(self.withheld or {}, self.files)
         _depth_files(self.depth)
-        _text_files(self.text)
+        text_files_of(self.text)
 
     @property
     def label_space(self) -> LabelSpace:
@@ -174,11 +178,11 @@ class PairsSource:
                     f"decode.{modality}: source.files has only {sorted(self.files)}; "
                     f"add source.files.{modality}"
                 )
-            if isinstance(one, FeatureSpec) and self.text is None:
+            if isinstance(one, FeatureSpec | TokenSpec) and self.text is None:
                 raise ConfigError(
-                    f"decode.{modality}.kind={one.kind}: what files can give as features are the "
-                    "words of text; set source.text={} where the files are text, {field: NAME} "
-                    "where they are JSON, or use a table source for rows of features"
+                    f"decode.{modality}.kind={one.kind}: what files can give as {one.kind} is "
+                    "text; set source.text={} where the files are text, {field: NAME} where they "
+                    "are JSON, or use a table source for rows of features"
                 )
         if MASK in self.files and MASK not in spec:
             raise ConfigError(
@@ -192,7 +196,8 @@ class PairsSource:
             _depth_files(self.depth),
             MaskFiles.of(self.label_space, self.mapping) if self._is_dense else None,
             self.withheld or {},
-            _text_files(self.text),
+            text_files_of(self.text),
+            text_tokenizers(spec, self.tokenizers or {}),
         )
 
     def rows_of(self, rows: Iterable[TableRow], *, table: str) -> Iterator[SourceRow]:
@@ -340,17 +345,6 @@ def _depth_files(depth: Mapping[str, float] | None) -> DepthFiles:
     except TypeError:
         known = [one.name for one in fields(DepthFiles)]
         raise ConfigError(f"source.depth={dict(depth or {})}; it may have {known}") from None
-
-
-def _text_files(text: Mapping[str, str] | None) -> TextFiles:
-    """Return how files of text are read.
-
-    Raises:
-        ConfigError: A key is unknown.
-    """
-    if set(text or {}) - {"field"}:
-        raise ConfigError(f"source.text={dict(text or {})}; it may have field")
-    return TextFiles(**(text or {}))
 
 
 def _check_pattern(modality: str, pattern: str) -> None:

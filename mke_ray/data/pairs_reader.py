@@ -11,7 +11,7 @@ from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.pictures import PILLOW, read_picture
 from mke_ray.data.places import UnusableKeyError, check_name
 from mke_ray.data.scene_files import DepthFiles, MaskFiles
-from mke_ray.data.text_files import HASHED, TextFiles
+from mke_ray.data.text_files import HASHED, TOKENS, TextFiles
 from mke_ray.errors import MISSING_FILE, MediaError
 from mke_ray.schema import (
     MASK,
@@ -22,14 +22,16 @@ from mke_ray.schema import (
     ManifestRow,
     MaskSpec,
     Split,
+    TokenSpec,
     without_mask,
 )
 from mke_ray.storage import Root
+from mke_ray.tokens import TextTokenizer
 
 KEY = "{key}"
 WITHHELD = "withheld"
 
-WholeSpec = ImageSpec | DepthSpec | MaskSpec | FeatureSpec
+WholeSpec = ImageSpec | DepthSpec | MaskSpec | FeatureSpec | TokenSpec
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class PairsReader:
         mask_files: How files of true classes hold them; None where there are none.
         withheld: Per split the modalities that its samples are not given, though there are files.
         text_files: How files of text hold it.
+        tokenizers: Tokenizer of each modality of tokens.
         fetches_apart: It leaves its CPU to others while it waits for the store.
     """
 
@@ -54,6 +57,7 @@ class PairsReader:
     mask_files: MaskFiles | None = None
     withheld: Mapping[str, Collection[str]] = field(default_factory=dict)
     text_files: TextFiles = field(default_factory=TextFiles)
+    tokenizers: Mapping[str, TextTokenizer] = field(default_factory=dict)
     fetches_apart: bool = True
 
     def __post_init__(self) -> None:
@@ -114,18 +118,19 @@ class PairsReader:
                 needs them.
         """
         try:
-            into.arrays[modality] = self._array(content, spec)
+            into.arrays[modality] = self._array(content, modality, spec)
         except MediaError as error:
             if modality == MASK and row.split != Split.UNLABELED:
                 raise MediaError(error.reason, f"true classes: {error.detail}") from error
             into.missing[modality] = error.reason
             return
         into.num_bytes_needed += len(content)
-        _name_decoder(HASHED if isinstance(spec, FeatureSpec) else PILLOW, into)
+        of_text = {"features": HASHED, "tokens": TOKENS}
+        _name_decoder(of_text.get(spec.kind, PILLOW), into)
 
-    def _array(self, content: bytes, spec: WholeSpec) -> np.ndarray:
-        if isinstance(spec, FeatureSpec):
-            return self.text_files.read(content, spec)
+    def _array(self, content: bytes, modality: str, spec: WholeSpec) -> np.ndarray:
+        if isinstance(spec, FeatureSpec | TokenSpec):
+            return self.text_files.read(content, spec, self.tokenizers.get(modality))
         if isinstance(spec, DepthSpec):
             return self.depth_files.read(content, spec)
         if isinstance(spec, MaskSpec):

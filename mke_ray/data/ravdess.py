@@ -9,7 +9,7 @@ from typing import Any
 
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.places import places_of
-from mke_ray.data.reachable import check_root
+from mke_ray.data.reachable import check_given, check_root
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.table_splits import REST, Wanted, check_splits, draw_splits
 from mke_ray.data.videos import VideosSource
@@ -22,6 +22,7 @@ CHANNELS = ("speech", "song")
 
 _SPLITS: Mapping[str, Wanted] = {"labelled": 4, "probe": 4, "unlabeled": REST, "test": 5}
 _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)\.(?:mp4|wav)", re.IGNORECASE)
+_OTHER = "of other names"
 _FOLDER = (
     "a folder of RAVDESS with its archives unpacked: Actor_NN/MM-VV-EE-II-SS-RR-AA.mp4 or .wav, at "
     "any depth (Video_Speech_Actor_01/Actor_01/...). The data are not part of this project; get "
@@ -91,8 +92,7 @@ class RavdessSource:
 
     def __post_init__(self) -> None:
         """Check the root and the words."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to be {_FOLDER}")
+        check_given(self.root, f"be {_FOLDER}")
         for key, known in (("forms", FORMS), ("channels", CHANNELS)):
             given = list(getattr(self, key))
             if not given or not set(given) <= set(known):
@@ -124,7 +124,8 @@ class RavdessSource:
         Raises:
             ConfigError: It is not.
         """
-        check_root(places_of(self, self.root or "").root, given=self.root, holds="recordings")
+        root = places_of(self, self.root or "").root
+        check_root(root, given=self.root, holds=f"recordings: {_FOLDER}")
 
     def rows(self, after: str | None = None) -> Iterator[SourceRow]:
         """Yield one row per recording, by the names of their files.
@@ -139,15 +140,7 @@ class RavdessSource:
         """
         self.prepare()
         chosen = self._recordings()
-        actors = sorted({f"{name.actor:02d}" for _, name in chosen})
-        drawn = draw_splits(
-            actors,
-            [()] * len(actors),
-            actors,
-            wanted=self.splits,
-            data_seed=self.data_seed,
-        )
-        split_of = dict(zip(actors, drawn, strict=True))
+        split_of = self._dealt(sorted({f"{name.actor:02d}" for _, name in chosen}))
         for file, name in chosen:
             if file.name > (after or ""):
                 yield _row(file, name, split_of[f"{name.actor:02d}"])
@@ -178,6 +171,23 @@ class RavdessSource:
             storage_options=self.storage_options,
         )
 
+    def _dealt(self, actors: Sequence[str]) -> dict[str, str]:
+        """Return the split of every actor.
+
+        Raises:
+            ConfigError: There are fewer of them than the splits want.
+        """
+        none = [()] * len(actors)
+        try:
+            drawn = draw_splits(actors, none, actors, wanted=self.splits, data_seed=self.data_seed)
+        except ConfigError as error:
+            raise ConfigError(
+                f"source.root={self.root} has recordings of the actors {', '.join(actors)}, which "
+                f"are the groups, and RAVDESS has 24: unpack the archives that are missing, or "
+                f"want fewer ({error})"
+            ) from error
+        return dict(zip(actors, drawn, strict=True))
+
     def _recordings(self) -> list[tuple[ListedFile, RecordingName]]:
         """Return one file per recording, by name.
 
@@ -203,7 +213,7 @@ class RavdessSource:
             name = parse_name(file.name)
             suffix = posixpath.splitext(file.name)[1].lower()
             if name is None:
-                found[f"{suffix} of other names"] += 1
+                found[f"{suffix or 'no suffix'} {_OTHER}"] += 1
                 if suffix in (".mp4", ".wav"):
                     self._left_out["the name is not MM-VV-EE-II-SS-RR-AA"] += 1
                 continue
@@ -216,10 +226,16 @@ class RavdessSource:
     def _nothing(self, found: Counter[str]) -> str:
         """Return the error for a root without a recording that counts."""
         there = ", ".join(f"{num} {what}" for what, num in found.most_common(6)) or "no file"
-        unpack = "; unpack the .zip files" if found[".zip of other names"] else ""
+        unpack = "; unpack the .zip files" if found[f".zip {_OTHER}"] else ""
+        forms, channels = (
+            "|".join(f"{known.index(one) + 1:02d}" for one in given)
+            for known, given in ((FORMS, self.forms), (CHANNELS, self.channels))
+        )
         return (
-            f"source.root={self.root} has no recording of source.channels={list(self.channels)}, "
-            f"source.forms={list(self.forms)}; found {there}{unpack}; it has to be {_FOLDER}"
+            f"source.root={self.root} has at no depth a file named ({forms})-({channels})-"
+            f"EE-II-SS-RR-AA.mp4 or .wav, which source.forms={list(self.forms)} and "
+            f"source.channels={list(self.channels)} look for; found {there}{unpack}; it has to be "
+            f"{_FOLDER}"
         )
 
 

@@ -34,6 +34,40 @@ _NO_CREDENTIALS = "there are no credentials; {credentials}, or set {section}.ano
 _NO_ANSWER = "no answer; check the network, and {endpoint}"
 
 
+def check_given(given: str | None, has_to: str) -> None:
+    """Refuse a source of published files whose root is not named.
+
+    Args:
+        given: ``source.root``.
+        has_to: What it has to hold or be, for a person.
+
+    Raises:
+        ConfigError: It is not set.
+    """
+    if not given:
+        raise ConfigError(f"source.root is not set; it has to {has_to}")
+
+
+def check_file(root: Root, name: str, *, key: str, given: str | None, has_to: str) -> None:
+    """Refuse the root of published files without one of them.
+
+    Args:
+        root: The root.
+        name: Name of the file.
+        key: Configuration key that names it, or what it is, for a person.
+        given: ``source.root`` as it was given.
+        has_to: What the root has to hold or be, for a person.
+
+    Raises:
+        ConfigError: The file does not exist or cannot be reached.
+    """
+    if not is_there(root, name, key="source.root"):
+        raise ConfigError(
+            f"{key}={name} is not in source.root={given}; correct the name, relative to "
+            f"source.root, or put the file there: it has to {has_to}"
+        )
+
+
 def check_root(root: Root, *, given: str | None, holds: str) -> None:
     """Refuse the root of a source that is not there.
 

@@ -3,12 +3,12 @@
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from mke_ray.data.listing import walk
-from mke_ray.data.lookup import place_of
-from mke_ray.data.places import places_of
-from mke_ray.data.reachable import check_root, is_there
+from mke_ray.data.lookup import place_of_files
+from mke_ray.data.places import ReachedBy, places_of
+from mke_ray.data.reachable import check_file, check_root
 from mke_ray.data.segments import Segment, SegmentCount, joined
 from mke_ray.data.sources import Reader, SourceRow
 from mke_ray.data.videos import VideosSource
@@ -50,8 +50,7 @@ class SegmentFiles:
 
     def place(self, lists: Iterable[str]) -> str:
         """Return the URI of the root, and the lists with their versions."""
-        root = self.location
-        return " ".join(place_of(root, (root, name)) for name in lists)
+        return place_of_files(self.location, lists)
 
     def check(self, lists: Mapping[str, str]) -> None:
         """Check that the root and the lists are there.
@@ -63,12 +62,9 @@ class SegmentFiles:
             ConfigError: One is not.
         """
         root = self.location
-        check_root(root, given=self.root, holds="lists and videos")
+        check_root(root, given=self.root, holds=f"files of {self.about}")
         for key, name in lists.items():
-            if not is_there(root, name, key="source.root"):
-                raise ConfigError(
-                    f"{key}={name} is not in source.root={self.root}; it has to hold {self.about}"
-                )
+            check_file(root, name, key=key, given=self.root, has_to=f"hold {self.about}")
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield the lines of a list without holding it in memory."""
@@ -135,12 +131,53 @@ class SegmentFiles:
         ).reader(spec)
 
 
+class ListsClips(ReachedBy, Protocol):
+    """A source of clips that a list names."""
+
+    @property
+    def root(self) -> str | None:
+        """Its root."""
+        ...
+
+    @property
+    def media(self) -> str:
+        """Folder below the root with the media."""
+        ...
+
+    @property
+    def whole_videos(self) -> bool:
+        """Whether a file is a whole video."""
+        ...
+
+
+def segment_files_of(source: ListsClips, about: str) -> SegmentFiles:
+    """Return the lists and the media of a source.
+
+    Args:
+        source: The source.
+        about: What the lists are, for errors.
+    """
+    return SegmentFiles(
+        source.root or "",
+        source.media,
+        source.whole_videos,
+        about,
+        source.endpoint_url,
+        source.region,
+        source.anonymous,
+        source.storage_options,
+    )
+
+
 def _nothing(files: SegmentFiles, count: SegmentCount) -> str:
     """Return the error for media of which no listed clip is."""
-    found = f"; found {count.unknown:,} others, such as {count.example}" if count.unknown else ""
+    others = f"{count.unknown:,} files of other names, such as {count.example}"
     where = f"{files.root}/{files.folder}".rstrip("/")
     return (
-        f"source.root: none of the {count.listed:,} listed clips has a file below {where}{found}; "
-        "a file of video abcdefghijk from second 30 is named abcdefghijk_000030, _30, _30.000, "
-        "_30000 (milliseconds), abcdefghijk or Yabcdefghijk, with any suffix of a video or sound"
+        f"none of the {count.listed:,} listed clips has a file below {where} (source.root, "
+        f"source.media); found {others if count.unknown else 'no file'}. A file of video "
+        "abcdefghijk from second 30 is named abcdefghijk_000030, _30, _30.000, _30000 "
+        "(milliseconds), abcdefghijk or Yabcdefghijk, at any depth and with any suffix of a video "
+        "or sound: name the files so, set source.media to the folder that has them, or correct "
+        "source.root. The videos are not part of this project"
     )

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
-from mke_ray.schema import AudioSpec, DepthSpec, FeatureSpec, MaskSpec, ModalitySpec
+from mke_ray.schema import AudioSpec, DepthSpec, FeatureSpec, MaskSpec, ModalitySpec, TokenSpec
 
 DIGEST_BYTES = 8
 NUM_FRAMES = 8
@@ -18,6 +18,7 @@ WORD_TYPES = {
     "image": "<u8",
     "audio": "<u4",
     "features": None,
+    "tokens": None,
     "depth": None,
     "mask": None,
 }
@@ -47,8 +48,8 @@ def signature(array: np.ndarray, spec: ModalitySpec) -> bytes:
 
     It begins with a digest of the exact content, 8 bytes; for pictures and sound, hashes follow
     that change little when a file is encoded again. Of a video 8 frames count, of sound the first
-    8 seconds. Signatures of one specification are equally long. Depth and features are told by
-    their exact content alone, and a true class map, which is a label, has none.
+    8 seconds. Signatures of one specification are equally long. Depth, features and tokens are told
+    by their exact content alone, and a true class map, which is a label, has none.
 
     Args:
         array: As it was decoded, before it is encoded for the store.
@@ -56,12 +57,12 @@ def signature(array: np.ndarray, spec: ModalitySpec) -> bytes:
 
     Returns:
         ``b""`` where there is nothing to tell samples apart by: pictures of one colour, silence,
-        a steady hum, a row of features or a depth map with few values of its own. It is like no
-        other.
+        a steady hum, a row of features or tokens, or a depth map, with few values of its own. It is
+        like no other.
     """
     if isinstance(spec, MaskSpec):
         return b""
-    if isinstance(spec, FeatureSpec | DepthSpec):
+    if isinstance(spec, FeatureSpec | TokenSpec | DepthSpec):
         return _digest(array) if _has_values(array.ravel()) else b""
     if isinstance(spec, AudioSpec):
         kept = array[: round(_MAX_SOUND_S * spec.sample_rate_hz)]

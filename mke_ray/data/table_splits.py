@@ -122,7 +122,7 @@ def _numbers(wanted: Mapping[str, Wanted], num: int, unit: str) -> dict[Split, i
         left = 0
     if left < 0 or (left > 0 and not has_rest):
         raise ConfigError(
-            f"source.splits={dict(wanted)} takes {num - left} {unit}, and the table has {num}; "
+            f"source.splits={dict(wanted)} takes {num - left} {unit}, and there are {num}; "
             f"let one split take the {REST}, as in {{unlabeled: {REST}}}"
         )
     rest = [Split(name) for name, value in wanted.items() if value == REST]

@@ -7,6 +7,19 @@ from mke_ray.errors import ConfigError
 from mke_ray.schema import Split
 
 
+def labelled_share(labelled: float, data_seed: int) -> "TrainShares":
+    """Return the shares of a list whose probe is a list of its own.
+
+    Args:
+        labelled: Share that is labelled; the rest is unlabeled.
+        data_seed: Seed of the draw.
+
+    Raises:
+        ConfigError: It is no share.
+    """
+    return TrainShares(labelled, 0.0, data_seed, keys=("source.labelled",))
+
+
 @dataclass(frozen=True, slots=True)
 class TrainShares:
     """Shares of a list for training, drawn by video or film.

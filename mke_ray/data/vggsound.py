@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from mke_ray.data.segment_files import SegmentFiles
+from mke_ray.data.reachable import check_given
+from mke_ray.data.segment_files import SegmentFiles, segment_files_of
 from mke_ray.data.segments import Segment, SegmentCount, parse_segment_name
 from mke_ray.data.sources import Progress, Reader, SourceRow
 from mke_ray.data.train_shares import TrainShares
@@ -66,8 +67,7 @@ class VggSoundSource:
 
     def __post_init__(self) -> None:
         """Check what can be checked without the lists."""
-        if not self.root:
-            raise ConfigError(f"source.root is not set; it has to hold {_ABOUT}")
+        check_given(self.root, f"hold {_ABOUT}")
         if not self.tables or isinstance(self.tables, str):
             raise ConfigError(f"source.tables={self.tables}; give a list of names of lists")
         _ = self._shares
@@ -80,8 +80,13 @@ class VggSoundSource:
         place = self.place()
         if place not in self._spaces:
             self._check()
-            names = {label for _, _, label, _ in self._lines()}
-            self._spaces[place] = LabelSpace(tuple(sorted(names)))
+            names = sorted({label for _, _, label, _ in self._lines()})
+            if len(names) < 2:
+                raise ConfigError(
+                    f"source.tables={list(self.tables)} in source.root={self.root} have the labels "
+                    f"{names}, and two at least are needed; name whole lists, or set source.classes"
+                )
+            self._spaces[place] = LabelSpace(tuple(names))
         return self._spaces[place]
 
     def identity(self) -> dict[str, Any]:
@@ -133,16 +138,7 @@ class VggSoundSource:
 
     @property
     def _files(self) -> SegmentFiles:
-        return SegmentFiles(
-            self.root or "",
-            self.media,
-            self.whole_videos,
-            _ABOUT,
-            self.endpoint_url,
-            self.region,
-            self.anonymous,
-            self.storage_options,
-        )
+        return segment_files_of(self, _ABOUT)
 
     @property
     def _shares(self) -> TrainShares:

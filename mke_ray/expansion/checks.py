@@ -1,7 +1,7 @@
 """A configuration is checked as far as that goes without data, and then its run is opened."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,9 +16,14 @@ from mke_ray.expansion.averaged_views import check_average_views
 from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
-from mke_ray.expansion.own_teacher import check_more_teachers, check_own_teacher
+from mke_ray.expansion.own_teacher import (
+    check_more_teachers,
+    check_own_teacher,
+    with_classes,
+)
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.expansion.switch_notes import note_switches
+from mke_ray.expansion.token_keys import check_tokens, fill_in_tokens
 from mke_ray.expansion.witness_checks import check_expansion
 from mke_ray.expansion.witnesses import witness_fit
 from mke_ray.focus.keys import GAUSSIAN
@@ -27,7 +32,8 @@ from mke_ray.labels.folds import even_folds
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.student import Network, build_student
-from mke_ray.models.teachers import AT_LEAST
+from mke_ray.models.teachers import unmet_needs
+from mke_ray.models.token_input import AT_MOST, DIGEST, another_tokenizer
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import EXPANSION_ARM, PUBLISHED_ARM, choose_arms
@@ -70,6 +76,7 @@ def check_job(job: JobConfig) -> Run:
             f"{list(WITHIN_UNLABELED)}"
         )
     retry_reasons(job.retry)
+    fill_in_tokens(job)
     run = Run(
         job=job,
         root=open_root(job.root, job.storage.options, patience_s=job.storage.patience_s),
@@ -79,7 +86,9 @@ def check_job(job: JobConfig) -> Run:
             job.arms, shipped=EXPANSION_ARM if job.expansion.enabled else PUBLISHED_ARM
         ),
     )
+    _tell_classes(run)
     _check_modalities(run)
+    check_tokens(job, run.decode)
     check_expansion(job)
     check_labels(job.labels, run.source.label_space)
     num_classes = run.source.label_space.num_classes
@@ -112,6 +121,16 @@ def check_job(job: JobConfig) -> Run:
     for one in teacher:
         check_fits([one], launch="local", scaling=scaling, engine=TEACHER_ENGINE)
     return run
+
+
+def _tell_classes(run: Run) -> None:
+    """Write the classes of the source into the specifications of teachers that are told them."""
+    job, label_space = run.job, run.source.label_space
+    if not job.teacher.train:
+        job.teacher.network = with_classes(job.teacher.network, label_space)
+    for name, spec in job.more_teachers.items():
+        if isinstance(spec, Mapping):
+            job.more_teachers[name] = with_classes(spec, label_space)
 
 
 def _check_views(run: Run) -> None:
@@ -213,12 +232,15 @@ def _check_encoders(student: Network, decode: DecodeSpec) -> None:
     """
     for modality in student.modalities:
         stored = asdict(decode[modality])
-        for key, needed in student.encoder(modality).needs.items():
-            if stored.get(key) != needed and not (key in AT_LEAST and stored.get(key, 0) >= needed):
-                raise ConfigError(
-                    f"student.encoders.{modality} expects {key}={needed}, "
-                    f"decode.{modality}.{key} is {stored.get(key)}; set both alike"
-                )
+        for key, needed in unmet_needs(student.encoder(modality).needs, stored).items():
+            at_most = "at most " if key in AT_MOST else ""
+            said = (
+                f"expects {at_most}{key}={needed}, decode.{modality}.{key} is {stored.get(key)}; "
+                "set both alike"
+            )
+            if key == DIGEST:
+                said = another_tokenizer(modality, needed, stored.get(key))
+            raise ConfigError(f"student.encoders.{modality}: {said}")
 
 
 def _check_modalities(run: Run) -> None:

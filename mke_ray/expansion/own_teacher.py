@@ -15,7 +15,9 @@ from mke_ray.config_schema import TeacherConfig
 from mke_ray.errors import ConfigError, MkeRayError, StoreError
 from mke_ray.expansion.averaged_views import check_average_views
 from mke_ray.models.computing import Computing
+from mke_ray.models.label_map import MappedTeacher
 from mke_ray.models.teachers import Teacher, check_needs
+from mke_ray.models.zero_shot import ZeroShotPictures, ZeroShotSound
 from mke_ray.schema import DecodeSpec, LabelSpace
 
 FIRST_NAME = "teacher"
@@ -23,6 +25,10 @@ FIRST_NAME = "teacher"
 _WAYS_OUT = {"teacher.network": "set teacher.train=true with a network of ours"}
 _MAX_LETTERS = 300
 _MEMBERS = ("modality", "needs", "predict", "fingerprint")
+_TOLD_CLASSES = [
+    f"{one.__module__}.{one.__qualname__}"
+    for one in (MappedTeacher, ZeroShotPictures, ZeroShotSound)
+]
 # What loading weights raises that are not there, damaged or of another network.
 _LOAD_ERRORS = (
     OSError,
@@ -33,6 +39,19 @@ _LOAD_ERRORS = (
     pickle.UnpicklingError,
     SafetensorError,
 )
+
+
+def with_classes(spec: Mapping[str, Any], label_space: LabelSpace) -> dict[str, Any]:
+    """Return the specification of a teacher that is told the classes of the source.
+
+    Only teachers that answer for whatever classes they are told get them, where theirs are null.
+
+    Args:
+        spec: ``_target_`` and the arguments of a teacher.
+        label_space: The classes of the source.
+    """
+    is_told = spec.get("_target_") in _TOLD_CLASSES and spec.get("classes") is None
+    return {**spec, "classes": list(label_space.classes)} if is_told else dict(spec)
 
 
 def check_own_teacher(

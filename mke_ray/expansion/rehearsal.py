@@ -30,6 +30,7 @@ from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.refining_storage import label_form, stores_of_refining
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
+from mke_ray.expansion.token_keys import token_lines
 from mke_ray.expansion.witnesses import teachers_of, witness_fit, witnessed
 from mke_ray.gate import num_effective_groups
 from mke_ray.labels.dense import dense_size
@@ -70,6 +71,8 @@ def rehearse(job: JobConfig, console: Console) -> None:
         good, bad = probe(source, found.in_turn(), run.decode)
         said = _source_lines(found, good, bad)
         for line in [*said[is_preview:], *gate_lines(run, found, is_preview=is_preview)]:
+            console.print(line)
+        for line in token_lines(run.decode, good):
             console.print(line)
         for note in source.notes() if isinstance(source, Noted) else ():
             console.print(f"noted           {note}")

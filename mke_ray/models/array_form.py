@@ -133,16 +133,20 @@ class ArrayForm:
         return x_BCHW.permute(0, 2, 3, 1).reshape(*shape[:-3], *self.size, shape[-1])
 
 
-def form_of(plain: Mapping[str, Any]) -> ArrayForm:
+def form_of(plain: Mapping[str, Any] | None) -> ArrayForm:
     """Return a form from plain data.
 
     Raises:
-        ConfigError: A key is unknown, or ``stored`` is missing.
+        ConfigError: There is none, a key is unknown, or ``stored`` is missing.
     """
+    given = dict(plain or {})
     known = [one.name for one in fields(ArrayForm)]
-    unknown = sorted(set(plain) - set(known))
-    if unknown or "stored" not in plain:
+    if "stored" not in given:
         raise ConfigError(
-            f"form={dict(plain)}; give stored, and of the others what differs: {known}"
+            f"form={given or None}: a file does not say what its network reads; give form.stored, "
+            f"the kind of the stored array (one of {sorted(STORED_AXES)}), and what differs from "
+            f"the defaults of {known[1:]}, as in form={{stored: audio, layout: B1N}}"
         )
-    return ArrayForm(**plain)
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(f"form has the keys {unknown}; choose from {known}")
+    return ArrayForm(**given)

@@ -6,14 +6,17 @@ from typing import Any
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.pretrained import Pretrained, config_object, find_pretrained, load_part
+from mke_ray.tokens import facts_beside
 
 BACKBONE, TIMM = "transformers", "timm"  # types of encoders
 FRAMES, CLIPS, WAVES, BANKS = "frames", "clips", "waves", "banks"
 MAPS = "maps"  # pictures at the size that is stored, of a dense student
-READS = (FRAMES, CLIPS, WAVES, BANKS, MAPS)
+TOKENS = "tokens"
+READS = (FRAMES, CLIPS, WAVES, BANKS, MAPS, TOKENS)
 
 _OF_PATH = ("path", "revision", "digest")
 _NOT_NEEDED = ("id2label", "label2id", "architectures", "transformers_version", "auto_map", "dtype")
+_TEXT_TYPES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "mpnet")
 _CLIP_TYPES = ("videomae", "timesformer", "vivit", "vjepa2")
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 _INPUTS: dict[str, dict[str, Any]] = {
@@ -28,6 +31,7 @@ _INPUTS: dict[str, dict[str, Any]] = {
         "mean": -4.2677393,
         "std": 4.5689974,
     },
+    TOKENS: {"pad_id": None, "tokenizer": None},
 }
 
 
@@ -146,7 +150,9 @@ def _reads(config: Mapping[str, Any]) -> str:
         return CLIPS
     if config.get("model_type") == "audio-spectrogram-transformer":
         return BANKS
-    return WAVES if "conv_stride" in config else FRAMES
+    if "conv_stride" in config:
+        return WAVES
+    return TOKENS if config.get("model_type") in _TEXT_TYPES or "vocab_size" in config else FRAMES
 
 
 def _input(
@@ -166,6 +172,8 @@ def _input(
     if reads == BANKS:
         sizes = {name: config[name] for name in ("num_mel_bins", "max_length") if name in config}
         whole |= sizes
+    if reads == TOKENS and whole["pad_id"] is None:
+        whole["pad_id"] = config.get("pad_token_id") or 0
     if "size" in whole and whole["size"] is None:
         size = config.get("image_size")
         if size is None:
@@ -181,6 +189,9 @@ def _beside(reads: str, found: Pretrained) -> dict[str, Any]:
     if reads in (FRAMES, CLIPS, MAPS):
         said = load_part(found, "AutoImageProcessor").to_dict()
         return {"mean": list(said["image_mean"]), "std": list(said["image_std"])}
+    if reads == TOKENS:
+        facts = facts_beside(found.folder)
+        return {"tokenizer": facts["digest"], "pad_id": facts["pad_id"]} if facts else {}
     extractor = load_part(found, "AutoFeatureExtractor")
     rate = {"sample_rate_hz": int(extractor.sampling_rate)}
     if reads == WAVES:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.backbone_spec import BANKS, CLIPS, FRAMES, MAPS, WAVES, resolved
+from mke_ray.models.backbone_spec import BANKS, CLIPS, FRAMES, MAPS, TOKENS, WAVES, resolved
 from mke_ray.models.normaliser import Normaliser
-from mke_ray.models.pretrained import Pretrained, load_whole, transformers_library
+from mke_ray.models.pretrained import Pretrained, load_whole
 from mke_ray.models.sound_input import filter_banks, standardised_waves
+from mke_ray.models.token_input import token_needs
 from mke_ray.models.tuning import ALL, NONE, blocks_in, frozen_parts, tune
+from mke_ray.pretrained_folders import transformers_library
 
 # Weights that only pretraining uses: they would get no gradient, which ranks wait for.
 _UNREAD = ("pooler.", "masked_spec_embed", "embeddings.mask_token")
@@ -22,9 +24,10 @@ _CALM = {"layerdrop": 0.0, "apply_spec_augment": False}
 
 
 class BackboneEncoder(nn.Module):
-    """A vision, video or audio network of transformers, and a layer from its features to D.
+    """A vision, video, audio or text network of transformers, and a layer from its features to D.
 
-    Its last hidden state is averaged, over frames too, unless the network pools itself.
+    Its last hidden state is averaged, over frames too and of a text over its tokens, unless the
+    network pools itself.
 
     Args:
         modality: Name of the modality.
@@ -36,10 +39,11 @@ class BackboneEncoder(nn.Module):
             path, and a run fills it in.
         tower: Part of a network of two (``vision_model`` of CLIP, ``audio_model`` of CLAP).
         stored: ``video`` or ``image``, of pictures.
-        reads: ``frames``, ``clips``, ``waves`` or ``banks``; None as ``config`` says.
-        input: What the network wants of pictures (``size``, ``mean``, ``std``) or of sound
+        reads: ``frames``, ``clips``, ``waves``, ``banks`` or ``tokens``; None as ``config`` says.
+        input: What the network wants of pictures (``size``, ``mean``, ``std``), of sound
             (``sample_rate_hz``; ``standardise``, or ``num_mel_bins``, ``max_length``, ``mean``,
-            ``std``); with a path what is beside it, which a run fills in.
+            ``std``) or of text (``pad_id``; ``tokenizer``, the digest that it has to have); with a
+            path what is beside it, which a run fills in.
         trainable: ``all``, ``none``, ``last_n`` (as ``last_2``) or ``lora``.
         lora: ``r``, ``lora_alpha``, ``lora_dropout``, ``target_modules``.
         num_features: Features D.
@@ -74,10 +78,10 @@ class BackboneEncoder(nn.Module):
         self.num_features = num_features
         self.reads: str = whole["reads"]
         self._input: Mapping[str, Any] = whole["input"]
-        self.needs = _needs(self.reads, stored, whole)
         self._num_frames = whole["config"].get("num_frames")
         self.normaliser = Normaliser(1, axis=1, enabled=False)
         self.network = _network(whole["config"], tower, found, key)
+        self.needs = _needs(self.reads, stored, whole, self.network)
         tune(self.network, trainable, lora=lora, key=key)
         self._is_frozen = trainable == NONE
         for name, weight in self.network.named_parameters():
@@ -88,7 +92,12 @@ class BackboneEncoder(nn.Module):
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, num_features), nn.ReLU())
 
     def raw(self, x_BX: Tensor) -> Tensor:
-        """Return pictures [B, (T,) 3, H, W] in [0, 1], waveforms [B, N] or banks [B, T, F]."""
+        """Return pictures [B, (T,) 3, H, W] in [0, 1], waves [B, N], banks [B, T, F] or ids [B, L].
+
+        Ids stay whole numbers.
+        """
+        if self.reads == TOKENS:
+            return x_BX.to(torch.int64)
         if self.reads == WAVES:
             return x_BX.to(torch.float32)
         if self.reads == BANKS:
@@ -104,6 +113,8 @@ class BackboneEncoder(nn.Module):
     def represent(self, x_BX: Tensor) -> Tensor:
         """Return what the network reads, standardised as it was pretrained."""
         raw_BX = self.raw(x_BX)
+        if self.reads == TOKENS:
+            return raw_BX
         if self.reads == WAVES:
             return standardised_waves(raw_BX) if self._input["standardise"] else raw_BX
         mean, std = raw_BX.new_tensor(self._input["mean"]), raw_BX.new_tensor(self._input["std"])
@@ -132,6 +143,8 @@ class BackboneEncoder(nn.Module):
 
     def _pooled(self, x_BX: Tensor) -> Tensor:
         """Return one vector per sample."""
+        if self.reads == TOKENS:
+            return self._pooled_tokens(x_BX)
         sees_frames = self.reads == FRAMES and x_BX.dim() == 5
         x_IX = x_BX.flatten(0, 1) if sees_frames else x_BX
         name = "pixel_values" if self.reads in (FRAMES, CLIPS) else "input_values"
@@ -143,6 +156,19 @@ class BackboneEncoder(nn.Module):
             pooled = hidden.mean(dim=axes)
         pooled_IW = pooled.flatten(1)
         return pooled_IW.unflatten(0, x_BX.shape[:2]).mean(dim=1) if sees_frames else pooled_IW
+
+    def _pooled_tokens(self, x_BL: Tensor) -> Tensor:
+        """Return the mean of the last hidden state over the tokens of each text.
+
+        Source:
+            Reimers, Gurevych, Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks,
+            EMNLP 2019, section 3 (the default, MEAN).
+        """
+        is_token_BL = x_BL != self._input["pad_id"]
+        is_token_BL[:, 0] = True  # of no text at all the softmax would be over nothing
+        said = self.network(input_ids=x_BL, attention_mask=is_token_BL.to(torch.int64))
+        weight_BL1 = is_token_BL.unsqueeze(2).to(said.last_hidden_state.dtype)
+        return (said.last_hidden_state * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1)
 
 
 def _network(
@@ -173,8 +199,10 @@ def _network(
     return network
 
 
-def _needs(reads: str, stored: str, whole: Mapping[str, Any]) -> dict[str, Any]:
+def _needs(reads: str, stored: str, whole: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
     """Return what has to be stored."""
+    if reads == TOKENS:
+        return token_needs(network, whole["input"]["tokenizer"])
     if reads in (WAVES, BANKS):
         return {"kind": "audio", "sample_rate_hz": whole["input"]["sample_rate_hz"]}
     if reads == CLIPS:

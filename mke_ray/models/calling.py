@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.pretrained import file_digest
 from mke_ray.models.programs import give_label_space
+from mke_ray.pretrained_folders import file_digest
 from mke_ray.schema import LabelKind, fingerprint
 
 
@@ -29,7 +29,8 @@ class CallableTeacher:
         function: ``package.module.function``, from a package in ``allow_targets``; called with the
             arrays [B, ...] as they are stored, and with ``settings``.
         modality: Name of the modality.
-        needs: What has to be stored, ``{"kind": "audio", "sample_rate_hz": 16000}``.
+        needs: What has to be stored, ``{"kind": "audio", "sample_rate_hz": 16000}``; has to be
+            given.
         classes: Classes in logit order; None takes those of the source for granted.
         kind: Kind of labels.
         settings: Further arguments by name. The fingerprint has the content of a file or folder
@@ -39,7 +40,7 @@ class CallableTeacher:
         version: Any text; another one labels anew.
 
     Raises:
-        ConfigError: There is no such function, or a file is missing.
+        ConfigError: There is no such function, a file is missing, or nothing says what is needed.
     """
 
     def __init__(  # noqa: PLR0913
@@ -47,13 +48,19 @@ class CallableTeacher:
         function: str,
         *,
         modality: str,
-        needs: Mapping[str, Any],
+        needs: Mapping[str, Any] | None = None,
         classes: Sequence[str] | None = None,
         kind: str = LabelKind.SINGLE.value,
         settings: Mapping[str, Any] | None = None,
         files: Sequence[str] = (),
         version: str = "",
     ) -> None:
+        if not needs or "kind" not in needs:
+            raise ConfigError(
+                f"needs={needs}: a function does not say what it reads; give needs.kind, the kind "
+                "of the stored array, and what else has to hold of it, as in "
+                "needs={kind: audio, sample_rate_hz: 16000}"
+            )
         self.modality = modality
         self.needs = dict(needs)
         give_label_space(self, classes, LabelKind(kind))

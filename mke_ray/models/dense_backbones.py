@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from mke_ray.errors import ConfigError
 from mke_ray.models.backbone_spec import MAPS, resolved
 from mke_ray.models.normaliser import Normaliser
-from mke_ray.models.pretrained import load_whole, transformers_library
+from mke_ray.models.pretrained import load_whole
 from mke_ray.models.tuning import ALL, NONE, blocks_in, frozen_parts, tune
+from mke_ray.pretrained_folders import transformers_library
 
 _STEM = "stem"
 # The norm after the last stage is for classifiers: here it would get no gradient.

@@ -212,7 +212,16 @@ def log_odds(log_B: Tensor) -> Tensor:
 
 
 def _known_space(teacher: Teacher, classes: Sequence[str] | None, kind: str) -> LabelSpace:
-    """Return the label space of a teacher."""
+    """Return the label space of a teacher.
+
+    Raises:
+        ConfigError: It is no teacher, or does not tell its classes.
+    """
+    if not hasattr(teacher, "predict"):
+        raise ConfigError(
+            f"teacher={teacher} is none; give the teacher whose classes are mapped, as in "
+            "teacher={_target_: mke_ray.models.brought.SoundTeacher, path: DIR}"
+        )
     if classes is not None:
         return LabelSpace(tuple(classes), LabelKind(kind))
     space = getattr(teacher, "label_space", None)

@@ -16,7 +16,7 @@ from mke_ray.errors import ConfigError
 from mke_ray.models.array_form import ArrayForm, form_of
 from mke_ray.models.device import checked_device
 from mke_ray.models.onnx_files import weight_files
-from mke_ray.models.pretrained import file_digest, optional_library
+from mke_ray.pretrained_folders import file_digest, optional_library
 from mke_ray.schema import IGNORE, LabelKind, LabelSpace, fingerprint
 
 _NUMBERS = {"float": np.float32, "float16": np.float16, "double": np.float64, "uint8": np.uint8}
@@ -28,7 +28,8 @@ class OnnxTeacher:
     Args:
         path: The file.
         modality: Name of the modality.
-        form: Arguments of ``ArrayForm``: what the input is made of, and what the answer is.
+        form: Arguments of ``ArrayForm``: what the input is made of, and what the answer is; has to
+            be given.
         classes: Classes in logit order; None takes those of the source for granted.
         kind: Kind of labels.
         needs: What else has to be stored, for example ``{sample_rate_hz: 16000}``.
@@ -47,7 +48,7 @@ class OnnxTeacher:
         path: str,
         *,
         modality: str,
-        form: Mapping[str, Any],
+        form: Mapping[str, Any] | None = None,
         classes: Sequence[str] | None = None,
         kind: str = LabelKind.SINGLE.value,
         needs: Mapping[str, Any] | None = None,
@@ -72,7 +73,7 @@ class OnnxTeacher:
         fixed = self._input.shape[0] if self._form.axes[0] == "B" else None
         self._batch_size = fixed if isinstance(fixed, int) else batch_size
         self._is_fixed = isinstance(fixed, int)
-        said = [dict(form), wanted, self._constants, list(providers), kind]
+        said = [dict(form or {}), wanted, self._constants, list(providers), kind]
         self._fingerprint = fingerprint({"onnx": digests, "said": repr(said)})
 
     def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
@@ -106,7 +107,8 @@ class ProgramTeacher:
     Args:
         path: The file; ``.pt2`` is of ``torch.export``, any other one TorchScript.
         modality: Name of the modality.
-        form: Arguments of ``ArrayForm``: what the input is made of, and what the answer is.
+        form: Arguments of ``ArrayForm``: what the input is made of, and what the answer is; has to
+            be given.
         trust: Whether code from this file may run.
         classes: Classes in logit order; None takes those of the source for granted.
         kind: Kind of labels.
@@ -123,7 +125,7 @@ class ProgramTeacher:
         path: str,
         *,
         modality: str,
-        form: Mapping[str, Any],
+        form: Mapping[str, Any] | None = None,
         trust: bool = False,
         classes: Sequence[str] | None = None,
         kind: str = LabelKind.SINGLE.value,
@@ -144,7 +146,7 @@ class ProgramTeacher:
         self._kind = LabelKind(kind)
         give_label_space(self, classes, self._kind)
         self._path, self._device_name, self._batch_size = path, device, batch_size
-        said = {"form": repr(dict(form)), "kind": kind}
+        said = {"form": repr(dict(form or {})), "kind": kind}
         self._fingerprint = fingerprint({"program": file_digest(path), **said})
         self.network: torch.nn.Module = _program(path)
 

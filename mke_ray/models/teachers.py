@@ -15,6 +15,7 @@ from torch import Tensor
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.device import checked_device
 from mke_ray.models.student import Network
+from mke_ray.models.token_input import AT_MOST, DIGEST, another_tokenizer
 from mke_ray.models.weights import load_student
 from mke_ray.schema import DecodeSpec, LabelSpace, fingerprint
 from mke_ray.storage import Root, open_root
@@ -29,8 +30,8 @@ class Teacher(Protocol):
     Attributes:
         modality: Name of the modality.
         needs: What the stored array must hold: ``kind`` and, where it matters, ``num_frames``,
-            ``height``, ``width``, ``seconds`` (at least so many), ``sample_rate_hz`` and
-            ``num_features`` (exactly so many).
+            ``height``, ``width``, ``seconds`` (at least so many), ``num_tokens``, ``num_ids`` (at
+            most so many), ``sample_rate_hz``, ``num_features`` and ``digest`` (just that).
     """
 
     modality: str
@@ -112,6 +113,23 @@ class StudentTeacher:
         return self._loaded.to(self._device)
 
 
+def unmet_needs(needs: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those needs of a network that what is stored does not meet.
+
+    Args:
+        needs: What it needs, as ``Teacher.needs``.
+        stored: Specification of the modality, as plain data.
+    """
+
+    def is_met(key: str, needed: Any) -> bool:
+        found = stored.get(key)
+        if found is None or key not in (*AT_LEAST, *AT_MOST):
+            return found == needed
+        return found >= needed if key in AT_LEAST else found <= needed
+
+    return {key: needed for key, needed in needs.items() if not is_met(key, needed)}
+
+
 def check_needs(teacher: Teacher, decode_spec: DecodeSpec) -> None:
     """Raise when a teacher needs more than the sample store holds.
 
@@ -125,13 +143,13 @@ def check_needs(teacher: Teacher, decode_spec: DecodeSpec) -> None:
             f"add decode.{modality} or choose another teacher"
         )
     stored: Mapping[str, Any] = asdict(decode_spec[modality])
-    for key, needed in teacher.needs.items():
+    for key, needed in unmet_needs(teacher.needs, stored).items():
         found = stored.get(key)
-        enough = found is not None and (found >= needed if key in AT_LEAST else found == needed)
-        if not enough:
-            bound = "at least " if key in AT_LEAST else ""
-            raise StoreError(
-                f"the teacher needs {bound}{key}={needed} of {modality!r} but "
-                f"decode.{modality}.{key} is {found}; change decode.{modality}.{key} "
-                "(the samples are then decoded anew) or choose another teacher"
-            )
+        if key == DIGEST:
+            raise StoreError(f"the teacher: {another_tokenizer(modality, needed, found)}")
+        bound = "at least " if key in AT_LEAST else "at most " if key in AT_MOST else ""
+        raise StoreError(
+            f"the teacher needs {bound}{key}={needed} of {modality!r} but "
+            f"decode.{modality}.{key} is {found}; change decode.{modality}.{key} "
+            "(the samples are then decoded anew) or choose another teacher"
+        )

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
 from mke_ray.models.normaliser import Normaliser
-from mke_ray.models.pretrained import optional_library
 from mke_ray.models.tuning import ALL, NONE, frozen_parts, tune
+from mke_ray.pretrained_folders import optional_library
 
 
 class TimmEncoder(nn.Module):

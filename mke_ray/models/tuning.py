@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.pretrained import optional_library
+from mke_ray.pretrained_folders import optional_library
 
 ALL, NONE, LORA = "all", "none", "lora"
+_IN_A_ROW = ("blocks", "stages")
 _LAST = re.compile(r"last_([1-9][0-9]*)")
 _LORA_KEYS = ("r", "lora_alpha", "lora_dropout", "target_modules")
 _LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "all-linear"}
@@ -46,14 +47,18 @@ def tune(network: nn.Module, trainable: str, *, lora: Mapping[str, Any] | None, 
 
 
 def blocks_in(network: nn.Module) -> list[nn.Module]:
-    """Return the blocks of a network: the last of its outermost lists of modules."""
+    """Return the blocks of a network: the last of its outermost lists of modules.
+
+    Networks of timm have them one after the other in ``blocks`` or ``stages``.
+    """
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
     for one in network.modules():
         if isinstance(one, nn.ModuleList) and one not in inside and len(one):
             inside.update(one.modules())
             found = list(one)
-    return found
+    in_a_row = (getattr(network, name, None) for name in _IN_A_ROW)
+    return found or next((list(one) for one in in_a_row if isinstance(one, nn.Sequential)), [])
 
 
 def frozen_parts(network: nn.Module) -> list[nn.Module]:

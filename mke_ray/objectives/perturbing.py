@@ -62,9 +62,9 @@ class Noise:
     beta: float
 
     def input(self, modality: str, x_BX: Tensor) -> Tensor:
-        """Return the representation of a modality with noise."""
+        """Return the representation of a modality with noise; ids of tokens get none."""
         alpha = self.alpha.get(modality, 0.0) if isinstance(self.alpha, Mapping) else self.alpha
-        if alpha == 0:
+        if alpha == 0 or not x_BX.is_floating_point():  # between ids there is nothing
             return x_BX
         scale = alpha * _mean_magnitude(x_BX, self.present[modality])
         return x_BX + scale * gaussian_like(x_BX, batch_keys(self.batch, f"noise/{modality}"))

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from composed import composed
 from published_data import (
     SMOKE,
     write_audioset,
+    write_av_mnist_arrays,
     write_mm_imdb,
     write_mm_imdb_hdf5,
     write_nyu,
@@ -17,17 +19,31 @@ from published_data import (
     write_vggsound,
 )
 
+from mke_ray.data.mm_imdb import GENRES
+from mke_ray.errors import StoreError
 from mke_ray.expansion import expand
 from mke_ray.expansion.whole import run_stages
+
+
+def write_films_and_tokenizer(folder: Path) -> list[str]:
+    """Write MM-IMDB, and beside it a language model with its tokenizer."""
+    pytest.importorskip("transformers", reason="the extra transformers is not installed")
+    from tiny_pretrained import save_bert
+
+    write_mm_imdb(folder)
+    save_bert(folder.parent / "bert", id2label={number: str(number) for number in range(23)})
+    return [f"decode.plot.tokenizer={folder.parent / 'bert'}"]
+
 
 RANKING, F1 = ("map", "mauc", "d_prime"), ("f1_micro", "f1_macro", "f1_weighted", "f1_samples")
 FURTHER = {
     "vggsound": (*RANKING, "f1_macro", "f1_weighted"),
     "audioset": (*RANKING, *F1),
     "mm_imdb": (*RANKING, *F1),
+    "mm_imdb_tokens": (*RANKING, *F1),
 }
 COUNTS = ("ok", "partial", "bad")
-SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
+SETS: dict[str, tuple[Callable[[Path], list[str] | None], list[str], tuple[int, ...]]] = {
     "ravdess": (
         write_ravdess,
         ["source.splits={labelled: 2, probe: 2, unlabeled: rest, test: 1}"],
@@ -46,6 +62,12 @@ SETS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, ...]]] = {
         ["source.labelled=0.4", "source.parts=[40,24,16]", "decode.plot.num_features=300"],
         (80, 0, 0),
     ),
+    "av_mnist_arrays": (
+        write_av_mnist_arrays,
+        ["source.labelled=0.3", "source.num_probe=20"],
+        (86, 0, 0),
+    ),
+    "mm_imdb_tokens": (write_films_and_tokenizer, ["source.labelled=0.4"], (76, 2, 0)),
 }
 
 
@@ -66,8 +88,8 @@ def smoke(experiment: str, folder: Path, *overrides: str) -> Any:
 def test_an_experiment_passes_a_dry_run_and_a_short_run(named, tmp_path, capsys):
     write, overrides, counts = SETS[named]
     experiment, *more = named.split()
-    write(tmp_path / "data")
-    job = smoke(experiment, tmp_path / "data", *more, *overrides)
+    found = write(tmp_path / "data") or []
+    job = smoke(experiment, tmp_path / "data", *more, *overrides, *found)
     expand([replace(job, dry_run=True)])
     assert "nothing was written" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "run").exists()
@@ -79,3 +101,30 @@ def test_an_experiment_passes_a_dry_run_and_a_short_run(named, tmp_path, capsys)
     for arm in metrics["arms"].values():
         assert tuple(arm.get("further", {})) == FURTHER.get(experiment, ())
     assert ("mAUC" in page) == (experiment in FURTHER)
+
+
+def test_a_text_classifier_teaches_what_a_student_of_pretrained_weights_learns(tmp_path):
+    found = write_films_and_tokenizer(tmp_path / "data")
+    bert = tmp_path / "bert"
+    overrides = [
+        "teacher=pretrained_text",
+        "teacher.modality=plot",
+        "teacher.network.kind=multi",
+        f"teacher.network.path={bert}",
+        f"student.encoders.plot.path={bert}",
+        "student.encoders.plot.config=null",
+        "student.encoders.plot.trainable=last_1",
+    ]
+    with pytest.raises(StoreError, match=r"classes \['0', '1'.*they have to be the same"):
+        run_stages(smoke("mm_imdb_tokens", tmp_path / "data", *found, *overrides))
+    table = {str(number): genre for number, genre in enumerate(GENRES)}
+    inner = f"path: {bert}, modality: plot, kind: multi"
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(table))
+    overrides[:4] = [
+        "teacher=mapped",
+        "teacher.modality=plot",
+        f"+teacher.network.teacher={{_target_: mke_ray.models.text.TextTeacher, {inner}}}",
+        f"teacher.network.table={tmp_path / 'table.yaml'}",
+    ]
+    metrics = run_stages(smoke("mm_imdb_tokens", tmp_path / "data", *found, *overrides))
+    assert metrics["counts"]["partial"] == 2 and metrics["arms"]["teacher"]["num_test"] == 16

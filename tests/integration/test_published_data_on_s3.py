@@ -11,6 +11,7 @@ import s3fs
 from published_data import (
     video_id,
     write_audioset,
+    write_av_mnist_arrays,
     write_mm_imdb,
     write_mm_imdb_hdf5,
     write_nyu,
@@ -19,6 +20,7 @@ from published_data import (
 )
 
 from mke_ray.data.audioset import AudioSetSource
+from mke_ray.data.av_mnist_arrays import AvMnistArraysSource
 from mke_ray.data.manifest import manifest_row
 from mke_ray.data.mm_imdb import MmImdbSource
 from mke_ray.data.mm_imdb_hdf5 import MmImdbHdf5Source
@@ -33,6 +35,7 @@ pytestmark = pytest.mark.s3
 NUM_CLIPS = 2500
 VIDEO = {"kind": "video", "num_frames": 2, "height": 16, "width": 16}
 IMAGE = {"kind": "image", "height": 16, "width": 16}
+DIGITS = {"image": IMAGE, "audio": {"kind": "features", "num_features": 12544}}
 SETS: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
     "ravdess": (write_ravdess, RavdessSource, {"splits": {"test": "rest"}}, {"face": VIDEO}),
     "vggsound": (write_vggsound, VggSoundSource, {}, {"video": VIDEO}),
@@ -43,6 +46,7 @@ SETS: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {
         {"labelled": 5, "probe": 5},
         {"rgb": IMAGE, "mask": {"kind": "mask", "height": 16, "width": 16}},
     ),
+    "av_mnist_arrays": (write_av_mnist_arrays, AvMnistArraysSource, {"num_probe": 20}, DIGITS),
     "mm_imdb": (
         write_mm_imdb,
         MmImdbSource,

@@ -42,6 +42,7 @@ OWN_KEYS = {
         "teacher.modality=a",
     ],
     "av_mnist": ["source.root=s3://b"],
+    "av_mnist_arrays": ["source.root=s3://b"],
     "nyu_depth_v2_small": ["source.root=s3://b"],
     "av_mnist_features": ["source.root=s3://b"],
     "av_mnist_videos": ["source.root=s3://b"],
@@ -50,6 +51,7 @@ OWN_KEYS = {
     "audioset": ["source.root=s3://b"],
     "nyu_depth_v2": ["source.root=s3://b"],
     "mm_imdb": ["source.root=s3://b"],
+    "mm_imdb_tokens": ["source.root=s3://b"],
 }
 
 

@@ -12,7 +12,15 @@ from PIL import Image
 
 from mke_ray.data.codec import decode_modality, empty_modality, encode_modality
 from mke_ray.errors import StoreError
-from mke_ray.schema import AudioSpec, DepthSpec, FeatureSpec, ImageSpec, MaskSpec, VideoSpec
+from mke_ray.schema import (
+    AudioSpec,
+    DepthSpec,
+    FeatureSpec,
+    ImageSpec,
+    MaskSpec,
+    TokenSpec,
+    VideoSpec,
+)
 
 
 def smooth_video(spec):
@@ -62,6 +70,18 @@ def test_features_come_back_exactly():
     spec = FeatureSpec(3)
     features = np.array([1e-30, -3.25, 1e30], np.float32)
     assert np.array_equal(decode_modality(encode_modality(features, spec), spec), features)
+
+
+@pytest.mark.parametrize(("num_ids", "num_bytes"), [(65_536, 8), (65_537, 16)])
+def test_ids_of_tokens_come_back_exactly_in_as_few_bytes_as_hold_them(num_ids, num_bytes):
+    spec = TokenSpec(4, digest="d", num_ids=num_ids)
+    ids = np.array([0, 5, num_ids - 1, 40_000], np.int32)
+    (piece,) = encode_modality(ids, spec)
+    back = decode_modality([piece], spec)
+    assert len(piece) == num_bytes and back.dtype == np.int32 and np.array_equal(back, ids)
+    assert np.array_equal(empty_modality(spec), np.zeros(4, np.int32))
+    with pytest.raises(StoreError, match="tokens array has shape"):
+        encode_modality(ids[:3], spec)
 
 
 def test_storing_what_was_stored_changes_sound_no_more():

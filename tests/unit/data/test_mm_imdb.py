@@ -120,7 +120,7 @@ def test_what_is_missing_is_named_with_the_way_out(folder, hdf5_folder, tmp_path
         MmImdbSource(None)
     (tmp_path / "dataset").mkdir()
     put(tmp_path / "dataset/a.json", b"{}")
-    with pytest.raises(ConfigError, match=r"has no split\.json"):
+    with pytest.raises(ConfigError, match=r"official split=split\.json is not in source\.root"):
         list(MmImdbSource(str(tmp_path)).rows())
     put(tmp_path / "split.json", b'{"train": ["a", "b"]}')
     with pytest.raises(ConfigError, match=r"lists \['train', 'dev', 'test'\]"):

@@ -68,7 +68,7 @@ def test_class_ids_become_the_classes_of_either_labelling(folder, num_classes, w
 
 
 def test_what_is_not_there_is_named(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.root=.*train\.txt.*NYU Depth V2"):
+    with pytest.raises(ConfigError, match=r"train\.txt is not in source\.root=.*NYU Depth V2"):
         list(source(tmp_path).rows())
     with pytest.raises(ConfigError, match=r"source\.labelled=20.*14 samples"):
         list(source(folder, labelled=20).rows())

@@ -110,7 +110,7 @@ def test_what_is_missing_or_spoilt_is_named_with_the_way_out(folder, tmp_path):
         NyuDepthMatSource(None)
     write_nyu(tmp_path)
     (tmp_path / "classMapping40.mat").unlink()
-    with pytest.raises(ConfigError, match=r"source\.mapping: classMapping40\.mat is not in"):
+    with pytest.raises(ConfigError, match=r"source\.mapping=classMapping40\.mat is not in"):
         list(source(tmp_path).rows())
     savemat(tmp_path / "classMapping40.mat", {"mapClass": np.array([[1, 2]])})
     of = source(tmp_path)
@@ -127,7 +127,7 @@ def test_what_is_missing_or_spoilt_is_named_with_the_way_out(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"splits\.mat .* is no MATLAB file"):
         list(source(tmp_path).rows())
     (tmp_path / "splits.mat").unlink()
-    with pytest.raises(ConfigError, match=r"source\.splits: train\.txt is not in"):
+    with pytest.raises(ConfigError, match=r"official split=train\.txt is not in"):
         list(source(tmp_path).rows())
     put(tmp_path / "nyu_depth_v2_labeled.mat", b"<html>")
     put(tmp_path / "train.txt", b"1")

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ from mke_ray.data.pairs import PairsSource
 from mke_ray.data.text_files import hashed_words
 from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
-from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, ManifestRow, VideoSpec
+from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, ManifestRow, TokenSpec, VideoSpec
+from mke_ray.tokens import tokenizer_facts
 
 CLASSES = ["cat", "dog"]
 FILES = {"rgb": "rgb/{key}.png", "depth": "depth/{key}_d.png"}
@@ -282,11 +284,37 @@ def test_text_beside_a_picture_is_read_as_hashed_words(tmp_path):
     assert np.array_equal(words, hashed_words("a man walks into a bar", 64))
 
 
+def test_text_beside_a_picture_is_read_as_tokens_and_one_without_a_word_is_missing(tmp_path):
+    pytest.importorskip("transformers", reason="the extra transformers is not installed")
+    from tiny_pretrained import save_bert
+    from transformers import AutoTokenizer
+
+    save_bert(tmp_path / "bert")
+    for key, text in (("k", b"A drama of number 1."), ("n", b" ")):
+        put(tmp_path, f"test/cat/{key}.png", picture())
+        put(tmp_path, f"test/cat/{key}.txt", text)
+    files = {"rgb": "{key}.png", "words": "{key}.txt"}
+    where = {"words": {"path": str(tmp_path / "bert"), "revision": None}}
+    plain = PairsSource(str(tmp_path), files, CLASSES, text={})
+    of = replace(plain, tokenizers=where)
+    facts = tokenizer_facts(where["words"]["path"], None)
+    spec = {"rgb": ImageSpec(8, 8), "words": TokenSpec(12, **facts)}
+    known, blank = (of.reader(spec).read(manifest_row(row.key)) for row in of.rows())
+    own = AutoTokenizer.from_pretrained(tmp_path / "bert")
+    wanted = own("A drama of number 1.", padding="max_length", max_length=12)["input_ids"]
+    assert known.arrays["words"].tolist() == wanted and known.decoder.endswith("tokens")
+    assert blank.missing == {"words": "empty"} and "rgb" in blank.arrays
+    assert of.identity() == plain.identity()
+    with pytest.raises(ConfigError, match=r"source\.tokenizers has none for \['words'\]"):
+        plain.reader(spec)
+
+
 def test_what_no_file_can_give_is_refused_with_its_key(tmp_path):
     with pytest.raises(ConfigError, match=r"decode\.audio: .*add source\.files\.audio"):
         source(tmp_path).reader({"audio": AudioSpec(8000, 1.0)})
-    with pytest.raises(ConfigError, match=r"decode\.rgb\.kind=features"):
-        source(tmp_path).reader({"rgb": FeatureSpec(3)})
+    for spec in (FeatureSpec(3), TokenSpec(3)):
+        with pytest.raises(ConfigError, match=rf"decode\.rgb\.kind={spec.kind}: .*source\.text"):
+            source(tmp_path).reader({"rgb": spec})
     with pytest.raises(ConfigError, match=r"source\.text=.*'filed'.*it may have field"):
         PairsSource(str(tmp_path), {"words": "{key}.txt"}, CLASSES, text={"filed": "plot"})
     with pytest.raises(ConfigError, match=r"decode\.rgb\.kind=image: .*pairs for pictures"):

@@ -10,7 +10,7 @@ from mke_ray.data.likeness import (
     sound_distance,
 )
 from mke_ray.data.signatures import frame_words, signature, sound_words
-from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, VideoSpec
+from mke_ray.schema import AudioSpec, FeatureSpec, ImageSpec, TokenSpec, VideoSpec
 
 VIDEO = VideoSpec(num_frames=8, height=48, width=64)
 AUDIO = AudioSpec(sample_rate_hz=8000, seconds=3.0)
@@ -174,6 +174,16 @@ def test_features_are_copies_only_when_they_are_equal():
     other[3] *= 1.00001
     assert signature(row, spec) == signature(row.copy(), spec) != signature(other, spec)
     assert len(signature(row, spec)) == 8
+
+
+def test_texts_are_copies_only_when_their_tokens_are_equal_and_short_ones_are_like_no_other():
+    spec = TokenSpec(20)
+    ids = np.arange(5, 25, dtype=np.int32)
+    other = ids.copy()
+    other[3] = 90
+    assert signature(ids, spec) == signature(ids.copy(), spec) != signature(other, spec)
+    ids[7:] = 0
+    assert signature(ids, spec) == b""
 
 
 def test_of_a_long_clip_some_frames_and_the_first_seconds_count():

@@ -77,7 +77,7 @@ def test_a_group_that_is_added_moves_few_others() -> None:
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({**FOUR, "unlabeled": 9}, "takes 22 groups, and the table has 24; let one split take"),
+        ({**FOUR, "unlabeled": 9}, "takes 22 groups, and there are 24; let one split take"),
         ({**FOUR, "unlabeled": 13}, "takes 26 groups"),
         ({"labelled": 0.5, "unlabeled": 0.6}, "takes 26 groups"),
         ({"labelled": 25, "unlabeled": "rest"}, "takes 25 groups"),

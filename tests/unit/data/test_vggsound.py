@@ -88,7 +88,10 @@ def test_what_is_wrong_is_named_with_the_way_out(folder, tmp_path):
         list(source(folder, classes=CLASSES[:2]).rows())
     with pytest.raises(ConfigError, match=r"source\.labelled=0\.9 and source\.probe=0\.3"):
         source(folder, labelled=0.9)
-    with pytest.raises(ConfigError, match=r"none of the 73 listed.*nowhere.*_000030"):
+    nothing = (
+        r"none of the 73 listed.*nowhere \(source\.root, source\.media\); found no file\. .*_000030"
+    )
+    with pytest.raises(ConfigError, match=nothing):
         list(source(folder, media="nowhere").rows())
     put(
         tmp_path / "vggsound.csv",
@@ -96,3 +99,8 @@ def test_what_is_wrong_is_named_with_the_way_out(folder, tmp_path):
     )
     with pytest.raises(ConfigError, match=r"line 2 of vggsound\.csv is"):
         _ = source(tmp_path).label_space
+    put(tmp_path / "vggsound.csv", f"{video_id(1)},10,rapping,train".encode())
+    with pytest.raises(ConfigError, match=r"source\.tables.*have the labels \['rapping'\]"):
+        _ = source(tmp_path).label_space
+    with pytest.raises(ConfigError, match=r"does not exist or is empty.*vggsound\.csv"):
+        list(source(tmp_path / "none").rows())

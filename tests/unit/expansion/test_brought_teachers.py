@@ -8,7 +8,7 @@ pytest.importorskip("transformers", reason="the extra transformers is not instal
 from tiny_pretrained import save_ast, save_videomae, save_vit
 
 from mke_ray.config import build
-from mke_ray.errors import StoreError
+from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.checks import check_job
 
 DIGITS = {"id2label": {number: str(number) for number in range(10)}}
@@ -51,10 +51,45 @@ def test_other_classes_are_refused_until_a_table_maps_them(tmp_path):
         "teacher.modality=audio",
         f"+teacher.network.teacher={inner}",
         f"teacher.network.table={tmp_path / 'table.csv'}",
-        f"teacher.network.classes={[str(number) for number in range(10)]}",
         "decode.audio.sample_rate_hz=16000",
     ]
-    check_job(composed(*overrides, f"root={tmp_path / 'run'}")[0])
+    (job,) = composed(*overrides, f"root={tmp_path / 'run'}")
+    further = {**job.teacher.network}
+    del further["classes"]
+    job.more_teachers["second"] = further
+    check_job(job)
+    digits = [str(number) for number in range(10)]
+    assert job.teacher.network["classes"] == job.more_teachers["second"]["classes"] == digits
+
+
+def test_classes_that_are_given_stay(tmp_path):
+    classes = [str(number) for number in range(9, -1, -1)]
+    (job,) = composed(
+        "teacher=mapped",
+        "teacher.modality=audio",
+        "teacher.network.table={a: b}",
+        f"teacher.network.classes={classes}",
+        f"root={tmp_path / 'run'}",
+    )
+    with pytest.raises(ConfigError, match=r"teacher=\{\} is none; give the teacher whose classes"):
+        check_job(job)
+    assert job.teacher.network["classes"] == classes
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "said"),
+    [
+        ("program", "teacher.network.trust=true", r"form=None.*give form\.stored.*'features'"),
+        ("program", "+teacher.network.form={layout: BN}", r"trust"),
+        ("onnx", "teacher.network.form={layout: BN}", r"form=\{'layout': 'BN'\}.*form\.stored"),
+    ],
+)
+def test_what_a_file_does_not_say_is_asked_for_by_its_key(tmp_path, name, more, said):
+    path = tmp_path / "net"
+    path.write_bytes(b"any")
+    where = [f"teacher.network.path={path}", f"root={tmp_path / 'run'}"]
+    with pytest.raises(ConfigError, match=r"^teacher\.network: .*" + said):
+        check_job(composed(f"teacher={name}", "teacher.modality=audio", more, *where)[0])
 
 
 def test_what_is_stored_has_to_suit_the_network(tmp_path):
@@ -84,7 +119,7 @@ def test_files_that_a_teacher_names_are_found_from_any_folder(tmp_path, monkeypa
     inner = "{_target_: mke_ray.models.brought.SoundTeacher, path: tagger}"
     overrides = [f"+teacher.network.teacher={inner}", "teacher.network.table=classes.csv"]
     more = "+more_teachers.second={_target_: mke_ray.models.brought.ClipTeacher, path: owner/name}"
-    own = ["teacher=mapped", "teacher.modality=audio", "teacher.network.classes=[a,b]", more]
+    own = ["teacher=mapped", "teacher.modality=audio", more]
     (job,) = composed(*own, *overrides, "root=run")
     assert job.teacher.network["teacher"]["path"] == str(tmp_path / "tagger")
     assert job.teacher.network["table"] == str(tmp_path / "classes.csv")

@@ -66,8 +66,9 @@ def test_probabilities_become_logits():
     ("plain", "said"),
     [
         ({"stored": "sound"}, "form.stored=sound"),
-        ({"layout": "BCHW"}, "give stored"),
-        ({"stored": "image", "colour": "red"}, "give stored, and of the others"),
+        (None, r"form=None: a file does not say.*form\.stored.*'audio'.*'layout'"),
+        ({"layout": "BCHW"}, r"form=\{'layout': 'BCHW'\}: .*give form\.stored"),
+        ({"stored": "image", "colour": "red"}, r"the keys \['colour'\]; choose from \['stored'"),
         ({"stored": "image", "layout": "BHW"}, "has the axes BHWC"),
         ({"stored": "image", "layout": "BCHWT"}, "has the axes BHWC"),
         ({"stored": "audio", "layout": "BCN"}, "has the axes BN"),

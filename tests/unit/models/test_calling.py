@@ -116,3 +116,9 @@ def test_a_function_that_a_trusted_package_merely_imported_is_refused():
     spec = {"_target_": "mke_ray.models.calling.CallableTeacher", "modality": "x", "needs": NEEDS}
     with pytest.raises(ConfigError, match="outside the trusted packages"):
         build({**spec, "function": "mke_ray.models.calling.importlib.import_module"})
+
+
+@pytest.mark.parametrize("needs", [None, {"sample_rate_hz": 16000}])
+def test_a_function_without_needs_is_refused_by_the_key(needs):
+    with pytest.raises(ConfigError, match=r"needs=.*give needs\.kind.*needs=\{kind: audio"):
+        CallableTeacher(f"{__name__}.same", modality="x", needs=needs)

@@ -102,6 +102,12 @@ def test_modalities_get_noise_of_their_own_strength():
     assert not torch.equal(noise.input("a", batch.arrays["a"]), batch.arrays["a"])
 
 
+def test_ids_of_tokens_get_no_noise():
+    batch = _batch()
+    ids = torch.arange(16).reshape(8, 2)
+    assert Noise(batch, batch.present, 1.0, 0.0).input("a", ids) is ids
+
+
 def _drawn(batch, modality="a"):
     """Return the noise of a batch in units of its scale."""
     x = batch.arrays[modality]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mke_ray.models.pretrained import file_digest
+from mke_ray.pretrained_folders import file_digest
 
 
 def test_a_file_is_read_once_for_its_digest_until_its_size_or_time_change(tmp_path, monkeypatch):
