@@ -64,18 +64,7 @@ def check_job(job: JobConfig) -> Run:
     Raises:
         ConfigError: It names the key and the way out.
     """
-    if job.focus.study == GAUSSIAN:
-        raise ConfigError(
-            f"focus.study={GAUSSIAN} draws its own samples, which nothing can be expanded from; "
-            "run python jobs/focus.py experiment=gaussian"
-        )
-    check_labelling(job.labelling)
-    if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
-        raise ConfigError(
-            f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
-            f"{list(WITHIN_UNLABELED)}"
-        )
-    retry_reasons(job.retry)
+    _check_choices(job)
     fill_in_tokens(job)
     run = Run(
         job=job,
@@ -121,6 +110,26 @@ def check_job(job: JobConfig) -> Run:
     for one in teacher:
         check_fits([one], launch="local", scaling=scaling, engine=TEACHER_ENGINE)
     return run
+
+
+def _check_choices(job: JobConfig) -> None:
+    """Check what can be told from the configuration alone.
+
+    Raises:
+        ConfigError: It names the key and the way out.
+    """
+    if job.focus.study == GAUSSIAN:
+        raise ConfigError(
+            f"focus.study={GAUSSIAN} draws its own samples, which nothing can be expanded from; "
+            "run python jobs/focus.py experiment=gaussian"
+        )
+    check_labelling(job.labelling)
+    if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
+        raise ConfigError(
+            f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "
+            f"{list(WITHIN_UNLABELED)}"
+        )
+    retry_reasons(job.retry)
 
 
 def _tell_classes(run: Run) -> None:
