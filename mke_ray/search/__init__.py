@@ -11,10 +11,11 @@ from mke_ray.config_values import is_group, winner_yaml
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.run import num_select
 from mke_ray.report.terminal import terminal
+from mke_ray.search.content import SearchContent
 from mke_ray.search.counts import held_by_trial
 from mke_ray.search.figures import search_pictures
 from mke_ray.search.judging import result_on_test
-from mke_ray.search.page import SearchContent, search_terminal, write_search
+from mke_ray.search.page import search_terminal, write_search
 from mke_ray.search.recording import TrialRuns
 from mke_ray.search.repeats import run_finals
 from mke_ray.search.run import Search, opened, run_search_trials
@@ -83,6 +84,7 @@ def searched(found: Search) -> None:
         ),
         folder=found.ledger.folder.uri,
         held=held_by_trial(keys, asdict(run.job.scaling)),
+        cost=keys.cost,
     )
     page = write_search(found.ledger.folder, content, _yaml(found, records[winner.number].values))
     runs.finish(records, finalists, winner, test)

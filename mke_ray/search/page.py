@@ -5,75 +5,23 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mke_ray.labels.pass_state import SECONDS_PER_HOUR
-from mke_ray.report.style import Picture
-from mke_ray.search.finals import USUAL, Finalist
+from mke_ray.search.content import SearchContent
 from mke_ray.search.judging import AS_IT_IS, WINNER
 from mke_ray.search.key_figures import word_of
 from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
+from mke_ray.search.wording import mean_words, percent, said_of
 from mke_ray.storage import Root
 
 _MOST_ROWS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class SearchContent:
-    """What there is to say of a search.
-
-    Args:
-        title: Name of the experiment and of the space.
-        quality: What was looked for, in words.
-        records: What became of all trials.
-        finalists: The finalists.
-        winner: The winner among them.
-        test: See ``result_on_test``.
-        num_select: Samples of the select part of the probe.
-        full_samples: Rows that all trials would have been trained on without stops.
-        pictures: The figures.
-        folder: Where it lies.
-        held: What a fit holds while it trains, for example ``{"CPU": 2.0}``.
-    """
-
-    title: str
-    quality: str
-    records: Sequence[TrialRecord]
-    finalists: Sequence[Finalist]
-    winner: Finalist
-    test: Mapping[str, Any]
-    num_select: int
-    full_samples: int
-    pictures: Sequence[Picture]
-    folder: str
-    held: Mapping[str, float]
-
-    @property
-    def num_samples(self) -> int:
-        """Rows trained on by trials and finals; a fit of both counts once."""
-        trained = [*self.finalists, *self._trained_apart]
-        return sum(one.num_samples for one in trained)
-
-    @property
-    def hours(self) -> dict[str, float]:
-        """Hours of what trials and finals held while they trained; a fit of both counts once."""
-        seconds = sum(one.seconds for one in [*self.finalists, *self._trained_apart])
-        return {name: seconds / SECONDS_PER_HOUR * held for name, held in self.held.items()}
-
-    @property
-    def _trained_apart(self) -> list[TrialRecord]:
-        """Trials whose fit is not one of the finals."""
-        shared = {one.number for one in self.finalists}
-        return [one for one in self.records if not (one.number in shared and one.state == FINISHED)]
 
 
 def ranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -100,35 +48,6 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
         row += [one.num_samples, round(one.seconds, 3), one.num_parameters or "", one.reason]
         writer.writerow([*row, *(one.params.get(name, "") for name in names)])
     return text.getvalue()
-
-
-def said_of(content: SearchContent) -> list[str]:
-    """Return in sentences what was found: the winner, its test result, and what it cost."""
-    winner, test = content.winner, content.test
-    share = content.num_samples / content.full_samples if content.full_samples else math.nan
-    cost = f"; without stops {len(content.records)} trials train on {content.full_samples:,}"
-    usual = next((one for one in content.finalists if one.number == USUAL), None)
-    lines = []
-    if winner.number == USUAL:
-        lines.append(
-            f"Nothing better was found than the configuration as it is: {content.quality} "
-            f"{_mean(winner)} on the select part of the probe."
-        )
-        lines += [_unsure_words(one) for one in content.finalists if one.mean > winner.mean]
-    else:
-        against = "" if usual is None else f"; the configuration as it is has {_mean(usual)}"
-        lines.append(
-            f"Trial {winner.number} is the winner: {content.quality} {_mean(winner)} on the select "
-            f"part of the probe{against}."
-        )
-        if "gain" in test:
-            lines.append(_test_words(test))
-        lines.append(_luck_words(content) if winner.lead is None else _lead_words(content))
-    lines.append(
-        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%}), for "
-        f"{_hours_words(content.hours)}."
-    )
-    return lines
 
 
 def search_terminal(content: SearchContent) -> Group:
@@ -186,96 +105,20 @@ def search_page(content: SearchContent, winner_yaml: str) -> str:
         said=said_of(content),
         names=names,
         trials=ranked(content.records),
-        finalists=[(one, _mean(one)) for one in content.finalists],
+        finalists=[(one, mean_words(one)) for one in content.finalists],
         winner_yaml=winner_yaml,
         tests=_test_rows(content.test),
     )
 
 
-def _unsure_words(one: Finalist) -> str:
-    """Say why a finalist with a higher mean is not the winner."""
-    return (
-        f"Trial {one.number} has {_mean(one)}, {_ahead(one)}: not surely, and of few samples the "
-        "best of many trials is ahead by luck. The configuration as it is stays; a larger select "
-        "part would tell."
-    )
-
-
-def _lead_words(content: SearchContent) -> str:
-    """Say how sure it is that the winner is better on the select part."""
-    return (
-        f"Over the {content.num_select} samples of the select part it is {_ahead(content.winner)}; "
-        "as the best of several trials it looks better there than it is."
-    )
-
-
-def _ahead(one: Finalist) -> str:
-    """Say how far a finalist leads the configuration as it is."""
-    if one.lead is None:
-        return "ahead by an unknown amount"
-    low, high = one.lead.ci95
-    return (
-        f"{one.lead.value:+.4f} ahead of the configuration as it is "
-        f"(95% interval over groups of samples {low:+.4f} to {high:+.4f})"
-    )
-
-
-def _hours_words(hours: Mapping[str, float]) -> str:
-    """Say for how long fits held what they trained on."""
-    return " and ".join(f"{number:.2f} {name}-hours" for name, number in hours.items())
-
-
-def _luck_words(content: SearchContent) -> str:
-    """Say how far two configurations may differ by luck alone."""
-    metric = float(np.mean(list(content.winner.metrics.values())))
-    error = math.sqrt(2 * metric * (1 - metric) / content.num_select)
-    return (
-        f"The select part has {content.num_select} samples: of so few, two configurations that are "
-        f"equally good differ by {100 * error:.1f} points or so by luck (one standard error, if "
-        "they erred independently), and the best of many more than that."
-    )
-
-
-def _test_words(test: Mapping[str, Any]) -> str:
-    """Say what the winner is worth on the test split."""
-    mine, theirs = test[WINNER], test[AS_IT_IS]
-    ends, over = test.get("ci95"), "groups of samples"
-    if ends is None:
-        ends, over = test.get("seeds_ci95"), "seeds"
-    about = ""
-    if ends is not None:
-        about = f" (95% interval over {over} {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})"
-    again = f" It is look {test['looks']} of this search at that split." * (test["looks"] > 1)
-    return (
-        f"On the test split, which chose nothing, it has {_percent(mine['value'])} {test['metric']}"
-        f" and the configuration as it is {_percent(theirs['value'])}, a gain of "
-        f"{100 * test['gain']:+.1f} points{about}; means over {len(mine['seeds'])} seeds.{again}"
-    )
-
-
 def _test_rows(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return name, value and single seeds of what was measured on the test split."""
-    rows = [("teacher", _percent(test["teacher"]), "")]
+    rows = [("teacher", percent(test["teacher"]), "")]
     for name in (AS_IT_IS, WINNER):
         if name in test:
-            seeds = ", ".join(_percent(one) for one in test[name]["seeds"].values())
-            rows.append((name, _percent(test[name]["value"]), seeds))
+            seeds = ", ".join(percent(one) for one in test[name]["seeds"].values())
+            rows.append((name, percent(test[name]["value"]), seeds))
     return rows
-
-
-def _mean(one: Finalist) -> str:
-    """Return the mean of a finalist with its interval over seeds."""
-    low, high = one.to_dict()["ci95"]
-    if math.isnan(low):
-        return f"{one.mean:.4f}"
-    high = min(high, 1.0)  # nothing that is looked for goes beyond
-    low = max(low, 0.0) if one.mean >= 0 else low
-    return f"{one.mean:.4f} (over {len(one.fits)} seeds, 95% interval {low:.4f} to {high:.4f})"
-
-
-def _percent(value: float) -> str:
-    """Return a share in percent."""
-    return f"{100 * value:.1f}%"
 
 
 def _cell(value: Any) -> str:

@@ -41,8 +41,10 @@ def with_leads(search: Search, finalists: Sequence[Finalist]) -> list[Finalist]:
         own.manifest, own.labels.labels, fraction=search.run.job.gate.select_fraction
     )
     scores = _scores(search, finalists, part)
+    is_known_N = np.isfinite(list(scores.values())).all(axis=0)
+    if not is_known_N.any():
+        return list(finalists)
     usual_N = scores[USUAL]
-    is_known_N = np.all([np.isfinite(score_N) for score_N in scores.values()], axis=0)
     groups, confidence = np.asarray(part.groups)[is_known_N], search.run.job.gate.confidence
     return [
         one

@@ -209,6 +209,7 @@ def _run_rest(
 def _digest(job: JobConfig, candidates: Candidates, seed: int) -> str:
     """Return what changes whenever trials of another start could not be compared with these."""
     keys = replace(job.search, num_trials=0, finalists=0, max_concurrent=None, max_failures=0)
+    keys = replace(keys, seed=job.seed if keys.seed is None else keys.seed)
     return fingerprint(
         [
             asdict(replace(keys, patience_s=0, silence_s=None)),

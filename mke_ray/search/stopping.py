@@ -1,7 +1,7 @@
 """Which trials end early: by ASHA, and where they are behind the configuration as it is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ from mke_ray.config_search import SearchConfig
 from mke_ray.search.finals import USUAL
 from mke_ray.search.ledger import TrialRecord
 from mke_ray.search.searcher import NUMBER
-from mke_ray.search.trial import LOOK, QUALITY
+from mke_ray.search.trial import CURVE, LOOK, QUALITY
 
 
 def scheduler_of(
@@ -27,6 +27,7 @@ def scheduler_of(
     if search.scheduler == "fifo":
         return FIFOScheduler()
     asha = AshaAgainstUsual(
+        rungs,
         time_attr=LOOK,
         metric=QUALITY,
         mode="max",
@@ -56,8 +57,9 @@ class AshaAgainstUsual(AsyncHyperBandScheduler):
         Massively Parallel Hyperparameter Tuning, MLSys 2020, for the rule of ASHA.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, rungs: Collection[int], **settings: Any) -> None:
         super().__init__(**settings)
+        self._rungs = rungs
         self._usual: dict[int, float] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
@@ -68,9 +70,10 @@ class AshaAgainstUsual(AsyncHyperBandScheduler):
             trial: Of Tune.
             result: What the trial reported.
         """
-        action = super().on_trial_result(tune_controller, trial, dict(result))
         if result[LOOK] == 0:  # a sign of life, or a failure
-            return action
+            return super().on_trial_result(tune_controller, trial, dict(result))
+        self._learn_curve(tune_controller, trial, result)
+        action = super().on_trial_result(tune_controller, trial, dict(result))
         look, quality = result[LOOK], result[QUALITY]
         if look >= self._max_t or (action == TrialScheduler.STOP and not is_usual(trial)):
             return action
@@ -79,6 +82,19 @@ class AshaAgainstUsual(AsyncHyperBandScheduler):
             return TrialScheduler.CONTINUE
         is_behind = quality < self._usual.get(look, -math.inf)
         return TrialScheduler.STOP if is_behind else action
+
+    def _learn_curve(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
+        """Compare with the rungs of the configuration as it is that it did not report one by one.
+
+        Its fit may be there from an earlier search: then its end is all that it reports.
+        """
+        if not is_usual(trial):
+            return
+        for one in result.get(CURVE, ()):
+            if one["look"] in self._rungs and one["look"] < min(result[LOOK], self._max_t):
+                seen = {LOOK: one["look"], QUALITY: one["quality"]}
+                super().on_trial_result(tune_controller, trial, seen)
+                self._usual.setdefault(one["look"], one["quality"])
 
 
 def is_usual(trial: Any) -> bool:

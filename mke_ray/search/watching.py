@@ -111,8 +111,10 @@ class TrialsWatch(Callback):
         if number is None:
             return
         self._searcher.ended(trial.trial_id, state, result, reason)
-        curve = result.get(CURVE, ())
-        self._counts.add(state, number, curve, took_s=self._took_s(trial))
+        took_s = self._took_s(trial)
+        self._counts.add(state, number, result.get(CURVE, ()), took_s=took_s)
+        self._counts.running = max(0, self._counts.running - 1)
+        self._counts.running_s = max(0.0, self._counts.running_s - took_s)
         self._moved_s = time.monotonic()
         self._tell(self._counts)
 

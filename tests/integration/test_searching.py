@@ -92,12 +92,12 @@ def test_two_goals_stop_no_trial_and_keep_those_that_none_beats(run_folder: Path
     assert [one.state for one in records] == ["finished"] * 4
     sizes = {one.num_parameters for one in records}
     result = json.loads((found_in(run_folder, "cost") / "result.json").read_text())
-    by_size = {one["num_parameters"]: one for one in result["finalists"]}
-    assert len(sizes) == 2 and set(by_size) <= sizes and min(sizes) in by_size
+    size_of = {one["number"]: one["num_parameters"] for one in result["finalists"]}
+    assert len(sizes) == 2 and min(sizes) in size_of.values()
     best = max(result["finalists"], key=lambda one: one["mean"])
     slack = stats.sem(list(best["qualities"].values()))
-    close = [size for size, one in by_size.items() if one["mean"] >= best["mean"] - slack]
-    assert result["winner"] == by_size[min(close)]["number"]
+    close = [one for one in result["finalists"] if one["mean"] >= best["mean"] - slack]
+    assert size_of[result["winner"]] == min(one["num_parameters"] for one in close)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -59,3 +59,13 @@ def test_the_configuration_as_it_is_runs_to_its_end() -> None:
     asha = scheduler_of(KEYS, rungs_of(KEYS), ended)
     usual = Trial(0)
     assert [said(asha, usual, 0.1, n) for n in (1, 2, 4)] == ["CONTINUE", "CONTINUE", "STOP"]
+
+
+def test_others_are_compared_with_a_curve_that_was_there_before() -> None:
+    asha: Any = scheduler_of(KEYS, rungs_of(KEYS), [])
+    usual, curve = Trial(0), [look(0.5), look(0.6, 2), look(0.7, 3), look(0.8, 4)]
+    asha.on_trial_add(None, usual)
+    assert asha.on_trial_result(None, usual, {**look(0.8, 4), "curve": curve}) == "STOP"
+    assert said(asha, Trial(1), 0.4) == "STOP"
+    assert said(asha, Trial(2), 0.55) == "CONTINUE"
+    assert said(asha, Trial(2), 0.55, 2) == "STOP"

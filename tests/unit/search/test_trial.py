@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mke_ray.config_search import SearchConfig
+from mke_ray.search.stopping import scheduler_of
 from mke_ray.search.trial import CURVE, LOOK, QUALITY, TrialPlace, TrialWatch
-from mke_ray.search.tuning import rungs_of, scheduler_of
+from mke_ray.search.tuning import rungs_of
 from mke_ray.storage import open_root
 
 SPEC: Any = SimpleNamespace(

@@ -1,0 +1,55 @@
+"""What is said of a search."""
+
+from dataclasses import replace
+
+from mke_ray.search.content import SearchContent
+from mke_ray.search.finals import Finalist, Lead
+from mke_ray.search.ledger import FINISHED, TrialRecord
+from mke_ray.search.wording import said_of
+
+LOOK = {"look": 1, "step": 4, "quality": 0.7, "metric": 0.7, "seconds": 1.0, "samples": 40}
+
+
+def finalist(number: int, quality: float, lead: Lead | None = None) -> Finalist:
+    by_seed = {0: quality, 1: quality}
+    return Finalist(number, {0: "f", 1: "g"}, by_seed, by_seed, 80, 2.0, 5, lead)
+
+
+def content_of(winner: int, *finalists: Finalist) -> SearchContent:
+    records = [TrialRecord(n, FINISHED, {}, {}, (LOOK,)) for n in range(3)]
+    (chosen,) = (one for one in finalists if one.number == winner)
+    return SearchContent(
+        title="t",
+        quality="accuracy",
+        records=records,
+        finalists=finalists,
+        winner=chosen,
+        test={},
+        num_select=30,
+        full_samples=120,
+        pictures=(),
+        folder="f",
+        held={"CPU": 1.0},
+    )
+
+
+def test_a_better_finalist_that_does_not_surely_lead_is_named() -> None:
+    unsure = finalist(1, 0.8, Lead(0.1, (-0.1, 0.3), -0.02))
+    first, second, _ = said_of(content_of(0, finalist(0, 0.7), unsure))
+    assert first.startswith("Nothing better was found") and "0.7000" in first
+    assert "Trial 1 has 0.8000" in second and "+0.1000 ahead" in second and "stays" in second
+
+
+def test_a_winner_is_told_with_its_lead() -> None:
+    sure = finalist(1, 0.8, Lead(0.1, (0.05, 0.15), 0.06))
+    first, second, _ = said_of(content_of(1, finalist(0, 0.7), sure))
+    assert first.startswith("Trial 1 is the winner") and "has 0.7000" in first
+    assert "Over the 30 samples" in second and "(95% interval" in second
+
+
+def test_of_two_goals_the_rule_is_told_and_nothing_of_luck() -> None:
+    unsure = finalist(1, 0.8, Lead(0.1, (-0.1, 0.3), -0.02))
+    content = replace(content_of(0, finalist(0, 0.7), unsure), cost="parameters")
+    first, second, _ = said_of(content)
+    assert first.startswith("The winner is the configuration as it is")
+    assert "fewest parameters" in second
