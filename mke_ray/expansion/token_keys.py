@@ -93,8 +93,6 @@ def token_lines(decode: DecodeSpec, good: Sequence[Probed]) -> list[str]:
 
 def _filled_in(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
     """Return the specification of a modality with what its tokenizer says."""
-    if one.get("digest"):
-        return dict(one)
     path = one.get("tokenizer")
     if not path:
         raise ConfigError(
@@ -105,6 +103,11 @@ def _filled_in(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
         facts = tokenizer_facts(path, one.get("revision"))
     except ConfigError as error:
         raise ConfigError(f"decode.{name}.tokenizer: {error}") from error
+    if one.get("digest") not in (None, facts["digest"]):
+        raise ConfigError(
+            f"decode.{name}.digest={one['digest']}: the tokenizer {path} has the digest "
+            f"{facts['digest']}; leave the key out, which a run fills in, or name that tokenizer"
+        )
     folder = os.path.expanduser(path)
     here = os.path.abspath(folder) if os.path.isdir(folder) else path
     return {**one, **facts, "tokenizer": here}

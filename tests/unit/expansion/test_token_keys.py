@@ -69,6 +69,11 @@ def test_a_dry_run_says_how_many_texts_are_as_long_as_is_stored(folder):
     [
         (["decode.plot.tokenizer=/nowhere"], r"decode\.plot\.tokenizer: path=/nowhere is neither"),
         (["decode.plot.tokenizer=null"], r"decode\.plot\.tokenizer is missing"),
+        (["+decode.plot.digest=abc"], r"decode\.plot\.digest=abc: the tokenizer .* has the digest"),
+        (
+            ["decode.plot.tokenizer=null", "+decode.plot.digest=abc"],
+            r"decode\.plot\.tokenizer is missing",
+        ),
         (
             ["objective=mke", "objective.mix={type: mixup}"],
             r"\.mix: plot is stored as ids",
