@@ -7,6 +7,7 @@ pytest.importorskip("transformers", reason="the extra transformers is not instal
 
 from published_data import write_mm_imdb
 from tiny_pretrained import WORDS, save_bert
+from tiny_texts import save_padded
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.checks import check_job
@@ -53,6 +54,19 @@ def test_a_run_fills_in_what_the_tokenizer_says_and_a_store_is_of_its_digest(fol
     assert samples_of(check_job(job_in(folder, bert="moved"))).name == name
     save_bert(folder / "other", words=WORDS[::-1])
     assert samples_of(check_job(job_in(folder, bert="other"))).name != name
+
+
+def test_a_network_without_weights_pads_as_the_tokenizer_does(folder):
+    save_padded(folder / "roberta")
+    sizes = "hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 50"
+    plain = f"student.encoders.plot.config={{model_type: bert, {sizes}}}"
+    job = job_in(folder, "student.encoders.plot.path=null", plain, bert="roberta")
+    check_job(job)
+    known = job.student.encoders["plot"]
+    assert known["input"]["pad_id"] == known["config"]["pad_token_id"] == 1
+    other = "+student.encoders.plot.input={pad_id: 2}"
+    with pytest.raises(ConfigError, match=r"says pad_token_id=1, and its text is padded with 2"):
+        check_job(job_in(folder, "student.encoders.plot.path=null", plain, other, bert="roberta"))
 
 
 def test_a_dry_run_says_how_many_texts_are_as_long_as_is_stored(folder):
