@@ -78,6 +78,7 @@ class BackboneEncoder(nn.Module):
         self.num_features = num_features
         self.reads: str = whole["reads"]
         self._input: Mapping[str, Any] = whole["input"]
+        self.empty: int = self._input["pad_id"] if self.reads == TOKENS else 0
         self._num_frames = whole["config"].get("num_frames")
         self.normaliser = Normaliser(1, axis=1, enabled=False)
         self.network = _network(whole["config"], tower, found, key)

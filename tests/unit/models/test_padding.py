@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.backbones import BackboneEncoder
+from mke_ray.models.seeing import represented
 from mke_ray.models.teachers import check_needs
 from mke_ray.models.text import TextTeacher
 from mke_ray.schema import TokenSpec
@@ -43,6 +44,14 @@ def test_a_student_sees_no_padding_whatever_its_id_is(tmp_path, kind, is_unigram
         num = int((short_BL[2] != 1).sum())
         alone = encoder(torch.from_numpy(short_BL[2:, :num]).long())
         torch.testing.assert_close(alone, found[0][2:])
+
+
+def test_a_text_that_is_not_there_is_padding_alone(tmp_path):
+    save_padded(tmp_path, head=False)
+    encoder = BackboneEncoder("plot", path=str(tmp_path), num_features=5)
+    x_BL = torch.from_numpy(stored(tmp_path)[1])
+    seen_BL = represented(encoder, x_BL, torch.tensor([True, False, True]))
+    assert (seen_BL[1] == 1).all() and seen_BL[::2].equal(x_BL[::2].long())
 
 
 @pytest.mark.parametrize("is_unigram", [False, True])
