@@ -4,7 +4,7 @@ from typing import Any
 
 from mke_ray.errors import ConfigError
 
-DIGEST = "digest"
+DIGEST, PAD_ID = "digest", "pad_id"
 AT_MOST = ("num_tokens", "num_ids")
 
 
@@ -18,7 +18,7 @@ def token_needs(network: Any, digest: str | None, pad_id: int) -> dict[str, Any]
     """
     of_tokenizer = {DIGEST: digest} if digest else {}
     needs = {"kind": "tokens", **of_tokenizer, "num_ids": network.config.vocab_size}
-    needs["pad_id"] = pad_id
+    needs[PAD_ID] = pad_id
     most = getattr(network.config, "max_position_embeddings", None)
     if most is None or most < 1:  # XLNet says -1: no limit
         return needs

@@ -64,6 +64,10 @@ def test_a_network_without_weights_pads_as_the_tokenizer_does(folder):
     check_job(job)
     known = job.student.encoders["plot"]
     assert known["input"]["pad_id"] == known["config"]["pad_token_id"] == 1
+    pads = "+student.encoders.plot.config.pad_token_id=2"
+    two = ["student.encoders.plot.path=null", "+student.encoders.plot.input={pad_id: 2}"]
+    with pytest.raises(ConfigError, match=r"pads with 2, .*decode\.plot with 1; set student\.enc"):
+        check_job(job_in(folder, *two, plain, pads, bert="roberta"))
     other = "+student.encoders.plot.input={pad_id: 2}"
     with pytest.raises(ConfigError, match=r"says pad_token_id=1, and its text is padded with 2"):
         check_job(job_in(folder, "student.encoders.plot.path=null", plain, other, bert="roberta"))
