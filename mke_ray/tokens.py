@@ -21,8 +21,17 @@ from mke_ray.pretrained_folders import (
 from mke_ray.schema import TokenSpec
 
 _STATE = ("truncation", "padding", "version")  # of the last call, and of the library
-_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
-_MEANINGS = ("bos", "eos", "sep", "cls", "unk")
+_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+_UNKNOWN = "unk"
+_MEANINGS = ("bos", "eos", "sep", "cls", _UNKNOWN)
 
 
 class TextTokenizer:
@@ -51,22 +60,34 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.num_tokens)
         self._tokenizer.encode_special_tokens = True  # in a text they are words as any other
+        self._special_ids = frozenset(spec.special_ids)
+        unknown_id = found.unk_token_id
+        self._unknown_id: int | None = None if unknown_id in self._special_ids else unknown_id
         self._spec = spec
 
     def ids(self, text: str) -> np.ndarray:
         """Return the ids of the tokens of a text, int32 [L], padded behind its end.
 
-        A longer text is cut; the special tokens that the tokenizer puts around it stay.
+        A longer text is cut; the special tokens that the tokenizer puts around it stay. A piece of
+        the text that is written as a special token is an unknown word.
 
         Raises:
             MediaError: It has no word (``empty``).
         """
         encoded = self._tokenizer.encode(text)
-        if all(encoded.special_tokens_mask):
+        is_around = [bool(one) for one in encoded.special_tokens_mask]
+        pieces = zip(encoded.ids, is_around, strict=True)
+        ids = [number if is_one else self._of_text(number) for number, is_one in pieces]
+        kept = [number for number in ids if number is not None]
+        if len(kept) == sum(is_around):
             raise MediaError("empty", "the text has no token")
         ids_L = np.full(self._spec.num_tokens, self._spec.pad_id, np.int32)
-        ids_L[: len(encoded.ids)] = encoded.ids
+        ids_L[: len(kept)] = kept
         return ids_L
+
+    def _of_text(self, number: int) -> int | None:
+        """Return the id of a piece of a text; pieces of Unigram may have that of a special one."""
+        return self._unknown_id if number in self._special_ids else number
 
 
 def tokenizer_facts(path: str, revision: str | None) -> dict[str, Any]:
@@ -91,11 +112,19 @@ def tokenizer_facts(path: str, revision: str | None) -> dict[str, Any]:
         )
     return {
         "digest": _digest(found),
-        "num_ids": len(found),
+        "num_ids": max(found.get_vocab().values()) + 1,
         "pad_id": pad_id,
         "mask_id": found.mask_token_id,
-        "special_ids": sorted(set(found.all_special_ids)),
+        "special_ids": _special_ids(found),
     }
+
+
+def _special_ids(tokenizer: Any) -> list[int]:
+    """Return the ids that stand for no part of a text: the one of unknown words does."""
+    others = {
+        getattr(tokenizer, f"{one}_token_id") for one in (*_MEANINGS, "mask") if one != _UNKNOWN
+    }
+    return sorted(set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others))
 
 
 def facts_beside(folder: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mke_ray.data.av_mnist_pairing import CLASSES
 from mke_ray.data.cpu_slots import waiting
-from mke_ray.data.lookup import place_of_files
+from mke_ray.data.lookup import place_of_files, version_of_files
 from mke_ray.data.npy_rows import NpyRows
 from mke_ray.data.pictures import PILLOW, resized_picture
 from mke_ray.data.places import places_of
@@ -26,6 +26,7 @@ SIDES = {"image": 28, "audio": 112}
 
 _TRAIN, _TEST = "train", "test"
 _ROWS_AT_ONCE = 4096
+_ROWS_LOOKED_AT, _MIN_POSITIVE = 64, 0.01
 _ABOUT = (
     "AV-MNIST as arrays: image/train_data.npy [60000, 784], audio/train_data.npy "
     "[60000, 112, 112], train_labels.npy [60000], and the same of test. The data are not part of "
@@ -84,8 +85,8 @@ class AvMnistArraysSource:
         return {"source": "av_mnist_arrays", "drawn": drawn}
 
     def place(self) -> str:
-        """Return the URI of the root, and the labels with their versions."""
-        return place_of_files(self._location, [f"{part}_labels.npy" for part in (_TRAIN, _TEST)])
+        """Return the URI of the root, and the six files with their versions."""
+        return place_of_files(self._location, _FILES)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check that the root and its six files are there.
@@ -96,8 +97,7 @@ class AvMnistArraysSource:
         root = self._location
         check_root(root, given=self.root, holds=f"files of {_ABOUT}")
         for part in (_TRAIN, _TEST):
-            names = [f"{part}_labels.npy", *(_file(one, part) for one in SIDES)]
-            for name in names:
+            for name in _files(part):
                 check_file(root, name, key="array", given=self.root, has_to=f"hold {_ABOUT}")
             self._check_shapes(part)
 
@@ -112,7 +112,7 @@ class AvMnistArraysSource:
         """
         self.prepare()
         begin = int(after or 0)
-        version = self.place()
+        version = version_of_files(self._location, _FILES)
         num_train = NpyRows(self._location, f"{_TRAIN}_labels.npy").shape[0]
         for part, first in ((_TRAIN, 0), (_TEST, num_train)):
             for number, digit in self._labels(part, max(begin - first, 0)):
@@ -132,7 +132,8 @@ class AvMnistArraysSource:
         """Return a reader of single rows.
 
         Raises:
-            ConfigError: The specification asks for what there is not.
+            ConfigError: The specification asks for what there is not, or for pictures of values
+                that are no greys.
         """
         for name, one in spec.items():
             num = SIDES.get(name, 0) ** 2
@@ -144,6 +145,8 @@ class AvMnistArraysSource:
                     f"decode.{name}.kind={one.kind}: there are {list(SIDES)}, each of kind image, "
                     f"or features with num_features={num or [s**2 for s in SIDES.values()]}"
                 )
+            if isinstance(one, ImageSpec):
+                _refuse_small(NpyRows(self._location, _file(name, _TRAIN)))
         return AvMnistArraysReader(self._location, spec)
 
     @property
@@ -163,6 +166,11 @@ class AvMnistArraysSource:
     def _check_shapes(self, part: str) -> None:
         """Refuse arrays that are not rows of pictures and spectrograms, as many as labels."""
         labels = NpyRows(self._location, f"{part}_labels.npy").shape
+        if math.prod(labels[1:]) != 1:
+            raise ConfigError(
+                f"{part}_labels.npy in source.root={self.root} is {list(labels)}, and has to be "
+                f"[{labels[0]}]: a digit for each row; of labels in columns take argmax(axis=1)"
+            )
         for name, side in SIDES.items():
             found = NpyRows(self._location, _file(name, part)).shape
             if found[:1] != labels[:1] or math.prod(found[1:]) != side**2:
@@ -228,5 +236,33 @@ def _decoded(values_X: np.ndarray, side: int, spec: Any) -> np.ndarray:
     return resized_picture(np.repeat(grey_HW[:, :, None], 3, axis=2), spec)
 
 
+def _refuse_small(array: NpyRows) -> None:
+    """Refuse values that are no greys from 0 to 255: as pictures they would be black.
+
+    Raises:
+        ConfigError: None of the first rows is above 1, or hardly any value above 0.
+    """
+    if array.is_whole:
+        return
+    some_NX = array.rows(0, min(_ROWS_LOOKED_AT, array.shape[0]))
+    some = some_NX[np.isfinite(some_NX)]
+    if not some.size or (some.max() > 1 and (some > 0).mean() > _MIN_POSITIVE):
+        return
+    modality = array.name.partition("/")[0]
+    num = math.prod(array.shape[1:])
+    raise ConfigError(
+        f"{array.name} in {array.root.uri} has values from {some.min():.3g} to {some.max():.3g}; "
+        f"as pictures (decode.{modality}.kind=image) they have to be greys from 0 to 255: scale "
+        f"them, or take decode.{modality}={{kind: features, num_features: {num}}}"
+    )
+
+
 def _file(name: str, part: str) -> str:
     return f"{name}/{part}_data.npy"
+
+
+def _files(part: str) -> list[str]:
+    return [f"{part}_labels.npy", *(_file(one, part) for one in SIDES)]
+
+
+_FILES = (*_files(_TRAIN), *_files(_TEST))

@@ -87,11 +87,11 @@ def decode_modality(pieces: list[bytes], spec: ModalitySpec) -> np.ndarray:
 
 
 def empty_modality(spec: ModalitySpec) -> np.ndarray:
-    """Return what stands for a missing modality: zeros; for a class map, 255."""
+    """Return what stands for a missing modality: zeros, 255 of a class map, and padding of ids."""
     if isinstance(spec, MaskSpec):
         return np.full(stored_shape(spec), IGNORE, np.uint8)
     if isinstance(spec, TokenSpec):
-        return np.zeros(stored_shape(spec), np.int32)
+        return np.full(stored_shape(spec), spec.pad_id, np.int32)
     dtype = np.uint8 if isinstance(spec, VideoSpec | ImageSpec) else np.float32
     return np.zeros(stored_shape(spec), dtype)
 

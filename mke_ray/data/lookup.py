@@ -1,6 +1,8 @@
 """Sizes and versions of named files, found for many at a time."""
 
+import hashlib
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +87,13 @@ def place_of(root: Root, table: tuple[Root, str] | None) -> str:
 def place_of_files(root: Root, names: Iterable[str]) -> str:
     """Return the URI of a root and the versions of files below it, without secrets."""
     return " ".join(place_of(root, (root, name)) for name in names)
+
+
+def version_of_files(root: Root, names: Iterable[str]) -> str:
+    """Return a digest of the versions of files below a root, wherever that lies."""
+    found = [_head((name, root, name)) for name in names]
+    versions = [None if one is None else [one.name, one.size, one.etag] for one in found]
+    return hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:32]
 
 
 def _list_some(root: Root, names: Mapping[str, str]) -> dict[str, ListedFile]:

@@ -4,6 +4,7 @@
 
 import io
 import math
+import tokenize
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from mke_ray.errors import ConfigError, MediaError
 from mke_ray.storage import Root
 
 _HEADER_BYTES = 1 << 12
+_NUMBERS = "biuf"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class NpyRows:
 
     root: Root
     name: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self._header[1].kind != "f"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,11 +71,11 @@ class NpyRows:
                 npy_format.read_array_header_1_0 if is_first else npy_format.read_array_header_2_0
             )
             shape, is_by_column, kind = read(file)
-        except ValueError as error:
+        except (ValueError, tokenize.TokenError) as error:
             raise ConfigError(
                 f"{self.name} in {self.root.uri} is no file of numpy.save: {error}; fetch it again"
             ) from error
-        if kind.hasobject or not shape or (is_by_column and len(shape) > 1):
+        if kind.kind not in _NUMBERS or not shape or (is_by_column and len(shape) > 1):
             raise ConfigError(
                 f"{self.name} in {self.root.uri} has values of type {kind} and the shape "
                 f"{list(shape)}{' by columns' if is_by_column else ''}; it has to hold rows of "

@@ -67,7 +67,9 @@ class TokenView:
         is_word_BL = ~torch.isin(x_BL, special_S)
         draw_BL = uniform(key_B, x_BL.shape[1])
         if self.mask:
-            x_BL = x_BL.masked_fill(is_word_BL & (draw_BL < self.mask), self.mask_id or 0)
+            is_masked_BL = is_word_BL & (draw_BL < self.mask)
+            x_BL = x_BL.masked_fill(is_masked_BL, self.mask_id or 0)
+            is_word_BL &= ~is_masked_BL
         if self.drop:
             draw_BL = uniform(key_B + 1, x_BL.shape[1])
             x_BL = self._left_out(x_BL, is_word_BL & (draw_BL < self.drop))

@@ -33,7 +33,7 @@ from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.student import Network, build_student
 from mke_ray.models.teachers import unmet_needs
-from mke_ray.models.token_input import AT_MOST, DIGEST, another_tokenizer
+from mke_ray.models.token_input import AT_MOST, DIGEST, PAD_ID, another_tokenizer
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
 from mke_ray.storage import open_root
 from mke_ray.train.arms import EXPANSION_ARM, PUBLISHED_ARM, choose_arms
@@ -247,6 +247,12 @@ def _check_encoders(student: Network, decode: DecodeSpec) -> None:
                 f"expects {at_most}{key}={needed}, decode.{modality}.{key} is {stored.get(key)}; "
                 "set both alike"
             )
+            if key == PAD_ID:
+                said = (
+                    f"pads with {needed}, the tokenizer of decode.{modality} with "
+                    f"{stored.get(key)}; set student.encoders.{modality}.input.pad_id and "
+                    "pad_token_id of the network to that, or take the tokenizer of the network"
+                )
             if key == DIGEST:
                 said = another_tokenizer(modality, needed, stored.get(key))
             raise ConfigError(f"student.encoders.{modality}: {said}")

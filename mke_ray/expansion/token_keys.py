@@ -11,6 +11,7 @@ from mke_ray.data.codec import decode_modality
 from mke_ray.data.token_views import TokenView
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.probing import Probed
+from mke_ray.models.backbone_spec import BACKBONE
 from mke_ray.schema import DecodeSpec, TokenSpec
 from mke_ray.tokens import tokenizer_facts
 
@@ -22,7 +23,8 @@ _OF_VIEWS = ("pad_id", "mask_id", "special_ids")
 def fill_in_tokens(job: JobConfig) -> None:
     """Write into a configuration what the tokenizers say that its ``decode`` names.
 
-    ``decode`` gets their digests and ids, ``source`` where they lie, and views of tokens their ids.
+    ``decode`` gets their digests and ids, ``source`` where they lie, views of tokens their ids, and
+    encoders that begin without weights the id of padding.
 
     Args:
         job: The configuration; it is changed.
@@ -36,6 +38,7 @@ def fill_in_tokens(job: JobConfig) -> None:
     _check_source(job.source, next(iter(named)))
     job.decode = {**job.decode, **{name: _filled_in(name, one) for name, one in named.items()}}
     job.source = {**job.source, _PLACE: {name: _where(job.decode[name]) for name in named}}
+    job.student.encoders = _with_padding(job.student.encoders, job.decode)
     job.views = _with_ids(job.views, job.decode)
     if job.plain_views is not None:
         job.plain_views = _with_ids(job.plain_views, job.decode)
@@ -93,8 +96,6 @@ def token_lines(decode: DecodeSpec, good: Sequence[Probed]) -> list[str]:
 
 def _filled_in(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
     """Return the specification of a modality with what its tokenizer says."""
-    if one.get("digest"):
-        return dict(one)
     path = one.get("tokenizer")
     if not path:
         raise ConfigError(
@@ -105,6 +106,11 @@ def _filled_in(name: str, one: Mapping[str, Any]) -> dict[str, Any]:
         facts = tokenizer_facts(path, one.get("revision"))
     except ConfigError as error:
         raise ConfigError(f"decode.{name}.tokenizer: {error}") from error
+    if one.get("digest") not in (None, facts["digest"]):
+        raise ConfigError(
+            f"decode.{name}.digest={one['digest']}: the tokenizer {path} has the digest "
+            f"{facts['digest']}; leave the key out, which a run fills in, or name that tokenizer"
+        )
     folder = os.path.expanduser(path)
     here = os.path.abspath(folder) if os.path.isdir(folder) else path
     return {**one, **facts, "tokenizer": here}
@@ -122,6 +128,25 @@ def _with_ids(views: Mapping[str, Any], decode: Mapping[str, Any]) -> dict[str, 
         else view
         for name, view in views.items()
     }
+
+
+def _with_padding(
+    encoders: Mapping[str, Any], decode: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """Return encoders of which those of tokens without files pad as their tokenizer does."""
+    filled = dict(encoders)
+    for name, one in encoders.items():
+        is_of_tokens = decode.get(name, {}).get("kind") == _KIND
+        if not is_of_tokens or one.get("type") != BACKBONE or one.get("path"):
+            continue
+        pad_id = decode[name]["pad_id"]
+        config = {"pad_token_id": pad_id, **(one.get("config") or {})}
+        filled[name] = {
+            **one,
+            "config": config,
+            "input": {"pad_id": pad_id, **(one.get("input") or {})},
+        }
+    return filled
 
 
 def _check_source(source: Mapping[str, Any], name: str) -> None:

@@ -17,6 +17,7 @@ READS = (FRAMES, CLIPS, WAVES, BANKS, MAPS, TOKENS)
 _OF_PATH = ("path", "revision", "digest")
 _NOT_NEEDED = ("id2label", "label2id", "architectures", "transformers_version", "auto_map", "dtype")
 _TEXT_TYPES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "deberta-v2", "mpnet")
+_OF_PICTURES = ("image_size", "patch_size", "num_channels")
 _CLIP_TYPES = ("videomae", "timesformer", "vivit", "vjepa2")
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 _INPUTS: dict[str, dict[str, Any]] = {
@@ -152,7 +153,9 @@ def _reads(config: Mapping[str, Any]) -> str:
         return BANKS
     if "conv_stride" in config:
         return WAVES
-    return TOKENS if config.get("model_type") in _TEXT_TYPES or "vocab_size" in config else FRAMES
+    sees = any(key in config for key in _OF_PICTURES)  # BEiT has a vocabulary of patches
+    is_text = config.get("model_type") in _TEXT_TYPES or ("vocab_size" in config and not sees)
+    return TOKENS if is_text else FRAMES
 
 
 def _input(

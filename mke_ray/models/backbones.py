@@ -13,7 +13,7 @@ from mke_ray.models.backbone_spec import BANKS, CLIPS, FRAMES, MAPS, TOKENS, WAV
 from mke_ray.models.normaliser import Normaliser
 from mke_ray.models.pretrained import Pretrained, load_whole
 from mke_ray.models.sound_input import filter_banks, standardised_waves
-from mke_ray.models.token_input import token_needs
+from mke_ray.models.token_input import check_padding, token_needs
 from mke_ray.models.tuning import ALL, NONE, blocks_in, frozen_parts, tune
 from mke_ray.pretrained_folders import transformers_library
 
@@ -78,9 +78,12 @@ class BackboneEncoder(nn.Module):
         self.num_features = num_features
         self.reads: str = whole["reads"]
         self._input: Mapping[str, Any] = whole["input"]
+        self.empty: int = self._input["pad_id"] if self.reads == TOKENS else 0
         self._num_frames = whole["config"].get("num_frames")
         self.normaliser = Normaliser(1, axis=1, enabled=False)
         self.network = _network(whole["config"], tower, found, key)
+        if self.reads == TOKENS:
+            _check_text(self.network, whole["input"]["pad_id"], tower, key)
         self.needs = _needs(self.reads, stored, whole, self.network)
         tune(self.network, trainable, lora=lora, key=key)
         self._is_frozen = trainable == NONE
@@ -199,10 +202,21 @@ def _network(
     return network
 
 
+def _check_text(network: nn.Module, pad_id: int, tower: str | None, key: str) -> None:
+    """Refuse a network of text that wants a second text, or pads with another id."""
+    config: Any = network.config
+    if tower is None and getattr(config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"{key}: {config.model_type} is an encoder and a decoder, which reads a second text; "
+            f"set {key}.tower=encoder, or take a network that is an encoder alone, as BERT"
+        )
+    check_padding(network, pad_id, key)
+
+
 def _needs(reads: str, stored: str, whole: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
     """Return what has to be stored."""
     if reads == TOKENS:
-        return token_needs(network, whole["input"]["tokenizer"])
+        return token_needs(network, whole["input"]["tokenizer"], whole["input"]["pad_id"])
     if reads in (WAVES, BANKS):
         return {"kind": "audio", "sample_rate_hz": whole["input"]["sample_rate_hz"]}
     if reads == CLIPS:

@@ -48,10 +48,14 @@ def given_modalities(modalities: Sequence[str], arrays: Mapping[str, Tensor]) ->
 
 
 def represented(encoder: Any, x_BX: Tensor, present_B: Tensor) -> Tensor:
-    """Return the representation of an array, as if rows that lack the modality were zeros."""
+    """Return the representation of an array, as if rows that lack the modality were empty.
+
+    That is zeros, and for an encoder that says what is ``empty`` to it (padding of a text) that.
+    """
     shape = [-1] + [1] * (x_BX.dim() - 1)
+    empty: int = getattr(encoder, "empty", 0)
     with torch.autocast(x_BX.device.type, enabled=False):  # spectra need float32
-        return encoder.represent(x_BX.masked_fill(~present_B.view(shape), 0))
+        return encoder.represent(x_BX.masked_fill(~present_B.view(shape), empty))
 
 
 def encoded(encoder: Any, modality: str, x_BX: Tensor, perturb: Perturb | None) -> Any:

@@ -31,7 +31,8 @@ class Teacher(Protocol):
         modality: Name of the modality.
         needs: What the stored array must hold: ``kind`` and, where it matters, ``num_frames``,
             ``height``, ``width``, ``seconds`` (at least so many), ``num_tokens``, ``num_ids`` (at
-            most so many), ``sample_rate_hz``, ``num_features`` and ``digest`` (just that).
+            most so many), ``sample_rate_hz``, ``num_features``, ``digest`` and ``pad_id`` (just
+            that).
     """
 
     modality: str

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mke_ray.errors import ConfigError
 from mke_ray.models.brought import Computer, fingerprint_of, label_space_of
 from mke_ray.models.pretrained import find_pretrained, load_whole
-from mke_ray.models.token_input import token_needs
+from mke_ray.models.token_input import check_padding, token_needs
 from mke_ray.schema import LabelKind
 from mke_ray.tokens import facts_beside
 
@@ -30,7 +30,8 @@ class TextTeacher:
         batch_size: Texts that are computed at once.
 
     Raises:
-        ConfigError: There is no such network, it is none for text, or has no tokenizer beside it.
+        ConfigError: There is no such network, it is none for text, has no tokenizer beside it, or
+            takes another id for padding than that.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class TextTeacher:
                 "save it beside the network with save_pretrained"
             )
         self._pad_id: int = facts["pad_id"]
-        self.needs: dict[str, Any] = token_needs(self.network, facts["digest"])
+        check_padding(self.network, self._pad_id, f"path={path}")
+        self.needs: dict[str, Any] = token_needs(self.network, facts["digest"], self._pad_id)
         self._said = {"kind": kind}
         self._computer = Computer(self.network, device, batch_size)
 

@@ -12,6 +12,7 @@ from mke_ray.errors import ConfigError
 from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels, TaughtTeacher, arm_settings, of_today
+from mke_ray.expansion.token_keys import fill_in_tokens
 from mke_ray.expansion.witnesses import expansion_objective
 from mke_ray.models.student import build_student
 from mke_ray.search.space import Space
@@ -86,7 +87,7 @@ class Candidates:
         Raises:
             ConfigError: The values do not fit.
         """
-        job = self.compose(values) if values else self.run.job
+        job = self.job_of(values)
         workers = self.run.job.search.workers_per_trial
         engine = job.engine if workers > 1 else single_process(job.engine)
         run = replace(self.run, job=replace(job, engine=engine))
@@ -96,6 +97,21 @@ class Candidates:
         launch = "trainer" if workers > 1 else "local"
         check_fits([fit], launch=launch, scaling=Scaling.from_dict(scaling), engine=engine)
         return Candidate(fit, engine, scaling)
+
+    def job_of(self, values: Mapping[str, Any]) -> JobConfig:
+        """Return the job with some values in the place of its own, and what its tokenizers say.
+
+        Args:
+            values: Per dotted key its value.
+
+        Raises:
+            ConfigError: The values do not fit.
+        """
+        if not values:
+            return self.run.job
+        job = self.compose(values)
+        fill_in_tokens(job)
+        return job
 
     def check(self, space: Space, seed: int) -> None:
         """Try every choice and both ends of every range, each alone.

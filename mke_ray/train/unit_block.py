@@ -117,6 +117,9 @@ def raw_frames(pieces: pa.ChunkedArray, spec: ModalitySpec) -> np.ndarray | None
 
 
 def _empty_rows(num_rows: int, spec: ModalitySpec) -> np.ndarray:
-    """Return zeros for the rows of a unit [R, ...]."""
+    """Return what stands for the rows of a unit [R, ...] before they are decoded."""
     one = empty_modality(spec)
-    return np.zeros((num_rows, *one.shape), one.dtype)
+    rows = np.zeros((num_rows, *one.shape), one.dtype)
+    if one.any():  # pages of zeros take no memory before they are written
+        rows[:] = one
+    return rows

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("transformers", reason="the extra transformers is not installed")
 
 from tiny_pretrained import SPECIAL, WORDS, save_bert
+from tiny_texts import save_padded
 from transformers import AutoTokenizer, BertTokenizer
 
 from mke_ray.errors import ConfigError, MediaError, StoreError
@@ -45,6 +46,45 @@ def test_special_tokens_in_a_text_are_words_as_any_other(tmp_path):
     assert words[-1] == len(SPECIAL) + WORDS.index("drama")
 
 
+def test_pieces_that_are_written_as_special_tokens_are_unknown_words(tmp_path):
+    save_padded(tmp_path, is_unigram=True)
+    facts = tokenizer_facts(str(tmp_path), None)
+    assert facts["pad_id"] == 1 and facts["special_ids"] == [0, 1, 2, 4]
+    found = tokenizer_in(tmp_path).ids("a <pad> drama </s> of <mask>").tolist()
+    end = found.index(2)
+    assert found[end + 1 :] == [1] * (15 - end) and found[0] == 0
+    assert found[1:end].count(3) == 3 and not {0, 1, 2, 4} & set(found[1:end])
+    plain = tokenizer_in(tmp_path).ids("a drama of").tolist()
+    assert set(plain[1:4]) < set(found) and plain[4:] == [2, *[1] * 11]
+
+
+def test_a_token_of_many_meanings_stays_special_and_pieces_without_one_fall_out(tmp_path):
+    save_padded(tmp_path, is_unigram=True)
+    own = AutoTokenizer.from_pretrained(tmp_path)
+    own.unk_token = "</s>"
+    own.save_pretrained(tmp_path / "many")
+    assert tokenizer_facts(str(tmp_path / "many"), None)["special_ids"] == [0, 1, 2, 4]
+    many = tokenizer_in(tmp_path / "many").ids("a <pad> drama").tolist()
+    own.unk_token = None
+    own.save_pretrained(tmp_path / "none")
+    found = tokenizer_in(tmp_path / "none").ids("a <pad> drama").tolist()
+    assert found[0] == 0 and 1 not in found[: found.index(2)] and 3 not in found
+    assert many == found
+
+
+def test_the_number_of_ids_is_that_of_the_highest_and_not_of_the_words(tmp_path):
+    vocabulary = {name: number for number, name in enumerate([*SPECIAL, *WORDS])}
+    BertTokenizer(vocab={**vocabulary, "far": 70000}).save_pretrained(tmp_path)
+    assert tokenizer_facts(str(tmp_path), None)["num_ids"] == 70001
+
+
+@pytest.mark.parametrize("name", ["sentencepiece.bpe.model", "spm.model", "spiece.model"])
+def test_pieces_of_sentences_beside_a_network_are_not_overlooked(tmp_path, name):
+    (tmp_path / name).write_bytes(b"no pieces")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        facts_beside(str(tmp_path))
+
+
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_a_text_without_a_token_is_empty(tmp_path, text):
     save_bert(tmp_path)
@@ -56,7 +96,7 @@ def test_a_text_without_a_token_is_empty(tmp_path, text):
 def test_a_digest_is_of_the_words_and_not_of_files_nor_of_calls_before(tmp_path):
     save_bert(tmp_path / "one")
     facts = tokenizer_facts(str(tmp_path / "one"), None)
-    assert facts["special_ids"] == [0, 1, 2, 3, 4]
+    assert facts["special_ids"] == [0, 2, 3, 4]  # an unknown word is a word
     assert (facts["pad_id"], facts["mask_id"]) == (0, 4)
     assert facts["num_ids"] == len(SPECIAL) + 2 * len(WORDS)
     own = AutoTokenizer.from_pretrained(tmp_path / "one")

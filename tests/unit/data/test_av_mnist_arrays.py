@@ -101,18 +101,57 @@ def test_what_is_missing_or_of_another_shape_is_named_with_the_way_out(folder, t
         list(source(tmp_path).rows())
 
 
+def test_a_row_is_of_the_versions_of_its_files_wherever_they_lie(tmp_path):
+    write_av_mnist_arrays(tmp_path / "one")
+    place, tag = source(tmp_path / "one").place(), next(source(tmp_path / "one").rows()).etag
+    (tmp_path / "one").rename(tmp_path / "moved")
+    of = source(tmp_path / "moved")
+    assert next(of.rows()).etag == tag and str(tmp_path) not in tag
+    for name in ("image/train_data.npy", "audio/test_data.npy"):
+        path = tmp_path / "moved" / name
+        np.save(path, np.load(path).astype(np.float64) + 1)
+        assert next(of.rows()).etag != tag and of.place() != place
+        place, tag = of.place(), next(of.rows()).etag
+
+
+def test_labels_in_columns_are_refused(tmp_path):
+    write_av_mnist_arrays(tmp_path)
+    np.save(tmp_path / "train_labels.npy", np.eye(10)[np.arange(70) % 10])
+    with pytest.raises(ConfigError, match=r"train_labels\.npy .* is \[70, 10\].*argmax"):
+        list(source(tmp_path).rows())
+    np.save(tmp_path / "train_labels.npy", np.arange(70)[:, None] % 10)
+    assert len(list(source(tmp_path).rows())) == 86
+
+
+@pytest.mark.parametrize("change", [lambda x: x / 255, lambda x: x / 255 - 1])
+def test_values_that_would_be_black_pictures_are_refused_as_such_alone(tmp_path, change):
+    write_av_mnist_arrays(tmp_path)
+    path = tmp_path / "audio/train_data.npy"
+    np.save(path, change(np.load(path).astype(np.float64)))
+    of = source(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"audio/train_data\.npy .*kind: features, num_features: 12"
+    ):
+        of.reader(PICTURES)
+    of.reader({"image": PICTURES["image"], "audio": FeatureSpec(12544)})
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [
+        (np.array(["one", "two"]), "values of type <U3"),
+        (np.zeros(3, [("a", "f4")]), "values of type"),
+        (np.zeros(3, complex), "values of type complex128"),
         (np.array([{"a": 1}]), "values of type object"),
         (np.asfortranarray(np.zeros((3, 4))), "by columns"),
         (None, "no file of numpy.save"),
+        (b"\x93NUMPY\x01\x00\x0a\x00{'descr': (", "no file of numpy.save"),
     ],
 )
 def test_only_plain_numbers_by_rows_are_read(tmp_path, array, said):
     path = tmp_path / "x.npy"
-    if array is None:
-        path.write_bytes(b"something else")
+    if array is None or isinstance(array, bytes):
+        path.write_bytes(array or b"something else")
     else:
         np.save(path, array, allow_pickle=True)
     with pytest.raises(ConfigError, match=said):

@@ -80,6 +80,7 @@ def test_ids_of_tokens_come_back_exactly_in_as_few_bytes_as_hold_them(num_ids, n
     back = decode_modality([piece], spec)
     assert len(piece) == num_bytes and back.dtype == np.int32 and np.array_equal(back, ids)
     assert np.array_equal(empty_modality(spec), np.zeros(4, np.int32))
+    assert empty_modality(TokenSpec(4, pad_id=1)).tolist() == [1, 1, 1, 1]
     with pytest.raises(StoreError, match="tokens array has shape"):
         encode_modality(ids[:3], spec)
 

@@ -36,6 +36,13 @@ def test_words_left_out_let_the_others_move_up_in_their_order():
     assert 12 < sum(nums) / 40 < 18 and len(set(nums)) > 3
 
 
+def test_what_is_masked_is_not_left_out_too():
+    masked_BL = TokenView(mask=0.2, **IDS)(X_BL, KEY_B) == MASK
+    seen_BL = TokenView(mask=0.2, drop=0.5, **IDS)(X_BL, KEY_B)
+    assert (seen_BL == MASK).sum(dim=1).equal(masked_BL.sum(dim=1))
+    assert (seen_BL != PAD).sum() < (X_BL != PAD).sum()
+
+
 def test_a_view_follows_its_key_alone():
     view = TokenView(mask=0.2, drop=0.2, **IDS)
     seen_BL = view(X_BL, KEY_B)

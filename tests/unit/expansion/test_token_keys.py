@@ -7,6 +7,7 @@ pytest.importorskip("transformers", reason="the extra transformers is not instal
 
 from published_data import write_mm_imdb
 from tiny_pretrained import WORDS, save_bert
+from tiny_texts import save_padded
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.checks import check_job
@@ -55,6 +56,23 @@ def test_a_run_fills_in_what_the_tokenizer_says_and_a_store_is_of_its_digest(fol
     assert samples_of(check_job(job_in(folder, bert="other"))).name != name
 
 
+def test_a_network_without_weights_pads_as_the_tokenizer_does(folder):
+    save_padded(folder / "roberta")
+    sizes = "hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, vocab_size: 50"
+    plain = f"student.encoders.plot.config={{model_type: bert, {sizes}}}"
+    job = job_in(folder, "student.encoders.plot.path=null", plain, bert="roberta")
+    check_job(job)
+    known = job.student.encoders["plot"]
+    assert known["input"]["pad_id"] == known["config"]["pad_token_id"] == 1
+    pads = "+student.encoders.plot.config.pad_token_id=2"
+    two = ["student.encoders.plot.path=null", "+student.encoders.plot.input={pad_id: 2}"]
+    with pytest.raises(ConfigError, match=r"pads with 2, .*decode\.plot with 1; set student\.enc"):
+        check_job(job_in(folder, *two, plain, pads, bert="roberta"))
+    other = "+student.encoders.plot.input={pad_id: 2}"
+    with pytest.raises(ConfigError, match=r"says pad_token_id=1, and its text is padded with 2"):
+        check_job(job_in(folder, "student.encoders.plot.path=null", plain, other, bert="roberta"))
+
+
 def test_a_dry_run_says_how_many_texts_are_as_long_as_is_stored(folder):
     for num, full in ((5, 9), (40, 0)):
         run = check_job(job_in(folder, f"decode.plot.num_tokens={num}"))
@@ -69,6 +87,11 @@ def test_a_dry_run_says_how_many_texts_are_as_long_as_is_stored(folder):
     [
         (["decode.plot.tokenizer=/nowhere"], r"decode\.plot\.tokenizer: path=/nowhere is neither"),
         (["decode.plot.tokenizer=null"], r"decode\.plot\.tokenizer is missing"),
+        (["+decode.plot.digest=abc"], r"decode\.plot\.digest=abc: the tokenizer .* has the digest"),
+        (
+            ["decode.plot.tokenizer=null", "+decode.plot.digest=abc"],
+            r"decode\.plot\.tokenizer is missing",
+        ),
         (
             ["objective=mke", "objective.mix={type: mixup}"],
             r"\.mix: plot is stored as ids",

@@ -39,8 +39,8 @@ def test_a_network_of_text_is_an_encoder_and_every_weight_gets_its_gradient(tmp_
     spec, ids_BL = stored(tmp_path)
     encoder = encoder_of(tmp_path)
     most = 39 if kind == "roberta" else 40
-    needs = {"kind": "tokens", "digest": spec.digest, "num_ids": spec.num_ids, "num_tokens": most}
-    assert isinstance(encoder, Encoder) and encoder.needs == needs
+    needs = {"digest": spec.digest, "num_ids": spec.num_ids, "pad_id": 0, "num_tokens": most}
+    assert isinstance(encoder, Encoder) and encoder.needs == {"kind": "tokens", **needs}
     base = dict(wanted.base_model.named_parameters())
     for name, weight in encoder.network.named_parameters():
         torch.testing.assert_close(weight, base[name])
@@ -95,7 +95,7 @@ def test_a_text_student_is_pinned_saved_and_loaded_without_its_files(tmp_path):
 def test_a_network_without_files_knows_no_tokenizer(tmp_path):
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     encoder = BackboneEncoder("plot", config={"model_type": "bert", "vocab_size": 50, **sizes})
-    assert encoder.needs == {"kind": "tokens", "num_ids": 50, "num_tokens": 512}
+    assert encoder.needs == {"kind": "tokens", "num_ids": 50, "pad_id": 0, "num_tokens": 512}
 
 
 def test_a_text_classifier_answers_as_its_pipeline(tmp_path):
