@@ -18,6 +18,7 @@ from mke_ray.focus.distilling_summary import said_of, summary_of, tables_of, til
 from mke_ray.focus.fitting import num_steps_of
 from mke_ray.focus.keys import FEATURES
 from mke_ray.focus.page import FocusContent
+from mke_ray.focus.samples import check_store, sample_store
 from mke_ray.models.student import build_student
 from mke_ray.schema import FeatureSpec, LabelKind, decode_spec_from_dict, fingerprint
 from mke_ray.storage import open_root
@@ -102,10 +103,11 @@ def distilling_plan(jobs: Sequence[JobConfig]) -> list[str]:
 
 
 def check_distilling(job: JobConfig) -> None:
-    """Refuse what cannot be distilled or ranked, before anything is read.
+    """Refuse what cannot be distilled or ranked, before any sample is read.
 
     Raises:
         ConfigError: It names the key and the way out.
+        StoreError: ``focus.samples`` is no store of these modalities.
     """
     source: Source = build(job.source)
     if source.label_space.kind is not LabelKind.SINGLE:
@@ -133,6 +135,25 @@ def check_distilling(job: JobConfig) -> None:
     spec = network_spec(job, roles[job.focus.select_from], is_teacher=True)
     teacher = build_student(spec, source.label_space.num_classes, build=build)
     layer_of(teacher, job.focus.layer)
+    if job.focus.samples is not None:
+        _check_samples(job, job.focus.samples)
+
+
+def _check_samples(job: JobConfig, folder: str) -> None:
+    """Refuse a store that lacks the modalities, or that would be every draw's.
+
+    Raises:
+        ConfigError: There would be several draws of it.
+        StoreError: There is none, or not of these modalities.
+    """
+    if (job.data_seeds or 1) > 1:
+        raise ConfigError(
+            f"data_seeds={job.data_seeds}: focus.samples={folder} holds one draw of the data, so "
+            "every draw would be the same samples; leave data_seeds out, or focus.samples"
+        )
+    decode = decode_spec_from_dict(job.decode)
+    store, _ = sample_store(folder, job.storage.options)
+    check_store(store, {name: decode[name] for name in job.student.encoders})
 
 
 def _inputs(job: JobConfig) -> str:

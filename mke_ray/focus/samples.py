@@ -68,7 +68,7 @@ def stored_batches(
     Raises:
         StoreError: The store does not hold these modalities like this.
     """
-    _check_store(store, decode)
+    check_store(store, decode)
     for ref in manifest.unit_refs(splits):
         rows = {row.sample_id: row for row in manifest.read_unit(ref) if not row.mark}
         table = store.read(ref.unit, columns=["sample_id", *decode])
@@ -137,8 +137,12 @@ def labelled(batch: Batch) -> Batch:
     return taken(batch, batch.target_BC.sum(dim=1) > 0)
 
 
-def _check_store(store: UnitStore, decode: DecodeSpec) -> None:
+def check_store(store: UnitStore, decode: DecodeSpec) -> None:
     """Refuse a store of other samples.
+
+    Args:
+        store: The sample store.
+        decode: Specification of the modalities that are wanted of it.
 
     Raises:
         StoreError: It lacks a modality, keeps it otherwise, or keeps no media.
