@@ -28,6 +28,7 @@ from mke_ray.focus.samples import (
     sample_store,
     source_batches,
     stored_batches,
+    version_of_rows,
 )
 from mke_ray.models.student import build_student
 from mke_ray.objectives import DistillationObjective, MKEObjective
@@ -154,6 +155,17 @@ def batches_of(
         return source_batches(job.source, decode, splits)
     store, manifest = sample_store(job.focus.samples, job.storage.options)
     return stored_batches(store, manifest, decode, splits, num_classes)
+
+
+def data_version(job: JobConfig) -> str:
+    """Return what changes with the rows that a draw reads, of the source or the store."""
+    splits = [*job.focus.splits, Split.PROBE, Split.TEST]
+    if job.focus.samples is not None:
+        _, manifest = sample_store(job.focus.samples, job.storage.options)
+        return manifest.digest(dict.fromkeys(splits))
+    source: Source = build(job.source)
+    source.prepare()
+    return version_of_rows(source, splits)
 
 
 def roles_of(job: JobConfig) -> dict[str, list[str]]:

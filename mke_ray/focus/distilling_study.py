@@ -12,7 +12,14 @@ from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.focus.carrying import carried_out
 from mke_ray.focus.channels import layer_of
-from mke_ray.focus.distilling import ARMS, TEACHERS, measure_draw, network_spec, roles_of
+from mke_ray.focus.distilling import (
+    ARMS,
+    TEACHERS,
+    data_version,
+    measure_draw,
+    network_spec,
+    roles_of,
+)
 from mke_ray.focus.distilling_figures import distilling_pictures
 from mke_ray.focus.distilling_summary import said_of, summary_of, tables_of, tiles_of
 from mke_ray.focus.fitting import num_steps_of
@@ -162,7 +169,7 @@ def _inputs(job: JobConfig) -> str:
     made = str(plain["source"].get("made") or "")
     if made.startswith(f"{job.root}/"):
         plain["source"] = {key: one for key, one in plain["source"].items() if key != "made"}
-    return fingerprint([_VERSION, __version__, plain])
+    return fingerprint([_VERSION, __version__, plain, data_version(job)])
 
 
 def _read(roles: dict[str, list[str]]) -> str:

@@ -13,13 +13,13 @@ from torch import Tensor
 from mke_ray.config import build
 from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import Manifest
-from mke_ray.data.manifest.parts import manifest_row
+from mke_ray.data.manifest.parts import digest_of, manifest_row
 from mke_ray.data.sources import Source
 from mke_ray.errors import StoreError
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import keeps_media
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import Batch, DecodeSpec, ManifestRow, decode_spec_from_dict
+from mke_ray.schema import Batch, DecodeSpec, ManifestRow, decode_spec_from_dict, fingerprint
 from mke_ray.storage import open_root
 
 ROWS_AT_ONCE = 256
@@ -91,6 +91,17 @@ def sample_store(folder: str, options: Mapping[str, Any]) -> tuple[UnitStore, Ma
     """
     root = open_root(folder.rstrip("/").rsplit("/", 2)[0], options)
     return UnitStore.open(open_root(folder, options)), Manifest.open(root.child("manifest"))
+
+
+def version_of_rows(source: Source, splits: Sequence[str]) -> str:
+    """Return 16 hex digits that change with the rows of some splits of a source.
+
+    Args:
+        source: The source, prepared.
+        splits: Splits to take.
+    """
+    rows = (manifest_row(one) for one in source.rows() if one.split in splits)
+    return fingerprint([[one.sample_id, digest_of(one)] for one in rows])
 
 
 def rebatched(batches: Iterable[Batch], num_rows: int) -> Iterator[Batch]:

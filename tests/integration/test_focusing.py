@@ -135,6 +135,10 @@ def test_distillation_on_a_table_has_all_arms_and_finished_draws_are_kept(
     assert json.loads((report / "focus.json").read_text())["records"] == found["records"]
     with pytest.raises(AssertionError, match="measured again"):
         focus(features(tmp_path, "focus.rho=0.9"))
+    written = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(written.replace("c1,g0", "c0,g0"))
+    with pytest.raises(AssertionError, match="measured again"):
+        focus(features(tmp_path))
 
 
 def test_channels_of_a_multimodal_teacher_may_be_the_features_themselves(tmp_path: Path) -> None:

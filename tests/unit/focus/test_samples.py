@@ -7,6 +7,7 @@ import pytest
 import torch
 from training_stores import DECODE, SAMPLES, make_run
 
+from mke_ray.config import build
 from mke_ray.errors import StoreError
 from mke_ray.focus.samples import (
     joined,
@@ -15,6 +16,7 @@ from mke_ray.focus.samples import (
     sample_store,
     source_batches,
     stored_batches,
+    version_of_rows,
 )
 from mke_ray.schema import Batch, FeatureSpec, Split
 from mke_ray.storage import open_root
@@ -102,3 +104,27 @@ def test_a_store_of_other_arrays_is_refused_by_its_key(tmp_path: Path) -> None:
     store, _ = sample_store(f"{tmp_path}/samples/{SAMPLES}", {})
     with pytest.raises(StoreError, match=r"focus\.samples=.*\['a'\]"):
         list(stored_batches(store, manifest, {"a": FeatureSpec(4)}, ALL, 3))
+
+
+def test_the_version_of_rows_changes_with_what_they_hold_and_not_with_other_splits(
+    tmp_path: Path,
+) -> None:
+    def version(*rows: str) -> str:
+        (tmp_path / "t.csv").write_text("\n".join(["x,label,split", *rows]))
+        source = build(
+            {
+                "_target_": "mke_ray.data.tables.TableSource",
+                "root": str(tmp_path),
+                "table": "t.csv",
+                "modalities": {"a": ["x"]},
+                "classes": ["c0", "c1"],
+                "columns": {"label": "label", "split": "split"},
+            }
+        )
+        source.prepare()
+        return version_of_rows(source, [Split.UNLABELED])
+
+    first = version("1,c0,unlabeled", "2,c1,test")
+    assert version("1,c0,unlabeled", "3,c0,test") == first
+    others = {version("5,c0,unlabeled"), version("1,c1,unlabeled"), version("1,c0,probe")}
+    assert len(others | {first}) == 4
