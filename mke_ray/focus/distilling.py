@@ -20,6 +20,7 @@ from mke_ray.focus.fitting import (
     num_steps_of,
 )
 from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL
+from mke_ray.focus.left_out import NO_CLASS, LeftOut
 from mke_ray.focus.saliency import Permuting, Saliency, answer, channel_saliency
 from mke_ray.focus.samples import (
     joined,
@@ -55,6 +56,7 @@ class Draw:
         train: Samples to train on.
         test: Samples of the test.
         num_classes: Number of classes.
+        left_out: Samples that are not used, by what they are for and why they are not.
         teachers: Trained teachers by name.
     """
 
@@ -63,6 +65,7 @@ class Draw:
     train: Batch
     test: Batch
     num_classes: int
+    left_out: dict[str, dict[str, int]]
     teachers: dict[str, nn.Module] = field(default_factory=dict)
 
     def seed(self, stream: str) -> int:
@@ -108,6 +111,7 @@ def measure_draw(job: JobConfig) -> dict[str, Any]:
         "data_seed": job.data_seed,
         "num_train": draw.train.num_samples,
         "num_test": draw.test.num_samples,
+        "left_out": draw.left_out,
         "students": students,
         "teachers": {name: draw.accuracies(one) for name, one in draw.teachers.items()},
         "saliency": [round(float(one), 6) for one in ranked.shares()],
@@ -131,38 +135,49 @@ def open_draw(job: JobConfig) -> Draw:
     specs = decode_spec_from_dict(job.decode)
     decode = {name: specs[name] for name in job.student.encoders}
     num_classes = source.label_space.num_classes
-    train, test = (
+    (train, few), (test, fewer) = (
         _labelled_samples(job, decode, splits, num_classes)
         for splits in (job.focus.splits, [Split.TEST])
     )
-    return Draw(job, decode, train, test, num_classes)
+    left_out = {"train": dict(few.reasons), "test": dict(fewer.reasons)}
+    return Draw(job, decode, train, test, num_classes, left_out)
 
 
 def _labelled_samples(
     job: JobConfig, decode: DecodeSpec, splits: Sequence[str], num_classes: int
-) -> Batch:
-    """Return the samples of some splits that are labelled and have all modalities.
+) -> tuple[Batch, LeftOut]:
+    """Return the samples of some splits that are labelled and have all modalities, and the others.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There are none, or too many cannot be read.
     """
-    some = [labelled(one) for one in batches_of(job, decode, splits, num_classes)]
+    some, left_out = [], LeftOut()
+    for one in batches_of(job, decode, splits, num_classes, left_out=left_out):
+        some.append(labelled(one))
+        if num_unknown := one.num_samples - some[-1].num_samples:
+            left_out.reasons[NO_CLASS] += num_unknown
+    left_out.check(job.labelling.max_bad_fraction)
     if not sum(one.num_samples for one in some):
         raise ConfigError(
             f"focus.splits={job.focus.splits}: no sample of {[*map(str, splits)]} has all of "
             f"{list(decode)} and a true class; give rows of these splits their labels"
         )
-    return joined(some)
+    return joined(some), left_out
 
 
 def batches_of(
-    job: JobConfig, decode: DecodeSpec, splits: Sequence[str], num_classes: int
+    job: JobConfig,
+    decode: DecodeSpec,
+    splits: Sequence[str],
+    num_classes: int,
+    *,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits, from the source or the store that the job names."""
     if job.focus.samples is None:
-        return source_batches(job.source, decode, splits)
+        return source_batches(job.source, decode, splits, left_out=left_out)
     store, manifest = sample_store(job.focus.samples, job.storage.options)
-    return stored_batches(store, manifest, decode, splits, num_classes)
+    return stored_batches(store, manifest, decode, splits, num_classes, left_out=left_out)
 
 
 def data_version(job: JobConfig) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mke_ray import __version__
@@ -33,7 +33,7 @@ from mke_ray.train.optimizers import check_optimizer, check_schedule
 
 RECORD_NAME = "focus.json"
 
-_VERSION = 1
+_VERSION = 2
 _APART = ("root", "scaling", "ray", "tracking", "verbose", "dry_run", "data_seeds", "storage")
 
 
@@ -77,8 +77,19 @@ def distilling_content(jobs: Sequence[JobConfig]) -> FocusContent:
             f"Channels are those of layer {job.focus.layer} of the {job.focus.select_from} teacher "
             f"trained together with a student; {job.focus.num_permutations} permutations within "
             f"batches of {job.focus.batch_rows} samples.",
+            _not_used(records[0]["left_out"]),
         ],
     )
+
+
+def _not_used(left_out: Mapping[str, Mapping[str, int]]) -> str:
+    """Say which samples of the first draw were left out."""
+    parts = [
+        f"{number:,} to {name} ({why})"
+        for name, reasons in left_out.items()
+        for why, number in reasons.items()
+    ]
+    return f"Left out of the first draw: {'; '.join(parts) or 'no sample'}."
 
 
 def recorded_draw(job: JobConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.data.manifest.parts import digest_of, manifest_row
 from mke_ray.data.sources import Source
 from mke_ray.errors import StoreError
+from mke_ray.focus.left_out import LeftOut
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import keeps_media
 from mke_ray.labels.store import UnitStore
@@ -28,7 +29,11 @@ Pieces = Mapping[str, list[bytes]]
 
 
 def source_batches(
-    spec: Mapping[str, Any], decode: DecodeSpec, splits: Sequence[str]
+    spec: Mapping[str, Any],
+    decode: DecodeSpec,
+    splits: Sequence[str],
+    *,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits that have all modalities, read from their source.
 
@@ -36,12 +41,16 @@ def source_batches(
         spec: What ``mke_ray.config.build`` makes the source from.
         decode: Specification of the modalities.
         splits: Splits to take.
+        left_out: Takes note of every sample.
     """
-    source: Source = build(spec)
+    source, left_out = build(spec), left_out or LeftOut()
     reader = RowDecoder(Origin(spec), decode)
     rows = (manifest_row(one) for one in source.rows() if one.split in splits)
     while some := list(islice(rows, ROWS_AT_ONCE)):
-        pieces = [one.pieces for one in reader.read(some)]
+        found = reader.read(some)
+        for one in found:
+            left_out.note(one.status, {m: one.missing[m] for m in decode if m in one.missing})
+        pieces = [one.pieces for one in found]
         batch = _batch(some, pieces, decode, source.label_space.num_classes)
         if batch is not None:
             yield batch
@@ -53,6 +62,8 @@ def stored_batches(
     decode: DecodeSpec,
     splits: Sequence[str],
     num_classes: int,
+    *,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits that have all modalities, from a sample store of a run.
 
@@ -64,15 +75,21 @@ def stored_batches(
         decode: Specification of the modalities.
         splits: Splits to take.
         num_classes: Number of classes C.
+        left_out: Takes note of every sample.
 
     Raises:
         StoreError: The store does not hold these modalities like this.
     """
     check_store(store, decode)
+    left_out = left_out or LeftOut()
+    columns = ["sample_id", "status", *decode, *(f"{name}_status" for name in decode)]
     for ref in manifest.unit_refs(splits):
         rows = {row.sample_id: row for row in manifest.read_unit(ref) if not row.mark}
-        table = store.read(ref.unit, columns=["sample_id", *decode])
+        table = store.read(ref.unit, columns=columns)
         found = [one for one in table.to_pylist() if one["sample_id"] in rows]
+        for one in found:
+            lacking = {name: one[f"{name}_status"] for name in decode if not one[name]}
+            left_out.note(one["status"], lacking)
         pieces = [{name: one[name] for name in decode if one[name]} for one in found]
         batch = _batch([rows[one["sample_id"]] for one in found], pieces, decode, num_classes)
         if batch is not None:
