@@ -78,8 +78,22 @@ def distilling_content(jobs: Sequence[JobConfig]) -> FocusContent:
             f"trained together with a student; {job.focus.num_permutations} permutations within "
             f"batches of {job.focus.batch_rows} samples.",
             _not_used(records[0]["left_out"]),
+            *_left_aside(job),
         ],
     )
+
+
+def _left_aside(job: JobConfig) -> list[str]:
+    """Say which keys are set that this job does nothing with."""
+    asked = {
+        "fit.ema_decay": job.fit.ema_decay is not None,
+        "fit.class_balance": job.fit.class_balance != 0,
+        "fit.validate_every_steps": job.fit.validate_every_steps != 0,
+        "views": bool(job.views),
+        "tracking.enabled": job.tracking.enabled,
+    }
+    names = [name for name, is_asked in asked.items() if is_asked]
+    return [f"Set, and left aside by this job: {', '.join(names)}."] if names else []
 
 
 def _not_used(left_out: Mapping[str, Mapping[str, int]]) -> str:

@@ -186,7 +186,9 @@ def test_tasks_of_ray_find_what_this_process_finds_and_none_is_waited_for_in_vai
 def test_channels_of_a_multimodal_teacher_may_be_the_features_themselves(tmp_path: Path) -> None:
     table(tmp_path)
     more = ("focus.select_from=multimodal", "focus.layer=encoders.a.normaliser", "data_seeds=1")
-    focus(features(tmp_path, *more))
+    focus(features(tmp_path, *more, "fit.ema_decay=0.9", "tracking.enabled=false"))
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "left aside by this job: fit.ema_decay." in page
     found = json.loads((tmp_path / "run" / "report" / "focus.json").read_text())
     assert len(found["records"][0]["saliency"]) == 3
 
