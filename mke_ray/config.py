@@ -216,6 +216,8 @@ def job_from(cfg: DictConfig) -> JobConfig:
         job.source[folder] = _absolute(job.source[folder])
     if isinstance(job.source.get("made"), str):
         job.source["made"] = _absolute(job.source["made"])
+    if job.focus.samples is not None:
+        job.focus.samples = _absolute(job.focus.samples)
     if not job.teacher.train:
         job.teacher.network = _with_absolute_files(job.teacher.network)
     job.more_teachers = _with_absolute_files(job.more_teachers)

@@ -35,10 +35,14 @@ def run_tasks(
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(work)
     running = [task.remote(one) for one in given]
     left = running
-    while left:
-        report(len(running) - len(left), len(running))
-        done, left = ray.wait(left)
-        _raise_ours(done)
+    try:
+        while left:
+            report(len(running) - len(left), len(running))
+            done, left = ray.wait(left)
+            _raise_ours(done)
+    finally:
+        for one in left:  # after an error nobody waits for the others
+            ray.cancel(one)
     report(len(running), len(running))
     return ray.get(running)
 

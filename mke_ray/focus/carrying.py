@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.ray_tasks import run_tasks
 from mke_ray.report.progress import stage_progress
 from mke_ray.session import session_of
+from mke_ray.train.room import check_room
 
 LOCAL = "local"
 
@@ -17,13 +19,16 @@ _Made = TypeVar("_Made")
 def carried_out(
     work: Callable[[_Given], _Made], given: Sequence[_Given], job: JobConfig, *, unit: str
 ) -> list[_Made]:
-    """Do some work on several things and return the results in order.
+    """Do some work on several things and return the results in order; none of it takes a GPU.
 
     Args:
         work: What is done on each.
         given: What it is done on.
         job: With ``scaling.launch=local`` they follow each other in this process.
         unit: What is counted.
+
+    Raises:
+        ConfigError: No node has room for a task.
     """
     if job.scaling.launch == LOCAL:
         made = []
@@ -33,12 +38,13 @@ def carried_out(
                 made.append(work(one))
             report(len(given), len(given))
         return made
-    scaling = job.scaling
+    num_cpus = job.scaling.cpus_per_worker
     with session_of(job).connected(), stage_progress("focus", unit=unit) as report:
-        return run_tasks(
-            work,
-            given,
-            num_cpus=scaling.cpus_per_worker,
-            num_gpus=scaling.gpus_per_worker,
-            report=report,
+        check_room(
+            1,
+            cpus=num_cpus,
+            gpus=0.0,
+            nodes=living_nodes(),
+            is_autoscaling=job.ray.autoscaling,
         )
+        return run_tasks(work, given, num_cpus=num_cpus, num_gpus=0.0, report=report)

@@ -70,6 +70,24 @@ def keep_channels(network: nn.Module, layer: str, kept_D: Tensor, *, axis: int =
     return own
 
 
+def num_kept_of(num: int, kept: float) -> int:
+    """Return how many channels are kept: at least one, and not all.
+
+    Args:
+        num: Channels that there are.
+        kept: Share of them to keep.
+
+    Raises:
+        ConfigError: There is only one channel.
+    """
+    if num < 2:
+        raise ConfigError(
+            f"focus.layer: the layer has {num} channel, so there is none to choose; name another "
+            "layer"
+        )
+    return min(max(1, round(kept * num)), num - 1)
+
+
 def random_channels(num: int, num_kept: int, generator: torch.Generator) -> Tensor:
     """Return which channels a draw without replacement keeps [D], bool."""
     kept_D = torch.zeros(num, dtype=torch.bool)

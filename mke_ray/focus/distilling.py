@@ -1,6 +1,6 @@
 """One draw of the data: teachers, students distilled from them, and from chosen channels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
-from mke_ray.focus.channels import keep_channels, random_channels
+from mke_ray.focus.channels import keep_channels, num_kept_of, random_channels
 from mke_ray.focus.fitting import (
     REFIT_SHARE,
     by_objective,
@@ -20,6 +20,7 @@ from mke_ray.focus.fitting import (
     num_steps_of,
 )
 from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL
+from mke_ray.focus.left_out import NO_CLASS, LeftOut
 from mke_ray.focus.saliency import Permuting, Saliency, answer, channel_saliency
 from mke_ray.focus.samples import (
     joined,
@@ -28,6 +29,7 @@ from mke_ray.focus.samples import (
     sample_store,
     source_batches,
     stored_batches,
+    version_of_rows,
 )
 from mke_ray.models.student import build_student
 from mke_ray.objectives import DistillationObjective, MKEObjective
@@ -52,16 +54,18 @@ class Draw:
         job: Its configuration.
         decode: Specification of the modalities.
         train: Samples to train on.
-        looks: Samples to look at by name: ``select`` where there is a probe, and ``test``.
+        test: Samples of the test.
         num_classes: Number of classes.
+        left_out: Samples that are not used, by what they are for and why they are not.
         teachers: Trained teachers by name.
     """
 
     job: JobConfig
     decode: DecodeSpec
     train: Batch
-    looks: Mapping[str, Batch]
+    test: Batch
     num_classes: int
+    left_out: dict[str, dict[str, int]]
     teachers: dict[str, nn.Module] = field(default_factory=dict)
 
     def seed(self, stream: str) -> int:
@@ -79,8 +83,8 @@ class Draw:
         return network
 
     def accuracies(self, network: nn.Module) -> dict[str, float]:
-        """Return the share of samples that a network has right, by who looks."""
-        return {name: _accuracy(network, one) for name, one in self.looks.items()}
+        """Return the share of the samples of the test that a network has right."""
+        return {"test": _accuracy(network, self.test)}
 
 
 def measure_draw(job: JobConfig) -> dict[str, Any]:
@@ -106,7 +110,8 @@ def measure_draw(job: JobConfig) -> dict[str, Any]:
     return {
         "data_seed": job.data_seed,
         "num_train": draw.train.num_samples,
-        "num_test": draw.looks["test"].num_samples,
+        "num_test": draw.test.num_samples,
+        "left_out": draw.left_out,
         "students": students,
         "teachers": {name: draw.accuracies(one) for name, one in draw.teachers.items()},
         "saliency": [round(float(one), 6) for one in ranked.shares()],
@@ -129,31 +134,61 @@ def open_draw(job: JobConfig) -> Draw:
         source.prepare()
     specs = decode_spec_from_dict(job.decode)
     decode = {name: specs[name] for name in job.student.encoders}
-    wanted: dict[str, list[str]] = {"train": list(job.focus.splits), "test": [Split.TEST]}
-    if Split.PROBE not in job.focus.splits:
-        wanted["select"] = [Split.PROBE]
-    num_classes, found = source.label_space.num_classes, {}
-    for name, splits in wanted.items():
-        some = [labelled(one) for one in batches_of(job, decode, splits, num_classes)]
-        if sum(one.num_samples for one in some):
-            found[name] = joined(some)
-        elif name != "select":
-            raise ConfigError(
-                f"focus.splits={job.focus.splits}: no sample of {[*map(str, splits)]} has all of "
-                f"{list(decode)} and a true class; give rows of these splits their labels"
-            )
-    train = found.pop("train")
-    return Draw(job, decode, train, found, num_classes)
+    num_classes = source.label_space.num_classes
+    (train, few), (test, fewer) = (
+        _labelled_samples(job, decode, splits, num_classes)
+        for splits in (job.focus.splits, [Split.TEST])
+    )
+    left_out = {"train": dict(few.reasons), "test": dict(fewer.reasons)}
+    return Draw(job, decode, train, test, num_classes, left_out)
+
+
+def _labelled_samples(
+    job: JobConfig, decode: DecodeSpec, splits: Sequence[str], num_classes: int
+) -> tuple[Batch, LeftOut]:
+    """Return the samples of some splits that are labelled and have all modalities, and the others.
+
+    Raises:
+        ConfigError: There are none, or too many cannot be read.
+    """
+    some, left_out = [], LeftOut()
+    for one in batches_of(job, decode, splits, num_classes, left_out=left_out):
+        some.append(labelled(one))
+        if num_unknown := one.num_samples - some[-1].num_samples:
+            left_out.reasons[NO_CLASS] += num_unknown
+    left_out.check(job.labelling.max_bad_fraction)
+    if not sum(one.num_samples for one in some):
+        raise ConfigError(
+            f"focus.splits={job.focus.splits}: no sample of {[*map(str, splits)]} has all of "
+            f"{list(decode)} and a true class; give rows of these splits their labels"
+        )
+    return joined(some), left_out
 
 
 def batches_of(
-    job: JobConfig, decode: DecodeSpec, splits: Sequence[str], num_classes: int
+    job: JobConfig,
+    decode: DecodeSpec,
+    splits: Sequence[str],
+    num_classes: int,
+    *,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits, from the source or the store that the job names."""
     if job.focus.samples is None:
-        return source_batches(job.source, decode, splits)
+        return source_batches(job.source, decode, splits, left_out=left_out)
     store, manifest = sample_store(job.focus.samples, job.storage.options)
-    return stored_batches(store, manifest, decode, splits, num_classes)
+    return stored_batches(store, manifest, decode, splits, num_classes, left_out=left_out)
+
+
+def data_version(job: JobConfig) -> str:
+    """Return what changes with the rows that a draw reads, of the source or the store."""
+    splits = [*job.focus.splits, Split.TEST]
+    if job.focus.samples is not None:
+        _, manifest = sample_store(job.focus.samples, job.storage.options)
+        return manifest.digest(splits)
+    source: Source = build(job.source)
+    source.prepare()
+    return version_of_rows(source, splits)
 
 
 def roles_of(job: JobConfig) -> dict[str, list[str]]:
@@ -232,7 +267,7 @@ def _ranked(draw: Draw) -> tuple[Saliency, nn.Module]:
 def _choices(draw: Draw, ranked: Saliency) -> dict[str, Tensor]:
     """Return which channels a teacher keeps [D], by the name of the choice."""
     num = len(ranked.distance_D)
-    num_kept = min(max(1, round(draw.job.focus.kept * num)), num - 1)
+    num_kept = num_kept_of(num, draw.job.focus.kept)
     generator = torch.Generator().manual_seed(draw.seed("joint"))
     return {
         ALL: torch.ones(num, dtype=torch.bool),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mke_ray.focus.channels import num_kept_of
 from mke_ray.focus.distilling import (
     ALL,
     GENERAL,
@@ -95,7 +96,7 @@ def _saliency_picture(records: Sequence[Mapping[str, Any]], kept: float) -> Pict
         for draw_D in sorted_WD:
             axes.plot(range(1, num + 1), draw_D, color=style.BLUE, lw=0.6, alpha=0.35)
         axes.plot(range(1, num + 1), sorted_WD.mean(axis=0), color=style.BLUE, lw=2)
-        cut = min(max(1, round(kept * num)), num - 1) + 0.5
+        cut = num_kept_of(num, kept) + 0.5
         axes.axvline(cut, color=style.INK, lw=1, ls=(0, (4, 3)))
         for x, words, ha in ((cut - 1, "kept as general", "right"), (cut + 1, "left out", "left")):
             axes.annotate(words, (x, 0.94), ha=ha, va="top", fontsize=9, color=style.MUTED)

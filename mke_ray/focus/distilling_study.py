@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mke_ray import __version__
@@ -12,12 +12,20 @@ from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.focus.carrying import carried_out
 from mke_ray.focus.channels import layer_of
-from mke_ray.focus.distilling import ARMS, TEACHERS, measure_draw, network_spec, roles_of
+from mke_ray.focus.distilling import (
+    ARMS,
+    TEACHERS,
+    data_version,
+    measure_draw,
+    network_spec,
+    roles_of,
+)
 from mke_ray.focus.distilling_figures import distilling_pictures
 from mke_ray.focus.distilling_summary import said_of, summary_of, tables_of, tiles_of
 from mke_ray.focus.fitting import num_steps_of
 from mke_ray.focus.keys import FEATURES
 from mke_ray.focus.page import FocusContent
+from mke_ray.focus.samples import check_store, sample_store
 from mke_ray.models.student import build_student
 from mke_ray.schema import FeatureSpec, LabelKind, decode_spec_from_dict, fingerprint
 from mke_ray.storage import open_root
@@ -25,7 +33,7 @@ from mke_ray.train.optimizers import check_optimizer, check_schedule
 
 RECORD_NAME = "focus.json"
 
-_VERSION = 1
+_VERSION = 2
 _APART = ("root", "scaling", "ray", "tracking", "verbose", "dry_run", "data_seeds", "storage")
 
 
@@ -69,8 +77,33 @@ def distilling_content(jobs: Sequence[JobConfig]) -> FocusContent:
             f"Channels are those of layer {job.focus.layer} of the {job.focus.select_from} teacher "
             f"trained together with a student; {job.focus.num_permutations} permutations within "
             f"batches of {job.focus.batch_rows} samples.",
+            _not_used(records[0]["left_out"]),
+            *_left_aside(job),
         ],
     )
+
+
+def _left_aside(job: JobConfig) -> list[str]:
+    """Say which keys are set that this job does nothing with."""
+    asked = {
+        "fit.ema_decay": job.fit.ema_decay is not None,
+        "fit.class_balance": job.fit.class_balance != 0,
+        "fit.validate_every_steps": job.fit.validate_every_steps != 0,
+        "views": bool(job.views),
+        "tracking.enabled": job.tracking.enabled,
+    }
+    names = [name for name, is_asked in asked.items() if is_asked]
+    return [f"Set, and left aside by this job: {', '.join(names)}."] if names else []
+
+
+def _not_used(left_out: Mapping[str, Mapping[str, int]]) -> str:
+    """Say which samples of the first draw were left out."""
+    parts = [
+        f"{number:,} to {name} ({why})"
+        for name, reasons in left_out.items()
+        for why, number in reasons.items()
+    ]
+    return f"Left out of the first draw: {'; '.join(parts) or 'no sample'}."
 
 
 def recorded_draw(job: JobConfig) -> dict[str, Any]:
@@ -102,10 +135,11 @@ def distilling_plan(jobs: Sequence[JobConfig]) -> list[str]:
 
 
 def check_distilling(job: JobConfig) -> None:
-    """Refuse what cannot be distilled or ranked, before anything is read.
+    """Refuse what cannot be distilled or ranked, before any sample is read.
 
     Raises:
         ConfigError: It names the key and the way out.
+        StoreError: ``focus.samples`` is no store of these modalities.
     """
     source: Source = build(job.source)
     if source.label_space.kind is not LabelKind.SINGLE:
@@ -133,6 +167,25 @@ def check_distilling(job: JobConfig) -> None:
     spec = network_spec(job, roles[job.focus.select_from], is_teacher=True)
     teacher = build_student(spec, source.label_space.num_classes, build=build)
     layer_of(teacher, job.focus.layer)
+    if job.focus.samples is not None:
+        _check_samples(job, job.focus.samples)
+
+
+def _check_samples(job: JobConfig, folder: str) -> None:
+    """Refuse a store that lacks the modalities, or that would be every draw's.
+
+    Raises:
+        ConfigError: There would be several draws of it.
+        StoreError: There is none, or not of these modalities.
+    """
+    if (job.data_seeds or 1) > 1:
+        raise ConfigError(
+            f"data_seeds={job.data_seeds}: focus.samples={folder} holds one draw of the data, so "
+            "every draw would be the same samples; leave data_seeds out, or focus.samples"
+        )
+    decode = decode_spec_from_dict(job.decode)
+    store, _ = sample_store(folder, job.storage.options)
+    check_store(store, {name: decode[name] for name in job.student.encoders})
 
 
 def _inputs(job: JobConfig) -> str:
@@ -141,7 +194,7 @@ def _inputs(job: JobConfig) -> str:
     made = str(plain["source"].get("made") or "")
     if made.startswith(f"{job.root}/"):
         plain["source"] = {key: one for key, one in plain["source"].items() if key != "made"}
-    return fingerprint([_VERSION, __version__, plain])
+    return fingerprint([_VERSION, __version__, plain, data_version(job)])
 
 
 def _read(roles: dict[str, list[str]]) -> str:

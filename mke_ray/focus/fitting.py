@@ -2,6 +2,7 @@
 
 # B samples, N samples of a table.
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -9,15 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mke_ray.config_schema import FitConfig
+from mke_ray.errors import TrainingError
 from mke_ray.focus.samples import taken
 from mke_ray.objectives import Objective
 from mke_ray.objectives.losses import pseudo_label_loss
 from mke_ray.schema import Batch
+from mke_ray.seeds import mix_integers
 from mke_ray.train.optimizers import build_optimizer, learning_rate, set_lr
 
 Loss = Callable[[Batch, float], Tensor]
 
 REFIT_SHARE = 0.5  # steps of the layers behind chosen channels, as a share of those of a network
+_NUM_NAMED = 5  # samples that an error names
 
 
 def fit_networks(
@@ -30,25 +34,49 @@ def fit_networks(
         loss: Loss of a batch at a share of the training, from 0 to 1.
         table: All samples.
         keys: Steps or epochs, samples of a step, optimizer and schedule.
-        seed: Seed of the order of the samples.
+        seed: Seed of the order of the samples and of dropout.
+
+    Raises:
+        TrainingError: A loss or a gradient is not finite.
     """
     parameters = [one for network in networks for one in network.parameters()]
     optimizer = build_optimizer(parameters, keys.optimizer)
     num_steps, peak = num_steps_of(keys, table.num_samples), float(keys.optimizer["lr"])
+    max_norm = math.inf if keys.clip_norm is None else keys.clip_norm
     for network in networks:
         network.train()
-    for step, rows in enumerate(_orders(table.num_samples, num_steps, keys.global_batch, seed)):
-        set_lr(
-            optimizer,
-            learning_rate(step, num_steps=num_steps, peak=peak, schedule=keys.schedule),
-        )
-        optimizer.zero_grad()
-        loss(taken(table, rows), step / num_steps).backward()
-        if keys.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, keys.clip_norm)
-        optimizer.step()
+    with torch.random.fork_rng(devices=[]):
+        for step, rows in enumerate(_orders(table.num_samples, num_steps, keys.global_batch, seed)):
+            set_lr(
+                optimizer,
+                learning_rate(step, num_steps=num_steps, peak=peak, schedule=keys.schedule),
+            )
+            torch.default_generator.manual_seed(mix_integers(seed, step))  # for dropout
+            optimizer.zero_grad()
+            batch = taken(table, rows)
+            found = loss(batch, step / num_steps)
+            found.backward()
+            norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+            _check_finite(found, norm, batch, step=step)
+            optimizer.step()
     for network in networks:
         network.eval()
+
+
+def _check_finite(loss: Tensor, norm: Tensor, batch: Batch, *, step: int) -> None:
+    """Refuse a step after which no answer of the networks would mean anything.
+
+    Raises:
+        TrainingError: It names the step and samples of it.
+    """
+    if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        return
+    some = batch.sample_id_B[:_NUM_NAMED].tolist()
+    raise TrainingError(
+        f"step {step}: the loss is {float(loss.detach()):g} and the norm of its gradient "
+        f"{float(norm):g} (samples {some} of {batch.num_samples}); lower fit.optimizer.lr, or look "
+        "for values that are not finite in the data"
+    )
 
 
 def by_objective(objective: Objective, network: nn.Module) -> Loss:

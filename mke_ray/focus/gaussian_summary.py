@@ -58,7 +58,7 @@ def said_of(summary: Mapping[str, Any]) -> list[str]:
         )
         precisions = [one["precision"]["mean"] for one in chosen]
         said.append(
-            "Algorithm 1, which knows no truth, finds "
+            "Algorithm 1, told only how many they are, finds "
             f"{100 * min(precisions):.1f} to {100 * max(precisions):.1f}% of these channels."
         )
     for name, words in ((GAMMA, "what both share"), (ALPHA, "what the teacher alone knows")):

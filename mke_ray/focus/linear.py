@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mke_ray.errors import TrainingError
+
 Slope = Callable[[Tensor], Tensor]
 
 
@@ -55,11 +57,29 @@ def train_bank(
         slope: Derivative of the loss of a sample by its logits [K, C, N], of these logits.
         num_steps: Steps.
         lr: Learning rate.
+
+    Raises:
+        TrainingError: Weights did not stay finite.
     """
     descent = _Descent.begun(bank, x_KND)
     for _ in range(num_steps):
         descent.step(slope(descent.logits()), lr=lr, momentum=0.0)
+    _check_finite(descent.bank, lr=lr)
     return descent.bank
+
+
+def _check_finite(bank: LinearBank, *, lr: float) -> None:
+    """Refuse classifiers whose answers mean nothing.
+
+    Raises:
+        TrainingError: A weight is not finite.
+    """
+    if bool(torch.isfinite(bank.weight_KCD).all() & torch.isfinite(bank.bias_KC1).all()):
+        return
+    raise TrainingError(
+        f"focus.gaussian.lr={lr:g}: the weights of the linear classifiers did not stay finite; "
+        "give a smaller one"
+    )
 
 
 def label_slope(target_KCN: Tensor) -> Slope:

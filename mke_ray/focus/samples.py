@@ -13,13 +13,14 @@ from torch import Tensor
 from mke_ray.config import build
 from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import Manifest
-from mke_ray.data.manifest.parts import manifest_row
+from mke_ray.data.manifest.parts import digest_of, manifest_row
 from mke_ray.data.sources import Source
 from mke_ray.errors import StoreError
+from mke_ray.focus.left_out import LeftOut
 from mke_ray.labels.origin import Origin, RowDecoder
 from mke_ray.labels.sample_reader import keeps_media
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import Batch, DecodeSpec, ManifestRow, decode_spec_from_dict
+from mke_ray.schema import Batch, DecodeSpec, ManifestRow, decode_spec_from_dict, fingerprint
 from mke_ray.storage import open_root
 
 ROWS_AT_ONCE = 256
@@ -28,7 +29,11 @@ Pieces = Mapping[str, list[bytes]]
 
 
 def source_batches(
-    spec: Mapping[str, Any], decode: DecodeSpec, splits: Sequence[str]
+    spec: Mapping[str, Any],
+    decode: DecodeSpec,
+    splits: Sequence[str],
+    *,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits that have all modalities, read from their source.
 
@@ -36,12 +41,16 @@ def source_batches(
         spec: What ``mke_ray.config.build`` makes the source from.
         decode: Specification of the modalities.
         splits: Splits to take.
+        left_out: Takes note of every sample.
     """
-    source: Source = build(spec)
+    source, left_out = build(spec), left_out or LeftOut()
     reader = RowDecoder(Origin(spec), decode)
     rows = (manifest_row(one) for one in source.rows() if one.split in splits)
     while some := list(islice(rows, ROWS_AT_ONCE)):
-        pieces = [one.pieces for one in reader.read(some)]
+        found = reader.read(some)
+        for one in found:
+            left_out.note(one.status, {m: one.missing[m] for m in decode if m in one.missing})
+        pieces = [one.pieces for one in found]
         batch = _batch(some, pieces, decode, source.label_space.num_classes)
         if batch is not None:
             yield batch
@@ -53,6 +62,8 @@ def stored_batches(
     decode: DecodeSpec,
     splits: Sequence[str],
     num_classes: int,
+    *,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits that have all modalities, from a sample store of a run.
 
@@ -64,15 +75,21 @@ def stored_batches(
         decode: Specification of the modalities.
         splits: Splits to take.
         num_classes: Number of classes C.
+        left_out: Takes note of every sample.
 
     Raises:
         StoreError: The store does not hold these modalities like this.
     """
-    _check_store(store, decode)
+    check_store(store, decode)
+    left_out = left_out or LeftOut()
+    columns = ["sample_id", "status", *decode, *(f"{name}_status" for name in decode)]
     for ref in manifest.unit_refs(splits):
         rows = {row.sample_id: row for row in manifest.read_unit(ref) if not row.mark}
-        table = store.read(ref.unit, columns=["sample_id", *decode])
+        table = store.read(ref.unit, columns=columns)
         found = [one for one in table.to_pylist() if one["sample_id"] in rows]
+        for one in found:
+            lacking = {name: one[f"{name}_status"] for name in decode if not one[name]}
+            left_out.note(one["status"], lacking)
         pieces = [{name: one[name] for name in decode if one[name]} for one in found]
         batch = _batch([rows[one["sample_id"]] for one in found], pieces, decode, num_classes)
         if batch is not None:
@@ -91,6 +108,17 @@ def sample_store(folder: str, options: Mapping[str, Any]) -> tuple[UnitStore, Ma
     """
     root = open_root(folder.rstrip("/").rsplit("/", 2)[0], options)
     return UnitStore.open(open_root(folder, options)), Manifest.open(root.child("manifest"))
+
+
+def version_of_rows(source: Source, splits: Sequence[str]) -> str:
+    """Return 16 hex digits that change with the rows of some splits of a source.
+
+    Args:
+        source: The source, prepared.
+        splits: Splits to take.
+    """
+    rows = (manifest_row(one) for one in source.rows() if one.split in splits)
+    return fingerprint([[one.sample_id, digest_of(one)] for one in rows])
 
 
 def rebatched(batches: Iterable[Batch], num_rows: int) -> Iterator[Batch]:
@@ -137,8 +165,12 @@ def labelled(batch: Batch) -> Batch:
     return taken(batch, batch.target_BC.sum(dim=1) > 0)
 
 
-def _check_store(store: UnitStore, decode: DecodeSpec) -> None:
+def check_store(store: UnitStore, decode: DecodeSpec) -> None:
     """Refuse a store of other samples.
+
+    Args:
+        store: The sample store.
+        decode: Specification of the modalities that are wanted of it.
 
     Raises:
         StoreError: It lacks a modality, keeps it otherwise, or keeps no media.

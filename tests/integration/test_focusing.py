@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from composed import REPOSITORY, composed
 
 from mke_ray.errors import ConfigError
 from mke_ray.expansion import expand
 from mke_ray.focus import distilling_study
 from mke_ray.focus.job import focus
+from mke_ray.ray_tasks import run_tasks
+from mke_ray.session import session_of
 
 GAUSSIAN = (
     "experiment=gaussian",
@@ -135,12 +139,56 @@ def test_distillation_on_a_table_has_all_arms_and_finished_draws_are_kept(
     assert json.loads((report / "focus.json").read_text())["records"] == found["records"]
     with pytest.raises(AssertionError, match="measured again"):
         focus(features(tmp_path, "focus.rho=0.9"))
+    written = (tmp_path / "t.csv").read_text()
+    (tmp_path / "t.csv").write_text(written.replace("c1,g0", "c0,g0"))
+    with pytest.raises(AssertionError, match="measured again"):
+        focus(features(tmp_path))
+
+
+def test_tasks_of_ray_find_what_this_process_finds_and_none_is_waited_for_in_vain(
+    tmp_path: Path,
+) -> None:
+    def fails_or_waits(given: str) -> None:
+        if not given:
+            raise ConfigError("this one cannot work")
+        time.sleep(120)
+        Path(given).touch()
+
+    here = composed(*GAUSSIAN, f"root={tmp_path}/here")
+    assert here[0].scaling.launch == "local"
+    focus(here)
+    tasks = (*GAUSSIAN, f"root={tmp_path}/there", "scaling.launch=tasks")
+    jobs = composed(*tasks, "scaling.gpus_per_worker=1")
+    assert jobs[0].scaling.launch == "tasks"
+    with session_of(jobs[0]).connected():
+        focus(jobs)
+        alone, beside = (
+            json.loads((tmp_path / name / "report" / "focus.json").read_text())["records"]
+            for name in ("here", "there")
+        )
+        assert alone == beside
+        with pytest.raises(ConfigError, match=r"lower scaling\.cpus_per_worker"):
+            focus(composed(*tasks, "scaling.cpus_per_worker=1000"))
+        left = str(tmp_path / "left")
+        kinds = {
+            "num_cpus": ray.cluster_resources()["CPU"],
+            "num_gpus": 0.0,
+            "report": lambda *_: None,
+        }
+        with pytest.raises(ConfigError, match="this one cannot work"):
+            run_tasks(fails_or_waits, ["", left], **kinds)
+        assert run_tasks(lambda one: one, [left], **kinds) == [
+            left
+        ]  # on the CPUs of what was cancelled
+        assert not Path(left).exists()
 
 
 def test_channels_of_a_multimodal_teacher_may_be_the_features_themselves(tmp_path: Path) -> None:
     table(tmp_path)
     more = ("focus.select_from=multimodal", "focus.layer=encoders.a.normaliser", "data_seeds=1")
-    focus(features(tmp_path, *more))
+    focus(features(tmp_path, *more, "fit.ema_decay=0.9", "tracking.enabled=false"))
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "left aside by this job: fit.ema_decay." in page
     found = json.loads((tmp_path / "run" / "report" / "focus.json").read_text())
     assert len(found["records"][0]["saliency"]) == 3
 

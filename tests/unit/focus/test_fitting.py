@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mke_ray.config_schema import FitConfig
+from mke_ray.errors import TrainingError
 from mke_ray.focus.fitting import fit_networks, jointly, num_steps_of
 from mke_ray.schema import Batch
 
@@ -58,3 +59,42 @@ def test_steps_follow_from_epochs_where_they_are_not_given() -> None:
     assert num_steps_of(FitConfig(num_steps=7), 100) == 7
     assert num_steps_of(FitConfig(num_epochs=3, global_batch=20), 100) == 15
     assert num_steps_of(FitConfig(num_epochs=3, global_batch=0), 100) == 3
+
+
+def test_a_step_that_is_not_finite_ends_the_fit_and_names_its_samples() -> None:
+    network = _Says(0.0, 0.0)
+
+    def loss(batch: Batch, progress: float) -> Tensor:
+        return network.logits.sum() * (math.nan if 3 in batch.sample_id_B else 1.0)
+
+    keys = FitConfig(num_steps=8, global_batch=1, optimizer={"type": "sgd", "lr": 0.1})
+    with pytest.raises(TrainingError, match=r"loss is nan.*samples \[3\] of 1"):
+        fit_networks([network], loss, table(8), keys, seed=0)
+    assert torch.isfinite(network.logits).all()
+
+
+def test_a_gradient_that_is_not_finite_ends_the_fit() -> None:
+    network = _Says(0.0, 0.0)
+    keys = FitConfig(num_steps=1, optimizer={"type": "sgd", "lr": 0.1})
+    with pytest.raises(TrainingError, match=r"norm of its gradient inf"):
+        fit_networks([network], lambda *_: network.logits.sqrt().sum(), table(8), keys, seed=0)
+
+
+def test_dropout_is_drawn_by_the_seed_of_the_fit_and_leaves_other_draws_alone() -> None:
+    def weights(seed: int) -> list[float]:
+        network = nn.Sequential(nn.Dropout(0.5), nn.Linear(1, 1, bias=False))
+        nn.init.ones_(network[1].weight)
+        keys = FitConfig(num_steps=3, global_batch=8, optimizer={"type": "sgd", "lr": 0.01})
+        fit_networks(
+            [network], lambda one, _: network(one.arrays["a"]).sum(), table(8), keys, seed=seed
+        )
+        return network[1].weight.flatten().tolist()
+
+    torch.manual_seed(1)
+    first = weights(0)
+    after = float(torch.rand(()))
+    torch.manual_seed(1)
+    nn.Linear(1, 1, bias=False)
+    assert float(torch.rand(())) == after
+    torch.manual_seed(2)
+    assert weights(0) == first != weights(1)

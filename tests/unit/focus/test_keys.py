@@ -1,9 +1,11 @@
 """Keys of jobs/focus.py that make no sense are refused by name, before anything is read."""
 
+import os
+
 import pytest
 from composed import composed
 
-from mke_ray.errors import ConfigError
+from mke_ray.errors import ConfigError, StoreError
 from mke_ray.focus.distilling_study import check_distilling
 from mke_ray.focus.job import focus
 
@@ -42,3 +44,16 @@ def test_what_is_no_row_of_features_is_refused_by_its_key() -> None:
 def test_draws_of_the_synthetic_study_have_a_key_of_their_own() -> None:
     with pytest.raises(ConfigError, match=r"focus\.gaussian\.num_seeds"):
         focus(composed("experiment=two_moon", "data_seeds=2", "focus.study=gaussian"))
+
+
+def test_a_store_is_one_draw_of_the_data() -> None:
+    more = ("focus.samples=/nowhere/samples/s", "data_seeds=3")
+    with pytest.raises(ConfigError, match=r"data_seeds=3: focus\.samples=/nowhere/samples/s holds"):
+        focus(composed(*FEATURES, *more))
+
+
+def test_a_store_is_named_from_any_folder_and_looked_for_before_anything_is_trained() -> None:
+    jobs = composed(*FEATURES, "focus.samples=runs/samples/s")
+    assert jobs[0].focus.samples == os.path.abspath("runs/samples/s")
+    with pytest.raises(StoreError, match="runs/samples/s holds no store"):
+        check_distilling(jobs[0])

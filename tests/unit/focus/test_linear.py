@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mke_ray.errors import TrainingError
 from mke_ray.focus.linear import (
     LinearBank,
     Slope,
@@ -92,3 +93,10 @@ def test_classifiers_start_by_their_own_seed_and_not_by_their_place() -> None:
     several, alone = LinearBank.drawn([3, 8], D, C), LinearBank.drawn([8], D, C)
     assert torch.equal(several.weight_KCD[1], alone.weight_KCD[0])
     assert not torch.equal(several.weight_KCD[0], several.weight_KCD[1])
+
+
+def test_weights_that_do_not_stay_finite_are_named_by_the_learning_rate() -> None:
+    x_KND, target_KCN, _ = given()
+    bank = LinearBank.drawn([1, 2, 3], D, C)
+    with pytest.raises(TrainingError, match=r"focus\.gaussian\.lr=3e\+38"):
+        train_bank(bank, x_KND, label_slope(target_KCN), num_steps=5, lr=3e38)

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mke_ray.errors import ConfigError
-from mke_ray.focus.channels import keep_channels, layer_of, random_channels, recorded, replaced
+from mke_ray.focus.channels import (
+    keep_channels,
+    layer_of,
+    num_kept_of,
+    random_channels,
+    recorded,
+    replaced,
+)
 from mke_ray.focus.saliency import Permuting, Saliency, answer, channel_saliency
 from mke_ray.models.student import build_student
 from mke_ray.schema import Batch
@@ -210,3 +217,9 @@ def test_random_channels_are_drawn_without_replacement() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         assert int(random_channels(8, 6, generator).sum()) == 6
+
+
+def test_one_channel_at_least_is_kept_and_one_left_out() -> None:
+    assert [num_kept_of(8, kept) for kept in (0.01, 0.5, 0.99)] == [1, 4, 7]
+    with pytest.raises(ConfigError, match=r"focus\.layer: the layer has 1 channel"):
+        num_kept_of(1, 0.5)

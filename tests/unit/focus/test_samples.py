@@ -7,7 +7,9 @@ import pytest
 import torch
 from training_stores import DECODE, SAMPLES, make_run
 
-from mke_ray.errors import StoreError
+from mke_ray.config import build
+from mke_ray.errors import ConfigError, StoreError
+from mke_ray.focus.left_out import LeftOut
 from mke_ray.focus.samples import (
     joined,
     labelled,
@@ -15,6 +17,7 @@ from mke_ray.focus.samples import (
     sample_store,
     source_batches,
     stored_batches,
+    version_of_rows,
 )
 from mke_ray.schema import Batch, FeatureSpec, Split
 from mke_ray.storage import open_root
@@ -71,7 +74,10 @@ def test_a_table_is_streamed_by_split_and_without_rows_that_lack_a_modality(tmp_
         "columns": {"label": "label", "split": "split"},
     }
     decode = {"a": FeatureSpec(1), "b": FeatureSpec(1)}
-    (found,) = source_batches(spec, decode, [Split.UNLABELED])
+    left_out = LeftOut()
+    (found,) = source_batches(spec, decode, [Split.UNLABELED], left_out=left_out)
+    assert (left_out.num_read, sum(left_out.reasons.values())) == (21, 4)
+    assert all(why.startswith("b: ") for why in left_out.reasons)
     assert found.arrays["a"][:, 0].tolist() == [*[n for n in range(20) if n % 5 != 4], 102]
     torch.testing.assert_close(
         found.arrays["b"], found.arrays["a"] + torch.where(found.arrays["a"] == 102, 1.0, 0.5)
@@ -85,12 +91,17 @@ def test_a_store_of_a_run_is_streamed_unit_by_unit(tmp_path: Path) -> None:
     root = open_root(str(tmp_path))
     make_run(root, {Split.UNLABELED: 40, Split.TEST: 9}, unit_size=8)
     store, manifest = sample_store(f"{tmp_path}/samples/{SAMPLES}", {})
-    found = list(stored_batches(store, manifest, DECODE, [Split.UNLABELED], 3))
+    left_out = LeftOut()
+    found = list(stored_batches(store, manifest, DECODE, [Split.UNLABELED], 3, left_out=left_out))
     assert len(found) == 5
     assert max(one.num_samples for one in found) <= 8
     whole = joined(found)
     lacking = {n for n in range(40) if n % 7 == 6 or n % 11 == 10}
     assert whole.num_samples == 40 - len(lacking)
+    assert sum(left_out.reasons.values()) == len(lacking)
+    left_out.check(3 / 40)
+    with pytest.raises(ConfigError, match=r"3 of 40 samples.*labelling\.max_bad_fraction=0\.05"):
+        left_out.check(0.05)
     assert len(set(whole.sample_id_B.tolist())) == whole.num_samples
     assert whole.target_BC.sum(dim=1).tolist() == [1.0] * whole.num_samples
     assert {name: one.shape[1] for name, one in whole.arrays.items()} == {"a": 3, "b": 2}
@@ -102,3 +113,27 @@ def test_a_store_of_other_arrays_is_refused_by_its_key(tmp_path: Path) -> None:
     store, _ = sample_store(f"{tmp_path}/samples/{SAMPLES}", {})
     with pytest.raises(StoreError, match=r"focus\.samples=.*\['a'\]"):
         list(stored_batches(store, manifest, {"a": FeatureSpec(4)}, ALL, 3))
+
+
+def test_the_version_of_rows_changes_with_what_they_hold_and_not_with_other_splits(
+    tmp_path: Path,
+) -> None:
+    def version(*rows: str) -> str:
+        (tmp_path / "t.csv").write_text("\n".join(["x,label,split", *rows]))
+        source = build(
+            {
+                "_target_": "mke_ray.data.tables.TableSource",
+                "root": str(tmp_path),
+                "table": "t.csv",
+                "modalities": {"a": ["x"]},
+                "classes": ["c0", "c1"],
+                "columns": {"label": "label", "split": "split"},
+            }
+        )
+        source.prepare()
+        return version_of_rows(source, [Split.UNLABELED])
+
+    first = version("1,c0,unlabeled", "2,c1,test")
+    assert version("1,c0,unlabeled", "3,c0,test") == first
+    others = {version("5,c0,unlabeled"), version("1,c1,unlabeled"), version("1,c0,probe")}
+    assert len(others | {first}) == 4
