@@ -138,7 +138,9 @@ def shown_range(records: Sequence[TrialRecord]) -> tuple[float, float]:
 
 
 def side_by_side(x_T: np.ndarray, y_T: np.ndarray) -> np.ndarray:
-    """Return where marks stand so that none hides another, moved sideways as far as it must.
+    """Return where marks stand so that none hides another, moved sideways within the figure.
+
+    Where there is no room left, marks stand where they belong.
 
     Args:
         x_T: Where they belong [T], as parts of the width of a figure.
@@ -147,7 +149,8 @@ def side_by_side(x_T: np.ndarray, y_T: np.ndarray) -> np.ndarray:
     placed: list[tuple[float, float]] = []
     for x, y in zip(x_T, y_T, strict=True):
         near = [one for one, height in placed if abs(height - y) < _MARK_Y]
-        ways = (x + sign * _MARK_X * step for step in range(len(x_T)) for sign in (1, -1))
+        ways = (x + sign * _MARK_X * step for step in range(len(x_T) + 1) for sign in (1, -1))
+        ways = (way for way in ways if way == x or _MARK_X / 2 <= way <= 1 - _MARK_X / 2)
         free = (way for way in ways if all(abs(way - one) > 0.99 * _MARK_X for one in near))
         placed.append((next(free, x), y))
     return np.asarray([x for x, _ in placed])

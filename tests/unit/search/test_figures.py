@@ -62,3 +62,8 @@ def test_a_search_of_equal_trials_is_drawn(tmp_path: Path) -> None:
     for name, one in drawn.items():
         (tmp_path / f"{name}.png").write_bytes(one.png)
     assert "2 of 8 trials were stopped early" in drawn["trials"].note
+
+
+def test_marks_that_are_moved_stay_within_the_figure() -> None:
+    moved_T = side_by_side(np.full(8, 0.02), np.zeros(8))
+    assert len(set(moved_T.round(3))) == 8 and moved_T.min() >= 0.02 and moved_T.max() <= 1.0
