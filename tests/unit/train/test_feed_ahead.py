@@ -210,7 +210,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_named(root, monkey
 def test_a_dead_store_is_waited_for_once(root, monkeypatch, start):
     import mke_ray.storage
 
-    patience_s = 1.5
+    patience_s = 4.0
     feed = make_feed(replace(root, patience_s=patience_s), ahead=Ahead(2, prefetch_batches=6))
     dead, read = threading.Event(), mke_ray.storage.read_file
 
