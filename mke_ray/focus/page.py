@@ -51,6 +51,7 @@ class FocusContent:
         tables: The tables.
         plain: What ``focus.json`` holds.
         seconds: Wall-clock time of the job.
+        notes: How it was measured, and what was left out.
     """
 
     title: str
