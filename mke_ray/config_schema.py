@@ -5,6 +5,7 @@ from typing import Any
 
 from mke_ray.config_focus import FocusConfig
 from mke_ray.config_labels import ExpansionConfig, LabelsConfig, MechanismConfig
+from mke_ray.config_preflight import PreflightConfig
 from mke_ray.config_search import SearchConfig
 
 
@@ -368,6 +369,7 @@ class JobConfig:
         labelling: The pass that decodes samples and writes pseudo-labels.
         doubles: What happens to samples that occur twice.
         scaling: What training runs on.
+        preflight: What jobs/expand.py looks at after the first few thousand labels.
         search: What jobs/tune.py searches.
         gate: The promotion gate.
         further_metrics: Report mAP, mAUC, d-prime and F1 of every arm too, one class against the
@@ -411,6 +413,7 @@ class JobConfig:
     labelling: LabellingConfig = field(default_factory=LabellingConfig)
     doubles: DoublesConfig = field(default_factory=DoublesConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     further_metrics: bool = False

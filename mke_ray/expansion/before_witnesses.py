@@ -2,6 +2,8 @@
 
 # B rows of a unit, C classes.
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -37,13 +39,20 @@ def folds_of(manifest: Manifest, number: int, *, seed: int) -> FoldDivision:
     return balanced_folds(list(sizes), list(sizes.values()), number, seed=seed)
 
 
-def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float | NDArray) -> NDArray:
+def prior_of(
+    manifest: Manifest,
+    store: UnitStore,
+    *,
+    temperature: float | NDArray,
+    refs: Sequence[UnitRef] | None = None,
+) -> NDArray:
     """Return the mean of the teacher's probabilities over the unlabeled samples [C].
 
     Args:
         manifest: The samples.
         store: The teacher's labels.
         temperature: Divides the teacher's logits; a number, or one for each class [C].
+        refs: Units that are looked at; None takes all.
 
     Raises:
         ConfigError: The teacher labelled none of them.
@@ -60,7 +69,7 @@ def prior_of(manifest: Manifest, store: UnitStore, *, temperature: float | NDArr
         return said_BC.sum(axis=0), len(said_BC)
 
     sum_C, num_labels = np.zeros(space.num_classes), 0
-    refs = list(manifest.unit_refs([Split.UNLABELED]))
+    refs = list(manifest.unit_refs([Split.UNLABELED]) if refs is None else refs)
     with stage_progress("prior", unit="units") as progress:
         done = read_in_order(refs, summed, progress=lambda number: progress(number, len(refs)))
         for one_C, num in done:

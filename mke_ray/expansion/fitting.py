@@ -2,7 +2,7 @@
 
 # N samples, M witnesses, K further teachers, F folds, C classes.
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -42,6 +42,24 @@ LEAST_SELECT = 20  # of fewer, a temperature and exponents are chosen by chance
 _START_VERSION = 2  # one temperature for every class where there can be many
 
 
+def selected(
+    run: Run, manifest: Manifest, labels: Labels, more: Sequence[UnitStore] = ()
+) -> SelectPart | SelectPixels:
+    """Return the select part of the probe; where labels are dense, some of its pixels.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The labels of the teacher.
+        more: The labels of further teachers.
+    """
+    fraction = run.job.gate.select_fraction
+    if manifest.label_space.kind is not LabelKind.DENSE:
+        return select_part(manifest, labels.labels, fraction=fraction, more=more)
+    reader = sample_reader(labels.samples, run.root, origin_of(run))
+    return select_pixels(manifest, labels.labels, reader, fraction=fraction, more=more)
+
+
 @dataclass
 class Fitting:
     """Fits posteriors on the select part; what was found is found once.
@@ -66,13 +84,7 @@ class Fitting:
     @cached_property
     def select(self) -> SelectPart | SelectPixels:
         """The select part of the probe."""
-        fraction, labels = self.run.job.gate.select_fraction, self.labels
-        more = list(self.further.values())
-        if self.manifest.label_space.kind is not LabelKind.DENSE:
-            return select_part(self.manifest, labels.labels, fraction=fraction, more=more)
-        reader = sample_reader(labels.samples, self.run.root, origin_of(self.run))
-        args = (self.manifest, labels.labels, reader)
-        return select_pixels(*args, fraction=fraction, more=more)
+        return selected(self.run, self.manifest, self.labels, list(self.further.values()))
 
     def folds(self) -> FoldDivision:
         """Return the folds of the unlabeled samples."""

@@ -18,11 +18,13 @@ from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.contribution import Contribution
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
+from mke_ray.expansion.preflighting import preflight_figures
 from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.source_notes import source_notes
 from mke_ray.expansion.stages import Labels, TaughtTeacher
 from mke_ray.expansion.work import origin_of
+from mke_ray.focus.preflight import Preflight
 from mke_ray.gate import GateDecision
 from mke_ray.labels.counts import counts_in_use, marked_rows
 from mke_ray.labels.doubles import DoublesReport
@@ -74,6 +76,7 @@ class Outcome:
         refined: How the labels of our student were made; None where it is not trained.
         calibration: How far the teacher's confidence is from its accuracy.
         contribution: What each modality contributes to the shipped student; None of one modality.
+        preflight: What was to be expected; None where nobody looked ahead.
     """
 
     manifest: Manifest
@@ -87,6 +90,7 @@ class Outcome:
     refined: Refined | None = None
     calibration: Calibration | None = None
     contribution: Contribution | None = None
+    preflight: Preflight | None = None
 
     def inputs(self) -> str:
         """Return a fingerprint of all that the report depends on, apart from times."""
@@ -107,7 +111,8 @@ class Outcome:
         ]
         rounds = self.refined.rounds if self.refined else ()
         tilts = [one.tilt.to_dict() for one in rounds if one.tilt is not None]
-        return fingerprint([*known, tilts] if tilts else known)
+        ahead = [] if self.preflight is None else [self.preflight.to_dict()]
+        return fingerprint([*known, *([tilts] if tilts else []), *ahead])
 
 
 def report_content(run: Run, outcome: Outcome) -> ReportContent:
@@ -137,7 +142,11 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
             decode=run.decode,
             classes=manifest.label_space.classes,
         ),
-        pictures=[*_boundaries(run, outcome), *_dense_pictures(outcome)],
+        pictures=[
+            *preflight_figures(run, outcome.preflight),
+            *_boundaries(run, outcome),
+            *_dense_pictures(outcome),
+        ],
         config_yaml=to_yaml(run.job),
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
@@ -147,6 +156,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         calibration=outcome.calibration,
         classes=manifest.label_space.classes,
         contribution=outcome.contribution,
+        preflight=None if outcome.preflight is None else outcome.preflight.to_dict(),
         **_doubles(outcome.doubles),
     )
 

@@ -30,11 +30,13 @@ class _Some:
     Args:
         unit: Its unit.
         row: Its row in the unit.
+        group: Its group.
         pixels: Where they are, row after row of the class map.
     """
 
     unit: str
     row: int
+    group: str
     pixels: NDArray
 
 
@@ -59,6 +61,11 @@ class SelectPixels:
     def __len__(self) -> int:
         """Return the number of samples, not of pixels."""
         return len(self.samples)
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of every pixel."""
+        return [one.group for one in self.samples for _ in one.pixels]
 
     def said(
         self, store: UnitStore, fit: str, folds: FoldDivision, *, num_witnesses: int, is_own: bool
@@ -119,11 +126,11 @@ def select_pixels(
         packed = packed_rows(labels.read(ref.unit))
         table = samples.read(ref.unit, [*samples.small_columns, MASK])
         truth_BHW = mask_rows(table.column(MASK).to_pylist(), spec)
-        for row in rows:
+        for row, group in rows:
             label, truth_N = packed[row], truth_BHW[row].ravel()
             pixels = _drawn(truth_N, at_most, seed=[_SEED, ref.row_group, row])
             if label is not None and len(pixels):
-                found.append(_Some(ref.unit, row, pixels))
+                found.append(_Some(ref.unit, row, group, pixels))
                 truth.append(truth_N[pixels])
                 teacher.append(pixel_logs(label, form)[pixels])
     truth_NC = np.eye(form.num_classes, dtype=bool)[np.concatenate(truth)]
@@ -150,10 +157,13 @@ def _logs_at(store: UnitStore, samples: Sequence[_Some], like: DenseForm) -> NDA
     return np.concatenate(found)
 
 
-def _rows_of(manifest: Manifest, ref: UnitRef, fraction: float) -> list[int]:
-    """Return the rows of a unit that are in use, have a class map and are of the select part."""
+def _rows_of(manifest: Manifest, ref: UnitRef, fraction: float) -> list[tuple[int, str]]:
+    """Return rows of a unit that are in use, have a class map and are of the select part.
+
+    Each comes with its group.
+    """
     return [
-        number
+        (number, row.group)
         for number, row in enumerate(manifest.read_unit(ref))
         if row.labels is not None
         and not row.mark

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mke_ray.data.manifest import Manifest
+from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.evaluation import (
     Evaluation,
@@ -145,6 +145,27 @@ def label_stage(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labels:
         refs = list(manifest.unit_refs())
         report = compact_stage(run, plan, refs, run_label_pass(run, plan, refs, "label"))
     return _labels(run, plan, report)
+
+
+def label_some(
+    run: Run, manifest: Manifest, teacher: TaughtTeacher, refs: Sequence[UnitRef], title: str
+) -> Labels:
+    """Decode and label some units ahead of the others, which ``label_stage`` brings to their end.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        teacher: The teacher.
+        refs: The units.
+        title: Title of the progress.
+
+    Raises:
+        MediaError: More of their samples are unreadable than allowed.
+    """
+    with run.clock.stage("label"):
+        plan = _label_plan(run, manifest, teacher)
+        run.refer(*_folders(plan), fit_folder(teacher.fit))
+        return _labels(run, plan, run_label_pass(run, plan, list(refs), title))
 
 
 def _label_plan(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> LabelPlan:

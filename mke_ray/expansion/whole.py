@@ -23,6 +23,14 @@ from mke_ray.expansion.outcome import (
     mark_reported,
     report_content,
 )
+from mke_ray.expansion.preflighting import (
+    end_with_preflight,
+    is_to_stop,
+    known_preflight,
+    preflight_ahead,
+    preflight_numbers,
+    preflight_of_all,
+)
 from mke_ray.expansion.refining import refine_stage
 from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import Run
@@ -53,10 +61,18 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         console: Where the result is printed; None prints nothing.
 
     Returns:
-        The content of ``report/metrics.json``.
+        The content of ``report/metrics.json``; where the pre-flight ended the run, that of
+        ``report/preflight.json`` as ``preflight``, and no ``arms``.
     """
     with open_run(job) as run:
-        found = before_training(run)
+        looked = preflight_ahead(run, *taught(run))
+        if looked is not None and is_to_stop(run, looked):
+            return end_with_preflight(run, looked, console=console)
+        labelled = label_all(run)
+        looked = looked or preflight_of_all(run, *labelled)
+        if looked is not None and is_to_stop(run, looked):
+            return end_with_preflight(run, looked, console=console)
+        found = refine_all(run, labelled)
         if not all(FitStore(run.root).has(one.fingerprint()) for one in found.fits):
             run.tracker()  # so that a run that fails is on record
         train_stage(run, found.fits)
@@ -83,11 +99,26 @@ class BeforeTraining:
 
 
 def before_training(run: Run) -> BeforeTraining:
-    """Carry out the stages before the training of the arms."""
+    """Carry out the stages before the training of the arms, without a pre-flight."""
+    return refine_all(run, label_all(run))
+
+
+def taught(run: Run) -> tuple[Manifest, TaughtTeacher]:
+    """List the samples and train the teacher, or take the user's."""
     manifest = run.manifest(refresh=True)
-    teacher = teach_stage(run, manifest)
+    return manifest, teach_stage(run, manifest)
+
+
+def label_all(run: Run) -> tuple[Manifest, Labels, TaughtTeacher]:
+    """Label every sample, and mark copies."""
+    manifest, teacher = taught(run)
     labels = label_stage(run, manifest, teacher)
-    manifest, _ = doubles_stage(run, manifest)
+    return doubles_stage(run, manifest)[0], labels, teacher
+
+
+def refine_all(run: Run, labelled: tuple[Manifest, Labels, TaughtTeacher]) -> BeforeTraining:
+    """Refine the labels, and name the fits of the arms."""
+    manifest, labels, teacher = labelled
     refined = refine_stage(run, manifest, labels, teacher)
     fits = fits_of(run, manifest, labels, teacher, refined)
     return BeforeTraining(manifest, teacher, labels, refined, fits)
@@ -138,6 +169,7 @@ def finish(
             doubles,
             compared=plan,
             refined=refined,
+            preflight=known_preflight(run),
         )
         if refined is not None and refined.rounds:
             divisor = refined.rounds[refined.chosen].posterior.divisor
@@ -211,4 +243,5 @@ def _headline_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
     labels = {f"pseudo_labels/{key}": value for key, value in metrics["pseudo_labels"].items()}
     gate = {f"gate/{key}": metrics["gate"][key] for key in ("gain", "lower_bound", "promoted")}
     seconds = {f"seconds/{key}": value for key, value in metrics["seconds"].items()}
-    return {**arms, **further, **labels, **gate, **seconds}
+    ahead = preflight_numbers(metrics["preflight"])
+    return {**arms, **further, **labels, **gate, **seconds, **ahead}

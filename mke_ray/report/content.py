@@ -150,6 +150,7 @@ class ReportContent:
         calibration: How far the teacher's confidence is from its accuracy; None where nobody asks.
         classes: Names of the classes.
         contribution: What each modality contributes to the shipped student; None where nobody asks.
+        preflight: What was to be expected before training; None where nobody looked ahead.
     """
 
     experiment: str
@@ -178,6 +179,7 @@ class ReportContent:
     calibration: Calibration | None = None
     classes: Sequence[str] = ()
     contribution: Contribution | None = None
+    preflight: Mapping[str, Any] | None = None
 
     @property
     def teacher(self) -> ArmResult:
@@ -238,6 +240,7 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
         "calibration": _calibration(content),
         "diagnosis": diagnosis_dict(evaluation.diagnosis, content.classes),
         "contribution": contribution_numbers(content.contribution),
+        "preflight": None if content.preflight is None else dict(content.preflight),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
     }
     return _finite(metrics)
@@ -268,8 +271,18 @@ def _shipped_one(student: ArmResult) -> str:
 
 def refined_lines(content: ReportContent) -> list[str]:
     """Return what became of the labels, and how sure the teacher may be: a line for each."""
-    lines = (refinement_line(content), open_set_line(content), calibration_line(content))
+    lines = (
+        preflight_line(content),
+        refinement_line(content),
+        open_set_line(content),
+        calibration_line(content),
+    )
     return [one for one in lines if one]
+
+
+def preflight_line(content: ReportContent) -> str:
+    """Return what was to be expected before training, "" where nobody looked ahead."""
+    return "" if content.preflight is None else f"Pre-flight: {content.preflight['said']}"
 
 
 def refinement_line(content: ReportContent) -> str:

@@ -28,6 +28,7 @@ _NEWER_KEYS = (
     "folds",
     "label_rule",
 )  # left out where empty: older fits keep their names
+_OF_SOME_ROWS = ("share", "most")  # the same of rows
 _SWITCHES = ("loss", "mix", "balance", "unimodal_weight")  # of the objective, for the same reason
 
 
@@ -43,6 +44,7 @@ class RowSelection:
         share: Weight of all rows together, as a share of that of the rows of the first selection;
             None weighs each row by ``weight`` alone.
         part: Part of the probe, ``select`` or ``gate``; None takes all rows of the split.
+        most: About how many rows of the split count, in units at even distances; None takes all.
     """
 
     split: str
@@ -51,6 +53,7 @@ class RowSelection:
     weight: float = 1.0
     part: str | None = None
     share: float | None = None
+    most: int | None = None
 
     def __post_init__(self) -> None:
         """Check the words."""
@@ -62,6 +65,8 @@ class RowSelection:
             raise ConfigError(f"weight={self.weight} of {self.split} rows must be above 0")
         if self.share is not None and self.share <= 0:
             raise ConfigError(f"share={self.share} of {self.split} rows must be above 0")
+        if self.most is not None and self.most < 1:
+            raise ConfigError(f"most={self.most} of {self.split} rows must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +192,9 @@ class FitSpec:
         plain = self.to_dict()
         del plain["name"], plain["arm"]
         for one in plain["rows"]:
-            if one["share"] is None:
-                del one["share"]
+            for key in _OF_SOME_ROWS:
+                if one[key] is None:
+                    del one[key]
         for key in _NEWER_KEYS:
             if not plain[key]:
                 del plain[key]

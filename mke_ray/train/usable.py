@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mke_ray.data.manifest import evenly
 from mke_ray.errors import StoreError
 from mke_ray.labels.counts import marked_rows
 from mke_ray.labels.index import NUM_USABLE_CODES, PRESENT_PREFIX, Index
@@ -47,7 +48,7 @@ def _usable_units(reader: UnitReader, selection: RowSelection) -> Iterator[tuple
     A row needs a visible modality and, where pseudo-labels are wanted, a label. The rows of a few
     thousand units are looked at together.
     """
-    table = _of_split(reader.sample_index, selection.split)
+    table = _chosen(reader, selection)
     labels = _labels_of(reader, table, selection)
     for start in range(0, table.num_rows, _UNITS_AT_ONCE):
         part = table.slice(start, _UNITS_AT_ONCE)
@@ -56,6 +57,15 @@ def _usable_units(reader: UnitReader, selection: RowSelection) -> Iterator[tuple
             usable_N &= _labelled(reader, part, labels.slice(start, _UNITS_AT_ONCE))
         ends = np.cumsum(part.column("num_rows").to_numpy())
         yield from zip(part.column("unit").to_pylist(), np.split(usable_N, ends[:-1]), strict=True)
+
+
+def _chosen(reader: UnitReader, selection: RowSelection) -> pa.Table:
+    """Return the entries of the units that a selection looks at, sorted by unit."""
+    table = _of_split(reader.sample_index, selection.split)
+    if selection.most is None:
+        return table
+    refs = evenly(list(reader.manifest.unit_refs([selection.split])), selection.most)
+    return table.filter(pc.field("unit").isin([ref.unit for ref in refs]))
 
 
 def _of_split(index: Index, split: str) -> pa.Table:

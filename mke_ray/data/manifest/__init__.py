@@ -1,5 +1,6 @@
 """The manifest of a run: one row per sample, cut into units that are worked on as a whole."""
 
+from mke_ray.data.manifest.evenly import evenly
 from mke_ray.data.manifest.files import META, UnitRef
 from mke_ray.data.manifest.groups import (
     SharedGroups,
@@ -20,6 +21,7 @@ __all__ = [
     "SharedGroups",
     "UnitRef",
     "count_groups",
+    "evenly",
     "group_sizes",
     "manifest_row",
     "shared_groups",

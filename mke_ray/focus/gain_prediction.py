@@ -1,0 +1,86 @@
+"""What a student will gain, predicted from what a pre-flight measured, and how sure that is."""
+
+# K features.
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from statistics import NormalDist
+from typing import Any
+
+from mke_ray.focus.evidence import Evidence
+
+MODEL_NAME = "gain_model.json"
+FEATURES = ("joined_gain", "teacher_error", "witness_only", "correlation")
+
+_OF_INTERVAL = 2 * NormalDist().inv_cdf(0.975)  # standard errors in a 95% interval
+_UNKNOWN_ERROR = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class GainModel:
+    """A linear prediction of the gain with a normal error, fitted on settings that were measured.
+
+    Args:
+        bias: Gain where every feature is 0.
+        weights: Per feature what a unit of it adds.
+        noise: Standard deviation of what the features do not say.
+        noise_of_error: How much of the standard error of ``joined_gain`` is added to that.
+        num_settings: Settings that it was fitted on.
+        fitted_by: The command that fits it.
+    """
+
+    bias: float
+    weights: Mapping[str, float]
+    noise: float
+    noise_of_error: float
+    num_settings: int = 0
+    fitted_by: str = ""
+
+    @classmethod
+    def shipped(cls) -> "GainModel":
+        """Return the model that comes with the package."""
+        text = resources.files("mke_ray.focus").joinpath(MODEL_NAME).read_text(encoding="utf-8")
+        return cls(**json.loads(text))
+
+    def predict(self, features: Mapping[str, float], standard_error: float) -> NormalDist:
+        """Return how the gain is distributed.
+
+        Args:
+            features: Value of every feature, from ``features_of``.
+            standard_error: That of ``joined_gain``.
+        """
+        mean = self.bias + sum(weight * features[name] for name, weight in self.weights.items())
+        return NormalDist(mean, math.hypot(self.noise, self.noise_of_error * standard_error))
+
+
+def features_of(evidence: Evidence) -> dict[str, float]:
+    """Return what a gain is predicted from.
+
+    ``joined_gain`` is what joining the answers of teacher and witnesses gains, ``teacher_error``
+    what there is to gain, ``witness_only`` the share of all there is to know that only the
+    witnesses know, ``correlation`` that of the errors, 0 where it cannot be told.
+    """
+    bits, correlation = evidence.information, evidence.dependence.correlation
+    return {
+        "joined_gain": evidence.gain.value,
+        "teacher_error": 1.0 - evidence.teacher.value,
+        "witness_only": bits.witness_only / bits.entropy if bits.entropy > 0 else 0.0,
+        "correlation": 0.0 if correlation is None else correlation.value,
+    }
+
+
+def standard_error_of(evidence: Evidence) -> float:
+    """Return the standard error of the gain of joining, a large one where it cannot be told."""
+    if evidence.gain.ci95 is None:
+        return _UNKNOWN_ERROR
+    low, high = evidence.gain.ci95
+    # Where nothing changes the interval is empty: never surer than one sample told otherwise.
+    return max((high - low) / _OF_INTERVAL, 1.0 / evidence.num_samples)
+
+
+def plain_features(plain: Mapping[str, Any], names: Sequence[str] = FEATURES) -> list[float]:
+    """Return the features that a record holds, in order."""
+    return [float(plain[name]) for name in names]

@@ -1,0 +1,156 @@
+"""A pre-flight in sentences for people who decide."""
+
+from collections.abc import Sequence
+
+from mke_ray.focus.evidence import Evidence
+from mke_ray.focus.resampled import Estimate
+
+_METRICS = {"accuracy": "accuracy", "map": "mean average precision"}
+_HALF = 0.5
+_DEPENDENT, _APART = 0.3, 0.1
+
+
+def headline(
+    verdict: str,
+    gain: float,
+    interval: tuple[float, float],
+    *,
+    probability: float,
+    worth: float,
+) -> str:
+    """Return the verdict in a sentence.
+
+    Args:
+        verdict: ``go``, ``no-go`` or ``unsure``.
+        gain: Gain that is expected, a share.
+        interval: Where it lies with a probability of 80%.
+        probability: Probability of at least ``worth``.
+        worth: Least gain that is worth a student.
+    """
+    said = {
+        "go": "Go: a better student is to be expected",
+        "no-go": "No-go: hardly any gain is to be expected",
+        "unsure": "Unsure: a better student may or may not come of it",
+    }[str(verdict)]
+    low, high = interval
+    return (
+        f"{said}, {100 * gain:+.1f} points over the teacher (80% interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f}); a gain of at least {100 * worth:g} points has a probability of "
+        f"{probability:.0%}."
+    )
+
+
+def shortage_words(num_samples: int, num_groups: int, *, least: int) -> str:
+    """Say that too little is labelled to tell, and what helps."""
+    return (
+        f"Unsure: the select part of the probe has {num_samples} samples of {num_groups} groups, "
+        f"and at least {least} of 2 groups are needed to tell; give more labelled pairs "
+        "split=probe, or raise gate.select_fraction."
+    )
+
+
+def reasons_of(
+    evidence: Evidence, *, teacher: str, witnesses: Sequence[str], num_labels: int
+) -> list[str]:
+    """Return why a gain is to be expected or not, the strongest reason first.
+
+    Args:
+        evidence: What was measured.
+        teacher: Modality of the teacher.
+        witnesses: Modalities of the witnesses.
+        num_labels: Pseudo-labels that the witnesses learnt.
+    """
+    names = " and ".join(witnesses)
+    said = [
+        _strength(evidence, teacher, names, num_labels),
+        _joining(evidence, names),
+        _knowledge(evidence, teacher, names),
+        _errors(evidence, names),
+        _neighbours(evidence, teacher, names),
+    ]
+    return [one for one in said if one]
+
+
+def _strength(evidence: Evidence, teacher: str, names: str, num_labels: int) -> str:
+    """Say how good each modality is alone."""
+    metric = _METRICS[evidence.metric]
+    unit = "chance" if evidence.metric == "map" else "always naming the most frequent class"
+    return (
+        f"The teacher ({teacher}) reaches {_percent(evidence.teacher)} {metric} on the "
+        f"{evidence.num_samples:,} labelled samples of the select part; {names} alone, as learnt "
+        f"from {num_labels:,} of its labels, {_percent(evidence.witness)} ({unit}: "
+        f"{evidence.nobody:.0%})."
+    )
+
+
+def _joining(evidence: Evidence, names: str) -> str:
+    """Say what joining both answers gives."""
+    gain, ends = evidence.gain, ""
+    if gain.ci95 is not None:
+        ends = f", 95% interval {100 * gain.ci95[0]:+.1f} to {100 * gain.ci95[1]:+.1f}"
+    return (
+        f"Joined with {names}, the teacher's answers reach {_percent(evidence.joined, False)}: "
+        f"{100 * gain.value:+.1f} points{ends}."
+    )
+
+
+def _knowledge(evidence: Evidence, teacher: str, names: str) -> str:
+    """Say who knows what of the class."""
+    bits = evidence.information
+    if bits.both <= 0:
+        return "Neither knows more of the class than how frequent each is."
+    shares = [one / bits.both for one in (bits.teacher_only, bits.shared, bits.witness_only)]
+    gamma = bits.gamma
+    ends = ""
+    if gamma is not None and gamma.ci95 is not None:
+        ends = f" ({gamma.ci95[0]:.0%} to {gamma.ci95[1]:.0%})"
+    said = (
+        f"Of what is known of the class, {shares[0]:.0%} only {teacher} shows, {shares[1]:.0%} "
+        f"both show (gamma{ends}), {shares[2]:.0%} only {names}"
+    )
+    if bits.together_only / bits.both > 0.005:
+        said += f", and {bits.together_only / bits.both:.0%} only both together"
+    return f"{said}; that is {bits.both:.2f} of {bits.entropy:.2f} bits."
+
+
+def _errors(evidence: Evidence, names: str) -> str:
+    """Say whether both are wrong together."""
+    found = evidence.dependence
+    if found.correlation is None or found.rescued is None:
+        return "Errors cannot be compared: one of them makes none, or nothing but errors."
+    value = found.correlation.value
+    how = "are nearly independent" if abs(value) < _APART else "go together somewhat"
+    if value >= _DEPENDENT:
+        how = "go together, so that one corrects the other less"
+    if value <= -_APART:
+        how = "rather exclude each other"
+    return (
+        f"Their errors {how} (correlation {value:+.2f}{_ends(found.correlation, '+.2f')}): of what "
+        f"the teacher has wrong, {names} has {found.rescued.value:.0%} right"
+        f"{_ends(found.rescued, '.0%')}."
+    )
+
+
+def _neighbours(evidence: Evidence, teacher: str, names: str) -> str:
+    """Say whom the teacher's errors have as neighbours."""
+    near = evidence.expansion
+    if near is None:
+        return ""
+    return (
+        f"The neighbours of a wrong label (expansion): in what {names} shows, "
+        f"{near.witness.value:.0%} are of its true class and rightly labelled and "
+        f"{near.witness_confirms.value:.0%} carry the same wrong label; in what {teacher} shows "
+        f"{near.teacher.value:.0%} and {near.teacher_confirms.value:.0%}."
+    )
+
+
+def _percent(found: Estimate, with_ends: bool = True) -> str:
+    """Return a share with its interval."""
+    return f"{found.value:.1%}{_ends(found, '.0%') if with_ends else ''}"
+
+
+def _ends(found: Estimate, form: str) -> str:
+    """Return an interval in brackets, "" where there is none."""
+    if found.ci95 is None:
+        return ""
+    return f" ({found.ci95[0]:{form}} to {found.ci95[1]:{form}})"

@@ -1,0 +1,156 @@
+"""The modality Venn diagram of a pre-flight, drawn to scale, and how strong each modality is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib_venn import venn2, venn2_circles
+
+from mke_ray.report import style
+from mke_ray.report.style import Picture, house_style, new_figure
+
+_METRICS = {"accuracy": "Accuracy", "map": "Mean average precision"}
+_PARTS = (("10", style.INK, 0.35), ("01", style.ORANGE, 0.5), ("11", style.BLUE, 0.6))
+_LEAST_SHOWN = 0.005  # of what is known; less cannot be seen
+
+
+def venn_picture(
+    evidence: Mapping[str, Any], *, teacher: str, witnesses: Sequence[str]
+) -> Picture | None:
+    """Draw who knows what of the class, areas to scale.
+
+    Args:
+        evidence: Plain data of ``Evidence.to_dict``.
+        teacher: Modality of the teacher.
+        witnesses: Modalities of the witnesses.
+
+    Returns:
+        None where nobody knows anything.
+
+    Source:
+        The diagram of modality-general and modality-specific decisive features: Xue et al., The
+        Modality Focusing Hypothesis, ICLR 2023, figure 2.
+    """
+    bits = evidence["information_bits"]
+    if bits["both"] <= 0:
+        return None
+    names = (teacher, " + ".join(witnesses))
+    parts = [max(0.0, bits[one]) for one in ("teacher_only", "witness_only", "shared")]
+    shares = (parts[0] / bits["both"], parts[1] / bits["both"], parts[2] / bits["both"])
+    with house_style():
+        figure = new_figure(3.3)
+        axes = figure.subplots()
+        _draw_circles(axes, shares)
+        axes.set_axis_off()
+        _name_parts(axes, names, shares)
+    return style.to_picture(
+        figure,
+        name="preflight_venn",
+        title="Who knows what of the class?",
+        alt=f"Venn diagram of what is known of the class: only {names[0]} {shares[0]:.0%}, both "
+        f"{shares[2]:.0%}, only {names[1]} {shares[1]:.0%}.",
+        note=_note(evidence, names),
+    )
+
+
+def strength_picture(
+    evidence: Mapping[str, Any], *, teacher: str, witnesses: Sequence[str]
+) -> Picture:
+    """Draw how good teacher, witnesses and both together are on the select part.
+
+    Args:
+        evidence: Plain data of ``Evidence.to_dict``.
+        teacher: Modality of the teacher.
+        witnesses: Modalities of the witnesses.
+    """
+    names = " + ".join(witnesses)
+    rows = [
+        (f"{teacher}, the teacher", evidence["teacher"], style.INK),
+        (f"{names} alone", evidence["witness"], style.ORANGE),
+        ("joined", evidence["joined"], style.BLUE),
+    ]
+    metric = _METRICS[evidence["metric"]]
+    with house_style():
+        figure = new_figure(1.9)
+        axes = figure.subplots()
+        axes.axvline(evidence["nobody"], color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+        for number, (_, one, colour) in enumerate(rows):
+            low, high = one["ci95"] or (one["value"], one["value"])
+            axes.plot([low, high], [number, number], color=colour, lw=2.4, solid_capstyle="round")
+            axes.plot([one["value"]], [number], "o", ms=7.5, color=colour)
+            axes.annotate(
+                f"{one['value']:.1%}",
+                (1.0, number),
+                xycoords=("axes fraction", "data"),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center_baseline",
+                annotation_clip=False,
+            )
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.6)
+        axes.set_xlabel(f"{metric} on the select part of the probe, with 95% intervals")
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(length=0)
+        axes.tick_params(axis="y", labelcolor=style.INK)
+        style.percent_axis(axes, "x")
+    return style.to_picture(
+        figure,
+        name="preflight_strength",
+        title="How strong is each alone, and both together?",
+        alt=f"{metric} on the select part: "
+        + "; ".join(f"{name} {one['value']:.1%}" for name, one, _ in rows),
+        note="Joined by the posterior from which our student's labels come, fitted on other groups "
+        "than it is measured on. The dashed line knows only how frequent classes are.",
+    )
+
+
+def _draw_circles(axes: Axes, shares: tuple[float, float, float]) -> None:
+    """Draw two circles whose areas, and that of their overlap, are to scale."""
+    drawn = venn2(subsets=shares, set_labels=None, ax=axes)
+    for part, colour, alpha in _PARTS:
+        if (patch := drawn.get_patch_by_id(part)) is not None:
+            patch.set(facecolor=colour, alpha=alpha, edgecolor="none")
+        if (label := drawn.get_label_by_id(part)) is not None:
+            label.set_visible(False)
+    for circle in venn2_circles(subsets=shares, ax=axes, linewidth=1.4):
+        circle.set_edgecolor(style.INK)
+
+
+def _name_parts(axes: Axes, names: tuple[str, str], shares: tuple[float, float, float]) -> None:
+    """Write beside the circles what each part is, so that no text lies in a thin sliver."""
+    said = (
+        (0.0, "left", f"only {names[0]}", shares[0], style.INK),
+        (0.5, "center", "both (gamma)", shares[2], style.BLUE),
+        (1.0, "right", f"only {names[1]}", shares[1], style.ORANGE),
+    )
+    for place, side, name, share, colour in said:
+        number = f"{share:.0%}" if share >= _LEAST_SHOWN or share == 0 else "<1%"
+        axes.text(
+            place,
+            1.14,
+            name,
+            transform=axes.transAxes,
+            ha=side,
+            va="center",
+            color=colour,
+            fontweight="bold",
+        )
+        axes.text(place, 1.03, number, transform=axes.transAxes, ha=side, va="center", fontsize=13)
+
+
+def _note(evidence: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """Return how the diagram is read."""
+    bits, gamma = evidence["information_bits"], evidence["gamma"]
+    said = (
+        "Areas are usable information about the class, as teacher and witnesses make use of it: "
+        f"{bits['both']:.2f} of {bits['entropy']:.2f} bits together."
+    )
+    if gamma is not None and gamma["ci95"] is not None:
+        low, high = gamma["ci95"]
+        said += f" Gamma, the shared part, is {gamma['value']:.0%} ({low:.0%} to {high:.0%})."
+    if bits["together_only"] / bits["both"] >= _LEAST_SHOWN:
+        share = bits["together_only"] / bits["both"]
+        said += f" A further {share:.0%} only {names[0]} and {names[1]} together tell."
+    return said
