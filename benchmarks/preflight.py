@@ -1,10 +1,10 @@
 """How often a pre-flight is right: what it says before training, against what a student gains.
 
     python benchmarks/preflight.py --data DIR --records runs.jsonl
-    python benchmarks/preflight.py --records runs.jsonl              only evaluate what is there
-    python benchmarks/preflight.py --data DIR --write                also write the model of the package
+    python benchmarks/preflight.py --records runs.jsonl        only evaluate what is there
+    python benchmarks/preflight.py --data DIR --write          also write the package's model
 
-DIR holds mnist, fsdd and ravdess_features. Every run is a whole jobs/expand.py on features, with its
+DIR holds mnist, fsdd and ravdess_features. Every run is a whole jobs/expand.py on features, with a
 pre-flight on 2,000 unlabeled samples; the truth is the gain on the test split. The prediction of a
 run is fitted without all settings of its family (leave one family out), and compared with ``always
 go``. Settings that are in the records are not run again.
@@ -81,8 +81,8 @@ def run_missing(records_path: Path, data: Path, part: str) -> None:
                 with records_path.open("a") as file:
                     file.write(json.dumps(record) + "\n")
                 said = f"{record['verdict']}, expected {100 * record['expected']:+.1f}"
-                print(f"{record['setting']}, draw {draw}: {said}, gained {100 * record['gain']:+.1f}",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                name, gain = record["setting"], 100 * record["gain"]
+                print(f"{name}, draw {draw}: {said}, gained {gain:+.1f}", file=sys.stderr)
 
 
 def run(setting: Setting, draw: int, data: Path) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def table(trials: Sequence[Trial], worth: float, certainty: float) -> str:
     weight = _weights([one.setting for one in trials])
     go, no_go = probability >= certainty, probability <= 1 - certainty
     lines = [
-        f"{len(set(one.setting for one in trials))} settings, {len(trials)} runs; a gain of "
+        f"{len({one.setting for one in trials})} settings, {len(trials)} runs; a gain of "
         f"{100 * worth:g} points or more in {_mean(is_worth, weight):.0%} of the settings",
         "always go          right " + f"{_mean(is_worth, weight):.0%}",
         f"leaning            right {_mean((probability > 0.5) == is_worth, weight):.0%}",
@@ -162,10 +162,10 @@ def table(trials: Sequence[Trial], worth: float, certainty: float) -> str:
     for family in sorted({one.family for one in trials}):
         part = np.asarray([one.family == family for one in trials])
         decided = part & (go | no_go)
+        shares = (_mean(is_worth, weight * part), _mean(go | no_go, weight * part))
         lines.append(
-            f"  {family:16s} {int(part.sum()):3d} runs, worth it {_mean(is_worth, weight * part):.0%}"
-            f", decided {_mean(go | no_go, weight * part):.0%}, of these right "
-            f"{_mean(is_worth == go, weight * decided):.0%}"
+            f"  {family:16s} {int(part.sum()):3d} runs, worth it {shares[0]:.0%}, decided "
+            f"{shares[1]:.0%}, of these right {_mean(is_worth == go, weight * decided):.0%}"
         )
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from mke_ray.expansion.own_teacher import (
     check_own_teacher,
     with_classes,
 )
+from mke_ray.expansion.preflight_keys import check_preflight
 from mke_ray.expansion.run import TEACHER_ARM, TEACHER_ENGINE, Run
 from mke_ray.expansion.switch_notes import note_switches
 from mke_ray.expansion.token_keys import check_tokens, fill_in_tokens
@@ -79,6 +80,7 @@ def check_job(job: JobConfig) -> Run:
     _check_modalities(run)
     check_tokens(job, run.decode)
     check_expansion(job)
+    check_preflight(job.preflight)
     check_labels(job.labels, run.source.label_space)
     num_classes = run.source.label_space.num_classes
     settings = run.trial_settings()

@@ -51,15 +51,15 @@ def expand_draws(jobs: Sequence[JobConfig]) -> dict[str, Any]:
 
 
 def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return mean and spread of every arm over draws of the data.
+    """Return mean and spread of every arm over draws of the data that went to their end.
 
     Args:
-        metrics: ``metrics.json`` of every draw.
+        metrics: ``metrics.json`` of every draw; one that its pre-flight ended has no arms.
     """
-    arms = {}
-    for arm in metrics[0]["arms"]:
-        value_N = np.asarray([one["arms"][arm]["value"] for one in metrics])
-        gain_N = np.asarray([one["arms"][arm]["gain"] for one in metrics])
+    arms, whole = {}, [one for one in metrics if "arms" in one]
+    for arm in whole[0]["arms"] if whole else ():
+        value_N = np.asarray([one["arms"][arm]["value"] for one in whole])
+        gain_N = np.asarray([one["arms"][arm]["gain"] for one in whole])
         arms[arm] = {
             "value": float(value_N.mean()),
             "std": float(value_N.std()),
@@ -67,10 +67,12 @@ def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "gain_std": float(gain_N.std()),
             "above_teacher": float((gain_N > 0).mean()),
         }
-    verdicts = [one["gate"]["verdict"] for one in metrics]
+    verdicts = [one["gate"]["verdict"] for one in whole]
+    num_ended = len(metrics) - len(whole)
     return {
         "experiment": metrics[0]["experiment"],
         "num_draws": len(metrics),
+        **({"num_ended_by_preflight": num_ended} if num_ended else {}),
         "arms": arms,
         "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
     }
@@ -78,7 +80,11 @@ def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def draws_table(summary: Mapping[str, Any]) -> Table:
     """Return the comparison as a table for the terminal."""
-    table = Table(title=f"{summary['num_draws']} draws of the data", box=None, pad_edge=False)
+    ended = summary.get("num_ended_by_preflight", 0)
+    said = f"{summary['num_draws']} draws of the data"
+    if ended:
+        said += f", {ended} of which ended with their pre-flight"
+    table = Table(title=said, box=None, pad_edge=False)
     table.add_column("arm", no_wrap=True)
     for name in ("test", "gain over teacher", "above teacher"):
         table.add_column(name, justify="right")

@@ -26,6 +26,7 @@ from mke_ray.expansion.estimate import (
     means,
     workers_of,
 )
+from mke_ray.expansion.preflight_keys import preflight_lines
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.refining_storage import label_form, stores_of_refining
 from mke_ray.expansion.run import Run
@@ -78,7 +79,9 @@ def rehearse(job: JobConfig, console: Console) -> None:
             console.print(f"noted           {note}")
         teacher_s = try_teachers(run, good, console)
         _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
-        for line in _refining_lines(run):
+        num_unlabeled, is_whole = found.splits[Split.UNLABELED], found.is_whole and not is_preview
+        ahead = preflight_lines(job, num_unlabeled=num_unlabeled, is_whole=is_whole)
+        for line in [*ahead, *_refining_lines(run)]:
             console.print(line)
         for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):
             console.print(line)

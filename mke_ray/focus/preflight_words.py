@@ -75,11 +75,11 @@ def _strength(evidence: Evidence, teacher: str, names: str, num_labels: int) -> 
     """Say how good each modality is alone."""
     metric = _METRICS[evidence.metric]
     unit = "chance" if evidence.metric == "map" else "always naming the most frequent class"
+    samples = f"the {evidence.num_samples:,} labelled samples of the select part"
+    learnt = f"as learnt from {num_labels:,} of its labels"
     return (
-        f"The teacher ({teacher}) reaches {_percent(evidence.teacher)} {metric} on the "
-        f"{evidence.num_samples:,} labelled samples of the select part; {names} alone, as learnt "
-        f"from {num_labels:,} of its labels, {_percent(evidence.witness)} ({unit}: "
-        f"{evidence.nobody:.0%})."
+        f"The teacher ({teacher}) reaches {_percent(evidence.teacher)} {metric} on {samples}; "
+        f"{names} alone, {learnt}, {_percent(evidence.witness)} ({unit}: {evidence.nobody:.0%})."
     )
 
 

@@ -1,0 +1,210 @@
+"""The pre-flight of a run on rows of two views: when it looks, what it costs, when it stops."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from composed import composed
+
+from mke_ray.config_schema import JobConfig
+from mke_ray.data.manifest import Manifest
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.checks import check_job
+from mke_ray.expansion.draws import summarise
+from mke_ray.expansion.preflighting import known_preflight
+from mke_ray.expansion.whole import run_stages
+from mke_ray.labels.store import UnitStore
+from mke_ray.report.terminal import terminal
+from mke_ray.schema import Split
+from mke_ray.storage import open_root
+from mke_ray.train.fits import FitStore
+
+CLASSES = ["p", "q", "r"]
+SPLITS = {"labelled": 60, "probe": 300, "unlabeled": 640, "test": 200}
+
+
+def write_table(path: Path, *, witness: float) -> None:
+    """Write rows of two views; the second shows the class as strongly as asked."""
+    rng = np.random.default_rng(5)
+    split = [name for name, number in SPLITS.items() for _ in range(number)]
+    label_N = rng.integers(0, 3, len(split))
+    shown_N3 = np.eye(3)[label_N]
+    views = {
+        name: strength * shown_N3 + rng.normal(size=shown_N3.shape)
+        for name, strength in (("a", 1.2), ("b", witness))
+    }
+    columns = {f"{name}_{k}": x_N3[:, k] for name, x_N3 in views.items() for k in range(3)}
+    names = [CLASSES[one] for one in label_N]
+    pq.write_table(pa.table({**columns, "label": names, "split": split}), path)
+
+
+def job_of(folder: Path, *overrides: str, root: str = "run") -> JobConfig:
+    (job,) = composed(
+        "experiment=features",
+        "objective=expansion",
+        "scaling.launch=local",
+        "tracking=off",
+        f"source.root={folder}",
+        "source.table=rows.parquet",
+        "source.modalities={a: [a_*], b: [b_*]}",
+        f"source.classes={CLASSES}",
+        "++source.columns={label: label, split: split}",
+        *(f"++decode.{one}={{kind: features, num_features: 3}}" for one in "ab"),
+        *(
+            f"++student.encoders.{one}={{type: features, num_inputs: 3, hidden: [16]}}"
+            for one in "ab"
+        ),
+        "teacher.modality=a",
+        "fit.num_steps=60",
+        "teacher.fit.num_steps=60",
+        "labelling.unit_size=32",
+        "arms=[mm_student]",
+        "expansion.members=1",
+        "expansion.rounds=1",
+        f"root={folder / root}",
+        *overrides,
+    )
+    return job
+
+
+@pytest.fixture(scope="module")
+def helpful(tmp_path_factory) -> Path:
+    """A folder of rows whose second view helps."""
+    folder = tmp_path_factory.mktemp("helpful")
+    write_table(folder / "rows.parquet", witness=2.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def useless(tmp_path_factory) -> Path:
+    """A folder of rows whose second view is noise."""
+    folder = tmp_path_factory.mktemp("useless")
+    write_table(folder / "rows.parquet", witness=0.0)
+    return folder
+
+
+def labelled_units(job: JobConfig) -> list[str]:
+    """Return the unlabeled units that the teacher labelled."""
+    folders = [open_root(str(one)) for one in (Path(job.root) / "labels").iterdir()]
+    (store,) = (one for one in map(UnitStore.open, folders) if "teacher" in one.spec)
+    return store.survey().index.units(Split.UNLABELED)
+
+
+def fits_of(job: JobConfig) -> set[str]:
+    """Return the fingerprints of the fits of a run."""
+    return {one.name for one in (Path(job.root) / "fits").iterdir()}
+
+
+def test_of_few_samples_the_witnesses_are_those_of_the_first_round(helpful):
+    """So looking ahead trains nothing that would not be trained anyway, and changes no student."""
+    ahead, blind = job_of(helpful, root="ahead"), job_of(helpful, "preflight=off", root="blind")
+    with_it, without_it = run_stages(ahead), run_stages(blind)
+    assert with_it["preflight"]["verdict"] == "go"
+    assert without_it["preflight"] is None
+    assert fits_of(ahead) == fits_of(blind)
+    assert with_it["arms"] == without_it["arms"]
+    evidence = with_it["preflight"]["evidence"]
+    assert evidence["joined"]["value"] > evidence["teacher"]["value"] + 0.05
+    page = (Path(ahead.root) / "report" / "index.html").read_text()
+    assert "Pre-flight: Go" in page
+    assert 'id="preflight_venn"' in page
+    assert "Pre-flight" not in (Path(blind.root) / "report" / "index.html").read_text()
+
+
+def test_a_no_go_ends_the_job_before_the_rest_is_labelled_and_warn_goes_on(useless, capsys):
+    """What is labelled is kept; nothing is labelled twice when the job goes on after all."""
+    keys = ("preflight.samples=160", "preflight.worth=0.03")
+    job = job_of(useless, "preflight=stop", *keys)
+    found = run_stages(job, console=terminal())
+    assert found["preflight"]["verdict"] == "no-go"
+    assert "arms" not in found
+    assert 32 * len(labelled_units(job)) == 160
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No-go" in said
+    assert "preflight=warn goes on all the same" in said
+    assert "preflight.html" in said
+    (witness,) = (
+        one
+        for one in fits_of(job)
+        if FitStore(open_root(job.root)).facts(one)["spec"]["arm"] == "witness"
+    )
+    facts = FitStore(open_root(job.root)).facts(witness)
+    assert facts["num_rows"] < 160 + SPLITS["probe"]
+    assert not (Path(job.root) / "report" / "metrics.json").exists()
+
+    metrics = run_stages(job_of(useless, "preflight=warn", *keys))
+    assert metrics["preflight"]["verdict"] == "no-go"
+    assert metrics["arms"]["mm_student"]["value"] > 0
+    assert 32 * len(labelled_units(job)) == SPLITS["unlabeled"]
+    assert witness in fits_of(job)
+    summary = summarise([found, metrics])
+    assert summary["num_ended_by_preflight"] == 1
+    assert summary["arms"].keys() == metrics["arms"].keys()
+
+
+def test_a_go_is_no_reason_to_stop_and_is_found_once(helpful, monkeypatch):
+    """The second start reads what the first found: no witness is asked again."""
+    job = job_of(helpful, "preflight=stop", "preflight.samples=200", root="stop")
+    first = run_stages(job)
+    assert first["preflight"]["verdict"] == "go"
+    assert "mm_student" in first["arms"]
+    monkeypatch.setattr("mke_ray.expansion.preflighting.preflight", _refuse)
+    assert run_stages(job)["preflight"] == first["preflight"]
+    with check_job(job).stack:
+        assert known_preflight(check_job(job)) is not None
+
+
+def test_its_samples_are_spread_over_all(helpful):
+    """Not the first ones of the listing, which may all be of one person or site."""
+    hopeless = ("preflight=stop", "preflight.samples=64", "preflight.worth=0.9")
+    job = job_of(helpful, *hopeless, root="few")
+    run_stages(job)
+    manifest = Manifest.open(open_root(job.root).child("manifest"))
+    units = [one.unit for one in manifest.unit_refs([Split.UNLABELED])]
+    places = sorted(units.index(one) for one in labelled_units(job))
+    assert len(places) == 2
+    assert places[0] < len(units) / 2 <= places[1]
+
+
+def test_without_a_probe_it_is_unsure_and_says_what_helps(helpful, tmp_path):
+    """Nothing can be told, nothing breaks, and the job goes on."""
+    table = pq.read_table(helpful / "rows.parquet")
+    is_probe = pc.equal(table.column("split"), "probe")
+    pq.write_table(table.filter(pc.invert(is_probe)), tmp_path / "rows.parquet")
+    metrics = run_stages(job_of(tmp_path, "preflight=stop"))
+    assert metrics["preflight"]["verdict"] == "unsure"
+    assert "split=probe" in metrics["preflight"]["said"]
+    assert metrics["gate"]["verdict"] == "unverified"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("preflight.mode=of", "preflight.mode"),
+        ("preflight.samples=0", "preflight.samples"),
+        ("preflight.worth=3", "preflight.worth"),
+        ("preflight.certainty=0.3", "preflight.certainty"),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused_by_name(helpful, override, named):
+    """Before anything starts."""
+    with pytest.raises(ConfigError, match=named):
+        check_job(job_of(helpful, override))
+
+
+def test_numbers_are_where_they_are_looked_for(helpful):
+    """Standard JSON, with the numbers that the page says."""
+    job = job_of(helpful, root="ahead")
+    run_stages(job)
+    plain = json.loads((Path(job.root) / "report" / "preflight.json").read_text())
+    assert (
+        plain == json.loads((Path(job.root) / "report" / "metrics.json").read_text())["preflight"]
+    )
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise AssertionError("looked again")

@@ -1,0 +1,114 @@
+"""The verdict of a pre-flight, its words and its page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers_of_experts import answers, many_classes
+
+from mke_ray.focus.gain_prediction import GainModel
+from mke_ray.focus.preflight import Preflight, preflight
+from mke_ray.focus.preflight_page import preflight_pictures, write_preflight
+from mke_ray.storage import open_root
+
+KEYS: dict[str, Any] = {
+    "teacher": "image",
+    "witnesses": ["audio"],
+    "worth": 0.01,
+    "certainty": 0.8,
+    "num_labels": 4000,
+}
+PLAIN_MODEL = GainModel(0.0, {"joined_gain": 1.0}, 0.01, 1.0)
+
+
+def test_independent_errors_are_a_go() -> None:
+    """The gain is well above what is worth it."""
+    found = preflight(answers(), **KEYS, model=PLAIN_MODEL)
+    assert found.verdict == "go"
+    assert found.gain is not None
+    assert found.gain > 0.1
+    assert found.interval is not None
+    assert found.interval[0] < found.gain < found.interval[1]
+    assert found.probability is not None
+    assert found.probability > 0.99
+
+
+def test_a_useless_witness_is_a_no_go() -> None:
+    """Nothing is gained, and that is certain."""
+    found = preflight(answers(witness=0.0, num=2000), **KEYS, model=PLAIN_MODEL)
+    assert found.verdict == "no-go"
+    assert "No-go" in found.said
+
+
+def test_what_may_or_may_not_be_worth_it_is_unsure() -> None:
+    """The same evidence, where the worth is what is expected."""
+    known = preflight(answers(), **KEYS, model=PLAIN_MODEL)
+    found = preflight(answers(), **{**KEYS, "worth": known.gain}, model=PLAIN_MODEL)
+    assert found.verdict == "unsure"
+
+
+def test_certainty_moves_the_verdict() -> None:
+    """A probability of two thirds is a go for whoever asks for 60%."""
+    known = preflight(answers(), **KEYS, model=PLAIN_MODEL)
+    assert known.gain is not None
+    near = {**KEYS, "worth": known.gain - 0.01}
+    assert preflight(answers(), **near, model=PLAIN_MODEL).verdict == "unsure"
+    sure = preflight(answers(), **{**near, "certainty": 0.55}, model=PLAIN_MODEL)
+    assert sure.verdict == "go"
+
+
+@pytest.mark.parametrize(("num", "num_groups"), [(19, None), (100, 1)])
+def test_too_few_labels_or_groups_are_unsure_and_say_what_helps(
+    num: int, num_groups: int | None
+) -> None:
+    """Nothing is measured, nothing breaks."""
+    found = preflight(answers(num=num, num_groups=num_groups), **KEYS)
+    assert found.verdict == "unsure"
+    assert found.gain is None
+    assert "split=probe" in found.said
+    assert preflight_pictures(found.evidence, teacher="image", witnesses=["audio"]) == []
+
+
+def test_reasons_say_what_was_measured_in_words() -> None:
+    """Strengths, joining, gamma, errors and neighbours, with the names of the modalities."""
+    reasons = preflight(answers(), **KEYS).reasons
+    assert len(reasons) == 5
+    text = " ".join(reasons)
+    for word in ("image", "audio", "gamma", "correlation", "expansion", "4,000 of its labels"):
+        assert word in text
+
+
+def test_reasons_of_many_classes_leave_neighbours_out() -> None:
+    """Mean average precision, and four reasons."""
+    found = preflight(many_classes(), **KEYS)
+    assert len(found.reasons) == 4
+    assert "mean average precision" in found.reasons[0]
+
+
+def test_a_preflight_survives_json() -> None:
+    """Plain data and back."""
+    found = preflight(answers(), **KEYS)
+    assert Preflight.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+
+
+@pytest.mark.parametrize("strength", [1.5, 0.0])
+def test_the_page_says_the_verdict_and_shows_the_diagram(strength: float, tmp_path: Path) -> None:
+    """Numbers, reasons and figures; the figures are files too."""
+    found = preflight(answers(witness=strength), **KEYS)
+    args = {"name": "first", "teacher": "image", "witnesses": ["audio"], "end": "It goes on."}
+    page = Path(write_preflight(open_root(str(tmp_path)), found, **args)).read_text()
+    for text in (found.said.split(",")[0], "It goes on.", "only image", "preflight_strength"):
+        assert text in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert (tmp_path / "report/figures/preflight_venn.png").stat().st_size > 5000
+    assert json.loads((tmp_path / "report/preflight.json").read_text())["verdict"] == found.verdict
+
+
+def test_areas_of_the_diagram_are_to_scale() -> None:
+    """The alternative text gives the shares that are drawn, and they add up to all."""
+    evidence = preflight(answers(), **KEYS).evidence
+    bits = evidence["information_bits"]
+    (venn, _) = preflight_pictures(evidence, teacher="image", witnesses=["audio"])
+    for name, part in (("only image", "teacher_only"), ("only audio", "witness_only")):
+        assert f"{name} {bits[part] / bits['both']:.0%}" in venn.alt
