@@ -78,7 +78,7 @@ def _ravdess() -> list[Setting]:
                 )
                 name = f"{teacher} of {actors} actors, {new} {change}"
                 table = None if change == "as it is" else _ravdess_table(new, change)
-                found.append(Setting(name, f"ravdess {teacher}", overrides, 4, RAVDESS, table))
+                found.append(Setting(name, f"ravdess {teacher}", overrides, 2, RAVDESS, table))
     return found
 
 
@@ -184,7 +184,7 @@ def _moons_table(
     def write(path: Path, folder: Path, seed: int) -> None:
         del folder
         num = sum(_SIZES.values())
-        points_N2, truth_N = make_moons(num, noise=noise, random_state=seed)
+        points_N2, truth_N = map(np.asarray, make_moons(num, noise=noise, random_state=seed))
         other_N = points_N2[:, 1 - teacher]
         if is_shuffled:
             other_N = np.random.default_rng(seed).permutation(other_N)

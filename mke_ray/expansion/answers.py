@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mke_ray.data.manifest import Manifest
+from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.evaluation import PredictionPlan, run_predictions
 from mke_ray.evaluation.packed import Packing
 from mke_ray.expansion.compacting import compact_store
@@ -45,9 +45,21 @@ class Answers:
     labels: Labels
 
     def predicted(
-        self, fits: Sequence[FitSpec], splits: Sequence[str], folds: FoldDivision | None = None
+        self,
+        fits: Sequence[FitSpec],
+        splits: Sequence[str],
+        folds: FoldDivision | None = None,
+        *,
+        more: Sequence[UnitRef] = (),
     ) -> UnitStore:
-        """Return what networks say of some splits, computed where it is not there."""
+        """Return what networks say of some splits, computed where it is not there.
+
+        Args:
+            fits: The networks.
+            splits: The splits.
+            folds: Folds of witnesses, which dense labels need.
+            more: Further units.
+        """
         run, store = self.run, FitStore(self.run.root)
         plan = PredictionPlan(
             root=run.root,
@@ -59,7 +71,7 @@ class Answers:
             origin=origin_of(run, run.job.labelling.num_cpus),
             packing=self._packing(folds),
         )
-        refs = list(self.manifest.unit_refs(splits))
+        refs = [*self.manifest.unit_refs(splits), *more]
         run.refer(f"predictions/{plan.name}")
         runner = light_runner(plan, refs) or LazyRunner(run)
         with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
@@ -73,13 +85,22 @@ class Answers:
         splits: Sequence[str] = (Split.UNLABELED, Split.PROBE, Split.TEST),
         *,
         weighed: UnitStore | None = None,
+        refs: Sequence[UnitRef] | None = None,
     ) -> UnitStore:
-        """Return labels derived from what networks said, computed where they are not there."""
+        """Return labels derived from what networks said, computed where they are not there.
+
+        Args:
+            said: What networks said; None where only teachers did.
+            derivation: How labels are made.
+            splits: Splits that get labels.
+            weighed: Labels whose weights these take over.
+            refs: Units that get labels, in the place of ``splits``.
+        """
         more = {folder_name(one): one for one in self.labels.more.values()}
         args = (self.run.root, self.manifest, self.labels.labels, said, derivation)
         plan = DerivedPlan(*args, weighed=weighed, more=more)
         self.run.refer(f"labels/{plan.name}")
-        refs = list(self.manifest.unit_refs(splits))
+        refs = list(self.manifest.unit_refs(splits) if refs is None else refs)
         with stage_progress("refine labels", unit="samples") as progress:
             runner = LocalRunner() if is_little(refs) else WithoutGpus(self.run)
             made = derive(plan, refs, runner=runner, progress=progress)

@@ -46,5 +46,5 @@ def preflight_lines(job: JobConfig, *, num_unlabeled: int, is_whole: bool) -> li
     looks_at_all = is_whole and num_unlabeled <= keys.samples
     of = "all unlabeled samples" if looks_at_all else f"about {keys.samples:,} unlabeled samples"
     then = "goes on whatever it finds" if keys.mode == "warn" else "ends the job on a no-go"
-    cost = ", at no cost: its witnesses are those of round 1" if looks_at_all else ""
+    cost = ", for one more student: its witnesses are those of round 1" if looks_at_all else ""
     return [f"{'pre-flight':{_WIDTH}}looks at {of}{cost}; preflight={keys.mode} {then}"]

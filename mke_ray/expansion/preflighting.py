@@ -17,11 +17,16 @@ from mke_ray.expansion.before_witnesses import folds_of, prior_of
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.findings import REFINE_FOLDER, kept
 from mke_ray.expansion.fitting import selected
-from mke_ray.expansion.run import Run, num_select
+from mke_ray.expansion.run import Run, num_in_splits, num_select
 from mke_ray.expansion.select_part import SelectPart
 from mke_ray.expansion.select_pixels import SelectPixels
 from mke_ray.expansion.stages import Labels, TaughtTeacher, fit_folder, label_some, of_today
-from mke_ray.expansion.witnesses import witness_fit, witnessed
+from mke_ray.expansion.witnesses import (
+    expansion_objective,
+    refined_kind,
+    witness_fit,
+    witnessed,
+)
 from mke_ray.expansion.work import folder_name, train_fits
 from mke_ray.focus.preflight import LEAST_SAMPLES, Preflight, Verdict, preflight
 from mke_ray.focus.preflight_page import (
@@ -33,11 +38,14 @@ from mke_ray.focus.preflight_page import (
 )
 from mke_ray.focus.preflight_words import shortage_words
 from mke_ray.focus.select_answers import SelectAnswers
+from mke_ray.labels.derivations import Refinement
 from mke_ray.labels.folds import FoldDivision
-from mke_ray.labels.posterior import Posterior, calibrated
+from mke_ray.labels.posterior import Posterior, calibrated, fit_exponents
+from mke_ray.labels.store import UnitStore
 from mke_ray.report.page import REPORT_FOLDER
 from mke_ray.report.style import Picture
 from mke_ray.schema import Split
+from mke_ray.train.arms import EXPANSION_ARM, ArmSettings, ExpansionSettings
 from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 logger = logging.getLogger(__name__)
@@ -225,29 +233,27 @@ class _Looking:
         return Preflight.from_dict(plain)
 
     def _made(self, fit: FitSpec, folds: FoldDivision) -> Preflight:
-        """Train the witnesses if they are not there, ask them, and say what follows."""
+        """Train witnesses and a trial student if they are not there, and say what follows."""
         keys, select = self.run.job.preflight, selected(self.run, self.manifest, self.labels)
         if len(select) < LEAST_SAMPLES:
             said = shortage_words(len(select), len(set(select.groups)), least=LEAST_SAMPLES)
             return Preflight(Verdict.UNSURE, said, worth=keys.worth)
-        if not FitStore(self.run.root).has(fit.fingerprint()):
-            self.run.check_lease()
-            train_fits(self.run, [fit], "pre-flight")
-        self.run.refer(fit_folder(fit.fingerprint()))
+        self._train(fit)
         return preflight(
             self._answers(select, fit, folds),
             teacher=self.run.job.teacher.modality,
             witnesses=witnessed(self.run.job),
             worth=keys.worth,
             certainty=keys.certainty,
-            num_labels=self._num_labels(),
+            num_labels=sum(ref.num_rows for ref in self._unlabeled),
         )
 
     def _answers(
         self, select: SelectPart | SelectPixels, fit: FitSpec, folds: FoldDivision
     ) -> SelectAnswers:
-        """Return what teacher and witnesses say of the select part."""
-        said = Answers(self.run, self.manifest, self.labels).predicted([fit], [Split.PROBE], folds)
+        """Return what teacher, witnesses and a trial student say of the select part."""
+        asked = Answers(self.run, self.manifest, self.labels)
+        said = asked.predicted([fit], [Split.PROBE], folds, more=self._unlabeled)
         witness_FMNC = select.said(
             said,
             fit.fingerprint(),
@@ -255,19 +261,64 @@ class _Looking:
             num_witnesses=len(witnessed(self.run.job)),
             is_own=any(row.split == Split.PROBE for row in fit.rows),
         )
-        kind = str(self.manifest.label_space.kind)
-        start = Posterior(1.0, 1.0, (), (), kind)
-        divisor = calibrated(start, select.teacher_NC, select.truth_NC).divisor
-        prior_C = prior_of(self.manifest, self.labels.labels, temperature=divisor, refs=self.refs)
+        start = self._start(select)
+        fitted = fit_exponents(start, select.teacher_NC, witness_FMNC, select.truth_NC)
+        trial = self._trial_fit(asked, said, Refinement(fit.fingerprint(), folds, fitted))
+        self._train(trial)
+        of_trial = asked.predicted([trial], [Split.PROBE])
+        alone = FoldDivision(())
         answers = SelectAnswers(
             select.truth_NC,
             select.teacher_NC,
             witness_FMNC,
             np.asarray(select.groups),
-            prior_C,
-            kind,
+            np.asarray(start.prior),
+            str(self.manifest.label_space.kind),
+            select.said(of_trial, trial.fingerprint(), alone, num_witnesses=1, is_own=False)[0, 0],
         )
         return answers.some(_some_rows(len(answers)))
+
+    def _start(self, select: SelectPart | SelectPixels) -> Posterior:
+        """Return what is known before any exponent: temperatures and prior."""
+        ones = (1.0,) * len(witnessed(self.run.job))
+        start = Posterior(1.0, 1.0, ones, (), str(self.manifest.label_space.kind))
+        start = calibrated(start, select.teacher_NC, select.truth_NC)
+        args = (self.manifest, self.labels.labels)
+        prior_C = prior_of(*args, temperature=start.divisor, refs=self._unlabeled)
+        return replace(start, prior=tuple(prior_C.tolist()))
+
+    def _trial_fit(self, asked: Answers, said: UnitStore, refinement: Refinement) -> FitSpec:
+        """Return the fit of our student of the first samples, which sees no labelled pair."""
+        job, kind = self.run.job, self.manifest.label_space.kind
+        is_useless = refinement.posterior.is_useless
+        labels = self.labels.labels
+        if not is_useless:
+            labels = asked.derived(said, refinement, refs=self._unlabeled)
+        expansion = ExpansionSettings(
+            labels=folder_name(labels),
+            label_kind="hard" if is_useless else refined_kind(job, kind),
+            objective=expansion_objective(job, kind, is_by_witnesses=not is_useless),
+            labelled_share=job.expansion.labelled_share,
+        )
+        num_labelled = num_in_splits(self.manifest, [Split.LABELLED])
+        settings = self._settings(num_select=0, num_labelled=num_labelled, expansion=expansion)
+        (fit,) = settings.fits([EXPANSION_ARM], [job.seed])
+        fit = replace(fit, name="pre-flight/trial", arm="trial", validate_every_steps=0)
+        return self._of_today(fit)
+
+    def _train(self, fit: FitSpec) -> None:
+        """Train a fit that is not there."""
+        self.run.refer(fit_folder(fit.fingerprint()))
+        if not FitStore(self.run.root).has(fit.fingerprint()):
+            self.run.check_lease()
+            train_fits(self.run, [fit], "pre-flight")
+
+    @property
+    def _unlabeled(self) -> list[UnitRef]:
+        """The unlabeled units that are looked at."""
+        if self.refs is not None:
+            return list(self.refs)
+        return list(self.manifest.unit_refs([Split.UNLABELED]))
 
     def _folds(self) -> FoldDivision:
         """Return the folds of the unlabeled samples."""
@@ -282,34 +333,25 @@ class _Looking:
 
     def _fit(self, folds: FoldDivision) -> FitSpec:
         """Return the fit of the witnesses: those of the first round, or the same of some rows."""
-        settings = self.run.arm_settings(
-            folder_name(self.labels.samples),
-            folder_name(self.labels.labels),
-            teacher=self.teacher.fit,
-            num_select=num_select(self.run, self.manifest),
-        )
+        settings = self._settings(num_select=num_select(self.run, self.manifest))
         kind = self.manifest.label_space.kind
-        fit = witness_fit(self.run.job, kind, settings, folds=folds, number=0)
+        return self._of_today(witness_fit(self.run.job, kind, settings, folds=folds, number=0))
+
+    def _settings(self, *, num_select: int, **more: Any) -> ArmSettings:
+        """Return what the fits share."""
+        names = (folder_name(self.labels.samples), folder_name(self.labels.labels))
+        return self.run.arm_settings(
+            *names, teacher=self.teacher.fit, num_select=num_select, **more
+        )
+
+    def _of_today(self, fit: FitSpec) -> FitSpec:
+        """Return a fit that names its samples; of some, one of a bounded number of steps."""
         if self.refs is not None:
-            fit = self._of_some(fit)
+            keys, (first, *others) = self.run.job.preflight, fit.rows
+            fit = replace(fit, rows=(replace(first, most=keys.samples), *others))
+            if fit.global_batch > 0:
+                fit = replace(fit, num_steps=None, num_epochs=keys.epochs)
         return of_today(fit, self.manifest, self.labels.samples)
-
-    def _of_some(self, fit: FitSpec) -> FitSpec:
-        """Return a fit that learns the first samples alone, for a bounded number of steps."""
-        keys = self.run.job.preflight
-        first, *others = fit.rows
-        rows = (replace(first, most=keys.samples), *others)
-        name = "witness/pre-flight"
-        if fit.global_batch == 0:
-            return replace(fit, name=name, rows=rows)
-        return replace(fit, name=name, rows=rows, num_steps=None, num_epochs=keys.epochs)
-
-    def _num_labels(self) -> int:
-        """Return how many unlabeled samples the witnesses learnt from."""
-        refs = self.refs
-        if refs is None:
-            refs = list(self.manifest.unit_refs([Split.UNLABELED]))
-        return sum(ref.num_rows for ref in refs)
 
 
 def _some_rows(num: int) -> np.ndarray:

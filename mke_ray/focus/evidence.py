@@ -30,6 +30,8 @@ class Evidence:
         nobody: Metric of naming the most frequent class; of many classes the mean share of one.
         joined: Metric of teacher and witnesses together.
         gain: What joining them gains over the teacher.
+        trial: Metric of the trial student; None where there is none.
+        trial_gain: What it gains over the teacher.
         information: What they know of the classes.
         dependence: Whether they are wrong together.
         expansion: Whom the teacher's errors have as neighbours; None where it cannot be told.
@@ -43,6 +45,8 @@ class Evidence:
     nobody: float
     joined: Estimate
     gain: Estimate
+    trial: Estimate | None
+    trial_gain: Estimate | None
     information: Information
     dependence: ErrorDependence
     expansion: ErrorExpansion | None
@@ -59,6 +63,8 @@ class Evidence:
             "nobody": self.nobody,
             "joined": self.joined.to_dict(),
             "gain": self.gain.to_dict(),
+            "trial": _plain(self.trial),
+            "trial_gain": _plain(self.trial_gain),
             "information_bits": {
                 "teacher": bits.teacher,
                 "witness": bits.witness,
@@ -96,7 +102,7 @@ def evidence_of(answers: SelectAnswers) -> Evidence:
     """
     fitted = cross_fitted(answers)
     measure = _map_measure if answers.is_multi else _accuracy_measure
-    teacher, witness, joined, gain = measure(answers, fitted)
+    teacher, witness, joined, gain, trial, trial_gain = measure(answers, fitted)
     frequency_C = answers.truth_NC.mean(axis=0)
     return Evidence(
         metric="map" if answers.is_multi else "accuracy",
@@ -107,6 +113,8 @@ def evidence_of(answers: SelectAnswers) -> Evidence:
         nobody=float(frequency_C.mean() if answers.is_multi else frequency_C.max()),
         joined=joined,
         gain=gain,
+        trial=None if answers.trial_NC is None else trial,
+        trial_gain=None if answers.trial_NC is None else trial_gain,
         information=usable_information(answers, fitted),
         dependence=error_dependence(answers, fitted),
         expansion=error_expansion(answers, fitted),
@@ -114,11 +122,12 @@ def evidence_of(answers: SelectAnswers) -> Evidence:
 
 
 def _accuracy_measure(answers: SelectAnswers, fitted: FittedAnswers) -> tuple[Estimate, ...]:
-    """Return the accuracy of teacher, witnesses and both, and the gain of both over the teacher."""
+    """Return the accuracy of teacher, witnesses and both, of the trial student, and both gains."""
     teacher_N = is_right(fitted.teacher_NC, answers)
     witness_N = np.mean([is_right(one, answers) for one in fitted.witness_FNC], axis=0)
     both_N = np.mean([is_right(one, answers) for one in fitted.both_FNC], axis=0)
-    values = (teacher_N, witness_N, both_N, both_N - teacher_N)
+    trial_N = is_right(_trial_logits(answers), answers)
+    values = (teacher_N, witness_N, both_N, both_N - teacher_N, trial_N, trial_N - teacher_N)
     return tuple(_mean_of(one_N, answers.group_N) for one_N in values)
 
 
@@ -131,11 +140,19 @@ def _map_measure(answers: SelectAnswers, fitted: FittedAnswers) -> tuple[Estimat
         value_R = np.mean([resampled.values(one) for one in logits_FNC], axis=0)
         return float(np.mean(values)), value_R
 
-    teacher, witness, both = map(
-        measured, (fitted.teacher_NC[None], fitted.witness_FNC, fitted.both_FNC)
-    )
+    teacher, trial = measured(fitted.teacher_NC[None]), measured(_trial_logits(answers)[None])
+    witness, both = measured(fitted.witness_FNC), measured(fitted.both_FNC)
     gain = both[0] - teacher[0], both[1] - teacher[1]
-    return tuple(_with_quantiles(*one) for one in (teacher, witness, both, gain))
+    trial_gain = trial[0] - teacher[0], trial[1] - teacher[1]
+    values = (teacher, witness, both, gain, trial, trial_gain)
+    return tuple(_with_quantiles(*one) for one in values)
+
+
+def _trial_logits(answers: SelectAnswers) -> NDArray:
+    """Return the answers of the trial student, those of the teacher where it has none [N, C]."""
+    if answers.trial_NC is None:
+        return answers.teacher_NC
+    return np.where(np.isnan(answers.trial_NC), answers.teacher_NC, answers.trial_NC)
 
 
 def _mean_of(value_N: NDArray, group_N: NDArray) -> Estimate:

@@ -4,16 +4,15 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from statistics import NormalDist
-from typing import Any
 
 from mke_ray.focus.evidence import Evidence
 
 MODEL_NAME = "gain_model.json"
-FEATURES = ("joined_gain", "teacher_error", "witness_only", "correlation")
+FEATURES = ("trial_gain", "joined_gain", "teacher_error", "witness_only")
 
 _OF_INTERVAL = 2 * NormalDist().inv_cdf(0.975)  # standard errors in a 95% interval
 _UNKNOWN_ERROR = 0.2
@@ -27,7 +26,7 @@ class GainModel:
         bias: Gain where every feature is 0.
         weights: Per feature what a unit of it adds.
         noise: Standard deviation of what the features do not say.
-        noise_of_error: How much of the standard error of ``joined_gain`` is added to that.
+        noise_of_error: How much of the standard error of ``trial_gain`` is added to that.
         num_settings: Settings that it was fitted on.
         fitted_by: The command that fits it.
     """
@@ -50,7 +49,7 @@ class GainModel:
 
         Args:
             features: Value of every feature, from ``features_of``.
-            standard_error: That of ``joined_gain``.
+            standard_error: That of ``trial_gain``.
         """
         mean = self.bias + sum(weight * features[name] for name, weight in self.weights.items())
         return NormalDist(mean, math.hypot(self.noise, self.noise_of_error * standard_error))
@@ -59,28 +58,25 @@ class GainModel:
 def features_of(evidence: Evidence) -> dict[str, float]:
     """Return what a gain is predicted from.
 
-    ``joined_gain`` is what joining the answers of teacher and witnesses gains, ``teacher_error``
-    what there is to gain, ``witness_only`` the share of all there is to know that only the
-    witnesses know, ``correlation`` that of the errors, 0 where it cannot be told.
+    ``trial_gain`` is what a student of the first samples gains, ``joined_gain`` what joining the
+    answers of teacher and witnesses does (it stands for the other where there is no trial),
+    ``teacher_error`` what there is to gain, ``witness_only`` the share of all there is to know that
+    only the witnesses know.
     """
-    bits, correlation = evidence.information, evidence.dependence.correlation
+    bits, trial = evidence.information, evidence.trial_gain or evidence.gain
     return {
+        "trial_gain": trial.value,
         "joined_gain": evidence.gain.value,
         "teacher_error": 1.0 - evidence.teacher.value,
         "witness_only": bits.witness_only / bits.entropy if bits.entropy > 0 else 0.0,
-        "correlation": 0.0 if correlation is None else correlation.value,
     }
 
 
 def standard_error_of(evidence: Evidence) -> float:
-    """Return the standard error of the gain of joining, a large one where it cannot be told."""
-    if evidence.gain.ci95 is None:
+    """Return the standard error of the gain of the trial, a large one where it cannot be told."""
+    ends = (evidence.trial_gain or evidence.gain).ci95
+    if ends is None:
         return _UNKNOWN_ERROR
-    low, high = evidence.gain.ci95
+    low, high = ends
     # Where nothing changes the interval is empty: never surer than one sample told otherwise.
     return max((high - low) / _OF_INTERVAL, 1.0 / evidence.num_samples)
-
-
-def plain_features(plain: Mapping[str, Any], names: Sequence[str] = FEATURES) -> list[float]:
-    """Return the features that a record holds, in order."""
-    return [float(plain[name]) for name in names]

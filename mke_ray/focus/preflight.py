@@ -39,7 +39,7 @@ class Preflight:
         worth: Least gain that is worth a student.
         evidence: What was measured, as plain data; empty where nothing could be.
         features: What the gain was predicted from.
-        standard_error: Standard error of what joining gains.
+        standard_error: Standard error of what the trial student gains.
     """
 
     verdict: str

@@ -63,6 +63,7 @@ def reasons_of(
     names = " and ".join(witnesses)
     said = [
         _strength(evidence, teacher, names, num_labels),
+        _trial(evidence),
         _joining(evidence, names),
         _knowledge(evidence, teacher, names),
         _errors(evidence, names),
@@ -85,12 +86,20 @@ def _strength(evidence: Evidence, teacher: str, names: str, num_labels: int) -> 
 
 def _joining(evidence: Evidence, names: str) -> str:
     """Say what joining both answers gives."""
-    gain, ends = evidence.gain, ""
-    if gain.ci95 is not None:
-        ends = f", 95% interval {100 * gain.ci95[0]:+.1f} to {100 * gain.ci95[1]:+.1f}"
     return (
-        f"Joined with {names}, the teacher's answers reach {_percent(evidence.joined, False)}: "
-        f"{100 * gain.value:+.1f} points{ends}."
+        f"Joined with {names}, the teacher's answers reach {evidence.joined.value:.1%}: "
+        f"{100 * evidence.gain.value:+.1f} points{_points(evidence.gain)}."
+    )
+
+
+def _trial(evidence: Evidence) -> str:
+    """Say what a student gains that was trained on the first samples."""
+    trial, gain = evidence.trial, evidence.trial_gain
+    if trial is None or gain is None:
+        return ""
+    return (
+        f"A trial student of these samples alone, without labelled pairs, reaches "
+        f"{trial.value:.1%}: {100 * gain.value:+.1f} points{_points(gain)}."
     )
 
 
@@ -144,9 +153,16 @@ def _neighbours(evidence: Evidence, teacher: str, names: str) -> str:
     )
 
 
-def _percent(found: Estimate, with_ends: bool = True) -> str:
+def _percent(found: Estimate) -> str:
     """Return a share with its interval."""
-    return f"{found.value:.1%}{_ends(found, '.0%') if with_ends else ''}"
+    return f"{found.value:.1%}{_ends(found, '.0%')}"
+
+
+def _points(gain: Estimate) -> str:
+    """Return the interval of a gain, "" where there is none."""
+    if gain.ci95 is None:
+        return ""
+    return f", 95% interval {100 * gain.ci95[0]:+.1f} to {100 * gain.ci95[1]:+.1f}"
 
 
 def _ends(found: Estimate, form: str) -> str:

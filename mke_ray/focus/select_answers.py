@@ -28,6 +28,7 @@ class SelectAnswers:
         group_N: Group of each sample [N]; samples of one group are not independent.
         prior_C: Probability of each class by the teacher, the mean over unlabeled samples [C].
         kind: ``single``, ``multi`` or ``dense``.
+        trial_NC: Logits of a trial student, NaN where it saw nothing; None where there is none.
     """
 
     truth_NC: NDArray
@@ -36,6 +37,7 @@ class SelectAnswers:
     group_N: NDArray
     prior_C: NDArray
     kind: str = LabelKind.SINGLE
+    trial_NC: NDArray | None = None
 
     def __len__(self) -> int:
         """Return the number of samples N."""
@@ -65,6 +67,7 @@ class SelectAnswers:
             teacher_NC=self.teacher_NC[rows],
             witness_FMNC=self.witness_FMNC[:, :, rows],
             group_N=self.group_N[rows],
+            trial_NC=None if self.trial_NC is None else self.trial_NC[rows],
         )
 
 

@@ -69,9 +69,11 @@ def strength_picture(
         (f"{names} alone", evidence["witness"], style.ORANGE),
         ("joined", evidence["joined"], style.BLUE),
     ]
+    if evidence["trial"] is not None:
+        rows.append(("trial student", evidence["trial"], style.GREEN))
     metric = _METRICS[evidence["metric"]]
     with house_style():
-        figure = new_figure(1.9)
+        figure = new_figure(0.8 + 0.38 * len(rows))
         axes = figure.subplots()
         axes.axvline(evidence["nobody"], color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
         for number, (_, one, colour) in enumerate(rows):
@@ -102,7 +104,8 @@ def strength_picture(
         alt=f"{metric} on the select part: "
         + "; ".join(f"{name} {one['value']:.1%}" for name, one, _ in rows),
         note="Joined by the posterior from which our student's labels come, fitted on other groups "
-        "than it is measured on. The dashed line knows only how frequent classes are.",
+        "than it is measured on; the trial student learnt the first samples alone. The dashed line "
+        "knows only how frequent classes are.",
     )
 
 

@@ -94,18 +94,25 @@ def labelled_units(job: JobConfig) -> list[str]:
     return store.survey().index.units(Split.UNLABELED)
 
 
+def teachers_of(job: JobConfig) -> set[str]:
+    """Return the fingerprints of the teachers of a run."""
+    store = FitStore(open_root(job.root))
+    return {one for one in fits_of(job) if store.facts(one)["spec"]["arm"] == "teacher"}
+
+
 def fits_of(job: JobConfig) -> set[str]:
     """Return the fingerprints of the fits of a run."""
     return {one.name for one in (Path(job.root) / "fits").iterdir()}
 
 
 def test_of_few_samples_the_witnesses_are_those_of_the_first_round(helpful):
-    """So looking ahead trains nothing that would not be trained anyway, and changes no student."""
+    """So looking ahead trains one trial student, and changes nothing."""
     ahead, blind = job_of(helpful, root="ahead"), job_of(helpful, "preflight=off", root="blind")
     with_it, without_it = run_stages(ahead), run_stages(blind)
     assert with_it["preflight"]["verdict"] == "go"
     assert without_it["preflight"] is None
-    assert fits_of(ahead) == fits_of(blind)
+    (trial,) = fits_of(ahead) - fits_of(blind)
+    assert FitStore(open_root(ahead.root)).facts(trial)["spec"]["arm"] == "trial"
     assert with_it["arms"] == without_it["arms"]
     evidence = with_it["preflight"]["evidence"]
     assert evidence["joined"]["value"] > evidence["teacher"]["value"] + 0.05
@@ -134,6 +141,8 @@ def test_a_no_go_ends_the_job_before_the_rest_is_labelled_and_warn_goes_on(usele
     )
     facts = FitStore(open_root(job.root)).facts(witness)
     assert facts["num_rows"] < 160 + SPLITS["probe"]
+    (trial,) = fits_of(job) - {witness, *teachers_of(job)}
+    assert FitStore(open_root(job.root)).facts(trial)["num_rows"] == 160 + SPLITS["labelled"]
     assert not (Path(job.root) / "report" / "metrics.json").exists()
 
     metrics = run_stages(job_of(useless, "preflight=warn", *keys))

@@ -1,6 +1,7 @@
 """What a pre-flight measures follows what is known of the world it looks at."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,3 +153,17 @@ def test_a_witness_that_saw_nothing_of_a_sample_leaves_it_to_the_teacher() -> No
     )
     assert 0 < found.gain.value < evidence_of(whole).gain.value
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_trial_student_is_compared_with_the_teacher() -> None:
+    """Where it saw nothing of a sample the teacher answers; without one there is no such gain."""
+    known = answers()
+    both_NC = known.teacher_NC + 3.0 * known.witness_FMNC[0, 0]
+    whole = evidence_of(replace(known, trial_NC=both_NC))
+    half_NC = both_NC.copy()
+    half_NC[::2] = np.nan
+    half = evidence_of(replace(known, trial_NC=half_NC))
+    assert whole.trial_gain is not None
+    assert half.trial_gain is not None
+    assert whole.trial_gain.value > half.trial_gain.value > 0
+    assert evidence_of(known).trial_gain is None

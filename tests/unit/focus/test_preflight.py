@@ -1,6 +1,7 @@
 """The verdict of a pre-flight, its words and its page."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from answers_of_experts import answers, many_classes
 from mke_ray.focus.gain_prediction import GainModel
 from mke_ray.focus.preflight import Preflight, preflight
 from mke_ray.focus.preflight_page import preflight_pictures, write_preflight
+from mke_ray.focus.select_answers import SelectAnswers
 from mke_ray.storage import open_root
 
 KEYS: dict[str, Any] = {
@@ -20,6 +22,11 @@ KEYS: dict[str, Any] = {
     "num_labels": 4000,
 }
 PLAIN_MODEL = GainModel(0.0, {"joined_gain": 1.0}, 0.01, 1.0)
+
+
+def with_trial(known: SelectAnswers) -> SelectAnswers:
+    """Return answers beside which a trial student joins both experts."""
+    return replace(known, trial_NC=known.teacher_NC + 3.0 * known.witness_FMNC[0, 0])
 
 
 def test_independent_errors_are_a_go() -> None:
@@ -74,6 +81,7 @@ def test_reasons_say_what_was_measured_in_words() -> None:
     """Strengths, joining, gamma, errors and neighbours, with the names of the modalities."""
     reasons = preflight(answers(), **KEYS).reasons
     assert len(reasons) == 5
+    assert "trial student" in " ".join(preflight(with_trial(answers()), **KEYS).reasons)
     text = " ".join(reasons)
     for word in ("image", "audio", "gamma", "correlation", "expansion", "4,000 of its labels"):
         assert word in text
