@@ -12,16 +12,10 @@ from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.focus.carrying import carried_out
 from mke_ray.focus.channels import layer_of
-from mke_ray.focus.distilling import (
-    ARMS,
-    TEACHERS,
-    data_version,
-    measure_draw,
-    network_spec,
-    roles_of,
-)
+from mke_ray.focus.distilling import ARMS, measure_draw
 from mke_ray.focus.distilling_figures import distilling_pictures
 from mke_ray.focus.distilling_summary import said_of, summary_of, tables_of, tiles_of
+from mke_ray.focus.draw import TEACHERS, data_version, network_spec, roles_of
 from mke_ray.focus.fitting import num_steps_of
 from mke_ray.focus.keys import FEATURES
 from mke_ray.focus.page import FocusContent
