@@ -1,6 +1,6 @@
 """One draw of the data: its samples, who reads which modalities of them, and networks for it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from mke_ray.focus.samples import (
     sample_store,
     source_batches,
     stored_batches,
+    taken,
     version_of_rows,
 )
 from mke_ray.models.student import build_student
@@ -77,17 +78,21 @@ def open_draw(job: JobConfig) -> Draw:
     if job.focus.samples is None:
         source.prepare()
     decode, num_classes = decode_of(job), source.label_space.num_classes
-    (train, few), (test, fewer) = (
-        _labelled_samples(job, decode, splits, num_classes)
-        for splits in (job.focus.splits, [Split.TEST])
-    )
+
+    def samples(splits: Sequence[str], left_out: LeftOut) -> Batch:
+        batches = batches_of(job, decode, splits, num_classes, left_out=left_out)
+        found = labelled_samples(job, batches, splits, left_out=left_out)
+        left_out.check(job.labelling.max_bad_fraction)
+        return found
+
+    of_train, of_test = LeftOut(), LeftOut()
     return Draw(
         job,
-        train,
-        test,
+        samples(job.focus.splits, of_train),
+        samples([Split.TEST], of_test),
         lambda: batches_of(job, decode, job.focus.splits, num_classes),
         num_classes,
-        {"train": dict(few.reasons), "test": dict(fewer.reasons)},
+        {"train": dict(of_train.reasons), "test": dict(of_test.reasons)},
     )
 
 
@@ -97,26 +102,42 @@ def decode_of(job: JobConfig) -> DecodeSpec:
     return {name: specs[name] for name in job.student.encoders}
 
 
-def _labelled_samples(
-    job: JobConfig, decode: DecodeSpec, splits: Sequence[str], num_classes: int
-) -> tuple[Batch, LeftOut]:
-    """Return the samples of some splits that are labelled and have all modalities, and the others.
+def labelled_samples(
+    job: JobConfig,
+    batches: Iterable[Batch],
+    splits: Sequence[str],
+    *,
+    left_out: LeftOut,
+    most: int | None = None,
+) -> Batch:
+    """Return the samples of some batches whose true class is known.
+
+    Args:
+        job: The configuration.
+        batches: Samples that have all modalities.
+        splits: Splits that they are of.
+        left_out: What was left out of the batches; takes note of samples without a class.
+        most: How many are enough; None takes all.
 
     Raises:
-        ConfigError: There are none, or too many cannot be read.
+        ConfigError: There are none.
     """
-    some, left_out = [], LeftOut()
-    for one in batches_of(job, decode, splits, num_classes, left_out=left_out):
+    some, num = [], 0
+    for one in batches:
         some.append(labelled(one))
+        num += some[-1].num_samples
         if num_unknown := one.num_samples - some[-1].num_samples:
             left_out.reasons[NO_CLASS] += num_unknown
-    left_out.check(job.labelling.max_bad_fraction)
-    if not sum(one.num_samples for one in some):
+        if most is not None and num >= most:
+            break
+    if not num:
+        why = left_out.named() or "there is no sample"
         raise ConfigError(
             f"focus.splits={job.focus.splits}: no sample of {[*map(str, splits)]} has all of "
-            f"{list(decode)} and a true class; give rows of these splits their labels"
+            f"{sorted(job.student.encoders)} and a true class ({why}); give rows of these splits "
+            "their labels"
         )
-    return joined(some), left_out
+    return taken(joined(some), slice(0, most))
 
 
 def batches_of(
