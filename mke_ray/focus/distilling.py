@@ -18,6 +18,7 @@ from mke_ray.focus.fitting import (
 )
 from mke_ray.focus.saliency import Permuting, Saliency, answer, channel_saliency
 from mke_ray.focus.samples import rebatched
+from mke_ray.models.device import training_device
 from mke_ray.objectives import DistillationObjective, MKEObjective
 from mke_ray.schema import Batch, LabelKind
 
@@ -28,15 +29,18 @@ ARMS = (NO_KD, *TEACHERS, *CHOICES)
 
 
 def measure_draw(job: JobConfig) -> dict[str, Any]:
-    """Train and measure everything on one draw of the data.
+    """Train and measure everything on one draw of the data, on the device that is asked for.
 
     Args:
         job: Its configuration.
 
     Returns:
         See ``measured``.
+
+    Raises:
+        ConfigError: ``scaling.gpus_per_worker`` asks for a GPU, and this process has none.
     """
-    return measured(open_draw(job))
+    return measured(open_draw(job, training_device(job.scaling.gpus_per_worker)))
 
 
 def measured(draw: Draw) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Draw:
 
     Args:
         job: Its configuration.
-        train: Samples to train on.
+        train: Samples to train on; they, the networks and the test are on one device.
         test: Samples of the test.
         ranked_on: Streams the samples that channels are ranked on, which need no labels.
         num_classes: Number of classes.
@@ -63,13 +63,18 @@ class Draw:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed(stream))
             network = build_student(spec, self.num_classes, build=build)
+        network.to(self.train.weight_B.device)
         network.observe(self.train.arrays, self.train.present)
         network.freeze_normalisation()
         return network
 
 
-def open_draw(job: JobConfig) -> Draw:
+def open_draw(job: JobConfig, device: torch.device) -> Draw:
     """Read the samples of a draw.
+
+    Args:
+        job: Its configuration.
+        device: Where networks are trained and asked.
 
     Raises:
         ConfigError: A split has none that are labelled and have all modalities.
@@ -83,14 +88,14 @@ def open_draw(job: JobConfig) -> Draw:
         batches = batches_of(job, decode, splits, num_classes, left_out=left_out)
         found = labelled_samples(job, batches, splits, left_out=left_out)
         left_out.check(job.labelling.max_bad_fraction)
-        return found
+        return found.to(device)
 
     of_train, of_test = LeftOut(), LeftOut()
     return Draw(
         job,
         samples(job.focus.splits, of_train),
         samples([Split.TEST], of_test),
-        lambda: batches_of(job, decode, job.focus.splits, num_classes),
+        lambda: (one.to(device) for one in batches_of(job, decode, job.focus.splits, num_classes)),
         num_classes,
         {"train": dict(of_train.reasons), "test": dict(of_test.reasons)},
     )

@@ -9,6 +9,7 @@ import torch
 from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.sources import Previewed, Source
+from mke_ray.focus.carrying import LOCAL
 from mke_ray.focus.channels import num_kept_of
 from mke_ray.focus.distilling import measured
 from mke_ray.focus.draw import Draw, batches_of, decode_of, labelled_samples
@@ -17,6 +18,7 @@ from mke_ray.focus.gaussian_study import works_of
 from mke_ray.focus.left_out import LeftOut
 from mke_ray.focus.saliency import MIN_ROWS
 from mke_ray.focus.samples import source_batches, taken
+from mke_ray.models.device import training_device
 from mke_ray.schema import Batch, Split
 
 NUM_SAMPLES = 2
@@ -26,6 +28,7 @@ def rehearse_draw(job: JobConfig) -> list[str]:
     """Read two samples to train on and two to test, and take one step of every fit of a draw.
 
     Channels are ranked on the two samples again and again, which says nothing but that it works.
+    With ``scaling.launch=local`` it is done on the device of the run, else on a CPU.
 
     Args:
         job: Configuration of the draw.
@@ -72,7 +75,10 @@ def _small_draw(job: JobConfig, scratch: str) -> Draw:
     """Return a draw of very few samples; of a source that makes its own, a few made in scratch."""
     source: Source = build(job.source)
     source = source.preview(scratch) if isinstance(source, Previewed) else source
-    train, test = (_few(job, source, splits) for splits in (job.focus.splits, [Split.TEST]))
+    device = training_device(job.scaling.gpus_per_worker if job.scaling.launch == LOCAL else 0.0)
+    train, test = (
+        _few(job, source, splits).to(device) for splits in (job.focus.splits, [Split.TEST])
+    )
     again = taken(train, torch.arange(MIN_ROWS) % train.num_samples)
     return Draw(job, train, test, lambda: iter([again]), source.label_space.num_classes)
 

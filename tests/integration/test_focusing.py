@@ -139,6 +139,9 @@ def test_tasks_of_ray_find_what_this_process_finds_and_none_is_waited_for_in_vai
         assert alone == beside
         with pytest.raises(ConfigError, match=r"lower scaling\.cpus_per_worker"):
             focus(composed(*tasks, "scaling.cpus_per_worker=1000"))
+        table(tmp_path)
+        with pytest.raises(ConfigError, match=r"and 1000 GPUs do not fit"):
+            focus(features(tmp_path, "scaling.launch=tasks", "scaling.gpus_per_worker=1000"))
         left = str(tmp_path / "left")
         kinds = {"num_gpus": 0.0, "report": lambda *_: None}
         with pytest.raises(ConfigError, match="this one cannot work"):
