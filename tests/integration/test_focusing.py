@@ -49,6 +49,7 @@ def test_the_synthetic_study_leaves_numbers_figures_and_a_page(
         "random",
     }
     assert len(found["records"]) == 10
+    assert "seed" not in found and found["data_seed"] == 0  # the only one that counts here
     figures = {one.stem for one in (tmp_path / "report" / "figures").glob("*.png")}
     assert figures == {"channels", "sharing"}
     page = (tmp_path / "report" / "index.html").read_text()
