@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.fs
 import ray
 import torch
-from ray.exceptions import RayTaskError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
@@ -20,6 +19,7 @@ from mke_ray.labels.capacity import NodeRoom
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
 from mke_ray.models.device import training_device
+from mke_ray.ray_tasks import wait_for
 from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
@@ -133,7 +133,7 @@ def _run_tasks(job: _Job) -> None:
         for spec in job.todo:
             after = running.get(spec.init_from or "")
             running[spec.fingerprint()] = task.remote(shipped, spec, board, after)
-        _wait(list(running.values()))
+        wait_for(list(running.values()))
 
 
 def _fit_task(job: _Job, spec: FitSpec, board: Board, after: None) -> None:
@@ -141,20 +141,6 @@ def _fit_task(job: _Job, spec: FitSpec, board: Board, after: None) -> None:
     torch.set_num_threads(_num_threads(job.scaling))
     workplace = job.workplace(training_device(job.scaling.gpus_per_worker))
     run_fit(spec, workplace, watch=job.watch(spec, board))
-
-
-def _wait(tasks: list[ray.ObjectRef]) -> None:
-    """Wait for all tasks; the first error ends the others."""
-    try:
-        while tasks:
-            done, tasks = ray.wait(tasks)
-            ray.get(done)
-    except RayTaskError as error:
-        for one in tasks:
-            ray.cancel(one)
-        if isinstance(error.cause, MkeRayError):
-            raise error.cause from None
-        raise
 
 
 def _run_trainer(job: _Job) -> None:
