@@ -64,7 +64,7 @@ def plain_loop(
         answer(teacher, batch)
     x_BD = said[0]
     sum_D = torch.zeros(x_BD.shape[1], dtype=torch.float64)
-    for order_B in Permuting(num_permutations, SEED).orders(len(x_BD), 0):
+    for order_B in Permuting(num_permutations, SEED).orders(len(x_BD), 0, x_BD.device):
         for channel in range(x_BD.shape[1]):
             copy_BD = x_BD.clone()
             copy_BD[:, channel] = x_BD[order_B, channel]

@@ -34,17 +34,34 @@ def run_tasks(
     """
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(work)
     running = [task.remote(one) for one in given]
-    left = running
+    wait_for(running, report=report)
+    return ray.get(running)
+
+
+def wait_for(
+    tasks: Sequence[ray.ObjectRef], *, report: Callable[[int, int], None] | None = None
+) -> None:
+    """Wait until all tasks are done; after an error nobody waits for the others, and they end.
+
+    Args:
+        tasks: The tasks.
+        report: Called with how many are done, and of how many.
+
+    Raises:
+        MkeRayError: A task ended with one that the user can mend.
+    """
+    left = list(tasks)
     try:
         while left:
-            report(len(running) - len(left), len(running))
+            if report is not None:
+                report(len(tasks) - len(left), len(tasks))
             done, left = ray.wait(left)
             _raise_ours(done)
     finally:
-        for one in left:  # after an error nobody waits for the others
+        for one in left:
             ray.cancel(one)
-    report(len(running), len(running))
-    return ray.get(running)
+    if report is not None:
+        report(len(tasks), len(tasks))
 
 
 def _raise_ours(done: list[ray.ObjectRef]) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "FetchesApart",
     "Noted",
     "Placed",
+    "Previewed",
     "Progress",
     "Reader",
     "Source",
@@ -115,6 +116,15 @@ class Placed(Protocol):
 
     def place(self) -> str:
         """Return where the samples lie and the version of their table, without secrets."""
+        ...
+
+
+@runtime_checkable
+class Previewed(Protocol):
+    """A source that makes its own samples, and can make a few elsewhere for a rehearsal."""
+
+    def preview(self, scratch: str) -> Source:
+        """Return the same source with few samples, made in a scratch folder."""
         ...
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.codec import decode_modality, empty_modality
-from mke_ray.data.sources import Noted, Source
+from mke_ray.data.sources import Noted, Previewed, Source
 from mke_ray.data.views import View
 from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.cluster_room import cluster_lines
@@ -92,8 +92,9 @@ def rehearse(job: JobConfig, console: Console) -> None:
 
 def _source_to_read(run: Run, scratch: str) -> tuple[Source, bool]:
     """Return the source; of one that makes its own data, a few samples in a scratch folder."""
-    preview = getattr(run.source, "preview", None)
-    return (run.source, False) if preview is None else (preview(scratch), True)
+    if isinstance(run.source, Previewed):
+        return run.source.preview(scratch), True
+    return run.source, False
 
 
 def _source_lines(found: Census, good: Sequence[Probed], bad: Sequence[Probed]) -> list[str]:

@@ -17,15 +17,21 @@ _Made = TypeVar("_Made")
 
 
 def carried_out(
-    work: Callable[[_Given], _Made], given: Sequence[_Given], job: JobConfig, *, unit: str
+    work: Callable[[_Given], _Made],
+    given: Sequence[_Given],
+    job: JobConfig,
+    *,
+    unit: str,
+    num_gpus: float = 0.0,
 ) -> list[_Made]:
-    """Do some work on several things and return the results in order; none of it takes a GPU.
+    """Do some work on several things and return the results in order.
 
     Args:
         work: What is done on each.
         given: What it is done on.
         job: With ``scaling.launch=local`` they follow each other in this process.
         unit: What is counted.
+        num_gpus: GPUs that a task takes, or a share of one.
 
     Raises:
         ConfigError: No node has room for a task.
@@ -43,8 +49,8 @@ def carried_out(
         check_room(
             1,
             cpus=num_cpus,
-            gpus=0.0,
+            gpus=num_gpus,
             nodes=living_nodes(),
             is_autoscaling=job.ray.autoscaling,
         )
-        return run_tasks(work, given, num_cpus=num_cpus, num_gpus=0.0, report=report)
+        return run_tasks(work, given, num_cpus=num_cpus, num_gpus=num_gpus, report=report)

@@ -14,12 +14,11 @@ from mke_ray.focus.distilling import (
     NO_KD,
     RANDOM,
     SPECIFIC,
-    TEACHERS,
-    UNIMODAL,
 )
 from mke_ray.focus.distilling_summary import ARM_WORDS
 from mke_ray.focus.dots import WIDE_IN, Dot, draw_dots, name_rows
-from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL
+from mke_ray.focus.draw import TEACHERS
+from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL, UNIMODAL
 from mke_ray.report import style
 from mke_ray.report.style import Picture, house_style, new_figure, to_picture
 

@@ -10,22 +10,17 @@ from mke_ray.config import build, shown
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
-from mke_ray.focus.carrying import carried_out
+from mke_ray.focus.carrying import LOCAL, carried_out
 from mke_ray.focus.channels import layer_of
-from mke_ray.focus.distilling import (
-    ARMS,
-    TEACHERS,
-    data_version,
-    measure_draw,
-    network_spec,
-    roles_of,
-)
+from mke_ray.focus.distilling import ARMS, measure_draw
 from mke_ray.focus.distilling_figures import distilling_pictures
 from mke_ray.focus.distilling_summary import said_of, summary_of, tables_of, tiles_of
+from mke_ray.focus.draw import TEACHERS, data_version, network_spec, roles_of
 from mke_ray.focus.fitting import num_steps_of
 from mke_ray.focus.keys import FEATURES
 from mke_ray.focus.page import FocusContent
 from mke_ray.focus.samples import check_store, sample_store
+from mke_ray.models.device import training_device
 from mke_ray.models.student import build_student
 from mke_ray.schema import FeatureSpec, LabelKind, decode_spec_from_dict, fingerprint
 from mke_ray.storage import open_root
@@ -44,7 +39,8 @@ def distilling_content(jobs: Sequence[JobConfig]) -> FocusContent:
         ConfigError: Something cannot be trained.
     """
     began_s, job = time.monotonic(), jobs[0]
-    records = carried_out(recorded_draw, jobs, job, unit="draws")
+    num_gpus = job.scaling.gpus_per_worker
+    records = carried_out(recorded_draw, jobs, job, unit="draws", num_gpus=num_gpus)
     summary, roles = summary_of(records), roles_of(job)
     (student,) = roles["student"]
     return FocusContent(
@@ -138,7 +134,7 @@ def check_distilling(job: JobConfig) -> None:
     """Refuse what cannot be distilled or ranked, before any sample is read.
 
     Raises:
-        ConfigError: It names the key and the way out.
+        ConfigError: It names the key and the way out, also of a GPU that is not there.
         StoreError: ``focus.samples`` is no store of these modalities.
     """
     source: Source = build(job.source)
@@ -160,6 +156,8 @@ def check_distilling(job: JobConfig) -> None:
             f"focus.teacher_encoders.{unknown[0]}: student.encoders has "
             f"{sorted(job.student.encoders)}; name one of these"
         )
+    if job.scaling.launch == LOCAL:
+        training_device(job.scaling.gpus_per_worker)
     check_optimizer(job.fit.optimizer)
     check_schedule(job.fit.schedule)
     if job.fit.num_steps is None and job.fit.num_epochs is None:

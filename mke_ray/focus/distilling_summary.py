@@ -13,10 +13,9 @@ from mke_ray.focus.distilling import (
     NO_KD,
     RANDOM,
     SPECIFIC,
-    TEACHERS,
-    UNIMODAL,
 )
-from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL
+from mke_ray.focus.draw import TEACHERS
+from mke_ray.focus.keys import CROSSMODAL, MULTIMODAL, UNIMODAL
 from mke_ray.focus.page import PageTable, interval, percent, points
 from mke_ray.focus.spreads import paired, spread
 

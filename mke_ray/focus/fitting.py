@@ -16,6 +16,7 @@ from mke_ray.objectives import Objective
 from mke_ray.objectives.losses import pseudo_label_loss
 from mke_ray.schema import Batch
 from mke_ray.seeds import mix_integers
+from mke_ray.train.loop import seed_step
 from mke_ray.train.optimizers import build_optimizer, learning_rate, set_lr
 
 Loss = Callable[[Batch, float], Tensor]
@@ -27,10 +28,10 @@ _NUM_NAMED = 5  # samples that an error names
 def fit_networks(
     networks: Sequence[nn.Module], loss: Loss, table: Batch, keys: FitConfig, *, seed: int
 ) -> None:
-    """Train networks by one loss.
+    """Train networks by one loss, on the device of the samples.
 
     Args:
-        networks: What is trained, in place.
+        networks: What is trained, in place; they are on the device of the samples.
         loss: Loss of a batch at a share of the training, from 0 to 1.
         table: All samples.
         keys: Steps or epochs, samples of a step, optimizer and schedule.
@@ -45,15 +46,16 @@ def fit_networks(
     max_norm = math.inf if keys.clip_norm is None else keys.clip_norm
     for network in networks:
         network.train()
-    with torch.random.fork_rng(devices=[]):
+    device = table.weight_B.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for step, rows in enumerate(_orders(table.num_samples, num_steps, keys.global_batch, seed)):
             set_lr(
                 optimizer,
                 learning_rate(step, num_steps=num_steps, peak=peak, schedule=keys.schedule),
             )
-            torch.default_generator.manual_seed(mix_integers(seed, step))  # for dropout
+            seed_step(mix_integers(seed, step), device)
             optimizer.zero_grad()
-            batch = taken(table, rows)
+            batch = taken(table, rows.to(device))
             found = loss(batch, step / num_steps)
             found.backward()
             norm = nn.utils.clip_grad_norm_(parameters, max_norm)

@@ -78,16 +78,8 @@ def carry_out(work: Work) -> list[dict[str, Any]]:
     """Return one record per setting and seed: accuracies on test samples, and what was ranked."""
     layouts = layouts_of(work.experiment, work.keys)
     settings = [(seed, layout) for layout in layouts for seed in work.seeds]
-    parts = [
-        draw_gaussian(settings, num_samples=num, part=part)
-        for part, num in (
-            (TRAIN, work.keys.num_train),
-            (DISTILL, work.keys.num_train),
-            (TEST, work.keys.num_test),
-        )
-    ]
     with _one_thread():
-        found = (_channels if work.experiment == CHANNELS else _shares)(work, settings, parts)
+        found = (_channels if work.experiment == CHANNELS else _shares)(work, settings)
     return [
         {
             "experiment": work.experiment,
@@ -112,11 +104,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _shares(
-    work: Work, settings: Sequence[tuple[int, Layout]], parts: Sequence[Gaussian]
-) -> dict[str, Tensor]:
+def _part(work: Work, settings: Sequence[tuple[int, Layout]], part: int) -> Gaussian:
+    """Return the samples to train on, to distill on or to test."""
+    num_samples = work.keys.num_test if part == TEST else work.keys.num_train
+    return draw_gaussian(settings, num_samples=num_samples, part=part)
+
+
+def _shares(work: Work, settings: Sequence[tuple[int, Layout]]) -> dict[str, Tensor]:
     """Return accuracies of teacher and students of the experiments on gamma and alpha."""
-    train, _, test = parts
+    train, test = _part(work, settings, TRAIN), _part(work, settings, TEST)
     teachers = _taught(work, settings, train, train.teacher_KND)
     said_KCN = teachers.logits(train.teacher_KND)
     return {
@@ -126,13 +122,12 @@ def _shares(
     }
 
 
-def _channels(
-    work: Work, settings: Sequence[tuple[int, Layout]], parts: Sequence[Gaussian]
-) -> dict[str, Tensor]:
+def _channels(work: Work, settings: Sequence[tuple[int, Layout]]) -> dict[str, Tensor]:
     """Return accuracies by which channels the teacher has, and how well they were ranked.
 
     All teachers are trained on the same samples; students are on others, as in the paper.
     """
+    parts = [_part(work, settings, part) for part in (TRAIN, DISTILL, TEST)]
     train, distill, test = parts
     ranked = _rank(work, settings, train)
     found = {NO_KD: _student(work, settings, distill, test, None)}

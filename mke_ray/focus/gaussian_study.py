@@ -31,7 +31,7 @@ def gaussian_content(job: JobConfig) -> FocusContent:
             "experiment": job.name,
             "study": GAUSSIAN,
             "metric": "accuracy",
-            "seed": job.seed,
+            "data_seed": job.data_seed,
             "num_seeds": keys.num_seeds,
             "rho": job.focus.rho,
             "temperature": job.focus.temperature,

@@ -8,6 +8,7 @@ from mke_ray.focus.distilling_study import check_distilling, distilling_content,
 from mke_ray.focus.gaussian_study import gaussian_content, gaussian_plan
 from mke_ray.focus.keys import GAUSSIAN, check_focus
 from mke_ray.focus.page import focus_terminal, write_focus
+from mke_ray.focus.rehearsal import rehearse_draw, rehearse_gaussian
 from mke_ray.report.terminal import terminal
 from mke_ray.storage import open_root
 
@@ -32,7 +33,7 @@ def focus(jobs: Sequence[JobConfig]) -> None:
             "focus.gaussian.num_seeds"
         )
     if job.dry_run:
-        for line in gaussian_plan(job) if is_gaussian else distilling_plan(jobs):
+        for line in _rehearsed(jobs, is_gaussian=is_gaussian):
             console.print(line, soft_wrap=True)
         console.print(f"nothing was written to {_home(jobs)}", soft_wrap=True)
         return
@@ -40,6 +41,13 @@ def focus(jobs: Sequence[JobConfig]) -> None:
     page = write_focus(open_root(_home(jobs), job.storage.options), content)
     console.print(focus_terminal(content))
     console.print(f"Page: {page}", soft_wrap=True)
+
+
+def _rehearsed(jobs: Sequence[JobConfig], *, is_gaussian: bool) -> list[str]:
+    """Rehearse the first draw, and say what would be trained on all of them."""
+    if is_gaussian:
+        return [*gaussian_plan(jobs[0]), *rehearse_gaussian(jobs[0])]
+    return [*distilling_plan(jobs), *rehearse_draw(jobs[0])]
 
 
 def _home(jobs: Sequence[JobConfig]) -> str:

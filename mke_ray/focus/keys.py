@@ -8,7 +8,7 @@ from mke_ray.focus.saliency import MIN_ROWS
 from mke_ray.schema import Split
 
 FEATURES, GAUSSIAN = "features", "gaussian"
-CROSSMODAL, MULTIMODAL = "crossmodal", "multimodal"
+UNIMODAL, CROSSMODAL, MULTIMODAL = "unimodal", "crossmodal", "multimodal"
 
 _CHOICES = {"study": (FEATURES, GAUSSIAN), "select_from": (CROSSMODAL, MULTIMODAL)}
 

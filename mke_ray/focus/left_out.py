@@ -38,6 +38,10 @@ class LeftOut:
         if lacking:
             self.reasons[", ".join(f"{name}: {why}" for name, why in lacking.items())] += 1
 
+    def named(self) -> str:
+        """Return the most frequent reasons with how many samples each has."""
+        return "; ".join(f"{number} {why}" for why, number in self.reasons.most_common(5))
+
     def check(self, max_bad_fraction: float) -> None:
         """Refuse a reading of which too much is unreadable.
 
@@ -45,9 +49,8 @@ class LeftOut:
             ConfigError: It names the key, and the reasons.
         """
         if self.num_unreadable > max_bad_fraction * self.num_read:
-            reasons = "; ".join(f"{number} {why}" for why, number in self.reasons.most_common(5))
             raise ConfigError(
                 f"{self.num_unreadable} of {self.num_read} samples cannot be read, more than "
-                f"labelling.max_bad_fraction={max_bad_fraction:g} allows ({reasons}); look at "
+                f"labelling.max_bad_fraction={max_bad_fraction:g} allows ({self.named()}); look at "
                 "these files in the source, or raise labelling.max_bad_fraction"
             )

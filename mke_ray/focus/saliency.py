@@ -33,10 +33,14 @@ class Permuting:
     seed: int = 0
     max_cells: int = 1 << 20
 
-    def orders(self, num_rows: int, batch: int) -> Tensor:
-        """Return the permutations of the rows of a batch [M, B], by the number of the batch."""
+    def orders(self, num_rows: int, batch: int, device: torch.device) -> Tensor:
+        """Return the permutations of the rows of a batch [M, B], by the number of the batch.
+
+        They are drawn on the CPU, so that they are the same on every device.
+        """
         generator = torch.Generator().manual_seed(mix_integers(self.seed, batch))
-        return torch.stack([torch.randperm(num_rows, generator=generator) for _ in range(self.num)])
+        drawn = [torch.randperm(num_rows, generator=generator) for _ in range(self.num)]
+        return torch.stack(drawn).to(device)
 
 
 DEFAULT_PERMUTING = Permuting()
@@ -125,7 +129,7 @@ def channel_saliency(
             teacher_BC = ask(teacher, batch)
         x_BX = said[-1].movedim(axis, 1)
         _check_rows(len(x_BX))
-        orders_MB = permuting.orders(len(x_BX), number)
+        orders_MB = permuting.orders(len(x_BX), number, x_BX.device)
 
         def rest(copy_BX: Tensor, batch: _Samples = batch) -> Tensor:
             with replaced(found, copy_BX.movedim(1, axis)):

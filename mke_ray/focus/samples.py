@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mke_ray.config import build
 from mke_ray.data.codec import decode_modality
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.manifest.parts import digest_of, manifest_row
 from mke_ray.data.sources import Source
 from mke_ray.errors import StoreError
 from mke_ray.focus.left_out import LeftOut
-from mke_ray.labels.origin import Origin, RowDecoder
+from mke_ray.labels.rows import decode_row
 from mke_ray.labels.sample_reader import keeps_media
 from mke_ray.labels.store import UnitStore
 from mke_ray.schema import Batch, DecodeSpec, ManifestRow, decode_spec_from_dict, fingerprint
@@ -29,25 +28,26 @@ Pieces = Mapping[str, list[bytes]]
 
 
 def source_batches(
-    spec: Mapping[str, Any],
+    source: Source,
     decode: DecodeSpec,
     splits: Sequence[str],
     *,
     left_out: LeftOut | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> Iterator[Batch]:
     """Yield the samples of some splits that have all modalities, read from their source.
 
     Args:
-        spec: What ``mke_ray.config.build`` makes the source from.
+        source: The source, prepared.
         decode: Specification of the modalities.
         splits: Splits to take.
         left_out: Takes note of every sample.
+        rows_at_once: Samples that are read for a batch.
     """
-    source, left_out = build(spec), left_out or LeftOut()
-    reader = RowDecoder(Origin(spec), decode)
+    left_out, reader = left_out or LeftOut(), source.reader(decode)
     rows = (manifest_row(one) for one in source.rows() if one.split in splits)
-    while some := list(islice(rows, ROWS_AT_ONCE)):
-        found = reader.read(some)
+    while some := list(islice(rows, rows_at_once)):
+        found = [decode_row(reader, one, decode) for one in some]
         for one in found:
             left_out.note(one.status, {m: one.missing[m] for m in decode if m in one.missing})
         pieces = [one.pieces for one in found]

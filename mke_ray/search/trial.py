@@ -14,6 +14,7 @@ from ray.exceptions import RayTaskError
 
 from mke_ray.errors import DeviceMemoryError, MkeRayError, TrainingError
 from mke_ray.labels.origin import Origin
+from mke_ray.models.device import training_device
 from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
 from mke_ray.train.assemble import Workplace
@@ -98,7 +99,7 @@ def workplace_of(config: Mapping[str, Any], place: TrialPlace) -> Workplace:
         _workplaces[known] = Workplace(
             place.root,
             engine,
-            device=torch.device("cuda" if scaling["gpus_per_worker"] > 0 else "cpu"),
+            device=training_device(scaling["gpus_per_worker"]),
             cache_bytes=scaling["cache_bytes"],
             feeding=Feeding.from_scaling(scaling),
             verbose=place.verbose,

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow.fs
 import ray
 import torch
-from ray.exceptions import RayTaskError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
@@ -19,6 +18,8 @@ from mke_ray.errors import MkeRayError, TrainingError
 from mke_ray.labels.capacity import NodeRoom
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
+from mke_ray.models.device import training_device
+from mke_ray.ray_tasks import wait_for
 from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
 from mke_ray.train.accumulation import StepRules
@@ -108,7 +109,7 @@ class _Job:
 def _run_local(job: _Job) -> None:
     """Train one fit after the other in this process, with the threads a worker would have."""
     board = LocalBoard(StepCounts(steps_known(job.todo)), job.progress)
-    workplace = job.workplace(_own_device(job.scaling))
+    workplace = job.workplace(training_device(job.scaling.gpus_per_worker))
     num_threads = torch.get_num_threads()
     torch.set_num_threads(_num_threads(job.scaling))
     try:
@@ -132,27 +133,14 @@ def _run_tasks(job: _Job) -> None:
         for spec in job.todo:
             after = running.get(spec.init_from or "")
             running[spec.fingerprint()] = task.remote(shipped, spec, board, after)
-        _wait(list(running.values()))
+        wait_for(list(running.values()))
 
 
 def _fit_task(job: _Job, spec: FitSpec, board: Board, after: None) -> None:
     """Train one fit in a task; ``after`` is the fit it starts from, which is done by now."""
     torch.set_num_threads(_num_threads(job.scaling))
-    run_fit(spec, job.workplace(_own_device(job.scaling)), watch=job.watch(spec, board))
-
-
-def _wait(tasks: list[ray.ObjectRef]) -> None:
-    """Wait for all tasks; the first error ends the others."""
-    try:
-        while tasks:
-            done, tasks = ray.wait(tasks)
-            ray.get(done)
-    except RayTaskError as error:
-        for one in tasks:
-            ray.cancel(one)
-        if isinstance(error.cause, MkeRayError):
-            raise error.cause from None
-        raise
+    workplace = job.workplace(training_device(job.scaling.gpus_per_worker))
+    run_fit(spec, workplace, watch=job.watch(spec, board))
 
 
 def _run_trainer(job: _Job) -> None:
@@ -271,11 +259,6 @@ def _fit(trainer: TorchTrainer) -> None:
 def _num_threads(scaling: Scaling) -> int:
     """Return the threads of a process that trains alone."""
     return max(1, int(scaling.cpus_per_worker))
-
-
-def _own_device(scaling: Scaling) -> torch.device:
-    """Return the device of a process that trains alone."""
-    return torch.device("cuda" if scaling.gpus_per_worker > 0 else "cpu")
 
 
 def _without_progress(job: _Job) -> _Job:

@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 from composed import REPOSITORY, composed
+from focus_table import features, table
 
 from mke_ray.errors import ConfigError
 from mke_ray.expansion import expand
@@ -31,41 +31,6 @@ GAUSSIAN = (
 )
 
 
-def table(folder: Path) -> None:
-    """Write 120 rows of two modalities that show the class, whose split is drawn by group."""
-    rng = np.random.default_rng(0)
-    rows = ["x0,x1,x2,y0,y1,label,who"]
-    for number in range(120):
-        label = number % 2
-        seen = rng.normal(size=5) + label * np.array([2.0, 0.0, 1.0, 1.5, 0.0])
-        cells = [f"{one:.4f}" for one in seen]
-        rows.append(",".join([*cells, f"c{label}", f"g{number // 6}"]))
-    (folder / "t.csv").write_text("\n".join(rows))
-
-
-def features(folder: Path, *more: str) -> list:
-    return composed(
-        "experiment=features",
-        f"source.root={folder}",
-        "source.table=t.csv",
-        "source.modalities={a: [x*], b: [y*]}",
-        "source.classes=[c0,c1]",
-        "+source.columns.group=who",
-        "source.splits={labelled: 4, probe: 4, unlabeled: 8, test: 4}",
-        "+decode.a={kind: features, num_features: 3}",
-        "+decode.b={kind: features, num_features: 2}",
-        "+student.encoders.a={type: features, num_inputs: 3, hidden: [8]}",
-        "+student.encoders.b={type: features, num_inputs: 2, hidden: [8]}",
-        "teacher.modality=a",
-        "fit.num_steps=10",
-        "data_seeds=2",
-        "scaling.launch=local",
-        "focus.num_permutations=2",
-        f"root={folder}/run",
-        *more,
-    )
-
-
 def test_the_synthetic_study_leaves_numbers_figures_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +49,7 @@ def test_the_synthetic_study_leaves_numbers_figures_and_a_page(
         "random",
     }
     assert len(found["records"]) == 10
+    assert "seed" not in found and found["data_seed"] == 0  # the only one that counts here
     figures = {one.stem for one in (tmp_path / "report" / "figures").glob("*.png")}
     assert figures == {"channels", "sharing"}
     page = (tmp_path / "report" / "index.html").read_text()
@@ -94,10 +60,14 @@ def test_a_rehearsal_says_what_would_be_trained_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     focus(composed(*GAUSSIAN, "dry_run=true", f"root={tmp_path}/run"))
-    assert "gamma 2, alpha 2, channels 1; 2 seeds each" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "gamma 2, alpha 2, channels 1; 2 seeds each" in said
+    assert "one step of every fit of one seed in each of 5 settings" in said
     table(tmp_path)
     focus(features(tmp_path, "dry_run=true"))
     said = capsys.readouterr().out
+    assert "2 to train on and 2 to test were read" in said
+    assert "one step of every fit; layer fusion has 8 channels, of which 4 are kept" in said
     assert "student of b" in said and "2, 16 fits each of 10 steps at most, local" in said
     assert not (tmp_path / "run").exists()
 
@@ -170,6 +140,9 @@ def test_tasks_of_ray_find_what_this_process_finds_and_none_is_waited_for_in_vai
         assert alone == beside
         with pytest.raises(ConfigError, match=r"lower scaling\.cpus_per_worker"):
             focus(composed(*tasks, "scaling.cpus_per_worker=1000"))
+        table(tmp_path)
+        with pytest.raises(ConfigError, match=r"and 1000 GPUs do not fit"):
+            focus(features(tmp_path, "scaling.launch=tasks", "scaling.gpus_per_worker=1000"))
         left = str(tmp_path / "left")
         kinds = {"num_gpus": 0.0, "report": lambda *_: None}
         with pytest.raises(ConfigError, match="this one cannot work"):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mke_ray.config_schema import FitConfig
 from mke_ray.errors import TrainingError
-from mke_ray.focus.fitting import fit_networks, jointly, num_steps_of
+from mke_ray.focus.fitting import by_objective, fit_networks, jointly, num_steps_of
+from mke_ray.objectives import DistillationObjective
 from mke_ray.schema import Batch
 
 
@@ -98,3 +99,25 @@ def test_dropout_is_drawn_by_the_seed_of_the_fit_and_leaves_other_draws_alone() 
     assert float(torch.rand(())) == after
     torch.manual_seed(2)
     assert weights(0) == first != weights(1)
+
+
+def test_a_fit_is_on_the_device_of_its_samples() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(1, 2), nn.Dropout(0.5))
+
+        def forward(self, arrays: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+            return self.layers(arrays["a"])
+
+    # The device "meta" has shapes and no numbers: a step goes well until its loss is looked at.
+    samples, teacher = table(8).to("meta"), Network().to("meta")
+    keys = FitConfig(num_steps=1, global_batch=4, optimizer={"type": "adamw", "lr": 0.1})
+    for device, said in (("meta", r"item\(\) cannot be called"), ("cpu", "not on the expected")):
+        student = Network().to(device)
+        with pytest.raises(RuntimeError, match=said):
+            loss = jointly(teacher, student, kind="single")
+            fit_networks([teacher, student], loss, samples, keys, seed=0)
+        with pytest.raises(RuntimeError, match=said):
+            loss = by_objective(DistillationObjective(teacher), student)
+            fit_networks([student], loss, samples, keys, seed=0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mke_ray.config_focus import GaussianConfig
+from mke_ray.focus import gaussian, gaussian_data
 from mke_ray.focus.gaussian import ALPHA, CHANNELS, EXPERIMENTS, GAMMA, Work, carry_out, layouts_of
 from mke_ray.focus.gaussian_data import draw_gaussian
 
@@ -54,6 +55,22 @@ def test_parts_are_other_samples_on_the_same_plane() -> None:
     layout = replace(layouts_of(GAMMA, KEYS)[1], num_decisive=20)
     parts = [draw_gaussian([(1, layout)], num_samples=30, part=part) for part in range(3)]
     assert len({float(one.student_KND.sum()) for one in parts}) == 3
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_samples_to_distill_on_are_drawn_where_students_have_their_own(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def counted(settings, *, num_samples: int, part: int) -> gaussian_data.Gaussian:
+        drawn.append((part, num_samples))
+        return draw_gaussian(settings, num_samples=num_samples, part=part)
+
+    monkeypatch.setattr(gaussian, "draw_gaussian", counted)
+    carry_out(work(experiment, 0))
+    own = [(gaussian.DISTILL, 60)] if experiment == CHANNELS else []
+    assert sorted(drawn) == [(gaussian.TRAIN, 60), *own, (gaussian.TEST, 200)]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -223,3 +223,11 @@ def test_one_channel_at_least_is_kept_and_one_left_out() -> None:
     assert [num_kept_of(8, kept) for kept in (0.01, 0.5, 0.99)] == [1, 4, 7]
     with pytest.raises(ConfigError, match=r"focus\.layer: the layer has 1 channel"):
         num_kept_of(1, 0.5)
+
+
+def test_permutations_are_the_same_on_every_device() -> None:
+    permuting = Permuting(num=3, seed=1)
+    here = permuting.orders(16, 2, torch.device("cpu"))
+    assert here.shape == (3, 16) and torch.equal(here.sort(dim=1).values[0], torch.arange(16))
+    assert torch.equal(here, permuting.orders(16, 2, torch.device("cpu")))
+    assert permuting.orders(16, 2, torch.device("meta")).device.type == "meta"

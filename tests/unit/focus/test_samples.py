@@ -75,7 +75,7 @@ def test_a_table_is_streamed_by_split_and_without_rows_that_lack_a_modality(tmp_
     }
     decode = {"a": FeatureSpec(1), "b": FeatureSpec(1)}
     left_out = LeftOut()
-    (found,) = source_batches(spec, decode, [Split.UNLABELED], left_out=left_out)
+    (found,) = source_batches(build(spec), decode, [Split.UNLABELED], left_out=left_out)
     assert (left_out.num_read, sum(left_out.reasons.values())) == (21, 4)
     assert all(why.startswith("b: ") for why in left_out.reasons)
     assert found.arrays["a"][:, 0].tolist() == [*[n for n in range(20) if n % 5 != 4], 102]
