@@ -22,6 +22,7 @@ from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.source_notes import source_notes
 from mke_ray.expansion.stages import Labels, TaughtTeacher
+from mke_ray.expansion.teacher_words import teacher_words
 from mke_ray.expansion.work import origin_of
 from mke_ray.gate import GateDecision
 from mke_ray.labels.counts import counts_in_use, marked_rows
@@ -55,7 +56,7 @@ INPUTS_NAME = "report/inputs.json"
 _PACKAGES = ("ray", "torch", "deepspeed", "av", "mlflow", "hydra-core", "pyarrow")
 
 
-_REPORT_VERSION = 3  # what a report says; a root that has an older one gets a new one
+_REPORT_VERSION = 4  # what a report says; a root that has an older one gets a new one
 
 
 @dataclass(slots=True)
@@ -147,6 +148,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         calibration=outcome.calibration,
         classes=manifest.label_space.classes,
         contribution=outcome.contribution,
+        taught=teacher_words(run.job.teacher),
         **_doubles(outcome.doubles),
     )
 
@@ -262,7 +264,7 @@ def _model_card(run: Run, outcome: Outcome) -> str:
         f"{outcome.decision.reason}\n\n"
         f"On the test set: {shipped:.1%}, its teacher {teacher.value:.1%} "
         f"({student.num_test} samples of {student.num_groups} groups).\n\n"
-        f"{_origin_words(outcome)}\n\n"
+        f"{_origin_words(outcome)} {teacher_words(run.job.teacher)}\n\n"
         "```python\nfrom mke_ray.models import load_student\n\n"
         'loaded = load_student("path/of/this/folder")\n'
         "logits = loaded.student(arrays, present) / loaded.temperature\n```\n"

@@ -150,6 +150,7 @@ class ReportContent:
         calibration: How far the teacher's confidence is from its accuracy; None where nobody asks.
         classes: Names of the classes.
         contribution: What each modality contributes to the shipped student; None where nobody asks.
+        taught: Who taught the run, in a sentence.
     """
 
     experiment: str
@@ -178,6 +179,7 @@ class ReportContent:
     calibration: Calibration | None = None
     classes: Sequence[str] = ()
     contribution: Contribution | None = None
+    taught: str = ""
 
     @property
     def teacher(self) -> ArmResult:
