@@ -13,6 +13,7 @@ import torch
 from mke_ray import __version__
 from mke_ray.config import to_yaml
 from mke_ray.data.manifest import Manifest
+from mke_ray.data.text_files import text_tokenizers
 from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
 from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.contribution import Contribution
@@ -137,6 +138,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
             sample_reader(labels.samples, run.root, origin_of(run)),
             decode=run.decode,
             classes=manifest.label_space.classes,
+            tokenizers=text_tokenizers(run.decode, run.job.source.get("tokenizers", {})),
         ),
         pictures=[*_boundaries(run, outcome), *_dense_pictures(outcome)],
         config_yaml=to_yaml(run.job),

@@ -49,7 +49,8 @@ class SampleCard:
         truth: True label, for a person.
         teacher: The teacher's answer.
         student: The student's answer.
-        jpeg: Frames over spectrogram.
+        jpeg: Frames over spectrogram; nothing where no modality can be looked at.
+        texts: What can be read of it, by modality.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class SampleCard:
     teacher: str
     student: str
     jpeg: bytes = field(repr=False)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
