@@ -17,7 +17,7 @@ from scipy.io import wavfile
 
 pytest.importorskip("transformers", reason="the extra transformers is not installed")
 
-from tiny_pretrained import save_ast, save_clip, save_vit
+from tiny_pretrained import WORDS, save_ast, save_bert, save_clip, save_vit
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.labels.store import UnitStore
@@ -68,14 +68,20 @@ def documented() -> dict[str, tuple[dict[str, str], list[str]]]:
 
 
 CASES = documented()
-FEATURES, FOLDERS, PAIRS, CLIPS, NAMES = CASES
+FEATURES, FOLDERS, PAIRS, TEXTS, CLIPS, NAMES = CASES
+
+
+def write_files(title, folder):
+    """Write the files that the page shows."""
+    for path, text in CASES[title][0].items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
 
 
 def run_case(title, folder, *more):
-    files, command = CASES[title]
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
+    """Run the command of a case with its files, and return what it said."""
+    _, command = CASES[title]
+    write_files(title, folder)
     assert command[:2] == ["python", "jobs/expand.py"]
     where = os.pathsep.join([str(ROOT), str(folder), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
@@ -212,6 +218,38 @@ def test_a_picture_network_teaches_pairs_of_files(tmp_path):
     save_vit(tmp_path / "vit", id2label={0: "crow", 1: "owl"})
     metrics = expanded(PAIRS, tmp_path, teacher=f"PictureTeacher of {tmp_path / 'vit'}")
     assert metrics["pseudo_labels"]["num"] == 2 * NUM["unlabeled"]
+
+
+def test_a_text_classifier_teaches_texts_of_a_column_beside_pictures(tmp_path):
+    goods = {"garden": "spade rose", "kitchen": "pan soup", "music": "drum flute"}
+    generator = np.random.default_rng(0)
+    rows = ["key,text,label,split,group"]
+    for split, num in {"unlabeled": 24, "probe": 48, "test": 18}.items():
+        for number in range(num):
+            name = list(goods)[number % 3]
+            key, first = f"{split}-{number}", goods[name].split()[number // 3 % 2]
+            label = "" if split == "unlabeled" else name
+            rows.append(f"{key},a {first} of number {number},{label},{split},{key}")
+            pixels_HWC = generator.integers(0, 150, (24, 24, 3))
+            pixels_HWC[..., number % 3] += 100
+            photo = io.BytesIO()
+            Image.fromarray(pixels_HWC.astype(np.uint8)).save(photo, "PNG")
+            put(tmp_path / "data" / f"photos/{key}.png", photo.getvalue())
+    (tmp_path / "data" / "goods.csv").write_text("\n".join(rows))
+    words = [*WORDS, *" ".join(goods.values()).split()]
+    save_bert(tmp_path / "bert", words=words, id2label=dict(enumerate(goods)))
+    write_files(TEXTS, tmp_path)
+    subprocess.run([sys.executable, "files_of_texts.py"], cwd=tmp_path, check=True)
+    metrics = expanded(
+        TEXTS,
+        tmp_path,
+        "source.table=goods.csv",
+        teacher=f"TextTeacher of {tmp_path / 'bert'}",
+    )
+    assert metrics["pseudo_labels"]["num"] == 24
+    assert metrics["arms"]["mm_student"]["value"] > metrics["arms"]["teacher"]["value"]
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert re.search(r'<p class="text">a \w+ of number \d', page)
 
 
 def test_an_onnx_network_teaches_clips_of_a_table(tmp_path):
