@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_class, get_method, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -31,6 +31,7 @@ HIDDEN = "***"
 _SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
 _NOT_IN_SECTION = re.compile(r"raised while composing config:\s+Key '.*\s+full_key: (\S+)")
+_QUOTES = """a value with braces, brackets, commas or colons is put in quotes: 'KEY="VALUE"'"""
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _UNHELPFUL = (
     "object_type",
@@ -294,6 +295,9 @@ def run_job(
 
     try:
         main()
+    except OverrideParseException as error:
+        key = error.override.partition("=")[0]
+        _leave(f"ConfigError: {key}: {_one_line(error)}; {_QUOTES}", job_file)
     except (HydraException, OmegaConfBaseException) as error:
         hint = _hint(str(error), config_dir, config_name, schema)
         _leave(f"ConfigError: {_one_line(error)}{hint}", job_file)

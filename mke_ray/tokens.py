@@ -85,6 +85,15 @@ class TextTokenizer:
         ids_L[: len(kept)] = kept
         return ids_L
 
+    def text(self, ids_L: np.ndarray) -> str:
+        """Return the text of ids as far as it can be told: cut, and in the tokenizer's spelling.
+
+        Args:
+            ids_L: Stored ids [L].
+        """
+        own = {self._spec.pad_id, *self._special_ids}
+        return self._tokenizer.decode([one for one in ids_L.tolist() if one not in own])
+
     def _of_text(self, number: int) -> int | None:
         """Return the id of a piece of a text; pieces of Unigram may have that of a special one."""
         return self._unknown_id if number in self._special_ids else number

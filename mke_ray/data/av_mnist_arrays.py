@@ -114,6 +114,11 @@ class AvMnistArraysSource:
         begin = int(after or 0)
         version = version_of_files(self._location, _FILES)
         num_train = NpyRows(self._location, f"{_TRAIN}_labels.npy").shape[0]
+        if self.num_probe >= num_train:
+            raise ConfigError(
+                f"source.num_probe={self.num_probe}, but {_TRAIN}_labels.npy has {num_train} rows, "
+                "and some have to be labelled or unlabeled; set it to fewer, or take whole arrays"
+            )
         for part, first in ((_TRAIN, 0), (_TEST, num_train)):
             for number, digit in self._labels(part, max(begin - first, 0)):
                 yield SourceRow(

@@ -13,6 +13,7 @@ import torch
 from mke_ray import __version__
 from mke_ray.config import to_yaml
 from mke_ray.data.manifest import Manifest
+from mke_ray.data.text_files import text_tokenizers
 from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
 from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.contribution import Contribution
@@ -23,6 +24,7 @@ from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.source_notes import source_notes
 from mke_ray.expansion.stages import Labels, TaughtTeacher
+from mke_ray.expansion.teacher_words import teacher_words
 from mke_ray.expansion.work import origin_of
 from mke_ray.focus.preflight import Preflight
 from mke_ray.gate import GateDecision
@@ -57,7 +59,7 @@ INPUTS_NAME = "report/inputs.json"
 _PACKAGES = ("ray", "torch", "deepspeed", "av", "mlflow", "hydra-core", "pyarrow")
 
 
-_REPORT_VERSION = 3  # what a report says; a root that has an older one gets a new one
+_REPORT_VERSION = 4  # what a report says; a root that has an older one gets a new one
 
 
 @dataclass(slots=True)
@@ -141,6 +143,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
             sample_reader(labels.samples, run.root, origin_of(run)),
             decode=run.decode,
             classes=manifest.label_space.classes,
+            tokenizers=text_tokenizers(run.decode, run.job.source.get("tokenizers", {})),
         ),
         pictures=[
             *preflight_figures(run, outcome.preflight),
@@ -157,6 +160,7 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
         classes=manifest.label_space.classes,
         contribution=outcome.contribution,
         preflight=None if outcome.preflight is None else outcome.preflight.to_dict(),
+        taught=teacher_words(run.job.teacher),
         **_doubles(outcome.doubles),
     )
 
@@ -272,7 +276,7 @@ def _model_card(run: Run, outcome: Outcome) -> str:
         f"{outcome.decision.reason}\n\n"
         f"On the test set: {shipped:.1%}, its teacher {teacher.value:.1%} "
         f"({student.num_test} samples of {student.num_groups} groups).\n\n"
-        f"{_origin_words(outcome)}\n\n"
+        f"{_origin_words(outcome)} {teacher_words(run.job.teacher)}\n\n"
         "```python\nfrom mke_ray.models import load_student\n\n"
         'loaded = load_student("path/of/this/folder")\n'
         "logits = loaded.student(arrays, present) / loaded.temperature\n```\n"

@@ -23,6 +23,7 @@ from mke_ray.schema import DecodeSpec, LabelSpace
 FIRST_NAME = "teacher"
 
 _WAYS_OUT = {"teacher.network": "set teacher.train=true with a network of ours"}
+_MAPPING = "teacher=mapped with a table, docs/teachers.md#classes-onto-classes"
 _MAX_LETTERS = 300
 _MEMBERS = ("modality", "needs", "predict", "fingerprint")
 _TOLD_CLASSES = [
@@ -76,7 +77,7 @@ def check_own_teacher(
             f"teacher.modality={config.modality}, but teacher.network reads "
             f"{built.modality!r}; set teacher.modality={built.modality}"
         )
-    _check_fits(built, decode, label_space)
+    _check_fits(built, decode, label_space, "teacher.network")
     check_average_views(config, built.needs, decode, label_space.kind)
     computing.check(built, key="teacher.network")
 
@@ -104,26 +105,36 @@ def check_more_teachers(
             raise ConfigError(f"{key}={spec!r}; give _target_ and the arguments of a teacher")
         built = _loaded(spec, key)
         try:
-            _check_fits(built, decode, label_space)
+            _check_fits(built, decode, label_space, key)
         except StoreError as error:
             raise StoreError(f"{key}: {error}") from None
         computing.check(built, key=key)
 
 
-def _check_fits(built: Teacher, decode: DecodeSpec, label_space: LabelSpace) -> None:
+def _check_fits(built: Teacher, decode: DecodeSpec, label_space: LabelSpace, key: str) -> None:
     """Refuse a teacher that needs more than is stored, or has other classes than the source."""
     check_needs(built, decode)
     space = getattr(built, "label_space", label_space)
     if space.kind != label_space.kind:
         raise StoreError(
             f"the teacher answers with labels of kind {space.kind}, the source's are "
-            f"{label_space.kind}; take a teacher of the same kind"
+            f"{label_space.kind}; set {key}.kind={label_space.kind} if it was trained so, or "
+            f"map its classes ({_MAPPING})"
         )
     if space.classes != label_space.classes:
         raise StoreError(
             f"the teacher has the classes {list(space.classes)}, the source "
-            f"{list(label_space.classes)}; they have to be the same, in the same order"
+            f"{list(label_space.classes)}; they have to be the same, in the same order: "
+            f"{_way_to_alike_classes(space, label_space)}"
         )
+
+
+def _way_to_alike_classes(teacher: LabelSpace, source: LabelSpace) -> str:
+    """Say how teacher and source come to have the same classes."""
+    if sorted(teacher.classes) == sorted(source.classes):
+        ordered = ",".join(teacher.classes)
+        return f"set source.classes=[{ordered}], or map them ({_MAPPING})"
+    return f"correct source.classes, or map the teacher's ({_MAPPING})"
 
 
 def _loaded(spec: Mapping[str, Any], key: str) -> Teacher:

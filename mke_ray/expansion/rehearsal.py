@@ -26,6 +26,7 @@ from mke_ray.expansion.estimate import (
     means,
     workers_of,
 )
+from mke_ray.expansion.needed_splits import check_needed_splits
 from mke_ray.expansion.preflight_keys import preflight_lines
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.refining_storage import label_form, stores_of_refining
@@ -69,6 +70,8 @@ def rehearse(job: JobConfig, console: Console) -> None:
         source, is_preview = _source_to_read(run, scratch)
         console.print(f"configuration   fine; arms {', '.join(run.arms)}")
         found = census(source, select_fraction=job.gate.select_fraction)
+        if found.is_whole and found.num_samples and not is_preview:
+            check_needed_splits(job, found.splits)
         good, bad = probe(source, found.in_turn(), run.decode)
         said = _source_lines(found, good, bad)
         for line in [*said[is_preview:], *gate_lines(run, found, is_preview=is_preview)]:

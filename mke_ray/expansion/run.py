@@ -15,6 +15,7 @@ from mke_ray.expansion.clock import StageClock
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
+from mke_ray.expansion.needed_splits import check_needed_splits
 from mke_ray.expansion.references import refer
 from mke_ray.expansion.source_notes import note_source
 from mke_ray.expansion.witnesses import expansion_to_be, with_kind
@@ -208,14 +209,7 @@ class Run:
             ConfigError: A split is missing.
         """
         counts: Mapping[str, int] = manifest.meta["counts"]
-        needed = [Split.UNLABELED, Split.TEST]
-        needed += [Split.LABELLED] if self.job.teacher.train else []
-        for split in needed:
-            if not counts.get(split):
-                raise ConfigError(
-                    f"source: there are no rows with split={split}; the source has "
-                    f"{dict(counts)}. Give some rows that split, in the table or by folder"
-                )
+        check_needed_splits(self.job, counts)
         self._check_folds(manifest)
         num_pairs = num_select(self, manifest)
         if num_pairs == 0 and self.job.arms == "default":

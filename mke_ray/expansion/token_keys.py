@@ -157,5 +157,5 @@ def _check_source(source: Mapping[str, Any], name: str) -> None:
     if _PLACE not in inspect.signature(find_class(target)).parameters:
         raise ConfigError(
             f"decode.{name}.kind={_KIND}: source={target} gives no text; take source=pairs with "
-            "source.text, or source=mm_imdb"
+            "source.text, or source=mm_imdb (texts in a column of a table: docs/cases.md)"
         )

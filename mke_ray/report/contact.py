@@ -3,6 +3,7 @@
 # T frames, H height, W width, N sound samples, F frequencies.
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,8 +24,10 @@ from mke_ray.schema import (
     ImageSpec,
     MaskSpec,
     ModalitySpec,
+    TokenSpec,
     VideoSpec,
 )
+from mke_ray.tokens import TextTokenizer
 
 CARD_WIDTH = 480
 KIND_TITLES = {
@@ -42,6 +45,9 @@ _DYNAMIC_RANGE_DB = 50.0
 _NUM_MEL_ROWS = 84
 _MISSING = "#d0d5db"
 _SHEET_COLUMNS = 4
+_MAX_LETTERS = 400
+_LETTERS_PER_LINE = 38
+_MAX_LINES = 4
 
 
 def sample_cards(
@@ -50,23 +56,27 @@ def sample_cards(
     *,
     decode: DecodeSpec,
     classes: Sequence[str],
+    tokenizers: Mapping[str, TextTokenizer] | None = None,
 ) -> list[SampleCard]:
-    """Return a card for every example that can be looked at; rows of features give none.
+    """Return a card for every example that can be looked at or read; rows of features give none.
 
     Args:
         examples: From the evaluation.
         samples: What reads the samples.
         decode: Its decode specification.
         classes: Names of the classes.
+        tokenizers: That of each modality of tokens, by which they are text again.
     """
     shown = {m: s for m, s in decode.items() if isinstance(s, _SHOWN)}
-    if not shown:
+    read = {m: s for m, s in decode.items() if isinstance(s, TokenSpec) and m in (tokenizers or {})}
+    if not shown and not read:
         return []
     cards = []
     for example in examples:
-        table = samples.read(example.unit, list(shown), rows=[example.row]).slice(example.row, 1)
-        pieces = {modality: table.column(modality)[0].as_py() for modality in shown}
-        arrays = {m: decode_modality(one, shown[m]) for m, one in pieces.items() if one}
+        wanted = {**shown, **read}
+        table = samples.read(example.unit, list(wanted), rows=[example.row]).slice(example.row, 1)
+        pieces = {modality: table.column(modality)[0].as_py() for modality in wanted}
+        arrays = {m: decode_modality(one, wanted[m]) for m, one in pieces.items() if one}
         cards.append(
             SampleCard(
                 kind=example.kind,
@@ -74,7 +84,8 @@ def sample_cards(
                 truth=_names(example.truth, classes),
                 teacher=_said(example.teacher, classes),
                 student=_said(example.student, classes),
-                jpeg=_jpeg(sample_image(arrays, shown)),
+                jpeg=_jpeg(sample_image(arrays, shown)) if shown else b"",
+                texts={name: _shortened(one) for name, one in _texts(arrays, tokenizers).items()},
             )
         )
     return cards
@@ -111,7 +122,7 @@ def contact_sheet(cards: Sequence[SampleCard], kind: str) -> Picture | None:
     if not chosen:
         return None
     texts = [f"truth: {c.truth}\nteacher: {c.teacher}\nstudent: {c.student}" for c in chosen]
-    images = [Image.open(io.BytesIO(card.jpeg)) for card in chosen]
+    images = [_with_texts(card) for card in chosen]
     alt = f"{KIND_TITLES[kind]}: {len(chosen)} test samples with their answers"
     return Picture(f"samples_{kind}", title=KIND_TITLES[kind], alt=alt, png=_sheet(images, texts))
 
@@ -150,6 +161,41 @@ def _modality_image(name: str, array: np.ndarray | None, spec: object) -> Image.
     level_FT = spectrogram(array, sample_rate_hz=spec.sample_rate_hz, num_columns=CARD_WIDTH)
     pixels = (colormaps["magma"](level_FT)[..., :3] * 255).astype(np.uint8)
     return Image.fromarray(pixels).resize((CARD_WIDTH, _SOUND_HEIGHT), Image.Resampling.BOX)
+
+
+def _texts(
+    arrays: Mapping[str, np.ndarray], tokenizers: Mapping[str, TextTokenizer] | None
+) -> dict[str, str]:
+    """Return the texts of a sample by modality, of one that is missing that it is."""
+    return {
+        name: one.text(arrays[name]) if name in arrays else f"no {name}"
+        for name, one in (tokenizers or {}).items()
+    }
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS].rstrip()}…"
+
+
+def _with_texts(card: SampleCard) -> Image.Image:
+    """Return the picture of a card with the beginning of its texts below it."""
+    picture = Image.open(io.BytesIO(card.jpeg)) if card.jpeg else Image.new("RGB", (CARD_WIDTH, 1))
+    lines = [
+        line
+        for text in card.texts.values()
+        for line in textwrap.wrap(
+            text, _LETTERS_PER_LINE, max_lines=_MAX_LINES, placeholder=" …", break_on_hyphens=False
+        )
+    ]
+    if not lines:
+        return picture
+    font, step = ImageFont.load_default(size=24), 32
+    image = Image.new("RGB", (CARD_WIDTH, picture.height + step * len(lines) + 8), "white")
+    image.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(image)
+    for place, line in enumerate(lines):
+        draw.text((0, picture.height + 6 + step * place), line, fill=style.INK, font=font)
+    return image
 
 
 def _missing(name: str, height: int, width: int = CARD_WIDTH) -> Image.Image:

@@ -49,7 +49,8 @@ class SampleCard:
         truth: True label, for a person.
         teacher: The teacher's answer.
         student: The student's answer.
-        jpeg: Frames over spectrogram.
+        jpeg: Frames over spectrogram; nothing where no modality can be looked at.
+        texts: What can be read of it, by modality.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class SampleCard:
     teacher: str
     student: str
     jpeg: bytes = field(repr=False)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ class ReportContent:
         classes: Names of the classes.
         contribution: What each modality contributes to the shipped student; None where nobody asks.
         preflight: What was to be expected before training; None where nobody looked ahead.
+        taught: Who taught the run, in a sentence.
     """
 
     experiment: str
@@ -180,6 +183,7 @@ class ReportContent:
     classes: Sequence[str] = ()
     contribution: Contribution | None = None
     preflight: Mapping[str, Any] | None = None
+    taught: str = ""
 
     @property
     def teacher(self) -> ArmResult:

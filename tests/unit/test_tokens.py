@@ -132,3 +132,12 @@ def test_a_tokenizer_without_a_token_for_padding_alone_is_refused(tmp_path, pad)
     own.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="no token for padding alone"):
         tokenizer_facts(str(tmp_path), None)
+
+
+def test_ids_are_text_again_without_what_stands_around_it(tmp_path):
+    save_bert(tmp_path / "bert")
+    tokenizer = tokenizer_in(tmp_path / "bert")
+    assert tokenizer.text(tokenizer.ids("A drama of number")) == "a drama of number"
+    save_padded(tmp_path / "roberta")
+    other = tokenizer_in(tmp_path / "roberta")
+    assert other.text(other.ids("a drama of number")) == "a drama of number"

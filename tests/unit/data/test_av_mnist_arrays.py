@@ -156,3 +156,9 @@ def test_only_plain_numbers_by_rows_are_read(tmp_path, array, said):
         np.save(path, array, allow_pickle=True)
     with pytest.raises(ConfigError, match=said):
         _ = NpyRows(open_root(str(tmp_path)), "x.npy").shape
+
+
+def test_a_probe_of_all_rows_for_training_is_refused_by_its_key(folder):
+    with pytest.raises(ConfigError, match=r"source\.num_probe=70, but train_labels\.npy has 70"):
+        next(source(folder, num_probe=70).rows())
+    assert next(source(folder, num_probe=69).rows()).split in ("labelled", "unlabeled")

@@ -1,23 +1,26 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from report_contents import card
+from report_contents import card, content
 
 from mke_ray.data.codec import encode_modality
 from mke_ray.evaluation.results import Answer, Example
 from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.labels.store import UnitStore
-from mke_ray.report import sample_cards
+from mke_ray.report import Picture, sample_cards
 from mke_ray.report.contact import contact_sheet, sample_image, spectrogram
+from mke_ray.report.page import render_page
 from mke_ray.schema import (
     AudioSpec,
     DepthSpec,
     FeatureSpec,
     ImageSpec,
     MaskSpec,
+    TokenSpec,
     VideoSpec,
     decode_spec_to_dict,
     samples_schema,
@@ -82,6 +85,65 @@ def test_rows_of_features_have_no_cards(samples):
     assert not sample_cards(
         [example(0)], samples, decode={"x": FeatureSpec(2)}, classes=("zero", "one")
     )
+
+
+class Words:
+    """Reads ids as words, in the place of a tokenizer."""
+
+    def __init__(self, words):
+        self._words = words
+
+    def text(self, ids_L):
+        return " ".join(self._words[one] for one in ids_L.tolist())
+
+
+def samples_of_texts(folder, decode, **columns):
+    """Return a store of one sample that holds ids of tokens."""
+    schema = samples_schema(decode)
+    spec = {"decode": decode_spec_to_dict(decode)}
+    store = UnitStore.open_or_create(open_root(str(folder)), spec=spec, schema=schema)
+    row = {"sample_id": 1, "status": "ok", "error": None, **columns}
+    store.commit("unit", pa.Table.from_pylist([row], schema=schema))
+    return SampleReader(store, None, None)
+
+
+def test_a_text_can_be_read_below_the_picture_of_its_sample(tmp_path):
+    text = TokenSpec(4, digest="d", num_ids=9, pad_id=0)
+    both = {"text": text, "video": VIDEO}
+    columns = {
+        "text": encode_modality(np.arange(4, dtype=np.int32), text),
+        "text_status": "ok",
+        "video": encode_modality(red_video(), VIDEO),
+        "video_status": "ok",
+    }
+    words = Words(["a", "rose", "<b>", "tree" * 200])
+    found = samples_of_texts(tmp_path / "both", both, **columns)
+    (one,) = sample_cards(
+        [example(0)], found, decode=both, classes=("z", "o"), tokenizers={"text": words}
+    )
+    assert one.texts["text"].startswith("a rose <b> treetree") and one.texts["text"].endswith("…")
+    assert len(one.texts["text"]) == 401
+    page = render_page(content(cards=[one]), {"arms": Picture("arms", "", "", b"")})
+    assert "a rose &lt;b&gt; tree" in page and "Frames and spectrogram" in page
+    whole, without = (contact_sheet([card], "corrected") for card in (one, replace(one, texts={})))
+    heights = [Image.open(io.BytesIO(sheet.png)).height for sheet in (whole, without)]
+    assert heights[0] > heights[1]
+
+
+def test_a_text_alone_is_a_card_without_a_picture_and_a_missing_one_says_so(tmp_path):
+    text = TokenSpec(4, digest="d", num_ids=9, pad_id=0)
+    found = samples_of_texts(tmp_path, {"text": text}, text=None, text_status="missing_file")
+    (one,) = sample_cards(
+        [example(0)],
+        found,
+        decode={"text": text, "x": FeatureSpec(2)},
+        classes=("z", "o"),
+        tokenizers={"text": Words([])},
+    )
+    assert one.texts == {"text": "no text"} and one.jpeg == b""
+    page = render_page(content(cards=[one]), {"arms": Picture("arms", "", "", b"")})
+    assert "no text" in page and "Frames and spectrogram" not in page
+    assert contact_sheet([one], "corrected") is not None
 
 
 def test_a_missing_modality_leaves_a_field_that_says_so():

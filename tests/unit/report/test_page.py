@@ -97,11 +97,18 @@ def test_what_comes_from_files_is_escaped(pictures):
             unreadable=[UnreadableFile(evil, evil)],
             cards=[card("wrong", key=evil)],
             decision=GateDecision(False, "rejected", evil),
+            taught=evil,
         ),
         pictures,
     )
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 6
+    assert page.count("&lt;script&gt;") >= 7
+
+
+def test_who_taught_stands_below_the_verdict(pictures):
+    page = render_page(content(taught="The teacher reads text."), pictures)
+    said = [text for text in Outline(page).texts if text]
+    assert said[said.index("Promoted") + 2] == "The teacher reads text."
 
 
 def test_bad_files_are_counted_by_reason_and_listed(page):
