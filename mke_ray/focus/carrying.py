@@ -46,5 +46,8 @@ def carried_out(
             gpus=0.0,
             nodes=living_nodes(),
             is_autoscaling=job.ray.autoscaling,
+            pool=job.scaling.pool,
         )
-        return run_tasks(work, given, num_cpus=num_cpus, num_gpus=0.0, report=report)
+        return run_tasks(
+            work, given, num_cpus=num_cpus, num_gpus=0.0, pool=job.scaling.pool, report=report
+        )

@@ -27,6 +27,7 @@ class Scaling:
             that there is room for, and takes more when nodes come.
         cpus_per_worker: CPUs per worker or task.
         gpus_per_worker: GPUs per worker or task.
+        pool: Label of the nodes that workers and tasks may be on; None takes any.
         max_failures: Restarts of the worker group before the run fails.
         checkpoint_every_steps: Steps between checkpoints; 0 makes none but where a node is about to
             go.
@@ -49,6 +50,7 @@ class Scaling:
     num_workers: int | Sequence[int] = 1
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    pool: str | None = None
     max_failures: int = 3
     checkpoint_every_steps: int = 100
     checkpoints_kept: int = 2
