@@ -81,6 +81,6 @@ def test_workers_of_a_pool_are_counted_on_its_nodes_alone() -> None:
     assert check_room(8, **wanted)
     with pytest.raises(ConfigError, match=r"set scaling\.num_workers=4 or less"):
         check_room(8, pool="train", **wanted)
-    with pytest.raises(ConfigError, match=r"scaling\.pool=trian: .*\['decode', 'train'\]"):
-        check_room(1, pool="trian", **wanted)
-    assert not check_room(1, pool="trian", **{**wanted, "is_autoscaling": True})
+    with pytest.raises(ConfigError, match=r"scaling\.pool=traim: .*\['decode', 'train'\]"):
+        check_room(1, pool="traim", **wanted)
+    assert not check_room(1, pool="traim", **{**wanted, "is_autoscaling": True})
