@@ -249,8 +249,8 @@ class ScalingConfig:
             on with those that are left, and takes more when nodes come.
         cpus_per_worker: CPUs per worker or task.
         gpus_per_worker: GPUs per worker or task.
-        pool: Label ``pool`` of the nodes that workers, tasks and trials of a search may be on; null
-            takes any.
+        pool: Label ``pool`` of the nodes that workers, tasks and trials of a search may be on, with
+            a fixed ``num_workers``; null takes any.
         max_failures: Restarts of the worker group before the run fails.
         checkpoint_every_steps: Steps between checkpoints; 0 makes none but where a node is about to
             go.

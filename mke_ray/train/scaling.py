@@ -115,6 +115,11 @@ def check_fits(
             f"scaling.feed=ray needs a fixed scaling.num_workers, found {list(bounds)}: Ray would "
             "give the CPUs of the pool to workers; use scaling.feed=local, or one number"
         )
+    if scaling.pool is not None and scaling.is_elastic:
+        raise ConfigError(
+            f"scaling.pool={scaling.pool} needs a fixed scaling.num_workers, found {list(bounds)}: "
+            "Ray would count room on nodes of other pools; give one number, or scaling.pool=null"
+        )
     for one in fits:
         check_optimizer(one.optimizer)
         check_schedule(one.schedule)

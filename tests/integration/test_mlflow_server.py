@@ -1,4 +1,4 @@
-"""The MLflow server as ``cluster/mlflow`` starts it, on a real PostgreSQL: nobody without a name."""
+"""The MLflow server as ``cluster/mlflow`` starts it, on a real PostgreSQL: names only."""
 
 import os
 import subprocess

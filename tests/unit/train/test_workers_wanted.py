@@ -75,6 +75,12 @@ def test_workers_that_fit_are_let_through():
     check_room(4, cpus=1.0, gpus=0.5, nodes=[NodeRoom(8.0, 2.0)], is_autoscaling=False)
 
 
+def test_workers_of_a_pool_are_of_a_fixed_number():
+    elastic = Scaling(num_workers=[1, 2], pool="train")
+    with pytest.raises(ConfigError, match=r"give one number, or scaling\.pool=null"):
+        check_fits([fit_spec()], launch="trainer", scaling=elastic, engine={"type": "torch"})
+
+
 def test_workers_of_a_pool_are_counted_on_its_nodes_alone() -> None:
     nodes = [NodeRoom(4.0, 0.0, "train"), NodeRoom(4.0, 0.0, "decode")]
     wanted = {"cpus": 1.0, "gpus": 0.0, "nodes": nodes, "is_autoscaling": False}
