@@ -61,7 +61,7 @@ def installed(**arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_image_is_of_instructions_that_docker_knows_and_ends_as_nobody_special() -> None:
     names = [name for name, _ in instructions()]
     assert set(names) == {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD"}
-    assert values_of("USER") == ["ray"] and names.index("USER") > names.index("ENV")
+    assert values_of("USER") == ["1000"] and names.index("USER") > names.index("ENV")
     assert "useradd --create-home --uid 1000" in " ".join(values_of("RUN"))
     assert "RAY_AUTH_MODE=token" in " ".join(values_of("ENV"))
 
