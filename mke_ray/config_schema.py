@@ -39,6 +39,8 @@ class RayConfig:
         autoscaling: Whether the cluster starts nodes when they are asked for, also from none: the
             labelling pass then asks for its actors and waits, where it otherwise refuses what the
             nodes that are there cannot run. Set ``labelling.max_actors`` to bound what it asks for.
+        cluster_file: File that the cluster is made from, of ``ray up`` or KubeRay, for
+            ``autoscaling``: what its pools can never serve is refused before anything starts.
     """
 
     address: str | None = None
@@ -46,6 +48,7 @@ class RayConfig:
     include_dashboard: bool = False
     env_vars: dict[str, str] = field(default_factory=dict)
     autoscaling: bool = False
+    cluster_file: str | None = None
 
 
 @dataclass
@@ -59,12 +62,14 @@ class TeachersPoolConfig:
         num_cpus: CPUs per actor, for unpacking what is stored and for a teacher without a GPU.
         num_gpus: GPUs per actor, fractions allowed; above 0 a trained teacher and the students
             that are evaluated compute there.
+        pool: Label ``pool`` of the nodes that they may be on; null takes any.
     """
 
     min_actors: int = 1
     max_actors: int | None = None
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    pool: str | None = None
 
 
 @dataclass
@@ -84,6 +89,7 @@ class LabellingConfig:
         num_cpus: CPUs per actor.
         num_gpus: GPUs per actor, fractions allowed; above 0 a trained teacher and the students
             that are evaluated compute there. Under ``split`` see ``teachers_pool.num_gpus``.
+        pool: Label ``pool`` of the nodes that the actors may be on; null takes any.
         teachers_pool: The actors of the teachers under ``split``.
         precision: ``float32``, or ``bfloat16`` for autocast around the teacher's ``predict``; its
             logits go to a label store of their own, as with the next two.
@@ -110,6 +116,7 @@ class LabellingConfig:
     max_actors: int | None = None
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    pool: str | None = None
     teachers_pool: TeachersPoolConfig = field(default_factory=TeachersPoolConfig)
     precision: str = "float32"
     compile: bool = False
@@ -243,6 +250,8 @@ class ScalingConfig:
             on with those that are left, and takes more when nodes come.
         cpus_per_worker: CPUs per worker or task.
         gpus_per_worker: GPUs per worker or task.
+        pool: Label ``pool`` of the nodes that workers, tasks and trials of a search may be on, with
+            a fixed ``num_workers``; null takes any.
         max_failures: Restarts of the worker group before the run fails.
         checkpoint_every_steps: Steps between checkpoints; 0 makes none but where a node is about to
             go.
@@ -271,6 +280,7 @@ class ScalingConfig:
     num_workers: Any = 2
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    pool: str | None = None
     max_failures: int = 3
     checkpoint_every_steps: int = 100
     checkpoints_kept: int = 2

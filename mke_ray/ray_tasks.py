@@ -7,6 +7,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from mke_ray.errors import MkeRayError
+from mke_ray.node_pools import selector_of
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -19,6 +20,7 @@ def run_tasks(
     num_cpus: float,
     num_gpus: float,
     report: Callable[[int, int], None],
+    pool: str | None = None,
 ) -> list[_Made]:
     """Do some work on several things side by side and return the results in order.
 
@@ -28,11 +30,13 @@ def run_tasks(
         num_cpus: CPUs that a task takes.
         num_gpus: GPUs that a task takes.
         report: Called with how many are done, and of how many.
+        pool: Label of the nodes that tasks may be on; None takes any.
 
     Raises:
         MkeRayError: A task ended with one that the user can mend.
     """
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(work)
+    where = selector_of(pool)
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, label_selector=where)(work)
     running = [task.remote(one) for one in given]
     wait_for(running, report=report)
     return ray.get(running)

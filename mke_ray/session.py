@@ -28,6 +28,7 @@ _PAUSE_S = 1.0
 _MAX_LETTERS = 300
 _START_ERRORS = (OSError, RuntimeError, ValueError, ray.exceptions.RayError)
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
+_OF_NODES = ("autoscaling", "cluster_file")  # what is asked of nodes, not of Ray
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Session:
 
 def session_of(job: JobConfig) -> Session:
     """Return how a job reaches Ray."""
-    keys = {name: value for name, value in asdict(job.ray).items() if name != "autoscaling"}
+    keys = {name: value for name, value in asdict(job.ray).items() if name not in _OF_NODES}
     return Session(**keys, verbose=job.verbose)
 
 

@@ -13,6 +13,7 @@ from mke_ray.data.codec import empty_modality
 from mke_ray.data.views import View
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.averaged_views import check_average_views
+from mke_ray.expansion.demands import check_stages
 from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
@@ -89,6 +90,7 @@ def check_job(job: JobConfig) -> Run:
         folds, kind = even_folds(job.expansion.folds), run.source.label_space.kind
         fits = [witness_fit(job, kind, settings, folds=folds, number=0), *fits]
     _check_ranges(job)
+    check_stages(job)
     fits_with = (run.decode, run.source.label_space, computing_of(job.labelling))
     if not job.teacher.train:
         check_own_teacher(job.teacher, *fits_with)

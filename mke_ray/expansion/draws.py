@@ -116,6 +116,7 @@ def side_by_side(
             given,
             num_cpus=scaling.cpus_per_worker,
             num_gpus=scaling.gpus_per_worker,
+            pool=scaling.pool,
             report=progress,
         )
 

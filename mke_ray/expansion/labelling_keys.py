@@ -1,10 +1,10 @@
 """What the section ``labelling`` says of pools of actors and of teachers, checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mke_ray.config_schema import LabellingConfig, TeachersPoolConfig
 from mke_ray.errors import ConfigError
-from mke_ray.labels.capacity import ActorPool
+from mke_ray.labels.capacity import ActorPool, NodeRoom
 from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.models.computing import PRECISIONS, Computing
 
@@ -51,10 +51,19 @@ def num_gpus_of(labelling: LabellingConfig) -> float:
     return labelling.teachers_pool.num_gpus if labelling.plan == "split" else labelling.num_gpus
 
 
+def actor_pools(labelling: LabellingConfig) -> list[ActorPool]:
+    """Return the actors that a pass asks for, those of the teachers last."""
+    pools = [_pool(labelling, "labelling")]
+    if labelling.plan == "split":
+        pools.append(_pool(labelling.teachers_pool, TEACHERS_KEY))
+    return pools
+
+
 def ray_runner(
     labelling: LabellingConfig,
     *,
     is_scaling: bool,
+    coming: Sequence[NodeRoom],
     verbose: bool,
     say: Callable[[str], None] | None,
 ) -> RayDataRunner:
@@ -63,18 +72,21 @@ def ray_runner(
     Args:
         labelling: The section ``labelling``.
         is_scaling: Whether the cluster starts nodes when they are asked for.
+        coming: The nodes that may be there at once, where that is known.
         verbose: Whether Ray Data shows its own progress.
         say: Called with what the units wait for.
     """
-    is_split = labelling.plan == "split"
+    pool, *teachers = actor_pools(labelling)
     return RayDataRunner(
-        _pool(labelling, "labelling"),
-        _pool(labelling.teachers_pool, TEACHERS_KEY) if is_split else None,
+        pool,
+        teachers[0] if teachers else None,
         is_scaling=is_scaling,
+        coming=coming,
         verbose=verbose,
         say=say,
     )
 
 
 def _pool(config: LabellingConfig | TeachersPoolConfig, key: str) -> ActorPool:
-    return ActorPool(config.min_actors, config.max_actors, config.num_cpus, config.num_gpus, key)
+    size = (config.min_actors, config.max_actors, config.num_cpus, config.num_gpus)
+    return ActorPool(*size, key, config.pool)

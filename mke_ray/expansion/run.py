@@ -19,6 +19,7 @@ from mke_ray.expansion.needed_splits import check_needed_splits
 from mke_ray.expansion.references import refer
 from mke_ray.expansion.source_notes import note_source
 from mke_ray.expansion.witnesses import expansion_to_be, with_kind
+from mke_ray.labels.cluster_file import coming_nodes
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
@@ -249,8 +250,14 @@ class Run:
         if say is not None and not self._is_connected:
             say("starting Ray")
         self.connect()
-        is_scaling = self.job.ray.autoscaling
-        return ray_runner(labelling, is_scaling=is_scaling, verbose=self.job.verbose, say=say)
+        ray_keys = self.job.ray
+        return ray_runner(
+            labelling,
+            is_scaling=ray_keys.autoscaling,
+            coming=coming_nodes(ray_keys.cluster_file) if ray_keys.cluster_file else (),
+            verbose=self.job.verbose,
+            say=say,
+        )
 
     def classes(self) -> dict[str, type]:
         """Return the user's own encoders and fusion by their ``_target_``."""

@@ -52,5 +52,8 @@ def carried_out(
             gpus=num_gpus,
             nodes=living_nodes(),
             is_autoscaling=job.ray.autoscaling,
+            pool=job.scaling.pool,
         )
-        return run_tasks(work, given, num_cpus=num_cpus, num_gpus=num_gpus, report=report)
+        return run_tasks(
+            work, given, num_cpus=num_cpus, num_gpus=num_gpus, pool=job.scaling.pool, report=report
+        )

@@ -3,9 +3,10 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mke_ray.errors import ConfigError
+from mke_ray.node_pools import POOL_LABEL
 
 FREE_CPUS = 1.0
 NO_LIMIT = sys.maxsize
@@ -23,6 +24,7 @@ class ActorPool:
         num_cpus: CPUs per actor.
         num_gpus: GPUs per actor, fractions allowed.
         key: Section of the configuration that these numbers are from.
+        node_pool: Label of the nodes that they may be on; None takes any.
     """
 
     min_actors: int = 1
@@ -30,6 +32,7 @@ class ActorPool:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     key: str = "labelling"
+    node_pool: str | None = None
 
     @property
     def wanted(self) -> int:
@@ -54,14 +57,16 @@ class NodeRoom:
     Args:
         cpus: Its CPUs.
         gpus: Its GPUs.
+        pool: Its label, "" where it has none.
     """
 
     cpus: float
     gpus: float = 0.0
+    pool: str = ""
 
     def without(self, pool: ActorPool) -> "NodeRoom":
         """Return what is left beside one actor of a pool."""
-        return NodeRoom(self.cpus - pool.num_cpus, self.gpus - pool.num_gpus)
+        return replace(self, cpus=self.cpus - pool.num_cpus, gpus=self.gpus - pool.num_gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,7 @@ def _most_teachers(decoders: ActorPool, teachers: ActorPool, nodes: Sequence[Nod
 
 def _check_alone(pool: ActorPool, nodes: Sequence[NodeRoom]) -> None:
     """Refuse a pool that does not fit the cluster even without another one."""
+    check_node_pool(pool.node_pool, nodes, key=f"{pool.key}.pool")
     room = _room(pool, nodes)
     if room < 1:
         raise ConfigError(
@@ -201,6 +207,27 @@ def _check_alone(pool: ActorPool, nodes: Sequence[NodeRoom]) -> None:
             f"{_offer(nodes)}, of which {FREE_CPUS:g} CPU must stay free; set "
             f"{pool.wanted_key}={room} or less"
         )
+
+
+def check_node_pool(node_pool: str | None, nodes: Sequence[NodeRoom], *, key: str) -> None:
+    """Refuse a pool of nodes that there is not: Ray would wait for its nodes without end.
+
+    Args:
+        node_pool: Label that the nodes should have; None takes any node.
+        nodes: The nodes.
+        key: Key of the configuration that names the pool.
+
+    Raises:
+        ConfigError: No node has the label; the error names those that there are.
+    """
+    there = sorted({one.pool for one in nodes} - {""})
+    if node_pool is None or node_pool in there:
+        return
+    raise ConfigError(
+        f"{key}={node_pool}: no node has the label {POOL_LABEL}={node_pool}; "
+        + (f"choose one of {there}, or {key}=null" if there else f"no node has one; set {key}=null")
+        + " for any node"
+    )
 
 
 def _check_numbers(pool: ActorPool) -> None:
@@ -238,6 +265,8 @@ def _room(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int:
 
 def _fits(pool: ActorPool, node: NodeRoom) -> int:
     """Return how many actors fit a node."""
+    if pool.node_pool not in (None, node.pool):
+        return 0
     by_cpu = int(node.cpus / pool.num_cpus + _EPSILON)
     if pool.num_gpus <= 0:
         return by_cpu

@@ -13,12 +13,13 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
 from mke_ray.errors import MkeRayError
-from mke_ray.labels.capacity import ActorPool, PoolSize, fit_pools, missing_text
+from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.ray_actors import DecodeActor, LabelActor, UnitActor
 from mke_ray.labels.tries import Tries
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
+from mke_ray.node_pools import selector_of
 
 _MAX_BLOCKS = 4096
 _MAX_INIT_DEATHS = 5
@@ -37,6 +38,7 @@ class RayDataRunner:
         pool: The actors to ask for; those that decode, where teachers have actors of their own.
         teachers: The actors of the teachers; None lets each actor of the pool decode and label.
         is_scaling: Whether nodes may come that are not there yet.
+        coming: The nodes that may be there at once, where that is known.
         verbose: Whether Ray Data shows its own progress.
         say: Called with what the pass waits for, until the first report comes.
     """
@@ -44,6 +46,7 @@ class RayDataRunner:
     pool: ActorPool = field(default_factory=ActorPool)
     teachers: ActorPool | None = None
     is_scaling: bool = False
+    coming: Sequence[NodeRoom] = ()
     verbose: bool = False
     say: Callable[[str], None] | None = None
 
@@ -57,7 +60,11 @@ class RayDataRunner:
         """
         steps = self._steps(plan)
         nodes = living_nodes()
-        bounds = fit_pools([pool for _, pool in steps], nodes, is_scaling=self.is_scaling)
+        bounds = fit_pools(
+            [pool for _, pool in steps],
+            self.coming or nodes,
+            is_scaling=self.is_scaling and not self.coming,
+        )
         sizes = [one.at_most(len(refs)) for one in bounds]
         if self.say is not None:
             missing = missing_text([pool for _, pool in steps], nodes)
@@ -65,7 +72,7 @@ class RayDataRunner:
         tries = ray.remote(Tries).options(**_LASTING).remote()
         num_calls = sizes[0].most * plan.units_at_once
         per_call = _units_per_call(plan, len(refs), num_calls) if len(steps) == 1 else 1
-        with DataContext.current(self._context(is_split=len(steps) > 1)):
+        with DataContext.current(self._context([pool for _, pool in steps])):
             dataset = ray.data.from_arrow(_blocks(refs, num_calls, per_call))
             arguments = {"plan": plan, "tries": tries}
             for (actor, pool), size in zip(steps, sizes, strict=True):
@@ -78,6 +85,7 @@ class RayDataRunner:
                     compute=_strategy(size, plan.units_at_once),
                     num_cpus=pool.num_cpus,
                     num_gpus=pool.num_gpus or None,
+                    label_selector=selector_of(pool.node_pool) or None,
                 )
         if not self.verbose:
             _silence_console()
@@ -94,10 +102,13 @@ class RayDataRunner:
             return [(DecodeActor, self.pool), (LabelActor, self.teachers)]
         return [(UnitActor, self.pool if plan.decodes else self.teachers)]
 
-    def _context(self, *, is_split: bool) -> DataContext:
+    def _context(self, pools: Sequence[ActorPool]) -> DataContext:
         """Return settings that outlast dead workers and long waits for machines."""
         context = DataContext.get_current().copy()
-        if is_split:  # every unit goes on when it is decoded, and memory is counted unit by unit
+        # Ray Data asks for more nodes by the shape of actors alone: this keeps it to their pools.
+        selector = selector_of(*(one.node_pool for one in pools))
+        context.execution_options.label_selector = selector or None
+        if len(pools) > 1:  # a unit goes on when it is decoded; memory is counted unit by unit
             context.target_max_block_size = _HANDED_ON_BYTES
         context.execution_no_progress_timeout_s = _NEVER
         context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS

@@ -11,6 +11,7 @@ from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import META
 from mke_ray.errors import ConfigError, StoreError, TrainingError
 from mke_ray.expansion.checks import open_run
+from mke_ray.expansion.demands import check_coming
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run, num_select
 from mke_ray.expansion.stages import known_labels, known_teacher
@@ -110,6 +111,10 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
         candidates = Candidates(run, manifest, labels, teacher, refined, compose, rungs[-1])
         seed = job.search.final_seeds[0]
         candidates.check(space, seed)
+        scaling = asdict(job.scaling)
+        check_coming(
+            job, lambda nodes: num_at_once(job.search, scaling, nodes, is_autoscaling=False)
+        )
         folder = run.root.child(FOLDER, f"{job.search.name}-{_digest(job, candidates, seed)}")
         yield Search(run, space, candidates, Ledger(folder), usual, rungs)
 

@@ -15,6 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 from mke_ray.config_search import SearchConfig
 from mke_ray.errors import ConfigError
 from mke_ray.labels.capacity import NodeRoom
+from mke_ray.node_pools import selector_of
 from mke_ray.search.ranks import train_trial_on_ranks
 from mke_ray.search.searcher import NUMBER, LedgerSearcher
 from mke_ray.search.trial import TrialPlace, train_trial
@@ -78,7 +79,8 @@ def num_at_once(
         ConfigError: There is no room for a single one.
     """
     cpus, gpus = scaling["cpus_per_worker"], scaling["gpus_per_worker"]
-    room = sum(room_of(node, cpus, gpus) for node in nodes) // search.workers_per_trial
+    pool = scaling.get("pool")
+    room = sum(room_of(node, cpus, gpus, pool) for node in nodes) // search.workers_per_trial
     if num_cores is not None and cpus > 0:  # a local Ray may count more CPUs than there are
         room = min(room, max(1, int(num_cores / (cpus * search.workers_per_trial))))
     if is_autoscaling:
@@ -152,6 +154,9 @@ def _resources(search: SearchConfig, scaling: Mapping[str, Any]) -> Any:
     one = {"CPU": scaling["cpus_per_worker"]}
     if scaling["gpus_per_worker"] > 0:
         one["GPU"] = scaling["gpus_per_worker"]
-    if search.workers_per_trial == 1:
-        return PlacementGroupFactory([one])
-    return PlacementGroupFactory([{}, *(dict(one) for _ in range(search.workers_per_trial))])
+    bundles = [dict(one) for _ in range(search.workers_per_trial)]
+    pool = scaling.get("pool")
+    where = [selector_of(pool)] * len(bundles) if pool else None
+    if search.workers_per_trial > 1:
+        bundles = [{}, *bundles]
+    return PlacementGroupFactory(bundles, bundle_label_selector=where)

@@ -19,6 +19,7 @@ from mke_ray.labels.capacity import NodeRoom
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.origin import Origin
 from mke_ray.models.device import training_device
+from mke_ray.node_pools import selector_of
 from mke_ray.ray_tasks import wait_for
 from mke_ray.schema import fingerprint
 from mke_ray.storage import Root
@@ -126,6 +127,7 @@ def _run_tasks(job: _Job) -> None:
         num_cpus=scaling.cpus_per_worker,
         num_gpus=scaling.gpus_per_worker,
         max_retries=scaling.max_failures,
+        label_selector=selector_of(scaling.pool),
     )(_fit_task)
     with polled_board(steps_known(job.todo), job.progress) as board:
         shipped = ray.put(_without_progress(job))
@@ -170,6 +172,7 @@ def _run_trainer(job: _Job) -> None:
                 num_workers=_workers_of(scaling),
                 use_gpu=use_gpu,
                 resources_per_worker=resources,
+                label_selector=selector_of(scaling.pool) or None,
                 elastic_resize_monitor_interval_s=scaling.resize_every_s,
             ),
             run_config=_run_config(job),
@@ -197,6 +200,7 @@ def check_group(scaling: Scaling, nodes: Sequence[NodeRoom]) -> bool:
         gpus=scaling.gpus_per_worker,
         nodes=nodes,
         is_autoscaling=scaling.is_autoscaling,
+        pool=scaling.pool,
     )
     if scaling.feed == "ray" and not scaling.is_autoscaling:
         check_pool(asdict(scaling), least, nodes=nodes)

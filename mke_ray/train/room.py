@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from mke_ray.errors import ConfigError
-from mke_ray.labels.capacity import NodeRoom
+from mke_ray.labels.capacity import NodeRoom, check_node_pool
 
 logger = logging.getLogger(__name__)
 
@@ -12,7 +12,13 @@ _EPSILON = 1e-9
 
 
 def check_room(
-    least: int, *, cpus: float, gpus: float, nodes: Sequence[NodeRoom], is_autoscaling: bool
+    least: int,
+    *,
+    cpus: float,
+    gpus: float,
+    nodes: Sequence[NodeRoom],
+    is_autoscaling: bool,
+    pool: str | None = None,
 ) -> bool:
     """Refuse a worker group that the cluster cannot hold; where nodes may come, say so.
 
@@ -22,6 +28,7 @@ def check_room(
         gpus: GPUs per worker.
         nodes: The nodes that are there.
         is_autoscaling: Whether nodes come when they are asked for.
+        pool: Label of the nodes that they may be on; None takes any.
 
     Returns:
         Whether there is room now.
@@ -29,9 +36,11 @@ def check_room(
     Raises:
         ConfigError: It names the number to change.
     """
-    room = sum(room_of(node, cpus, gpus) for node in nodes)
+    room = sum(room_of(node, cpus, gpus, pool) for node in nodes)
     if room >= least:
         return True
+    if not is_autoscaling:
+        check_node_pool(pool, nodes, key="scaling.pool")
     offer = f"{sum(n.cpus for n in nodes):g} CPUs and {sum(n.gpus for n in nodes):g} GPUs"
     found = (
         f"{least} training workers of {cpus:g} CPUs and {gpus:g} GPUs do not fit the cluster "
@@ -48,8 +57,10 @@ def check_room(
     )
 
 
-def room_of(node: NodeRoom, cpus: float, gpus: float) -> int:
-    """Return how many workers fit a node."""
+def room_of(node: NodeRoom, cpus: float, gpus: float, pool: str | None = None) -> int:
+    """Return how many workers fit a node; none where they are for nodes of another pool."""
+    if pool not in (None, node.pool):
+        return 0
     limits = [
         int(offered / wanted + _EPSILON)
         for offered, wanted in ((node.cpus, cpus), (node.gpus, gpus))

@@ -27,6 +27,7 @@ class Scaling:
             that there is room for, and takes more when nodes come.
         cpus_per_worker: CPUs per worker or task.
         gpus_per_worker: GPUs per worker or task.
+        pool: Label of the nodes that workers and tasks may be on; None takes any.
         max_failures: Restarts of the worker group before the run fails.
         checkpoint_every_steps: Steps between checkpoints; 0 makes none but where a node is about to
             go.
@@ -49,6 +50,7 @@ class Scaling:
     num_workers: int | Sequence[int] = 1
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
+    pool: str | None = None
     max_failures: int = 3
     checkpoint_every_steps: int = 100
     checkpoints_kept: int = 2
@@ -112,6 +114,11 @@ def check_fits(
         raise ConfigError(
             f"scaling.feed=ray needs a fixed scaling.num_workers, found {list(bounds)}: Ray would "
             "give the CPUs of the pool to workers; use scaling.feed=local, or one number"
+        )
+    if scaling.pool is not None and scaling.is_elastic:
+        raise ConfigError(
+            f"scaling.pool={scaling.pool} needs a fixed scaling.num_workers, found {list(bounds)}: "
+            "Ray would count room on nodes of other pools; give one number, or scaling.pool=null"
         )
     for one in fits:
         check_optimizer(one.optimizer)

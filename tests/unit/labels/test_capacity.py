@@ -117,3 +117,21 @@ def test_what_the_least_actors_wait_for_is_said():
     found = missing_text(pools, [NodeRoom(1.0)])
     assert "1 x 1 CPUs and 0 GPUs (labelling)" in found
     assert "1 x 1 CPUs and 1 GPUs (labelling.teachers_pool)" in found
+
+
+def test_actors_of_a_pool_are_counted_on_its_nodes_alone() -> None:
+    nodes = [NodeRoom(8.0, 0.0, "decode"), NodeRoom(8.0, 2.0, "teach"), NodeRoom(8.0)]
+    assert fit_pool(ActorPool(node_pool="decode"), nodes) == (1, 8)
+    assert fit_pool(ActorPool(num_cpus=2.0), nodes) == (1, 11)
+    teachers = ActorPool(num_gpus=1.0, key="labelling.teachers_pool", node_pool="teach")
+    sizes = fit_pools([ActorPool(node_pool="decode"), teachers], nodes)
+    assert [(one.least, one.most) for one in sizes] == [(1, 8), (1, 2)]
+    assert missing_text([ActorPool(node_pool="teach")], nodes[:1]) != ""
+
+
+def test_a_pool_that_no_node_is_of_is_refused_with_those_there_are() -> None:
+    nodes = [NodeRoom(8.0, 0.0, "decode"), NodeRoom(8.0, 2.0, "teach"), NodeRoom(8.0)]
+    with pytest.raises(ConfigError, match=r"labelling\.pool=decod: .*\['decode', 'teach'\]"):
+        fit_pool(ActorPool(node_pool="decod"), nodes)
+    with pytest.raises(ConfigError, match=r"no node has one; set labelling\.pool=null"):
+        fit_pool(ActorPool(node_pool="decode"), nodes[2:])

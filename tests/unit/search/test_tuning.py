@@ -11,7 +11,7 @@ from mke_ray.errors import ConfigError, TrainingError
 from mke_ray.labels.capacity import NodeRoom
 from mke_ray.search.counts import Counts
 from mke_ray.search.searcher import LedgerSearcher
-from mke_ray.search.tuning import num_at_once, rungs_of
+from mke_ray.search.tuning import _resources, num_at_once, rungs_of
 from mke_ray.search.watching import TrialsWatch, reason_of
 
 ONE = {"cpus_per_worker": 1.0, "gpus_per_worker": 0.0}
@@ -104,3 +104,12 @@ def test_a_search_in_which_nothing_can_run_ends_with_what_is_free(
     )
     with pytest.raises(TrainingError, match=r"no trial could start .* 1 CPUs"):
         watch.on_step_begin(1, [Waiting()])
+
+
+def test_trials_of_a_pool_are_counted_on_its_nodes_and_reserve_them() -> None:
+    nodes = [NodeRoom(4.0, 0.0, "train"), NodeRoom(8.0, 0.0, "decode")]
+    placed: dict[str, Any] = {**ONE, "pool": "train"}
+    assert at_once(nodes, placed) == 4
+    for workers in (1, 2):
+        asked = _resources(SearchConfig(workers_per_trial=workers), placed)
+        assert asked._kwargs["bundle_label_selector"] == [{"pool": "train"}] * workers

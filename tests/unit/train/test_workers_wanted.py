@@ -73,3 +73,20 @@ def test_workers_that_fit_are_let_through():
     check_room(8, cpus=1.0, gpus=0.0, nodes=FOUR_CPUS, is_autoscaling=False)
     check_room(2, cpus=4.0, gpus=0.0, nodes=FOUR_CPUS, is_autoscaling=False)
     check_room(4, cpus=1.0, gpus=0.5, nodes=[NodeRoom(8.0, 2.0)], is_autoscaling=False)
+
+
+def test_workers_of_a_pool_are_of_a_fixed_number():
+    elastic = Scaling(num_workers=[1, 2], pool="train")
+    with pytest.raises(ConfigError, match=r"give one number, or scaling\.pool=null"):
+        check_fits([fit_spec()], launch="trainer", scaling=elastic, engine={"type": "torch"})
+
+
+def test_workers_of_a_pool_are_counted_on_its_nodes_alone() -> None:
+    nodes = [NodeRoom(4.0, 0.0, "train"), NodeRoom(4.0, 0.0, "decode")]
+    wanted = {"cpus": 1.0, "gpus": 0.0, "nodes": nodes, "is_autoscaling": False}
+    assert check_room(8, **wanted)
+    with pytest.raises(ConfigError, match=r"set scaling\.num_workers=4 or less"):
+        check_room(8, pool="train", **wanted)
+    with pytest.raises(ConfigError, match=r"scaling\.pool=traim: .*\['decode', 'train'\]"):
+        check_room(1, pool="traim", **wanted)
+    assert not check_room(1, pool="traim", **{**wanted, "is_autoscaling": True})

@@ -1,0 +1,35 @@
+"""Stages on labelled nodes: each in its pool, which is free again afterwards; then a drain."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from composed import REPOSITORY
+
+STAGE_POOLS = {"decode": "decode", "teach": "teach", "trainer": "train", "tasks": "train"}
+
+
+@pytest.mark.timeout(900)
+def test_every_stage_runs_in_its_pool_and_leaves_it_and_drained_nodes_go(tmp_path: Path) -> None:
+    path = [str(REPOSITORY), str(REPOSITORY / "tests"), *sys.path]
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tests" / "stages_on_pools.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        timeout=840,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    events = json.loads((tmp_path / "events.json").read_text())
+    lines = [json.loads(line) for line in (tmp_path / "where.jsonl").read_text().splitlines()]
+    found = {(line["stage"], events["pools"][line["node"]]) for line in lines}
+    assert found == set(STAGE_POOLS.items())
+    assert events["freed"] == {"label": True, "trainer": True, "tasks": True}
+    assert events["trial"] == ["train", "train"]
+    status, said = events["drained"]
+    assert status == 0 and said.count(": told") == 4, said
+    assert (events["alive"], events["num_alive"]) == ([""], 1)  # the head, which nobody drains

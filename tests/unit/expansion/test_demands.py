@@ -1,0 +1,64 @@
+"""What the stages of a job ask for, and a job that is held against the file of its cluster."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from composed import composed
+
+from mke_ray.config_schema import JobConfig
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.demands import check_coming, check_stages, demands_of, trial_demand
+
+CLUSTER = """
+max_workers: 4
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 0}, max_workers: 0, node_config: {}}
+  train: {resources: {CPU: 4}, labels: {pool: train}, max_workers: 2, node_config: {}}
+  decode: {resources: {CPU: 2}, labels: {pool: decode}, max_workers: 2, node_config: {}}
+"""
+
+
+def job_of(folder: Path, *overrides: str) -> JobConfig:
+    path = folder / "cluster.yaml"
+    path.write_text(CLUSTER)
+    (job,) = composed("ray.autoscaling=true", f"ray.cluster_file={path}", *overrides)
+    return job
+
+
+def test_stages_ask_for_what_the_configuration_says(tmp_path: Path) -> None:
+    placed = ("labelling.pool=decode", "scaling.pool=train", "scaling.num_workers=[3,8]")
+    labelling, training = demands_of(job_of(tmp_path, *placed))
+    assert (labelling.number, labelling.cpus, labelling.pool) == (2, 1.0, "decode")
+    assert (training.number, training.pool, training.is_gang) == (3, "train", True)
+    trial = trial_demand(job_of(tmp_path, "scaling.pool=train", "search.workers_per_trial=2"))
+    assert (trial.number, trial.pool, trial.is_gang) == (2, "train", True)
+
+
+def test_what_runs_in_this_process_asks_for_nothing(tmp_path: Path) -> None:
+    job = job_of(tmp_path, "labelling.runner=local", "scaling.launch=local", "scaling.pool=none")
+    assert demands_of(job) == []
+    check_stages(job)
+
+
+def test_fits_side_by_side_need_room_for_one(tmp_path: Path) -> None:
+    tasks = ("scaling=tasks", "scaling.pool=decode")
+    check_stages(job_of(tmp_path, *tasks, "scaling.cpus_per_worker=2"))
+    with pytest.raises(ConfigError, match=r"lower scaling\.cpus_per_worker"):
+        check_stages(job_of(tmp_path, *tasks, "scaling.cpus_per_worker=3"))
+
+
+def test_a_refusal_names_the_file_and_the_number(tmp_path: Path) -> None:
+    job = job_of(tmp_path, "scaling.pool=train", "scaling.num_workers=9")
+    with pytest.raises(ConfigError, match=r"cluster\.yaml .*set scaling\.num_workers=8 or less"):
+        check_stages(job)
+
+
+def test_a_cluster_file_is_of_use_only_where_nodes_come(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    still = replace(job, ray=replace(job.ray, autoscaling=False))
+    with pytest.raises(ConfigError, match=r"set ray\.autoscaling=true, or leave ray\.cluster_file"):
+        check_stages(still)
+    without = replace(job, ray=replace(job.ray, cluster_file=None))
+    check_coming(without, lambda nodes: pytest.fail(f"{nodes} are of no file"))
