@@ -22,10 +22,26 @@ def kept(folder: Root, made_of: list[Any], make: Callable[[], dict[str, Any]]) -
         made_of: Plain data that it follows from, first the name of the label store.
         make: Finds it.
     """
-    name = f"{fingerprint(made_of)}.json"
-    if not folder.exists(name):
-        folder.create(name, json.dumps({_LABELS: made_of[0], **make()}).encode())
-    found = json.loads(folder.read(name))
+    if (found := known(folder, made_of)) is not None:
+        return found
+    made = json.dumps({_LABELS: made_of[0], **make()})
+    folder.create(f"{fingerprint(made_of)}.json", made.encode())
+    return _read(folder, made_of)
+
+
+def known(folder: Root, made_of: list[Any]) -> dict[str, Any] | None:
+    """Return what was found before from the same things, None where nobody looked.
+
+    Args:
+        folder: Where it is kept.
+        made_of: Plain data that it follows from, first the name of the label store.
+    """
+    return _read(folder, made_of) if folder.exists(f"{fingerprint(made_of)}.json") else None
+
+
+def _read(folder: Root, made_of: list[Any]) -> dict[str, Any]:
+    """Return what is kept."""
+    found = json.loads(folder.read(f"{fingerprint(made_of)}.json"))
     found.pop(_LABELS, None)
     return found
 

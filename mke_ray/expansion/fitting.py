@@ -60,6 +60,36 @@ def selected(
     return select_pixels(manifest, labels.labels, reader, fraction=fraction, more=more)
 
 
+def folds_found(run: Run, manifest: Manifest, labels: Labels) -> FoldDivision:
+    """Return the folds of the unlabeled samples, found once.
+
+    Args:
+        run: The run.
+        manifest: Its samples.
+        labels: The labels of the teacher.
+    """
+    number, seed = run.job.expansion.folds, run.job.seed
+
+    def made() -> dict[str, Any]:
+        return folds_of(manifest, number, seed=seed).to_dict()
+
+    return FoldDivision.from_dict(_kept_of(run, manifest, labels, ["folds", number, seed], made))
+
+
+def _kept_of(
+    run: Run, manifest: Manifest, labels: Labels, key: list[Any], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what was found for a key about labels and samples, found once."""
+    made_of = [
+        folder_name(labels.labels),
+        manifest.digest(Split),
+        revisions_of(labels.samples, Split),
+        run.job.gate.select_fraction,
+        *key,
+    ]
+    return kept(run.root.child(REFINE_FOLDER), made_of, make)
+
+
 @dataclass
 class Fitting:
     """Fits posteriors on the select part; what was found is found once.
@@ -88,12 +118,7 @@ class Fitting:
 
     def folds(self) -> FoldDivision:
         """Return the folds of the unlabeled samples."""
-        number, seed = self.run.job.expansion.folds, self.run.job.seed
-
-        def made() -> dict[str, Any]:
-            return folds_of(self.manifest, number, seed=seed).to_dict()
-
-        return FoldDivision.from_dict(self._kept(["folds", number, seed], made))
+        return folds_found(self.run, self.manifest, self.labels)
 
     def start(self) -> Posterior:
         """Return what is known before any exponent: temperatures and prior."""
@@ -212,11 +237,4 @@ class Fitting:
 
     def _kept(self, key: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what was found for a key, found once: a later start need not read the stores."""
-        made_of = [
-            folder_name(self.labels.labels),
-            self.manifest.digest(Split),
-            revisions_of(self.labels.samples, Split),
-            self.run.job.gate.select_fraction,
-            *key,
-        ]
-        return kept(self.run.root.child(REFINE_FOLDER), made_of, make)
+        return _kept_of(self.run, self.manifest, self.labels, key, make)

@@ -19,7 +19,7 @@ from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.contribution import Contribution
 from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.known_groups import known_shared_groups
-from mke_ray.expansion.preflighting import preflight_figures
+from mke_ray.expansion.preflight_end import preflight_figures
 from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import TEACHER_ARM, Run
 from mke_ray.expansion.source_notes import source_notes

@@ -23,12 +23,12 @@ from mke_ray.expansion.outcome import (
     mark_reported,
     report_content,
 )
+from mke_ray.expansion.preflight_end import end_with_preflight, preflight_numbers
 from mke_ray.expansion.preflighting import (
-    end_with_preflight,
+    Labelled,
     is_to_stop,
     known_preflight,
     preflight_ahead,
-    preflight_numbers,
     preflight_of_all,
 )
 from mke_ray.expansion.refining import refine_stage
@@ -65,11 +65,12 @@ def run_stages(job: JobConfig, *, console: Console | None = None) -> dict[str, A
         ``report/preflight.json`` as ``preflight``, and no ``arms``.
     """
     with open_run(job) as run:
-        looked = preflight_ahead(run, *taught(run))
+        manifest, teacher = taught(run)
+        looked = preflight_ahead(run, manifest, teacher)
         if looked is not None and is_to_stop(run, looked):
             return end_with_preflight(run, looked, console=console)
-        labelled = label_all(run)
-        looked = looked or preflight_of_all(run, *labelled)
+        labelled = label_all(run, manifest, teacher)
+        looked = looked or preflight_of_all(run, labelled)
         if looked is not None and is_to_stop(run, looked):
             return end_with_preflight(run, looked, console=console)
         found = refine_all(run, labelled)
@@ -100,7 +101,7 @@ class BeforeTraining:
 
 def before_training(run: Run) -> BeforeTraining:
     """Carry out the stages before the training of the arms, without a pre-flight."""
-    return refine_all(run, label_all(run))
+    return refine_all(run, label_all(run, *taught(run)))
 
 
 def taught(run: Run) -> tuple[Manifest, TaughtTeacher]:
@@ -109,16 +110,15 @@ def taught(run: Run) -> tuple[Manifest, TaughtTeacher]:
     return manifest, teach_stage(run, manifest)
 
 
-def label_all(run: Run) -> tuple[Manifest, Labels, TaughtTeacher]:
+def label_all(run: Run, manifest: Manifest, teacher: TaughtTeacher) -> Labelled:
     """Label every sample, and mark copies."""
-    manifest, teacher = taught(run)
     labels = label_stage(run, manifest, teacher)
-    return doubles_stage(run, manifest)[0], labels, teacher
+    return Labelled(doubles_stage(run, manifest)[0], labels, teacher)
 
 
-def refine_all(run: Run, labelled: tuple[Manifest, Labels, TaughtTeacher]) -> BeforeTraining:
+def refine_all(run: Run, labelled: Labelled) -> BeforeTraining:
     """Refine the labels, and name the fits of the arms."""
-    manifest, labels, teacher = labelled
+    manifest, labels, teacher = labelled.manifest, labelled.labels, labelled.teacher
     refined = refine_stage(run, manifest, labels, teacher)
     fits = fits_of(run, manifest, labels, teacher, refined)
     return BeforeTraining(manifest, teacher, labels, refined, fits)
@@ -169,7 +169,7 @@ def finish(
             doubles,
             compared=plan,
             refined=refined,
-            preflight=known_preflight(run),
+            preflight=known_preflight(run, Labelled(manifest, labels, teacher)),
         )
         if refined is not None and refined.rounds:
             divisor = refined.rounds[refined.chosen].posterior.divisor

@@ -15,6 +15,7 @@ from mke_ray.focus.information import Information, usable_information
 from mke_ray.focus.resampled import Estimate
 from mke_ray.focus.select_answers import FittedAnswers, SelectAnswers, cross_fitted
 from mke_ray.metrics import bootstrap_by_group, mean_average_precision
+from mke_ray.schema import LabelKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Evidence:
         information: What they know of the classes.
         dependence: Whether they are wrong together.
         expansion: Whom the teacher's errors have as neighbours; None where it cannot be told.
+        is_dense: Whether a sample is a pixel.
     """
 
     metric: str
@@ -50,6 +52,7 @@ class Evidence:
     information: Information
     dependence: ErrorDependence
     expansion: ErrorExpansion | None
+    is_dense: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -118,6 +121,7 @@ def evidence_of(answers: SelectAnswers) -> Evidence:
         information=usable_information(answers, fitted),
         dependence=error_dependence(answers, fitted),
         expansion=error_expansion(answers, fitted),
+        is_dense=answers.kind == LabelKind.DENSE,
     )
 
 
@@ -140,7 +144,8 @@ def _map_measure(answers: SelectAnswers, fitted: FittedAnswers) -> tuple[Estimat
         value_R = np.mean([resampled.values(one) for one in logits_FNC], axis=0)
         return float(np.mean(values)), value_R
 
-    teacher, trial = measured(fitted.teacher_NC[None]), measured(_trial_logits(answers)[None])
+    # As it is: temperatures that differ between parts would mix the order of samples.
+    teacher, trial = measured(answers.teacher_NC[None]), measured(_trial_logits(answers)[None])
     witness, both = measured(fitted.witness_FNC), measured(fitted.both_FNC)
     gain = both[0] - teacher[0], both[1] - teacher[1]
     trial_gain = trial[0] - teacher[0], trial[1] - teacher[1]

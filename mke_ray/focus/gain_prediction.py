@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from importlib import resources
 from statistics import NormalDist
 
+from scipy.special import stdtrit
+
 from mke_ray.focus.evidence import Evidence
 
 MODEL_NAME = "gain_model.json"
 FEATURES = ("trial_gain", "joined_gain", "teacher_error", "witness_only")
 
-_OF_INTERVAL = 2 * NormalDist().inv_cdf(0.975)  # standard errors in a 95% interval
+_OF_95 = NormalDist().inv_cdf(0.975)  # standard errors from a mean to the end of its interval
 _UNKNOWN_ERROR = 0.2
 
 
@@ -78,5 +80,11 @@ def standard_error_of(evidence: Evidence) -> float:
     if ends is None:
         return _UNKNOWN_ERROR
     low, high = ends
+    num = evidence.num_groups
+    # Percentiles of resamples are too narrow where groups are few, and Student's t is wider.
+    few = math.sqrt(num / (num - 1)) * float(stdtrit(num - 1, 0.975)) / _OF_95
     # Where nothing changes the interval is empty: never surer than one sample told otherwise.
-    return max((high - low) / _OF_INTERVAL, 1.0 / evidence.num_samples)
+    return max(
+        few * (high - low) / (2 * _OF_95),
+        1.0 / (num if evidence.is_dense else evidence.num_samples),
+    )

@@ -7,7 +7,12 @@ from typing import Any
 
 from mke_ray.focus.evidence import evidence_of
 from mke_ray.focus.gain_prediction import GainModel, features_of, standard_error_of
-from mke_ray.focus.preflight_words import headline, reasons_of, shortage_words
+from mke_ray.focus.preflight_words import (
+    NO_CLASS_WORDS,
+    headline,
+    reasons_of,
+    shortage_words,
+)
 from mke_ray.focus.select_answers import SelectAnswers
 
 LEAST_SAMPLES = 20  # of fewer, temperature and exponents are chosen by chance
@@ -75,48 +80,87 @@ class Preflight:
         return cls(**{**plain, "interval": None if ends is None else tuple(ends)})
 
 
-def preflight(
-    answers: SelectAnswers,
-    *,
-    teacher: str,
-    witnesses: Sequence[str],
-    worth: float,
-    certainty: float,
-    num_labels: int,
-    model: GainModel | None = None,
-) -> Preflight:
-    """Say whether a student is worth its training.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was measured, whatever gain is worth it.
+
+    Args:
+        shortage: Why nothing could be measured, "" where something was.
+        evidence: What was measured, as plain data.
+        features: What the gain is predicted from.
+        standard_error: Standard error of what the trial student gains.
+        reasons: What it means, in sentences.
+    """
+
+    shortage: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    features: Mapping[str, float] = field(default_factory=dict)
+    standard_error: float = 0.0
+    reasons: Sequence[str] = ()
+
+
+def measure(
+    answers: SelectAnswers, *, teacher: str, witnesses: Sequence[str], num_labels: int
+) -> Finding:
+    """Measure what is known before a student is trained.
 
     Args:
         answers: What teacher and witnesses say of the select part of the probe.
         teacher: Modality of the teacher.
         witnesses: Modalities of the witnesses.
-        worth: Least gain that is worth a student, a share.
-        certainty: Probability from which on the verdict is not ``unsure``.
         num_labels: Pseudo-labels that the witnesses learnt.
-        model: How a gain is predicted; None takes the one of the package.
     """
     if len(answers) < LEAST_SAMPLES or answers.num_groups < LEAST_GROUPS:
-        said = shortage_words(len(answers), answers.num_groups, least=LEAST_SAMPLES)
-        return Preflight(Verdict.UNSURE, said, worth=worth)
-    model, evidence = model or GainModel.shipped(), evidence_of(answers)
-    features, standard_error = features_of(evidence), standard_error_of(evidence)
-    expected = model.predict(features, standard_error)
+        return Finding(shortage_words(len(answers), answers.num_groups, least=LEAST_SAMPLES))
+    if not answers.truth_NC.any():
+        return Finding(NO_CLASS_WORDS)
+    evidence = evidence_of(answers)
+    return Finding(
+        "",
+        evidence.to_dict(),
+        features_of(evidence),
+        standard_error_of(evidence),
+        reasons_of(evidence, teacher=teacher, witnesses=witnesses, num_labels=num_labels),
+    )
+
+
+def judge(
+    found: Finding,
+    *,
+    worth: float,
+    certainty: float,
+    caveat: str = "",
+    model: GainModel | None = None,
+) -> Preflight:
+    """Say whether a student is worth its training.
+
+    Args:
+        found: What was measured.
+        worth: Least gain that is worth a student, a share.
+        certainty: Probability from which on the verdict is not ``unsure``.
+        caveat: Why the prediction does not hold for what was measured; then the verdict is
+            ``unsure`` whatever it says.
+        model: How a gain is predicted; None takes the one of the package.
+    """
+    if found.shortage:
+        return Preflight(Verdict.UNSURE, found.shortage, worth=worth)
+    expected = (model or GainModel.shipped()).predict(found.features, found.standard_error)
     probability = 1.0 - expected.cdf(worth)
-    verdict = _verdict(probability, certainty)
+    verdict = Verdict.UNSURE if caveat else _verdict(probability, certainty)
     tail = (1.0 - _INTERVAL) / 2
     interval = expected.inv_cdf(tail), expected.inv_cdf(1.0 - tail)
+    said = headline(verdict, expected.mean, interval, probability=probability, worth=worth)
     return Preflight(
         verdict,
-        headline(verdict, expected.mean, interval, probability=probability, worth=worth),
-        reasons_of(evidence, teacher=teacher, witnesses=witnesses, num_labels=num_labels),
+        f"{said} {caveat}".strip(),
+        found.reasons,
         expected.mean,
         interval,
         probability,
         worth,
-        evidence.to_dict(),
-        features,
-        standard_error,
+        found.evidence,
+        found.features,
+        found.standard_error,
     )
 
 

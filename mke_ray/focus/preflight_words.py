@@ -5,8 +5,20 @@ from collections.abc import Sequence
 from mke_ray.focus.evidence import Evidence
 from mke_ray.focus.resampled import Estimate
 
+NO_CLASS_WORDS = (
+    "Unsure: no sample of the select part of the probe is of any class, so that nothing can be "
+    "measured; label some."
+)
+NO_LABEL_WORDS = (
+    "Unsure: none of the first unlabeled samples has a label of the teacher (are they readable? have "
+    "they its modality?); raise preflight.samples."
+)
+ONE_FOLD_WORDS = (
+    "Unsure: the first unlabeled samples are of so few groups that all fall into one fold of the "
+    "witnesses; raise preflight.samples."
+)
+
 _METRICS = {"accuracy": "accuracy", "map": "mean average precision"}
-_HALF = 0.5
 _DEPENDENT, _APART = 0.3, 0.1
 
 
@@ -28,22 +40,23 @@ def headline(
         worth: Least gain that is worth a student.
     """
     said = {
-        "go": "Go: a better student is to be expected",
-        "no-go": "No-go: hardly any gain is to be expected",
-        "unsure": "Unsure: a better student may or may not come of it",
+        "go": "Go: it is to be expected that the student gains",
+        "no-go": "No-go: it is not to be expected that the student gains",
+        "unsure": "Unsure whether the student gains",
     }[str(verdict)]
-    low, high = interval
+    low, high = (f"{100 * end:+.1f}" for end in interval)
+    least = f"at least {100 * worth:g} {'point' if worth == 0.01 else 'points'}"
     return (
-        f"{said}, {100 * gain:+.1f} points over the teacher (80% interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f}); a gain of at least {100 * worth:g} points has a probability of "
-        f"{probability:.0%}."
+        f"{said} {least} over its teacher (probability {probability:.0%}); expected are "
+        f"{100 * gain:+.1f} points, with a probability of 80% {low} to {high}."
     )
 
 
 def shortage_words(num_samples: int, num_groups: int, *, least: int) -> str:
     """Say that too little is labelled to tell, and what helps."""
+    groups = "1 group" if num_groups == 1 else f"{num_groups} groups"
     return (
-        f"Unsure: the select part of the probe has {num_samples} samples of {num_groups} groups, "
+        f"Unsure: the select part of the probe has {num_samples} samples of {groups}, "
         f"and at least {least} of 2 groups are needed to tell; give more labelled pairs "
         "split=probe, or raise gate.select_fraction."
     )
@@ -74,13 +87,13 @@ def reasons_of(
 
 def _strength(evidence: Evidence, teacher: str, names: str, num_labels: int) -> str:
     """Say how good each modality is alone."""
-    metric = _METRICS[evidence.metric]
-    unit = "chance" if evidence.metric == "map" else "always naming the most frequent class"
-    samples = f"the {evidence.num_samples:,} labelled samples of the select part"
-    learnt = f"as learnt from {num_labels:,} of its labels"
+    metric, unit = _METRICS[evidence.metric], "pixels" if evidence.is_dense else "samples"
+    floor = "chance" if evidence.metric == "map" else "always naming the most frequent class"
+    samples = f"the {evidence.num_samples:,} labelled {unit} of the select part"
+    learnt = f"as learnt from about {num_labels:,} samples with its labels"
     return (
         f"The teacher ({teacher}) reaches {_percent(evidence.teacher)} {metric} on {samples}; "
-        f"{names} alone, {learnt}, {_percent(evidence.witness)} ({unit}: {evidence.nobody:.0%})."
+        f"{names} alone, {learnt}, {_percent(evidence.witness)} ({floor}: {evidence.nobody:.0%})."
     )
 
 
@@ -98,8 +111,8 @@ def _trial(evidence: Evidence) -> str:
     if trial is None or gain is None:
         return ""
     return (
-        f"A trial student of these samples alone, without labelled pairs, reaches "
-        f"{trial.value:.1%}: {100 * gain.value:+.1f} points{_points(gain)}."
+        f"A trial student that learnt refined labels of these samples, and the labelled split, "
+        f"reaches {trial.value:.1%}: {100 * gain.value:+.1f} points{_points(gain)}."
     )
 
 
@@ -135,7 +148,7 @@ def _errors(evidence: Evidence, names: str) -> str:
         how = "rather exclude each other"
     return (
         f"Their errors {how} (correlation {value:+.2f}{_ends(found.correlation, '+.2f')}): of what "
-        f"the teacher has wrong, {names} has {found.rescued.value:.0%} right"
+        f"the teacher has wrong, {names} gets {found.rescued.value:.0%} right"
         f"{_ends(found.rescued, '.0%')}."
     )
 

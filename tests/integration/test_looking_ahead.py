@@ -1,6 +1,5 @@
 """The pre-flight of a run on rows of two views: when it looks, what it costs, when it stops."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,7 @@ import pytest
 from composed import composed
 
 from mke_ray.config_schema import JobConfig
-from mke_ray.data.manifest import Manifest
-from mke_ray.errors import ConfigError
-from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.draws import summarise
-from mke_ray.expansion.preflighting import known_preflight
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
 from mke_ray.report.terminal import terminal
@@ -161,58 +156,39 @@ def test_a_go_is_no_reason_to_stop_and_is_found_once(helpful, monkeypatch):
     first = run_stages(job)
     assert first["preflight"]["verdict"] == "go"
     assert "mm_student" in first["arms"]
-    monkeypatch.setattr("mke_ray.expansion.preflighting.preflight", _refuse)
+    monkeypatch.setattr("mke_ray.expansion.preflight_trial.measure", _refuse)
     assert run_stages(job)["preflight"] == first["preflight"]
-    with check_job(job).stack:
-        assert known_preflight(check_job(job)) is not None
+    hopeless = ("preflight=warn", "preflight.samples=200", "preflight.worth=0.9")
+    other = job_of(helpful, *hopeless, root="stop")
+    again = run_stages(other)["preflight"]
+    assert again["verdict"] == "no-go"
+    assert again["gain"] == first["preflight"]["gain"]
 
 
-def test_its_samples_are_spread_over_all(helpful):
-    """Not the first ones of the listing, which may all be of one person or site."""
-    hopeless = ("preflight=stop", "preflight.samples=64", "preflight.worth=0.9")
-    job = job_of(helpful, *hopeless, root="few")
+def test_another_student_is_looked_at_anew(helpful, monkeypatch):
+    """And what was found of the first is not shown as its own."""
+    job = job_of(helpful, "preflight.samples=200", root="stop")
+    monkeypatch.setattr("mke_ray.expansion.preflight_trial.measure", _refuse)
+    with pytest.raises(AssertionError, match="looked again"):
+        run_stages(job_of(helpful, "preflight.samples=200", "fusion=gated", root="stop"))
     run_stages(job)
-    manifest = Manifest.open(open_root(job.root).child("manifest"))
-    units = [one.unit for one in manifest.unit_refs([Split.UNLABELED])]
-    places = sorted(units.index(one) for one in labelled_units(job))
-    assert len(places) == 2
-    assert places[0] < len(units) / 2 <= places[1]
 
 
-def test_without_a_probe_it_is_unsure_and_says_what_helps(helpful, tmp_path):
-    """Nothing can be told, nothing breaks, and the job goes on."""
-    table = pq.read_table(helpful / "rows.parquet")
-    is_probe = pc.equal(table.column("split"), "probe")
-    pq.write_table(table.filter(pc.invert(is_probe)), tmp_path / "rows.parquet")
-    metrics = run_stages(job_of(tmp_path, "preflight=stop"))
-    assert metrics["preflight"]["verdict"] == "unsure"
-    assert "split=probe" in metrics["preflight"]["said"]
-    assert metrics["gate"]["verdict"] == "unverified"
-
-
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("preflight.mode=of", "preflight.mode"),
-        ("preflight.samples=0", "preflight.samples"),
-        ("preflight.worth=3", "preflight.worth"),
-        ("preflight.certainty=0.3", "preflight.certainty"),
-    ],
-)
-def test_a_key_that_cannot_be_is_refused_by_name(helpful, override, named):
-    """Before anything starts."""
-    with pytest.raises(ConfigError, match=named):
-        check_job(job_of(helpful, override))
-
-
-def test_numbers_are_where_they_are_looked_for(helpful):
-    """Standard JSON, with the numbers that the page says."""
-    job = job_of(helpful, root="ahead")
-    run_stages(job)
-    plain = json.loads((Path(job.root) / "report" / "preflight.json").read_text())
-    assert (
-        plain == json.loads((Path(job.root) / "report" / "metrics.json").read_text())["preflight"]
-    )
+def test_a_bucket_that_grows_is_not_looked_at_again(tmp_path, monkeypatch):
+    """The look ahead is one; what is new is labelled and trained on."""
+    path = tmp_path / "rows.parquet"
+    write_table(path, witness=2.0)
+    whole = pq.read_table(path)
+    is_last = pa.array(np.arange(len(whole)) > 900)
+    late = pc.and_(pc.equal(whole.column("split"), "unlabeled"), is_last)
+    pq.write_table(whole.filter(pc.invert(late)), path)
+    job = job_of(tmp_path, "preflight.samples=200")
+    first = run_stages(job)
+    pq.write_table(pa.concat_tables([whole.filter(pc.invert(late)), whole.filter(late)]), path)
+    monkeypatch.setattr("mke_ray.expansion.preflight_trial.measure", _refuse)
+    second = run_stages(job)
+    assert second["counts"]["samples"] > first["counts"]["samples"]
+    assert second["preflight"] == first["preflight"]
 
 
 def _refuse(*_: object, **__: object) -> None:

@@ -9,6 +9,7 @@ from answers_of_experts import answers, many_classes
 
 from mke_ray.focus.evidence import evidence_of
 from mke_ray.focus.select_answers import cross_fitted
+from mke_ray.metrics import mean_average_precision
 
 
 def test_two_experts_with_errors_of_their_own_gain_by_joining() -> None:
@@ -136,7 +137,9 @@ def test_temperature_and_exponents_are_fitted_on_other_groups() -> None:
 def test_samples_of_many_classes_are_measured_by_average_precision() -> None:
     """Mean average precision, information per class, errors of every question; no neighbours."""
     found = evidence_of(many_classes())
+    known = many_classes()
     assert found.metric == "map"
+    assert found.teacher.value == mean_average_precision(known.teacher_NC, known.truth_NC)
     assert found.joined.value > found.teacher.value
     assert found.gain.value > 0.05
     assert 0 < found.information.both <= found.information.entropy <= 1.0

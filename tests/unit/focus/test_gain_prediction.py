@@ -21,7 +21,6 @@ def test_the_shipped_model_was_fitted_and_uses_the_features_there_are() -> None:
     assert set(model.weights) == set(FEATURES)
     assert model.num_settings >= 40
     assert "benchmarks/preflight.py" in model.fitted_by
-    assert model.weights["joined_gain"] > 0
 
 
 def test_what_is_better_to_join_is_expected_to_gain_more() -> None:
@@ -43,3 +42,11 @@ def test_fewer_samples_make_the_prediction_less_sure() -> None:
 def test_a_gain_that_is_zero_everywhere_is_not_known_exactly() -> None:
     """A useless witness has an empty interval, and still one sample might be told otherwise."""
     assert standard_error_of(evidence_of(answers(witness=0.0, num=50))) >= 1 / 50
+
+
+def test_few_groups_are_less_sure_than_their_resamples_say() -> None:
+    """Of two groups, Student's t is nine times as wide as the normal, and resamples too narrow."""
+    few, many = (evidence_of(answers(num=400, num_groups=num)) for num in (2, 400))
+    assert few.gain.ci95 is not None
+    assert standard_error_of(few) > 5 * (few.gain.ci95[1] - few.gain.ci95[0]) / 3.92
+    assert standard_error_of(many) < 0.05

@@ -9,19 +9,18 @@ import pytest
 from answers_of_experts import answers, many_classes
 
 from mke_ray.focus.gain_prediction import GainModel
-from mke_ray.focus.preflight import Preflight, preflight
+from mke_ray.focus.preflight import Preflight, judge, measure
 from mke_ray.focus.preflight_page import preflight_pictures, write_preflight
 from mke_ray.focus.select_answers import SelectAnswers
 from mke_ray.storage import open_root
 
-KEYS: dict[str, Any] = {
-    "teacher": "image",
-    "witnesses": ["audio"],
-    "worth": 0.01,
-    "certainty": 0.8,
-    "num_labels": 4000,
-}
+KEYS: dict[str, Any] = {"worth": 0.01, "certainty": 0.8}
 PLAIN_MODEL = GainModel(0.0, {"joined_gain": 1.0}, 0.01, 1.0)
+
+
+def preflight(known: SelectAnswers, **keys: Any) -> Preflight:
+    """Return what is to be expected of a teacher of pictures and a witness of sound."""
+    return judge(measure(known, teacher="image", witnesses=["audio"], num_labels=4000), **keys)
 
 
 def with_trial(known: SelectAnswers) -> SelectAnswers:
@@ -55,6 +54,14 @@ def test_what_may_or_may_not_be_worth_it_is_unsure() -> None:
     assert found.verdict == "unsure"
 
 
+def test_a_caveat_takes_the_verdict_away() -> None:
+    """What the prediction was not measured on is unsure, and says why."""
+    found = preflight(answers(), **KEYS, model=PLAIN_MODEL, caveat="It is of pixels.")
+    assert found.verdict == "unsure"
+    assert found.said.endswith("It is of pixels.")
+    assert found.gain == preflight(answers(), **KEYS, model=PLAIN_MODEL).gain
+
+
 def test_certainty_moves_the_verdict() -> None:
     """A probability of two thirds is a go for whoever asks for 60%."""
     known = preflight(answers(), **KEYS, model=PLAIN_MODEL)
@@ -83,7 +90,7 @@ def test_reasons_say_what_was_measured_in_words() -> None:
     assert len(reasons) == 5
     assert "trial student" in " ".join(preflight(with_trial(answers()), **KEYS).reasons)
     text = " ".join(reasons)
-    for word in ("image", "audio", "gamma", "correlation", "expansion", "4,000 of its labels"):
+    for word in ("image", "audio", "gamma", "correlation", "expansion", "4,000 samples"):
         assert word in text
 
 
@@ -106,7 +113,7 @@ def test_the_page_says_the_verdict_and_shows_the_diagram(strength: float, tmp_pa
     found = preflight(answers(witness=strength), **KEYS)
     args = {"name": "first", "teacher": "image", "witnesses": ["audio"], "end": "It goes on."}
     page = Path(write_preflight(open_root(str(tmp_path)), found, **args)).read_text()
-    for text in (found.said.split(",")[0], "It goes on.", "only image", "preflight_strength"):
+    for text in (found.said.split(" (")[0], "It goes on.", "only image", "preflight_strength"):
         assert text in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert (tmp_path / "report/figures/preflight_venn.png").stat().st_size > 5000
