@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 FAULT_POINTS := tests/integration/test_dying_at_every_write.py
+BY_FILE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BENCHMARKS ?= train train_ranks tune feed label decode ranges listing bucket manifest doubles mutated demo_difficulty focus
 export RAY_USAGE_STATS_ENABLED ?= 0
 
@@ -13,9 +14,10 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 expand: $(VENV)/.installed
 	$(BIN)/python jobs/expand.py $(ARGS)
 
-test: lint types layers
+test: $(VENV)/.installed
+	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers
 	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 2 $(ARGS)
-	$(BIN)/python -m pytest tests/cluster tests/integration --ignore $(FAULT_POINTS) $(ARGS)
+	$(BIN)/python -m pytest tests/cluster tests/integration --ignore $(FAULT_POINTS) $(BY_FILE) $(ARGS)
 
 check: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers unit

@@ -1,4 +1,4 @@
-"""What all tests share: one local Ray and one S3 server per run, started when first asked for."""
+"""What tests share: a local Ray and an S3 server per process, started when first asked for."""
 
 import os
 import secrets
@@ -36,6 +36,27 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A busy machine is slow and nothing else is wrong with it.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of ``--dist loadfile`` to processes file by file, and clusters to one process.
+
+    Tests of a file share what it has set up; two clusters at once are too much for a small machine.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = _work_of
+    return scheduler
+
+
+def _work_of(nodeid: str) -> str:
+    """Return what of the tests is done by one process and in one piece."""
+    folder, _, _ = nodeid.partition("/test_")
+    return folder if folder.endswith("cluster") else nodeid.partition("::")[0]
 
 
 @dataclass(frozen=True, slots=True)

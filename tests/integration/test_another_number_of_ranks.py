@@ -1,7 +1,6 @@
 """A fit that two ranks began, one goes on with and three end: as if nothing had been."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +35,15 @@ def spec_of():
 
 @pytest.fixture(scope="module")
 def resized(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resized")
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("resized")
+        (folder / "temporary").mkdir()
+        patch.setenv("TMPDIR", str(folder / "temporary"))
+        return folder, resize(folder)
+
+
+def resize(folder):
+    """Train a fit of each kind by two ranks, then by one, then by three, and return their roots."""
     roots = {stage: str(folder / f"run{stage}") for stage in KINDS}
     for root in roots.values():
         make_run(open_root(root), {"labelled": 20, "unlabeled": 90, "probe": 40})
@@ -56,7 +63,7 @@ def resized(tmp_path_factory):
         ]
         run_phases(phases, num_ranks)
         last = number
-    return folder, roots
+    return roots
 
 
 @pytest.mark.parametrize("stage", KINDS)
@@ -78,9 +85,7 @@ def test_every_step_is_made_once_whoever_makes_it(resized, stage):
 
 
 def test_the_universal_form_is_not_left_behind(resized):
-    import tempfile
-
-    assert not list(Path(tempfile.gettempdir()).glob("mke_ray-universal-*"))
+    assert not list((resized[0] / "temporary").glob("mke_ray-universal-*"))
 
 
 def test_a_checkpoint_with_a_changed_or_missing_file_is_refused_by_name(resized):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +23,8 @@ from search_runs import (
 
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.whole import run_stages
+from mke_ray.search.ledger import Ledger
+from mke_ray.storage import open_root
 
 FEW = [
     "search.num_trials=5",
@@ -37,11 +41,15 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("ray_session")
-def test_a_search_leaves_a_winner_that_a_run_takes(run_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def searched(run_folder: Path, ray_session: Any) -> Path:
+    """Search once, and return a copy of what it left: others go on with the search itself."""
     search_here(run_folder, *SPACE, *FEW, "search.name=whole")
-    folder = found_in(run_folder, "whole")
-    records = records_in(run_folder, "whole")
+    return shutil.copytree(found_in(run_folder, "whole"), run_folder / "whole")
+
+
+def test_a_search_leaves_a_winner_that_a_run_takes(searched: Path) -> None:
+    folder, records = searched, Ledger(open_root(str(searched))).ended()
     assert [one.number for one in records] == [0, 1, 2, 3, 4]
     assert records[0].values["fusion"] == "concat"
     assert {one.state for one in records} <= {"finished", "stopped"}
@@ -59,14 +67,13 @@ def test_a_search_leaves_a_winner_that_a_run_takes(run_folder: Path) -> None:
     assert winner["fit"] == {"optimizer": {"lr": chosen["fit.optimizer.lr"]}}
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("searched")
 def test_a_search_that_is_over_trains_and_tests_nothing_again(run_folder: Path) -> None:
-    search_here(run_folder, *SPACE, *FEW, "search.name=twice")
-    folder = found_in(run_folder, "twice")
+    folder = found_in(run_folder, "whole")
     before = {one: one.stat().st_mtime_ns for one in folder.glob("trials/*")}
     (test,) = folder.glob("test-trial-*.json")
     tested = test.stat().st_mtime_ns
-    search_here(run_folder, *SPACE, *FEW, "search.name=twice", "search.num_trials=6")
+    search_here(run_folder, *SPACE, *FEW, "search.name=whole", "search.num_trials=6")
     after = {one: one.stat().st_mtime_ns for one in folder.glob("trials/*")}
     assert len(after) == 6 and before.items() <= after.items()
     assert test.stat().st_mtime_ns == tested
@@ -76,11 +83,11 @@ def test_a_search_that_is_over_trains_and_tests_nothing_again(run_folder: Path) 
 
 @pytest.mark.usefixtures("ray_session")
 def test_trials_of_two_ranks_are_trained_in_the_room_that_tune_reserved(run_folder: Path) -> None:
-    more = ["search.workers_per_trial=2", "search.num_trials=3", "search.name=ranks"]
+    more = ["search.workers_per_trial=2", "search.num_trials=2", "search.name=ranks"]
     search_here(run_folder, *SPACE, *FEW, *more)
     records = records_in(run_folder, "ranks")
     assert [one.state for one in records].count("failed") == 0
-    assert len(records) == 3 and all(one.quality is not None for one in records)
+    assert len(records) == 2 and all(one.quality is not None for one in records)
 
 
 @pytest.mark.usefixtures("ray_session")

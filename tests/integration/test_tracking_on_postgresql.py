@@ -2,23 +2,32 @@
 
 from pathlib import Path
 
+import pytest
 from job_processes import end_well, kill_once, start_job
 from mlflow import MlflowClient
-from search_runs import SPACE, check_runs_of_trials, command_line, finished_run, write_rows
+from search_runs import (
+    SPACE,
+    check_runs_of_trials,
+    command_line,
+    finished_run,
+    search_here,
+    write_rows,
+)
 from sqlalchemy import make_url
 
 SEARCH = ["search.num_trials=4", "search.reduction=2", "search.final_seeds=[0]"]
 
 
-def tracked(folder: Path, uri: str, name: str, *more: str) -> list[str]:
-    return command_line(folder, "tracking=mlflow", f"tracking.uri={uri}", f"name={name}", *more)
+def tracked(uri: str, name: str) -> list[str]:
+    return ["tracking=mlflow", f"tracking.uri={uri}", f"name={name}"]
 
 
 def test_a_run_that_was_killed_is_one_run_and_none_is_left_running(
     tmp_path: Path, postgres_uri: str
 ) -> None:
     write_rows(tmp_path / "rows.parquet")
-    lines = tracked(tmp_path, postgres_uri, "killed run", "scaling.launch=local")
+    keys = [*tracked(postgres_uri, "killed run"), "scaling.launch=local"]
+    lines = command_line(tmp_path, *keys)
     ids = tmp_path / "run" / "tracking.json"
     kill_once(ids.exists, start_job("expand", lines))
     end_well(start_job("expand", lines))
@@ -35,11 +44,13 @@ def test_a_run_that_was_killed_is_one_run_and_none_is_left_running(
     assert make_url(postgres_uri).password not in ids.read_text()
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_search_that_was_killed_has_every_trial_once(tmp_path: Path, postgres_uri: str) -> None:
     finished_run(tmp_path)
     name = "killed search"
-    lines = tracked(tmp_path, postgres_uri, name, *SPACE, *SEARCH, "ray.num_cpus=2")
+    keys = [*SPACE, *SEARCH, *tracked(postgres_uri, name), "ray.num_cpus=2"]
+    job = start_job("tune", command_line(tmp_path, *keys))
     trials = tmp_path / "run" / "search"
-    kill_once(lambda: any(trials.glob("*/trials/*")), start_job("tune", lines))
-    end_well(start_job("tune", lines))
+    kill_once(lambda: any(trials.glob("*/trials/*")), job)
+    search_here(tmp_path, *keys)
     check_runs_of_trials(postgres_uri, experiment=name, num_trials=4)
