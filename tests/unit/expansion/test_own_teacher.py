@@ -151,7 +151,7 @@ class SpacedTeacher(FakeTeacher):
         (
             "single",
             ["q", "p"],
-            r"set source\.classes=\[q,p\], where .* map them \(teacher=mapp",
+            r"set source\.classes=\[q,p\], where .* map them \(teacher=mapped",
         ),
         ("single", ["LABEL_0", "LABEL_1"], r"or map the teacher's \(teacher=mapped with a table"),
     ],
