@@ -133,7 +133,10 @@ def _way_to_alike_classes(teacher: LabelSpace, source: LabelSpace) -> str:
     """Say how teacher and source come to have the same classes."""
     if sorted(teacher.classes) == sorted(source.classes):
         ordered = ",".join(teacher.classes)
-        return f"set source.classes=[{ordered}], or map them ({_MAPPING})"
+        return (
+            f"set source.classes=[{ordered}], where the source has that key, or map them "
+            f"({_MAPPING})"
+        )
     return f"correct source.classes, or map the teacher's ({_MAPPING})"
 
 

@@ -148,7 +148,11 @@ class SpacedTeacher(FakeTeacher):
         ("multi", ["p", "q"], r"more_teachers\.second: .*of kind multi, the source's are single"),
         ("multi", ["p", "q"], r"set more_teachers\.second\.kind=single .*teacher=mapped"),
         ("single", ["q", "p"], r"more_teachers\.second: .*\['q', 'p'\].*\['p', 'q'\]"),
-        ("single", ["q", "p"], r"set source\.classes=\[q,p\], or map them \(teacher=mapped"),
+        (
+            "single",
+            ["q", "p"],
+            r"set source\.classes=\[q,p\], where .* map them \(teacher=mapped",
+        ),
         ("single", ["LABEL_0", "LABEL_1"], r"or map the teacher's \(teacher=mapped with a table"),
     ],
 )
