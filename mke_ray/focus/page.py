@@ -1,19 +1,15 @@
 """What a study leaves for people: a page that loads nothing, figures, and its numbers as JSON."""
 
-import json
-import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from mke_ray.report.page import REPORT_FOLDER, duration
+from mke_ray.report.study_page import study_page, write_study
 from mke_ray.report.style import Picture
 from mke_ray.storage import Root
 
@@ -74,23 +70,21 @@ def write_focus(root: Root, content: FocusContent) -> str:
     Returns:
         Path or URI of the page.
     """
-    folder = root.child(REPORT_FOLDER)
-    plain = {**content.plain, "seconds": content.seconds}
-    folder.write(METRICS_NAME, json.dumps(plain, indent=1, allow_nan=False).encode())
-    for picture in content.pictures:
-        folder.write(f"figures/{picture.name}.png", picture.png)
-    folder.write("index.html", focus_page(content).encode())
-    return posixpath.join(folder.uri, "index.html")
+    return write_study(
+        root.child(REPORT_FOLDER),
+        name=METRICS_NAME,
+        plain={**content.plain, "seconds": content.seconds},
+        pictures=content.pictures,
+        page=focus_page(content),
+    )
 
 
 def focus_page(content: FocusContent) -> str:
     """Return the page as one HTML text that loads nothing from anywhere."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_file("mke_ray.focus", "focus.html.j2")).render(
+    return study_page(
+        "mke_ray.focus",
+        "focus.html.j2",
         content=content,
-        css=Markup(_file("mke_ray.report", "page.css")),  # noqa: S704 - a file of ours
         metrics=METRICS_NAME,
         time=duration(content.seconds),
     )
@@ -125,8 +119,3 @@ def interval(paired: Mapping[str, Any]) -> str:
 def percent(spread: Mapping[str, float]) -> str:
     """Return an accuracy in percent, mean and spread."""
     return f"{100 * spread['mean']:.1f} ± {100 * spread['std']:.1f}"
-
-
-def _file(package: str, name: str) -> str:
-    """Return a file of a package."""
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")

@@ -1,25 +1,19 @@
 """The page that explains a gain: figures, a table of students, and mechanism.json beside them."""
 
-import json
-import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from mke_ray.report.page import REPORT_FOLDER, duration
+from mke_ray.report.study_page import study_page, write_study
 from mke_ray.report.style import Picture, arm_title
 from mke_ray.storage import Root
 
 MECHANISM_NAME = "mechanism.json"
-
-_PAGE, _STYLE = "mechanism.html.j2", "page.css"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,6 @@ def write_mechanism(root: Root, content: MechanismContent) -> str:
     Returns:
         Path or URI of the page.
     """
-    folder = root.child(REPORT_FOLDER)
     plain = {
         "experiment": content.experiment,
         **content.summary,
@@ -61,22 +54,22 @@ def write_mechanism(root: Root, content: MechanismContent) -> str:
         "num_known": content.num_known,
         "records": content.records,
     }
-    folder.write(MECHANISM_NAME, json.dumps(plain, indent=1, allow_nan=False).encode())
-    for picture in content.pictures:
-        folder.write(f"figures/{picture.name}.png", picture.png)
-    folder.write("index.html", mechanism_page(content).encode())
-    return posixpath.join(folder.uri, "index.html")
+    return write_study(
+        root.child(REPORT_FOLDER),
+        name=MECHANISM_NAME,
+        plain=plain,
+        pictures=content.pictures,
+        page=mechanism_page(content),
+    )
 
 
 def mechanism_page(content: MechanismContent) -> str:
     """Return the page as one HTML text that loads nothing from anywhere."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"points": _points, "share": _share, "plus": _plus}
-    return environment.from_string(_file(_PAGE)).render(
+    return study_page(
+        "mke_ray.report",
+        "mechanism.html.j2",
+        filters={"points": _points, "share": _share, "plus": _plus},
         content=content,
-        css=Markup(_file(_STYLE)),  # noqa: S704 - a file of this package
         said=mechanism_headline(content.summary),
         theorem=theorem_words(content.summary),
         spaces=content.summary["spaces"],
@@ -180,8 +173,3 @@ def _share(spread: Mapping[str, float]) -> str:
 def _plus(spread: Mapping[str, float]) -> str:
     """Return a number, mean and spread."""
     return f"{spread['mean']:.2f} ± {spread['std']:.2f}"
-
-
-def _file(name: str) -> str:
-    """Return a file of this package."""
-    return resources.files("mke_ray.report").joinpath(name).read_text(encoding="utf-8")

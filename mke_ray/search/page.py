@@ -2,18 +2,15 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from mke_ray.report.study_page import study_page, write_study
 from mke_ray.search.content import SearchContent
 from mke_ray.search.judging import AS_IT_IS, WINNER
 from mke_ray.search.key_figures import word_of
@@ -85,23 +82,23 @@ def write_search(folder: Root, content: SearchContent, winner_yaml: str) -> str:
         "winner": content.winner.number,
         "finalists": [_finite(one.to_dict()) for one in content.finalists],
     }
-    folder.write("result.json", json.dumps(plain, indent=1).encode())
-    for picture in content.pictures:
-        folder.write(f"figures/{picture.name}.png", picture.png)
-    folder.write("index.html", search_page(content, winner_yaml).encode())
-    return f"{folder.uri}/index.html"
+    return write_study(
+        folder,
+        name="result.json",
+        plain=plain,
+        pictures=content.pictures,
+        page=search_page(content, winner_yaml),
+    )
 
 
 def search_page(content: SearchContent, winner_yaml: str) -> str:
     """Return the page as one HTML text that loads nothing from anywhere."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"cell": _cell}
     names = list(dict.fromkeys(name for one in content.records for name in one.params))
-    return environment.from_string(_file("search", "search.html.j2")).render(
+    return study_page(
+        "mke_ray.search",
+        "search.html.j2",
+        filters={"cell": _cell},
         content=content,
-        css=Markup(_file("report", "page.css")),  # noqa: S704 - a file of this package
         said=said_of(content),
         names=names,
         trials=ranked(content.records),
@@ -135,8 +132,3 @@ def _finite(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return [_finite(one) for one in node]
     return None if isinstance(node, float) and not math.isfinite(node) else node
-
-
-def _file(room: str, name: str) -> str:
-    """Return the text of a file of this package."""
-    return resources.files(f"mke_ray.{room}").joinpath(name).read_text(encoding="utf-8")
