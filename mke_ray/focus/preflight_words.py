@@ -10,8 +10,8 @@ NO_CLASS_WORDS = (
     "measured; label some."
 )
 NO_LABEL_WORDS = (
-    "Unsure: none of the first unlabeled samples has a label of the teacher (are they readable? have "
-    "they its modality?); raise preflight.samples."
+    "Unsure: none of the first unlabeled samples has a label of the teacher (are they readable? "
+    "have they its modality?); raise preflight.samples."
 )
 ONE_FOLD_WORDS = (
     "Unsure: the first unlabeled samples are of so few groups that all fall into one fold of the "
