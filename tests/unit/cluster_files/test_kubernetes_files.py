@@ -176,7 +176,8 @@ def test_nothing_goes_in_or_out_of_the_namespace_but_what_a_policy_names() -> No
         if one["kind"] == "NetworkPolicy"
     }
     assert policies.pop("nothing") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    labels = {pod["metadata"]["labels"]["app.kubernetes.io/part-of"] for pod in pods(RAY_JOB).values()}
+    metadata = [pod["metadata"]["labels"] for pod in pods(RAY_JOB).values()]
+    labels = {one["app.kubernetes.io/part-of"] for one in metadata}
     ports = {}
     for name, spec in policies.items():
         assert {spec["podSelector"]["matchLabels"]["app.kubernetes.io/part-of"]} == labels
