@@ -267,6 +267,7 @@ class ScalingConfig:
             takes one more than ``feed_threads``, and at least 2.
         prefetch_bytes: Most bytes of these batches; with ``feed=ray``, of Ray's memory for objects.
         feed_cpus: CPUs per worker of the pool of ``feed=ray``, beside ``cpus_per_worker``.
+        feed_pool: Label ``pool`` of the nodes that its tasks may be on; null takes any.
         feed_timeout_s: How long a worker waits for a batch of this pool, in three tries, before the
             run ends; beside it each try waits for ``storage.patience_s``.
         log_every_steps: Steps between logged losses.
@@ -292,6 +293,7 @@ class ScalingConfig:
     prefetch_batches: int | None = None
     prefetch_bytes: int = 1 << 30
     feed_cpus: int = 1
+    feed_pool: str | None = None
     feed_timeout_s: float = 600.0
     log_every_steps: int = 10
     micro_batch: int | None = None

@@ -46,7 +46,11 @@ def demands_of(job: JobConfig) -> list[Demand]:
     scaling = Scaling.from_dict(asdict(job.scaling))
     each = (scaling.cpus_per_worker, scaling.gpus_per_worker, scaling.pool)
     if job.scaling.launch == "trainer":
-        demands.append(Demand("training", scaling.worker_bounds[0], *each, is_gang=True))
+        num_workers = scaling.worker_bounds[0]
+        demands.append(Demand("training", num_workers, *each, is_gang=True))
+        if scaling.feed == "ray":
+            num_tasks = num_workers * scaling.feed_cpus
+            demands.append(Demand("feed", num_tasks, 1.0, 0.0, scaling.feed_pool))
     elif job.scaling.launch == "tasks":
         demands.append(Demand("training", 1, *each))
     return demands

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from mke_ray.errors import ConfigError
-from mke_ray.labels.capacity import NodeRoom
+from mke_ray.labels.capacity import NodeRoom, check_node_pool
 from mke_ray.train.batches import BatchMaker, FeedItem
 
 FEEDS = ("local", "ray")
@@ -59,12 +59,14 @@ class Feeding:
         ahead: How much the threads of a worker do ahead.
         num_cpus: CPUs per worker of the pool of ``ray``.
         timeout_s: How long to wait for a batch of this pool.
+        node_pool: Label of the nodes that the pool of ``ray`` may be on; None takes any.
     """
 
     feed: str = "local"
     ahead: Ahead = field(default_factory=Ahead)
     num_cpus: int = 1
     timeout_s: float = 600.0
+    node_pool: str | None = None
 
     @classmethod
     def from_scaling(cls, scaling: Mapping[str, Any]) -> "Feeding":
@@ -90,7 +92,13 @@ class Feeding:
             scaling.get("prefetch_batches"),
             scaling.get("prefetch_bytes", 1 << 30),
         )
-        return cls(feed, ahead, scaling.get("feed_cpus", 1), timeout_s)
+        num_cpus, node_pool = scaling.get("feed_cpus", 1), scaling.get("feed_pool")
+        if node_pool is not None and feed != "ray":
+            raise ConfigError(
+                f"scaling.feed_pool={node_pool} is for scaling.feed=ray, and scaling.feed={feed}; "
+                "set scaling.feed=ray, or leave scaling.feed_pool null"
+            )
+        return cls(feed, ahead, num_cpus, timeout_s, node_pool)
 
     def source_of(self, maker: BatchMaker, ahead: Ahead) -> "Source | None":
         """Return who makes the batches elsewhere; None where the worker does.
@@ -103,7 +111,9 @@ class Feeding:
             return None
         from mke_ray.train.ray_feed import RaySource  # noqa: PLC0415  # ray.data takes seconds
 
-        return RaySource(maker, self.num_cpus, ahead, timeout_s=self.timeout_s)
+        return RaySource(
+            maker, self.num_cpus, ahead, timeout_s=self.timeout_s, node_pool=self.node_pool
+        )
 
 
 def check_feeding(scaling: Mapping[str, Any]) -> None:
@@ -126,7 +136,7 @@ def check_pool(scaling: Mapping[str, Any], num_workers: int, *, nodes: Sequence[
     """Refuse a pool that a cluster cannot run beside the workers: Ray would wait for ever.
 
     Args:
-        scaling: ``cpus_per_worker`` and ``feed_cpus`` of the section ``scaling``.
+        scaling: ``cpus_per_worker``, ``feed_cpus`` and the pools of the section ``scaling``.
         num_workers: Most workers.
         nodes: The nodes that are there.
 
@@ -134,13 +144,23 @@ def check_pool(scaling: Mapping[str, Any], num_workers: int, *, nodes: Sequence[
         ConfigError: It says to which number to change what.
     """
     own, pool = scaling["cpus_per_worker"], scaling["feed_cpus"]
-    num_cpus, wanted = sum(node.cpus for node in nodes), num_workers * (own + pool)
+    node_pool, pool_of_workers = scaling.get("feed_pool"), scaling.get("pool")
+    check_node_pool(node_pool, nodes, key="scaling.feed_pool")
+    if node_pool is not None and pool_of_workers not in (None, node_pool):
+        own = 0  # they are elsewhere
+    num_cpus = sum(node.cpus for node in nodes if node_pool in (None, node.pool))
+    wanted = num_workers * (own + pool)
     if wanted <= num_cpus:
         return
     fitting = int(num_cpus / num_workers - own)
     way_out = f"set scaling.feed_cpus={fitting}" if fitting > 0 else "use scaling.feed=local"
     raise ConfigError(
         f"scaling.feed=ray takes {wanted:g} CPUs (scaling.num_workers={num_workers} times "
-        f"scaling.cpus_per_worker={own:g} and scaling.feed_cpus={pool}), the cluster has "
+        + (f"scaling.cpus_per_worker={own:g} and " if own else "")
+        + f"scaling.feed_cpus={pool}), {_where(node_pool)} "
         f"{num_cpus:g}; {way_out}, fewer workers, or start more nodes"
     )
+
+
+def _where(node_pool: str | None) -> str:
+    return "the cluster has" if node_pool is None else f"scaling.feed_pool={node_pool} has"

@@ -23,6 +23,7 @@ from ray.exceptions import (
 
 from mke_ray.errors import MkeRayError, TrainingError
 from mke_ray.labels.living_nodes import living_nodes
+from mke_ray.node_pools import selector_of
 from mke_ray.train.batches import BatchMaker, FeedItem
 from mke_ray.train.copying import pinned
 from mke_ray.train.feeding import Ahead
@@ -61,15 +62,23 @@ class RaySource:
         num_cpus: Tasks of one CPU at a time.
         ahead: Bounds the bytes of batches that wait, and tells where they are wanted.
         timeout_s: How long to wait for a batch, beside the time for which stores are asked.
+        node_pool: Label of the nodes that tasks may be on; None takes any.
     """
 
     def __init__(
-        self, maker: BatchMaker, num_cpus: int, ahead: Ahead, *, timeout_s: float = 600.0
+        self,
+        maker: BatchMaker,
+        num_cpus: int,
+        ahead: Ahead,
+        *,
+        timeout_s: float = 600.0,
+        node_pool: str | None = None,
     ) -> None:
         self._maker = maker
         self._num_cpus = num_cpus
         self._ahead = ahead
         self._timeout_s = timeout_s
+        self._selector = selector_of(node_pool) or None
         self._try_s = timeout_s / _TRIES + maker.reader.samples.root.patience_s
         self._shipped: Shipped | None = None
         self._execution: str | None = None
@@ -159,6 +168,7 @@ class RaySource:
                 fn_kwargs={"shipped": self._shipped, "cache_bytes": cache_bytes},
                 compute=TaskPoolStrategy(size=min(self._num_cpus, len(chunks))),
                 num_cpus=1,
+                label_selector=self._selector,
             )
 
     def _batches_per_chunk(self) -> int:
@@ -171,6 +181,7 @@ class RaySource:
         context = DataContext.get_current().copy()
         context.execution_options = ExecutionOptions(
             preserve_order=True,
+            label_selector=self._selector,
             resource_limits=ExecutionResources.for_limits(
                 cpu=self._num_cpus, object_store_memory=self._ahead.prefetch_bytes
             ),

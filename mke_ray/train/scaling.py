@@ -39,6 +39,7 @@ class Scaling:
         prefetch_batches: Batches made ahead.
         prefetch_bytes: Bytes of these.
         feed_cpus: CPUs per worker of the pool of ``ray``.
+        feed_pool: Label of the nodes that this pool may be on; None takes any.
         feed_timeout_s: How long a worker waits for a batch of the pool.
         log_every_steps: Steps between logged losses.
         micro_batch: Most rows of a worker in one pass; None takes all of a worker's at once.
@@ -61,6 +62,7 @@ class Scaling:
     prefetch_batches: int | None = None
     prefetch_bytes: int = 1 << 30
     feed_cpus: int = 1
+    feed_pool: str | None = None
     feed_timeout_s: float = 600.0
     log_every_steps: int = 10
     micro_batch: int | None = None

@@ -176,10 +176,11 @@ def test_nothing_goes_in_or_out_of_the_namespace_but_what_a_policy_names() -> No
         if one["kind"] == "NetworkPolicy"
     }
     assert policies.pop("nothing") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    labels = {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods(RAY_JOB).values()}
+    metadata = [pod["metadata"]["labels"] for pod in pods(RAY_JOB).values()]
+    labels = {one["app.kubernetes.io/part-of"] for one in metadata}
     ports = {}
     for name, spec in policies.items():
-        assert {spec["podSelector"]["matchLabels"]["app.kubernetes.io/name"]} == labels
+        assert {spec["podSelector"]["matchLabels"]["app.kubernetes.io/part-of"]} == labels
         for rule in spec.get("ingress", []):
             assert rule["from"], "an empty list would let everybody in"
             ports[name] = [one["port"] for one in rule.get("ports", [])]

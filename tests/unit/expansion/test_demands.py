@@ -9,6 +9,7 @@ from composed import composed
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.demands import check_coming, check_stages, demands_of, trial_demand
+from mke_ray.train.feeding import check_feeding
 
 CLUSTER = """
 max_workers: 4
@@ -34,6 +35,20 @@ def test_stages_ask_for_what_the_configuration_says(tmp_path: Path) -> None:
     assert (training.number, training.pool, training.is_gang) == (3, "train", True)
     trial = trial_demand(job_of(tmp_path, "scaling.pool=train", "search.workers_per_trial=2"))
     assert (trial.number, trial.pool, trial.is_gang) == (2, "train", True)
+
+
+def test_a_feed_asks_for_cpus_of_its_own_pool(tmp_path: Path) -> None:
+    fed = ("scaling.feed=ray", "scaling.feed_cpus=2", "scaling.pool=train")
+    job = job_of(tmp_path, *fed, "scaling.feed_pool=decode")
+    feed = demands_of(job)[-1]
+    assert (feed.stage, feed.number, feed.pool) == ("feed", 4, "decode")
+    check_stages(job)
+    with pytest.raises(ConfigError, match=r"feed_pool=decode has 4; set scaling\.feed_cpus=2"):
+        check_stages(job_of(tmp_path, *fed[::2], "scaling.feed_pool=decode", "scaling.feed_cpus=3"))
+    with pytest.raises(ConfigError, match=r"scaling\.feed_pool=decod: no node"):
+        check_stages(job_of(tmp_path, *fed, "scaling.feed_pool=decod"))
+    with pytest.raises(ConfigError, match=r"set scaling\.feed=ray, or leave scaling\.feed_pool"):
+        check_feeding({"launch": "trainer", "feed": "local", "feed_pool": "decode"})
 
 
 def test_what_runs_in_this_process_asks_for_nothing(tmp_path: Path) -> None:
