@@ -41,17 +41,19 @@ class Trial:
 def fitted(records: Sequence[dict[str, Any]]) -> GainModel:
     """Return the model that fits records best: a ridge regression, and its noise by likelihood.
 
-    Every setting weighs the same, however many draws it has.
+    Every setting weighs the same, however many draws it has. The noise is that of families which
+    the regression did not see, since a user's data are of none of them.
     """
-    feature_NK = np.asarray([[one["features"][name] for name in FEATURES] for one in records])
-    gain_N = np.asarray([one["gain"] for one in records])
-    error_N = np.asarray([one["standard_error"] for one in records])
-    weight_N = _weights(records)
-    scaler = StandardScaler().fit(feature_NK, sample_weight=weight_N)
-    ridge = BayesianRidge().fit(scaler.transform(feature_NK), gain_N, sample_weight=weight_N)
-    weight_K = ridge.coef_ / scaler.scale_
-    bias = float(ridge.intercept_ - weight_K @ scaler.mean_)
-    noise, of_error = _noise(gain_N - bias - feature_NK @ weight_K, error_N, weight_N)
+    rest, error, weight = [], [], []
+    for family in sorted({one["family"] for one in records}):
+        own = [one for one in records if one["family"] == family]
+        bias, weight_K = _regression([one for one in records if one["family"] != family])
+        feature_NK, gain_N = _arrays(own)
+        rest += (gain_N - bias - feature_NK @ weight_K).tolist()
+        error += [one["standard_error"] for one in own]
+        weight += _weights(own).tolist()
+    noise, of_error = _noise(*map(np.asarray, (rest, error, weight)))
+    bias, weight_K = _regression(records)
     return GainModel(
         round(bias, 5),
         dict(zip(FEATURES, np.round(weight_K, 4).tolist(), strict=True)),
@@ -60,6 +62,22 @@ def fitted(records: Sequence[dict[str, Any]]) -> GainModel:
         len({one["setting"] for one in records}),
         COMMAND,
     )
+
+
+def _regression(records: Sequence[dict[str, Any]]) -> tuple[float, np.ndarray]:
+    """Return the bias and the weight of every feature [K]."""
+    feature_NK, gain_N = _arrays(records)
+    weight_N = _weights(records)
+    scaler = StandardScaler().fit(feature_NK, sample_weight=weight_N)
+    ridge = BayesianRidge().fit(scaler.transform(feature_NK), gain_N, sample_weight=weight_N)
+    weight_K = ridge.coef_ / scaler.scale_
+    return float(ridge.intercept_ - weight_K @ scaler.mean_), weight_K
+
+
+def _arrays(records: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features [N, K] and the gains [N] of records."""
+    features = [[one["features"][name] for name in FEATURES] for one in records]
+    return np.asarray(features), np.asarray([one["gain"] for one in records])
 
 
 def held_out(records: Sequence[dict[str, Any]], *, worth: float) -> list[Trial]:

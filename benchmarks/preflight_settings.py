@@ -60,7 +60,7 @@ def _av_mnist() -> list[Setting]:
                     *SMALL,
                 )
                 name = f"{teacher} {strength}, noise of {new} {noise:g}"
-                found.append(Setting(name, f"av_mnist {teacher}", overrides, 1, "."))
+                found.append(Setting(name, "av_mnist", overrides, 1, "."))
     return found
 
 
@@ -78,7 +78,7 @@ def _ravdess() -> list[Setting]:
                 )
                 name = f"{teacher} of {actors} actors, {new} {change}"
                 table = None if change == "as it is" else _ravdess_table(new, change)
-                found.append(Setting(name, f"ravdess {teacher}", overrides, 2, RAVDESS, table))
+                found.append(Setting(name, "ravdess", overrides, 2, RAVDESS, table))
     return found
 
 

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from mke_ray.focus.evidence import Evidence
 
 MODEL_NAME = "gain_model.json"
-FEATURES = ("trial_gain", "joined_gain", "teacher_error", "witness_only")
+FEATURES = ("trial_gain",)  # of those that are kept, what held-out settings are told best by
 
 _OF_95 = NormalDist().inv_cdf(0.975)  # standard errors from a mean to the end of its interval
 _UNKNOWN_ERROR = 0.2
@@ -58,7 +58,7 @@ class GainModel:
 
 
 def features_of(evidence: Evidence) -> dict[str, float]:
-    """Return what a gain is predicted from.
+    """Return what is kept of what a gain may be predicted from.
 
     ``trial_gain`` is what a student of the first samples gains, ``joined_gain`` what joining the
     answers of teacher and witnesses does (it stands for the other where there is no trial),

@@ -1,5 +1,6 @@
 """The pre-flight of a run on rows of two views: when it looks, what it costs, when it stops."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from composed import composed
 
 from mke_ray.config_schema import JobConfig
+from mke_ray.data.manifest import Manifest
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.checks import check_job
 from mke_ray.expansion.draws import summarise
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
@@ -119,7 +123,7 @@ def test_of_few_samples_the_witnesses_are_those_of_the_first_round(helpful):
 
 def test_a_no_go_ends_the_job_before_the_rest_is_labelled_and_warn_goes_on(useless, capsys):
     """What is labelled is kept; nothing is labelled twice when the job goes on after all."""
-    keys = ("preflight.samples=160", "preflight.worth=0.03")
+    keys = ("preflight.samples=160", "preflight.worth=0.5")
     job = job_of(useless, "preflight=stop", *keys)
     found = run_stages(job, console=terminal())
     assert found["preflight"]["verdict"] == "no-go"
@@ -150,11 +154,12 @@ def test_a_no_go_ends_the_job_before_the_rest_is_labelled_and_warn_goes_on(usele
     assert summary["arms"].keys() == metrics["arms"].keys()
 
 
-def test_a_go_is_no_reason_to_stop_and_is_found_once(helpful, monkeypatch):
+def test_what_is_no_no_go_goes_on_and_is_found_once(helpful, monkeypatch):
     """The second start reads what the first found: no witness is asked again."""
-    job = job_of(helpful, "preflight=stop", "preflight.samples=200", root="stop")
+    keys = ("preflight.samples=200", "preflight.certainty=0.6")
+    job = job_of(helpful, "preflight=stop", *keys, root="stop")
     first = run_stages(job)
-    assert first["preflight"]["verdict"] == "go"
+    assert first["preflight"]["verdict"] != "no-go"
     assert "mm_student" in first["arms"]
     monkeypatch.setattr("mke_ray.expansion.preflight_trial.measure", _refuse)
     assert run_stages(job)["preflight"] == first["preflight"]
@@ -189,6 +194,54 @@ def test_a_bucket_that_grows_is_not_looked_at_again(tmp_path, monkeypatch):
     second = run_stages(job)
     assert second["counts"]["samples"] > first["counts"]["samples"]
     assert second["preflight"] == first["preflight"]
+
+
+def test_its_samples_are_spread_over_all(helpful):
+    """Not the first ones of the listing, which may all be of one person or site."""
+    hopeless = ("preflight=stop", "preflight.samples=64", "preflight.worth=0.9")
+    job = job_of(helpful, *hopeless, root="few")
+    run_stages(job)
+    manifest = Manifest.open(open_root(job.root).child("manifest"))
+    units = [one.unit for one in manifest.unit_refs([Split.UNLABELED])]
+    places = sorted(units.index(one) for one in labelled_units(job))
+    assert len(places) == 2
+    assert places[0] < len(units) / 2 <= places[1]
+
+
+def test_without_a_probe_it_is_unsure_and_says_what_helps(helpful, tmp_path):
+    """Nothing can be told, nothing breaks, and the job goes on."""
+    table = pq.read_table(helpful / "rows.parquet")
+    is_probe = pc.equal(table.column("split"), "probe")
+    pq.write_table(table.filter(pc.invert(is_probe)), tmp_path / "rows.parquet")
+    metrics = run_stages(job_of(tmp_path, "preflight=stop"))
+    assert metrics["preflight"]["verdict"] == "unsure"
+    assert "split=probe" in metrics["preflight"]["said"]
+    assert metrics["gate"]["verdict"] == "unverified"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("preflight.mode=of", "preflight.mode"),
+        ("preflight.samples=0", "preflight.samples"),
+        ("preflight.worth=3", "preflight.worth"),
+        ("preflight.certainty=0.3", "preflight.certainty"),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused_by_name(helpful, override, named):
+    """Before anything starts."""
+    with pytest.raises(ConfigError, match=named):
+        check_job(job_of(helpful, override))
+
+
+def test_numbers_are_where_they_are_looked_for(helpful):
+    """Standard JSON, with the numbers that the page says."""
+    job = job_of(helpful, root="ahead")
+    run_stages(job)
+    plain = json.loads((Path(job.root) / "report" / "preflight.json").read_text())
+    assert (
+        plain == json.loads((Path(job.root) / "report" / "metrics.json").read_text())["preflight"]
+    )
 
 
 def _refuse(*_: object, **__: object) -> None:
