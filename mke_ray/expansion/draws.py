@@ -68,11 +68,13 @@ def summarise(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "above_teacher": float((gain_N > 0).mean()),
         }
     verdicts = [one["gate"]["verdict"] for one in whole]
+    ahead = [one["preflight"]["verdict"] for one in metrics if one.get("preflight")]
     num_ended = len(metrics) - len(whole)
     return {
         "experiment": metrics[0]["experiment"],
         "num_draws": len(metrics),
         **({"num_ended_by_preflight": num_ended} if num_ended else {}),
+        **({"preflights": {one: ahead.count(one) for one in sorted(set(ahead))}} if ahead else {}),
         "arms": arms,
         "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
     }
@@ -83,7 +85,7 @@ def draws_table(summary: Mapping[str, Any]) -> Table:
     ended = summary.get("num_ended_by_preflight", 0)
     said = f"{summary['num_draws']} draws of the data"
     if ended:
-        said += f", {ended} of which ended with their pre-flight"
+        said += f"; {ended} ended with their pre-flight, and the means are of the others"
     table = Table(title=said, box=None, pad_edge=False)
     table.add_column("arm", no_wrap=True)
     for name in ("test", "gain over teacher", "above teacher"):

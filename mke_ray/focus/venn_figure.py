@@ -25,17 +25,17 @@ def venn_picture(
         witnesses: Modalities of the witnesses.
 
     Returns:
-        None where nobody knows anything.
+        None where nobody knows anything alone.
 
     Source:
         The diagram of modality-general and modality-specific decisive features: Xue et al., The
         Modality Focusing Hypothesis, ICLR 2023, figure 2.
     """
     bits = evidence["information_bits"]
-    if bits["both"] <= 0:
-        return None
     names = (teacher, " + ".join(witnesses))
     parts = [max(0.0, bits[one]) for one in ("teacher_only", "witness_only", "shared")]
+    if sum(parts) <= 0:
+        return None
     shares = (parts[0] / bits["both"], parts[1] / bits["both"], parts[2] / bits["both"])
     with house_style():
         figure = new_figure(3.3)

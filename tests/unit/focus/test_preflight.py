@@ -127,3 +127,12 @@ def test_areas_of_the_diagram_are_to_scale() -> None:
     (venn, _) = preflight_pictures(evidence, teacher="image", witnesses=["audio"])
     for name, part in (("only image", "teacher_only"), ("only audio", "witness_only")):
         assert f"{name} {bits[part] / bits['both']:.0%}" in venn.alt
+
+
+def test_what_only_both_together_know_has_no_circles() -> None:
+    """Neither knows anything alone: there is no area to draw, and the other figure is there."""
+    evidence = dict(preflight(answers(), **KEYS).evidence)
+    nothing = dict.fromkeys(evidence["information_bits"], 0.0)
+    evidence["information_bits"] = {**nothing, "both": 0.5, "together_only": 0.5, "entropy": 2.0}
+    drawn = preflight_pictures(evidence, teacher="image", witnesses=["audio"])
+    assert [one.name for one in drawn] == ["preflight_strength"]
