@@ -96,7 +96,7 @@ def _ravdess_table(new: str, change: str) -> Callable[[Path, Path, int], None]:
         if change == "shuffled":
             table[columns] = table[columns].to_numpy()[rng.permutation(len(table))]
         else:
-            spread = table[columns].to_numpy().std(axis=0)
+            spread = np.nanstd(table[columns].to_numpy(float), axis=0, ddof=1)
             table[columns] = table[columns] + 1.5 * spread * rng.normal(size=table[columns].shape)
         table.to_csv(path, index=False)
 
