@@ -137,8 +137,8 @@ def _caveat(run: Run) -> str:
     if run.source.label_space.kind != LabelKind.SINGLE:
         metric = "pixels" if run.source.label_space.kind == LabelKind.DENSE else "several classes"
         return (
-            "How gains are predicted was measured on samples of one class alone; of labels of "
-            f"{metric} it is a hint, and no verdict."
+            "How gains are predicted was measured on samples of one class alone, not on labels of "
+            f"{metric}."
         )
     if more := teachers_of(run.job)[1:]:
         return (

@@ -10,6 +10,7 @@ from mke_ray.focus.gain_prediction import GainModel, features_of, standard_error
 from mke_ray.focus.preflight_words import (
     NO_CLASS_WORDS,
     headline,
+    hint,
     reasons_of,
     shortage_words,
 )
@@ -152,7 +153,7 @@ def judge(
     said = headline(verdict, expected.mean, interval, probability=probability, worth=worth)
     return Preflight(
         verdict,
-        f"{said} {caveat}".strip(),
+        hint(expected.mean, interval, caveat=caveat) if caveat else said,
         found.reasons,
         expected.mean,
         interval,

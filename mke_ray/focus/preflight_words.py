@@ -52,6 +52,21 @@ def headline(
     )
 
 
+def hint(gain: float, interval: tuple[float, float], *, caveat: str) -> str:
+    """Return what is expected where no verdict can be said.
+
+    Args:
+        gain: Gain that is expected, a share.
+        interval: Where it lies with a probability of 80%.
+        caveat: Why there is no verdict.
+    """
+    low, high = (f"{100 * end:+.1f}" for end in interval)
+    return (
+        f"Unsure: expected are {100 * gain:+.1f} points over the teacher ({low} to {high}), but that "
+        f"is a hint and no verdict. {caveat}"
+    )
+
+
 def shortage_words(num_samples: int, num_groups: int, *, least: int) -> str:
     """Say that too little is labelled to tell, and what helps."""
     groups = "1 group" if num_groups == 1 else f"{num_groups} groups"
