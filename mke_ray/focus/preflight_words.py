@@ -62,8 +62,8 @@ def hint(gain: float, interval: tuple[float, float], *, caveat: str) -> str:
     """
     low, high = (f"{100 * end:+.1f}" for end in interval)
     return (
-        f"Unsure: expected are {100 * gain:+.1f} points over the teacher ({low} to {high}), but that "
-        f"is a hint and no verdict. {caveat}"
+        f"Unsure: expected are {100 * gain:+.1f} points over the teacher ({low} to {high}), but "
+        f"that is a hint and no verdict. {caveat}"
     )
 
 
