@@ -16,7 +16,8 @@ from mke_ray.models.computing import Computing
 
 
 def runner_of(config, **more):
-    return ray_runner(config, is_scaling=False, verbose=False, say=None, **more)
+    keys = {"is_scaling": False, "coming": (), "verbose": False, "say": None}
+    return ray_runner(config, **keys, **more)
 
 
 def test_the_groups_of_the_configuration_are_valid_plans():
