@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mke_ray.focus.preflight import Preflight
 from mke_ray.focus.venn_figure import strength_picture, venn_picture
@@ -42,7 +42,9 @@ def preflight_pictures(
 def write_preflight(
     root: Root, found: Preflight, *, name: str, teacher: str, witnesses: Sequence[str], end: str
 ) -> str:
-    """Write ``report/preflight.html``, its figures and ``report/preflight.json``.
+    """Write ``report/preflight.html``, its figures and ``report/preflight.json`` last.
+
+    What is there already is not written again.
 
     Args:
         root: Folder of the run.
@@ -55,13 +57,23 @@ def write_preflight(
     Returns:
         Path or URI of the page.
     """
-    folder = root.child(REPORT_FOLDER)
+    folder, page = root.child(REPORT_FOLDER), posixpath.join(root.uri, REPORT_FOLDER, PAGE_NAME)
+    plain = json.dumps(found.to_dict(), indent=1, allow_nan=False).encode()
+    if _is_written(folder, plain, end):
+        return page
     pictures = preflight_pictures(found.evidence, teacher=teacher, witnesses=witnesses)
-    folder.write(JSON_NAME, json.dumps(found.to_dict(), indent=1, allow_nan=False).encode())
     for picture in pictures:
         folder.write(f"figures/{picture.name}.png", picture.png)
     folder.write(PAGE_NAME, _page(found, pictures, name=name, end=end).encode())
-    return posixpath.join(folder.uri, PAGE_NAME)
+    folder.write(JSON_NAME, plain)
+    return page
+
+
+def _is_written(folder: Root, plain: bytes, end: str) -> bool:
+    """Return whether the page of this finding is there, with what follows from it."""
+    if not (folder.exists(JSON_NAME) and folder.exists(PAGE_NAME)):
+        return False
+    return folder.read(JSON_NAME) == plain and str(escape(end)).encode() in folder.read(PAGE_NAME)
 
 
 def badge_of(verdict: str) -> tuple[str, str]:

@@ -136,3 +136,15 @@ def test_what_only_both_together_know_has_no_circles() -> None:
     evidence["information_bits"] = {**nothing, "both": 0.5, "together_only": 0.5, "entropy": 2.0}
     drawn = preflight_pictures(evidence, teacher="image", witnesses=["audio"])
     assert [one.name for one in drawn] == ["preflight_strength"]
+
+
+def test_a_page_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    """Unless something else follows from what was found."""
+    found, root = preflight(answers(), **KEYS), open_root(str(tmp_path))
+    args = {"name": "first", "teacher": "image", "witnesses": ["audio"]}
+    page = Path(write_preflight(root, found, **args, end="It goes on."))
+    before = page.stat().st_mtime_ns
+    write_preflight(root, found, **args, end="It goes on.")
+    assert page.stat().st_mtime_ns == before
+    write_preflight(root, found, **args, end="It ends here.")
+    assert "It ends here." in page.read_text()
