@@ -17,7 +17,8 @@ expand: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers
 	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 2 $(ARGS)
-	$(BIN)/python -m pytest tests/cluster tests/integration --ignore $(FAULT_POINTS) $(BY_FILE) $(ARGS)
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(BIN)/python -m pytest tests/integration --ignore $(FAULT_POINTS) $(BY_FILE) $(ARGS)
 
 check: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers unit

@@ -38,27 +38,6 @@ settings.register_profile("no clock", deadline=None, suppress_health_check=[Heal
 settings.load_profile("no clock")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests of ``--dist loadfile`` to processes file by file, and clusters to one process.
-
-    Tests of a file share what it has set up; two clusters at once are too much for a small machine.
-    """
-    if config.getoption("dist") != "loadfile":
-        return None
-    from xdist.scheduler import LoadFileScheduling
-
-    scheduler = LoadFileScheduling(config, log)
-    scheduler._split_scope = _work_of
-    return scheduler
-
-
-def _work_of(nodeid: str) -> str:
-    """Return what of the tests is done by one process and in one piece."""
-    folder, _, _ = nodeid.partition("/test_")
-    return folder if folder.endswith("cluster") else nodeid.partition("::")[0]
-
-
 @dataclass(frozen=True, slots=True)
 class S3Server:
     """A running S3 server.

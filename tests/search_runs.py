@@ -53,6 +53,7 @@ def command_line(folder: Path, *more: str) -> list[str]:
     return [
         "experiment=features",
         "objective=expansion",
+        "preflight=off",
         "tracking=off",
         "labelling.runner=local",
         f"source.root={folder}",

@@ -75,6 +75,7 @@ def job_of(folder: Path, *overrides: str, root: str = "run", kind: str = "single
     (job,) = composed(
         "experiment=features",
         "objective=expansion",
+        "preflight=off",
         "scaling.launch=local",
         "tracking=off",
         f"source.root={folder}",

@@ -59,6 +59,7 @@ def job_of(tmp_path: Path, *overrides: str) -> JobConfig:
     (job,) = composed(
         "experiment=features",
         "objective=expansion",
+        "preflight=off",
         "scaling.launch=local",
         "tracking=off",
         f"source.root={tmp_path}",

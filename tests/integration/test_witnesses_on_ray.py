@@ -20,6 +20,7 @@ def finished(ray_session, tmp_path_factory):
     (job,) = composed(
         "experiment=tiny",
         "objective=expansion",
+        "preflight=off",
         f"root={tmp_path_factory.mktemp('run')}",
         "arms=[mm_student]",
         "expansion.rounds=1",
