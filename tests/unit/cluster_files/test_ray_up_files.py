@@ -42,6 +42,13 @@ GCP_FIELDS: dict[str, Any] = {
     },
     "shieldedInstanceConfig": {"enableIntegrityMonitoring": None, "enableVtpm": None},
 }
+# How many local disks Compute Engine lets these machines have.
+LOCAL_DISKS = {
+    "n2-standard-8": {0, 1, 2, 4, 8, 16, 24},
+    "n2-standard-32": {0, 4, 8, 16, 24},
+    "g2-standard-16": {0, 1},
+    "g2-standard-48": {0, 4},
+}
 every_file = pytest.mark.parametrize("path", RAY_UP, ids=["aws", "gcp"])
 
 
@@ -188,6 +195,14 @@ def test_nodes_of_gcp_have_no_address_outside_and_accounts_of_their_own() -> Non
         (account,) = config["serviceAccounts"]
         role = "mke-ray-head" if name == "head" else "mke-ray-worker"
         assert account["email"].startswith(f"{role}@")
+
+
+def test_machines_of_gcp_have_as_many_local_disks_as_they_take_and_workers_have_some() -> None:
+    for name, config in node_configs(GCP).items():
+        number = sum(one["type"] == "SCRATCH" for one in config["disks"])
+        assert number in LOCAL_DISKS[config["machineType"]]
+        assert (number > 0) is (name != "head")
+        assert [one["boot"] for one in config["disks"] if "boot" in one] == [True]
 
 
 @pytest.mark.parametrize("name", ["iam_head.json", "iam_stores.json"])
