@@ -197,6 +197,12 @@ def test_nodes_of_gcp_have_no_address_outside_and_accounts_of_their_own() -> Non
         assert account["email"].startswith(f"{role}@")
 
 
+def test_nodes_of_aws_know_the_key_that_is_named_and_those_of_gcp_one_that_ray_makes() -> None:
+    key_file = Path(document(AWS)["auth"]["ssh_private_key"])
+    assert {one["KeyName"] for one in node_configs(AWS).values()} == {key_file.stem}
+    assert "ssh_private_key" not in document(GCP)["auth"]  # else Ray hands no key to the nodes
+
+
 def test_machines_of_gcp_have_as_many_local_disks_as_they_take_and_workers_have_some() -> None:
     for name, config in node_configs(GCP).items():
         number = sum(one["type"] == "SCRATCH" for one in config["disks"])
