@@ -82,7 +82,8 @@ def test_the_image_for_gpus_has_the_versions_that_are_tested() -> None:
 def test_the_image_for_cpus_takes_torch_from_the_index_that_is_given() -> None:
     done = installed(DEVICE="cpu", TORCH_INDEX_URL="https://torch.invalid/cpu")
     torch, others = done.stdout.splitlines()
-    assert "--index-url https://torch.invalid/cpu torch" in torch
+    assert "--no-deps --index-url https://torch.invalid/cpu torch" in torch
+    assert "--index-url" not in others and "--no-deps" not in others
     assert all("--constraint constraints.txt" in line for line in (torch, others))
 
 
