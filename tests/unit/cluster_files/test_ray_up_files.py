@@ -234,6 +234,9 @@ def test_the_head_may_do_what_the_launcher_of_ray_calls_and_touches_its_own_clus
     }
     of_machines = {one.removeprefix("ec2:") for one in granted if one != "iam:PassRole"}
     assert of_machines <= set(ec2().operation_names)
+    called = {"DescribeInstances", "DescribeImages", "RunInstances", "CreateTags"}
+    assert called | {"TerminateInstances"} <= of_machines
+    assert "iam:PassRole" in granted  # a worker has a role of its own
     tags = [
         value
         for one in policy["Statement"]
