@@ -42,7 +42,8 @@ settings.load_profile("no clock")
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give the tests of ``--dist loadfile`` to processes file by file, and clusters to one process.
 
-    Tests of a file share what it has set up; two clusters at once are too much for a small machine.
+    Tests of a file share what it has set up. A cluster of several nodes may run beside the one Ray
+    of the other process, but not beside another such cluster: that is too much for a small machine.
     """
     if config.getoption("dist") != "loadfile":
         return None
