@@ -5,11 +5,11 @@
 """
 
 import argparse
+import http.client
 import logging
 import os
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ def _answer(url: str, headers: dict[str, str], *, method: str = "GET") -> str:
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310
             return answer.read().decode()
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (OSError, http.client.HTTPException) as error:
         if getattr(error, "code", None) != 404:  # which is how AWS says "no"
             logger.warning("%s: %s", url, error)
         return ""

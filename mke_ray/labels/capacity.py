@@ -92,7 +92,8 @@ def fit_pools(
     """Return the least and the most actors of every pool.
 
     An actor lies on one node with all that it asks for. One CPU stays free for the tasks that Ray
-    Data runs beside the actors: without it they wait for each other for ever, silently.
+    Data runs beside the actors: without it they wait for each other for ever, silently. They are on
+    nodes of the same pools as the actors.
 
     Args:
         pools: The actors asked for: of one pool, or of one that decodes and one of teachers.
@@ -107,10 +108,14 @@ def fit_pools(
     if is_scaling:
         return [_size(pool, NO_LIMIT) for pool in pools]
     for pool in pools:
-        _check_alone(pool, nodes)
+        check_node_pool(pool.node_pool, nodes, key=f"{pool.key}.pool")
+    named = {pool.node_pool for pool in pools}
+    usable = [one for one in nodes if None in named or one.pool in named]
+    for pool in pools:
+        _check_alone(pool, usable)
     if len(pools) == 1:
-        return [_size(pools[0], _room(pools[0], nodes))]
-    return _fit_beside(pools[0], pools[1], nodes)
+        return [_size(pools[0], _room(pools[0], usable))]
+    return _fit_beside(pools[0], pools[1], usable)
 
 
 def missing_text(pools: Sequence[ActorPool], nodes: Sequence[NodeRoom]) -> str:
@@ -192,7 +197,6 @@ def _most_teachers(decoders: ActorPool, teachers: ActorPool, nodes: Sequence[Nod
 
 def _check_alone(pool: ActorPool, nodes: Sequence[NodeRoom]) -> None:
     """Refuse a pool that does not fit the cluster even without another one."""
-    check_node_pool(pool.node_pool, nodes, key=f"{pool.key}.pool")
     room = _room(pool, nodes)
     if room < 1:
         raise ConfigError(
@@ -279,9 +283,11 @@ def _first_fit(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int | None:
 
 
 def _offer(nodes: Sequence[NodeRoom]) -> str:
-    """Say what the cluster offers."""
+    """Say what nodes offer."""
     cpus, gpus = sum(one.cpus for one in nodes), sum(one.gpus for one in nodes)
-    return f"a cluster of {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes"
+    pools = ", ".join(sorted({one.pool for one in nodes} - {""}))
+    of_pools = f" ({POOL_LABEL}: {pools})" if pools else ""
+    return f"{cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes{of_pools}"
 
 
 def _largest(nodes: Sequence[NodeRoom]) -> str:

@@ -1,5 +1,6 @@
 """Which nodes a cluster may start, from the file that it is made from (``ray up`` or KubeRay)."""
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -14,6 +15,8 @@ KEY = "ray.cluster_file"
 
 _KINDS = ("RayCluster", "RayJob")
 _MILLI = "m"
+_WORKERS_OF_RAY_UP = 2  # where the file gives no max_workers
+_MOST_NODES = 1000
 
 
 def coming_nodes(path: str) -> list[NodeRoom]:
@@ -26,7 +29,7 @@ def coming_nodes(path: str) -> list[NodeRoom]:
         path: A cluster file of ``ray up``, or manifests with a RayCluster or a RayJob.
 
     Raises:
-        ConfigError: There is no such file, or it says of no cluster.
+        ConfigError: There is no such file, it says of no cluster, or it leaves out what one has.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -47,10 +50,14 @@ def coming_nodes(path: str) -> list[NodeRoom]:
 def _nodes_of_ray_up(cluster: Mapping[str, Any]) -> list[NodeRoom]:
     """Return the nodes of a cluster file of ``ray up``."""
     nodes: list[NodeRoom] = []
+    most_of_all = cluster.get("max_workers", _WORKERS_OF_RAY_UP)
     for name, group in cluster["available_node_types"].items():
-        most = group.get("max_workers", cluster.get("max_workers", 0))
-        number = int(most) + (name == cluster.get("head_node_type"))
-        nodes += [_room(group.get("resources", {}), group.get("labels", {}))] * number
+        is_head = name == cluster.get("head_node_type")
+        offered = _at(group, "resources", of=name)
+        cpus, gpus = _number(_at(offered, "CPU", of=f"{name}.resources")), offered.get("GPU", 0)
+        room = NodeRoom(cpus, _number(gpus), _pool_of(group))
+        most = group.get("max_workers", 0 if is_head else most_of_all)
+        nodes += [room] * (_count(most, f"{name}.max_workers") + is_head)
     return nodes
 
 
@@ -60,29 +67,78 @@ def _nodes_of_kuberay(manifest: Mapping[str, Any], path: str) -> list[NodeRoom]:
     Raises:
         ConfigError: The job runs on a cluster of another file.
     """
-    spec = manifest.get("spec", {})
+    spec = manifest.get("spec") or {}
     cluster = spec.get("rayClusterSpec") if manifest["kind"] == "RayJob" else spec
     if not cluster:
         raise ConfigError(f"{KEY}={path}: this job has no cluster of its own; name that one's file")
-    nodes = [_room_of_group(cluster["headGroupSpec"])]
-    for group in cluster.get("workerGroupSpecs", []):
-        number = int(group["maxReplicas"]) * int(group.get("numOfHosts", 1))
-        nodes += [_room_of_group(group)] * number
+    nodes = [_room_of_group(_at(cluster, "headGroupSpec", of="the cluster"), "headGroupSpec")]
+    for number, group in enumerate(cluster.get("workerGroupSpecs") or []):
+        name = _at(group, "groupName", of=f"workerGroupSpecs.{number}")
+        most = _at(group, "maxReplicas", of=name)
+        replicas = _count(most, f"{name}.maxReplicas")
+        hosts = _count(group.get("numOfHosts", 1), f"{name}.numOfHosts")
+        pods = _count(replicas * hosts, f"{name}.maxReplicas times numOfHosts")
+        nodes += [_room_of_group(group, name)] * pods
     return nodes
 
 
-def _room_of_group(group: Mapping[str, Any]) -> NodeRoom:
-    """Return what a pod of a group offers: as its ``resources`` say, else the limits of Ray's."""
-    container = group["template"]["spec"]["containers"][0].get("resources", {})
-    limits = {**container.get("requests", {}), **container.get("limits", {})}
-    gpus = next((value for key, value in limits.items() if key.endswith("/gpu")), 0)
-    offered = {"CPU": limits.get("cpu", 0), "GPU": gpus, **group.get("resources", {})}
-    return _room(offered, group.get("labels", {}))
+def _room_of_group(group: Mapping[str, Any], name: str) -> NodeRoom:
+    """Return what a pod of a group offers, read and rounded up as Ray's autoscaler does.
+
+    Its ``resources`` come first, then ``rayStartParams``, the limits and the requests of its first
+    container.
+    """
+    container = _at(group, "template", "spec", "containers", 0, of=name).get("resources") or {}
+    kept = {**(container.get("requests") or {}), **(container.get("limits") or {})}
+    started, own = group.get("rayStartParams") or {}, group.get("resources") or {}
+    gpus = [value for key, value in kept.items() if key.endswith("gpu") and _number(value) > 0]
+    offered = {
+        "CPU": started.get("num-cpus", kept.get("cpu")),
+        "GPU": started.get("num-gpus", next(iter(gpus), 0)),
+        **own,
+    }
+    if offered["CPU"] is None:
+        raise _missing("resources.CPU", of=name)
+    cpus, gpus_of_pod = math.ceil(_number(offered["CPU"])), math.ceil(_number(offered["GPU"]))
+    return NodeRoom(float(cpus), float(gpus_of_pod), _pool_of(group))
 
 
-def _room(offered: Mapping[str, Any], labels: Mapping[str, str]) -> NodeRoom:
-    cpus, gpus = _number(offered.get("CPU", 0)), _number(offered.get("GPU", 0))
-    return NodeRoom(cpus, gpus, labels.get(POOL_LABEL, ""))
+def _pool_of(group: Mapping[str, Any]) -> str:
+    return (group.get("labels") or {}).get(POOL_LABEL, "")
+
+
+def _at(holder: Any, *keys: str | int, of: str) -> Any:
+    """Return what stands below some keys of a group.
+
+    Raises:
+        ConfigError: Nothing does.
+    """
+    for number, key in enumerate(keys):
+        try:
+            holder = holder[key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise _missing(".".join(map(str, keys[: number + 1])), of=of) from error
+    return holder
+
+
+def _missing(path: str, *, of: str) -> ConfigError:
+    return ConfigError(
+        f"{KEY}: {of} has no {path}; give it, since nobody asks the cloud here what a node has "
+        "(resources: {CPU: ..., GPU: ...}) and how many there may be"
+    )
+
+
+def _count(value: Any, name: str) -> int:
+    """Return how many nodes there may be.
+
+    Raises:
+        ConfigError: It is no number, or one beyond what is looked through.
+    """
+    if isinstance(value, int) and 0 <= value <= _MOST_NODES:
+        return value
+    raise ConfigError(
+        f"{KEY}: {name}={value!r}; give a whole number from 0 to {_MOST_NODES}, or leave {KEY} null"
+    )
 
 
 def _number(quantity: Any) -> float:

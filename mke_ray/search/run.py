@@ -93,6 +93,8 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
     """
     space, rungs = Space.parse(job.search.space), rungs_of(job.search)
     _check_numbers(job)
+    scaling = asdict(job.scaling)
+    check_coming(job, lambda nodes: num_at_once(job.search, scaling, nodes, is_autoscaling=False))
     with open_run(job) as run:
         if not run.root.exists(f"manifest/{META}"):
             raise StoreError(
@@ -111,10 +113,6 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
         candidates = Candidates(run, manifest, labels, teacher, refined, compose, rungs[-1])
         seed = job.search.final_seeds[0]
         candidates.check(space, seed)
-        scaling = asdict(job.scaling)
-        check_coming(
-            job, lambda nodes: num_at_once(job.search, scaling, nodes, is_autoscaling=False)
-        )
         folder = run.root.child(FOLDER, f"{job.search.name}-{_digest(job, candidates, seed)}")
         yield Search(run, space, candidates, Ledger(folder), usual, rungs)
 

@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from mke_ray.config_search import SearchConfig
 from mke_ray.errors import ConfigError
-from mke_ray.labels.capacity import NodeRoom
+from mke_ray.labels.capacity import NodeRoom, check_node_pool
 from mke_ray.node_pools import selector_of
 from mke_ray.search.ranks import train_trial_on_ranks
 from mke_ray.search.searcher import NUMBER, LedgerSearcher
@@ -76,7 +76,7 @@ def num_at_once(
         num_cores: Cores of this machine where Ray runs on it alone; None where it does not.
 
     Raises:
-        ConfigError: There is no room for a single one.
+        ConfigError: There is no room for a single one, or no node of the pool.
     """
     cpus, gpus = scaling["cpus_per_worker"], scaling["gpus_per_worker"]
     pool = scaling.get("pool")
@@ -85,6 +85,7 @@ def num_at_once(
         room = min(room, max(1, int(num_cores / (cpus * search.workers_per_trial))))
     if is_autoscaling:
         return search.max_concurrent or max(room, search.num_trials)
+    check_node_pool(pool, nodes, key="scaling.pool")
     if room < 1:
         offer = f"{sum(n.cpus for n in nodes):g} CPUs and {sum(n.gpus for n in nodes):g} GPUs"
         raise ConfigError(

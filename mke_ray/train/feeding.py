@@ -9,6 +9,7 @@ import torch
 from mke_ray.errors import ConfigError
 from mke_ray.labels.capacity import NodeRoom, check_node_pool
 from mke_ray.train.batches import BatchMaker, FeedItem
+from mke_ray.train.room import room_of
 
 FEEDS = ("local", "ray")
 
@@ -136,30 +137,37 @@ def check_pool(scaling: Mapping[str, Any], num_workers: int, *, nodes: Sequence[
     """Refuse a pool that a cluster cannot run beside the workers: Ray would wait for ever.
 
     Args:
-        scaling: ``cpus_per_worker``, ``feed_cpus`` and the pools of the section ``scaling``.
+        scaling: What a worker takes, ``feed_cpus`` and the pools of the section ``scaling``.
         num_workers: Most workers.
         nodes: The nodes that are there.
 
     Raises:
         ConfigError: It says to which number to change what.
     """
-    own, pool = scaling["cpus_per_worker"], scaling["feed_cpus"]
-    node_pool, pool_of_workers = scaling.get("feed_pool"), scaling.get("pool")
+    own, pool, node_pool = scaling["cpus_per_worker"], scaling["feed_cpus"], scaling["feed_pool"]
     check_node_pool(node_pool, nodes, key="scaling.feed_pool")
-    if node_pool is not None and pool_of_workers not in (None, node_pool):
-        own = 0  # they are elsewhere
     num_cpus = sum(node.cpus for node in nodes if node_pool in (None, node.pool))
-    wanted = num_workers * (own + pool)
+    beside = max(0, num_workers - _room_elsewhere(scaling, nodes))
+    wanted = beside * own + num_workers * pool
     if wanted <= num_cpus:
         return
-    fitting = int(num_cpus / num_workers - own)
+    fitting = int((num_cpus - beside * own) / num_workers)
     way_out = f"set scaling.feed_cpus={fitting}" if fitting > 0 else "use scaling.feed=local"
     raise ConfigError(
         f"scaling.feed=ray takes {wanted:g} CPUs (scaling.num_workers={num_workers} times "
-        + (f"scaling.cpus_per_worker={own:g} and " if own else "")
-        + f"scaling.feed_cpus={pool}), {_where(node_pool)} "
-        f"{num_cpus:g}; {way_out}, fewer workers, or start more nodes"
+        f"scaling.feed_cpus={pool}"
+        + (f", and {beside} times scaling.cpus_per_worker={own:g} beside it" if beside else "")
+        + f"), {_where(node_pool)} {num_cpus:g}; {way_out}, fewer workers, or start more nodes"
     )
+
+
+def _room_elsewhere(scaling: Mapping[str, Any], nodes: Sequence[NodeRoom]) -> int:
+    """Return how many workers there is room for where the pool of the feed is not."""
+    if scaling["feed_pool"] is None:
+        return 0
+    takes = (scaling["cpus_per_worker"], scaling["gpus_per_worker"], scaling["pool"])
+    elsewhere = [one for one in nodes if one.pool != scaling["feed_pool"]]
+    return sum(room_of(one, *takes) for one in elsewhere)
 
 
 def _where(node_pool: str | None) -> str:

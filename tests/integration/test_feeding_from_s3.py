@@ -71,4 +71,4 @@ def test_a_store_that_dies_is_named_with_the_key_in_a_bounded_time(
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"storage\.patience_s"):
         list(feed.batches(0, 50))
-    assert time.monotonic() - began < 90.0  # the client tries again by itself within each try
+    assert time.monotonic() - began < 270.0  # the client tries again by itself within each try

@@ -168,7 +168,7 @@ def test_a_pool_without_room_ends_with_the_key_and_the_way_out(taken, root, capl
     began = time.monotonic()
     with pytest.raises(TrainingError, match=r"made no batch 2 in 6 s \(scaling\.feed_timeout_s\)"):
         next(feed.batches(2, 9))
-    assert 6.0 < time.monotonic() - began < 60.0
+    assert 6.0 < time.monotonic() - began < 180.0
     assert caplog.text.count("begins anew") == 2
 
 

@@ -176,7 +176,7 @@ def test_a_bucket_that_cannot_be_reached_is_said_in_one_line_within_seconds(
     with pytest.raises(ConfigError, match=message) as refused:
         is_there(root, "", key="source.root")
     said = str(refused.value)
-    assert time.monotonic() - begun_s < 10
+    assert time.monotonic() - begun_s < 30
     assert said.startswith("source.root=s3://") and "\n" not in said
     assert "hunter2" not in said
 

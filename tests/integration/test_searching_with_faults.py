@@ -38,14 +38,14 @@ def test_a_trial_that_hangs_is_ended_and_on_record_and_its_room_is_free(
         run_folder,
         "{_target_: faulty_encoders.Hangs, num_inputs: 3}",
         f"search.workers_per_trial={num_workers}",
-        "search.silence_s=45",
+        "search.silence_s=75",
         "search.max_concurrent=1",  # the next one needs its room
         "search.max_failures=2",
     )
     assert [one.number for one in records] == [0, 1, 2, 3]
     hung = [one for one in records if is_faulty(one)]
     assert hung and all(one.state == "failed" for one in hung)
-    assert all("made no step for 45 s" in one.reason for one in hung)
+    assert all("made no step for 75 s" in one.reason for one in hung)
     assert all(one.state in ("finished", "stopped") for one in records if not is_faulty(one))
 
 

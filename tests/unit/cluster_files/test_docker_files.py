@@ -82,7 +82,8 @@ def test_the_image_for_gpus_has_the_versions_that_are_tested() -> None:
 def test_the_image_for_cpus_takes_torch_from_the_index_that_is_given() -> None:
     done = installed(DEVICE="cpu", TORCH_INDEX_URL="https://torch.invalid/cpu")
     torch, others = done.stdout.splitlines()
-    assert "--index-url https://torch.invalid/cpu torch" in torch
+    assert "--no-deps --index-url https://torch.invalid/cpu torch" in torch
+    assert "--index-url" not in others and "--no-deps" not in others
     assert all("--constraint constraints.txt" in line for line in (torch, others))
 
 
@@ -144,13 +145,24 @@ def test_nothing_listens_beyond_loopback(path: Path) -> None:
 def test_every_value_from_outside_is_in_the_example_and_secrets_have_no_other(path: Path) -> None:
     given = REFERENCE.findall(path.read_text())
     example = (path.parent / "env.example").read_text()
-    names = set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+    names = set(re.findall(r"^(?:# )?(\w+)=", example, re.MULTILINE))
     assert {name for name, _, _ in given} == names
     for name, how, rest in given:
         if re.search("PASSWORD|SECRET_KEY|IMAGE|ARTIFACTS", name):
             assert (how, rest) == (":?", "fill in .env"), name
     filled = dict(re.findall(r"^(\w+)=(.+)$", example, re.MULTILINE))
     assert set(filled) <= {"MLFLOW_ALLOWED_HOSTS"}
+
+
+@every_compose
+def test_no_variable_is_empty_unless_its_reader_takes_that_for_none(path: Path) -> None:
+    for service in document(path)["services"].values():
+        empty = {
+            name
+            for name, value in service.get("environment", {}).items()
+            if value == "" or str(value).endswith(":-}")
+        }
+        assert empty <= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
 def test_the_mlflow_server_is_told_what_its_command_knows() -> None:

@@ -27,6 +27,7 @@ MODELS = {
     "ServiceAccount": "V1ServiceAccount",
 }
 MANIFESTS = [one for path in sorted(FOLDER.glob("*.yaml")) for one in documents(path)]
+LOCAL_DNS = "169.254.20.10/32"  # where NodeLocal DNSCache listens
 BYTES = {"Mi": 2**20, "Gi": 2**30}
 both_kinds = pytest.mark.parametrize("path", [RAY_CLUSTER, RAY_JOB], ids=["RayCluster", "RayJob"])
 
@@ -128,6 +129,14 @@ def test_a_pod_that_is_ended_drains_its_node_within_its_grace_period(path: Path)
 
 
 @both_kinds
+def test_no_autoscaler_of_nodes_moves_the_head(path: Path) -> None:
+    assert pods(path)["head"]["metadata"]["annotations"] == {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+
+
+@both_kinds
 def test_pools_that_may_be_spot_go_to_such_nodes_and_others_do_not(path: Path) -> None:
     tolerated = {
         name: {one["key"] for one in pod["tolerations"]} for name, pod in workers(path).items()
@@ -186,8 +195,11 @@ def test_nothing_goes_in_or_out_of_the_namespace_but_what_a_policy_names() -> No
             ports[name] = [one["port"] for one in rule.get("ports", [])]
         for rule in spec.get("egress", []):
             assert rule["to"]
-            for one in rule["to"]:
-                assert "169.254.0.0/16" in one.get("ipBlock", {}).get("except", ["169.254.0.0/16"])
+            for block in (one["ipBlock"] for one in rule["to"] if "ipBlock" in one):
+                if block["cidr"] == LOCAL_DNS:
+                    assert {one["port"] for one in rule["ports"]} == {53}
+                else:
+                    assert "169.254.0.0/16" in block["except"]
     assert ports == {
         "ray-nodes-among-themselves": [],
         "operator-to-dashboard": [8265],

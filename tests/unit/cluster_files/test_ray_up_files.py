@@ -42,6 +42,13 @@ GCP_FIELDS: dict[str, Any] = {
     },
     "shieldedInstanceConfig": {"enableIntegrityMonitoring": None, "enableVtpm": None},
 }
+# How many local disks Compute Engine lets these machines have.
+LOCAL_DISKS = {
+    "n2-standard-8": {0, 1, 2, 4, 8, 16, 24},
+    "n2-standard-32": {0, 4, 8, 16, 24},
+    "g2-standard-16": {0, 1},
+    "g2-standard-48": {0, 4},
+}
 every_file = pytest.mark.parametrize("path", RAY_UP, ids=["aws", "gcp"])
 
 
@@ -190,6 +197,20 @@ def test_nodes_of_gcp_have_no_address_outside_and_accounts_of_their_own() -> Non
         assert account["email"].startswith(f"{role}@")
 
 
+def test_nodes_of_aws_know_the_key_that_is_named_and_those_of_gcp_one_that_ray_makes() -> None:
+    key_file = Path(document(AWS)["auth"]["ssh_private_key"])
+    assert {one["KeyName"] for one in node_configs(AWS).values()} == {key_file.stem}
+    assert "ssh_private_key" not in document(GCP)["auth"]  # else Ray hands no key to the nodes
+
+
+def test_machines_of_gcp_have_as_many_local_disks_as_they_take_and_workers_have_some() -> None:
+    for name, config in node_configs(GCP).items():
+        number = sum(one["type"] == "SCRATCH" for one in config["disks"])
+        assert number in LOCAL_DISKS[config["machineType"]]
+        assert (number > 0) is (name != "head")
+        assert [one["boot"] for one in config["disks"] if "boot" in one] == [True]
+
+
 @pytest.mark.parametrize("name", ["iam_head.json", "iam_stores.json"])
 def test_a_policy_gives_no_right_to_everything(name: str) -> None:
     policy = json.loads((CLUSTER / "aws" / name).read_text())
@@ -213,6 +234,9 @@ def test_the_head_may_do_what_the_launcher_of_ray_calls_and_touches_its_own_clus
     }
     of_machines = {one.removeprefix("ec2:") for one in granted if one != "iam:PassRole"}
     assert of_machines <= set(ec2().operation_names)
+    called = {"DescribeInstances", "DescribeImages", "RunInstances", "CreateTags"}
+    assert called | {"TerminateInstances"} <= of_machines
+    assert "iam:PassRole" in granted  # a worker has a role of its own
     tags = [
         value
         for one in policy["Statement"]

@@ -2,11 +2,28 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from cluster.drain_node import CLOUDS, Cloud, wait_for_notice
+
+
+class Rude(BaseHTTPRequestHandler):
+    """Closes the connection before or in the middle of an answer."""
+
+    def do_PUT(self) -> None:
+        """Say nothing at all."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"FAL")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 class Metadata(BaseHTTPRequestHandler):
@@ -38,15 +55,21 @@ class Metadata(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
 
-@pytest.fixture
-def metadata_url() -> Iterator[str]:
-    Metadata.asked = []
-    server = HTTPServer(("127.0.0.1", 0), Metadata)
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def metadata_url() -> Iterator[str]:
+    Metadata.asked = []
+    with served(Metadata) as url:
+        yield url
 
 
 @pytest.mark.parametrize("name", sorted(CLOUDS))
@@ -59,6 +82,12 @@ def test_a_machine_asks_its_cloud_until_it_is_told(name: str, metadata_url: str)
 @pytest.mark.parametrize("name", sorted(CLOUDS))
 def test_a_service_that_does_not_answer_is_no_notice(name: str) -> None:
     assert not CLOUDS[name].is_told("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("name", sorted(CLOUDS))
+def test_a_service_that_hangs_up_is_no_notice_and_no_end_of_asking(name: str) -> None:
+    with served(Rude) as url:
+        assert not CLOUDS[name].is_told(url)
 
 
 def test_a_cloud_gives_a_node_less_time_than_it_has_itself() -> None:

@@ -1,6 +1,6 @@
 """What the stages of a job ask for, and a job that is held against the file of its cluster."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,9 @@ from composed import composed
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.demands import check_coming, check_stages, demands_of, trial_demand
-from mke_ray.train.feeding import check_feeding
+from mke_ray.labels.capacity import NodeRoom
+from mke_ray.train.feeding import check_feeding, check_pool
+from mke_ray.train.scaling import Scaling
 
 CLUSTER = """
 max_workers: 4
@@ -49,6 +51,28 @@ def test_a_feed_asks_for_cpus_of_its_own_pool(tmp_path: Path) -> None:
         check_stages(job_of(tmp_path, *fed, "scaling.feed_pool=decod"))
     with pytest.raises(ConfigError, match=r"set scaling\.feed=ray, or leave scaling\.feed_pool"):
         check_feeding({"launch": "trainer", "feed": "local", "feed_pool": "decode"})
+
+
+def test_workers_count_beside_a_feed_only_where_there_is_no_room_for_them_elsewhere(
+    tmp_path: Path,
+) -> None:
+    fed = (
+        "scaling.feed=ray",
+        "scaling.feed_cpus=2",
+        "scaling.feed_pool=decode",
+        "scaling.pool=null",
+    )
+    check_stages(job_of(tmp_path, *fed, "scaling.num_workers=2"))
+    check_stages(job_of(tmp_path, *fed, "scaling.num_workers=2", "scaling.cpus_per_worker=4"))
+    beside = r"takes 7 CPUs \(scaling\.num_workers=3 times scaling\.feed_cpus=2, and 1 times .*=1 "
+    with pytest.raises(ConfigError, match=beside + r".*feed_pool=decode has 4; set .*feed_cpus=1"):
+        check_pool(
+            asdict(Scaling(feed="ray", feed_cpus=2, feed_pool="decode")),
+            3,
+            nodes=[NodeRoom(2.0, 0.0, "train"), NodeRoom(4.0, 0.0, "decode")],
+        )
+    with pytest.raises(ConfigError, match=r"and 2 times scaling\.cpus_per_worker=1 beside it"):
+        check_stages(job_of(tmp_path, *fed[:3], "scaling.pool=decode", "scaling.num_workers=2"))
 
 
 def test_what_runs_in_this_process_asks_for_nothing(tmp_path: Path) -> None:

@@ -121,11 +121,16 @@ def test_what_the_least_actors_wait_for_is_said():
 
 def test_actors_of_a_pool_are_counted_on_its_nodes_alone() -> None:
     nodes = [NodeRoom(8.0, 0.0, "decode"), NodeRoom(8.0, 2.0, "teach"), NodeRoom(8.0)]
-    assert fit_pool(ActorPool(node_pool="decode"), nodes) == (1, 8)
+    assert fit_pool(ActorPool(node_pool="decode"), nodes) == (1, 7)  # Ray Data is there as well
     assert fit_pool(ActorPool(num_cpus=2.0), nodes) == (1, 11)
     teachers = ActorPool(num_gpus=1.0, key="labelling.teachers_pool", node_pool="teach")
     sizes = fit_pools([ActorPool(node_pool="decode"), teachers], nodes)
     assert [(one.least, one.most) for one in sizes] == [(1, 8), (1, 2)]
+    full = ActorPool(num_cpus=4.0, num_gpus=1.0, key=TEACHERS, node_pool="teach")
+    sizes = fit_pools([ActorPool(node_pool="decode"), full], nodes)
+    assert [(one.least, one.most) for one in sizes] == [(1, 7), (1, 2)]
+    with pytest.raises(ConfigError, match=r"8 CPUs .* 1 nodes \(pool: decode\).*max_actors=7 or"):
+        fit_pool(ActorPool(node_pool="decode", max_actors=8), nodes)
     assert missing_text([ActorPool(node_pool="teach")], nodes[:1]) != ""
 
 

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_files import CLUSTER
+from composed import composed
 from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from mke_ray.config_search import SearchConfig
 from mke_ray.errors import ConfigError, TrainingError
 from mke_ray.labels.capacity import NodeRoom
 from mke_ray.search.counts import Counts
+from mke_ray.search.run import opened
 from mke_ray.search.searcher import LedgerSearcher
 from mke_ray.search.tuning import _resources, num_at_once, rungs_of
 from mke_ray.search.watching import TrialsWatch, reason_of
@@ -110,6 +113,21 @@ def test_trials_of_a_pool_are_counted_on_its_nodes_and_reserve_them() -> None:
     nodes = [NodeRoom(4.0, 0.0, "train"), NodeRoom(8.0, 0.0, "decode")]
     placed: dict[str, Any] = {**ONE, "pool": "train"}
     assert at_once(nodes, placed) == 4
+    with pytest.raises(ConfigError, match=r"scaling\.pool=traim: .*\['decode', 'train'\]"):
+        at_once(nodes, {**ONE, "pool": "traim"})
     for workers in (1, 2):
         asked = _resources(SearchConfig(workers_per_trial=workers), placed)
         assert asked._kwargs["bundle_label_selector"] == [{"pool": "train"}] * workers
+
+
+def test_a_cluster_that_could_never_run_a_trial_is_refused_before_a_run_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    path = CLUSTER / "aws" / "cluster.yaml"
+    coming = ("ray.autoscaling=true", f"ray.cluster_file={path}", "scaling.pool=traim")
+    (job,) = composed("search=engine", *coming, f"root={tmp_path / 'nowhere'}")
+    with (
+        pytest.raises(ConfigError, match=r"cluster\.yaml starts no .*scaling\.pool=traim: no node"),
+        opened(job, lambda _: job, {}),
+    ):
+        pass
