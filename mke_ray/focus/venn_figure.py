@@ -77,18 +77,7 @@ def strength_picture(
         axes = figure.subplots()
         axes.axvline(evidence["nobody"], color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
         for number, (_, one, colour) in enumerate(rows):
-            low, high = one["ci95"] or (one["value"], one["value"])
-            axes.plot([low, high], [number, number], color=colour, lw=2.4, solid_capstyle="round")
-            axes.plot([one["value"]], [number], "o", ms=7.5, color=colour)
-            axes.annotate(
-                f"{one['value']:.1%}",
-                (1.0, number),
-                xycoords=("axes fraction", "data"),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center_baseline",
-                annotation_clip=False,
-            )
+            _draw_strength(axes, number, one, colour)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.6)
         axes.set_xlabel(f"{metric} on the select part of the probe, with 95% intervals")
@@ -107,6 +96,14 @@ def strength_picture(
         "than it is measured on; the trial student learnt the first samples alone. The dashed line "
         "knows only how frequent classes are.",
     )
+
+
+def _draw_strength(axes: Axes, row: int, one: Mapping[str, Any], colour: str) -> None:
+    """Draw a metric and its interval, and write it beside the axes."""
+    low, high = one["ci95"] or (one["value"], one["value"])
+    axes.plot([low, high], [row, row], color=colour, lw=2.4, solid_capstyle="round")
+    axes.plot([one["value"]], [row], "o", ms=7.5, color=colour)
+    style.write_beside(axes, row, f"{one['value']:.1%}")
 
 
 def _draw_circles(axes: Axes, shares: tuple[float, float, float]) -> None:

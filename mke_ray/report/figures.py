@@ -260,15 +260,7 @@ def _room_for_values(axes: Axes, bars: Sequence[ArmBar]) -> None:
     span = max(high - low, 0.02)
     axes.set_xlim(low - 0.06 * span, high + 0.06 * span)
     for row, bar in enumerate(bars):
-        axes.annotate(
-            f"{bar.value:.1%}",
-            (1.0, row),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center_baseline",
-            annotation_clip=False,
-        )
+        style.write_beside(axes, row, f"{bar.value:.1%}")
 
 
 def _emphasise(axes: Axes, chosen: Sequence[bool]) -> None:

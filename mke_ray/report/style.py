@@ -211,6 +211,19 @@ def spread_labels(positions: list[float], gap: float) -> list[float]:
     return moved
 
 
+def write_beside(axes: Axes, row: float, text: str) -> None:
+    """Write a text at the height of a row, at the right of the axes."""
+    axes.annotate(
+        text,
+        (1.0, row),
+        xycoords=("axes fraction", "data"),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center_baseline",
+        annotation_clip=False,
+    )
+
+
 def percent_axis(axes: Axes, axis: str) -> None:
     """Write the ticks of an axis of shares as whole percents."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis
