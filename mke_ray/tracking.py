@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
@@ -25,6 +26,7 @@ MAX_KEY_LENGTH = 250
 MAX_METRICS_PER_BATCH = 1000
 MAX_PARAMS_PER_BATCH = 100
 PARENT_TAG = "mlflow.parentRunId"
+JOB_TAG = "mke_ray.job"
 
 _CHATTY_LOGGERS = ("alembic", "mlflow")
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. :/]")
@@ -177,7 +179,11 @@ class Tracker:
 
     @_never_fails
     def _open_child(self, child: "Tracker", name: str) -> None:
-        known = self._ids.children.get(name)
+        known = self._ids.children.get(name) or _created_before(
+            self._client(),
+            self._experiment_id,
+            f"tags.`{PARENT_TAG}` = '{self.run_id}' and attributes.run_name = '{name}'",
+        )
         run = _reopen(self._client(), known, self._experiment_id) or self._client().create_run(
             str(self._experiment_id), run_name=name, tags={PARENT_TAG: str(self.run_id)}
         )
@@ -229,8 +235,10 @@ def start_tracking(
     try:
         client = _connect(opened)
         experiment_id = _experiment_id(client, experiment, _artifact_location(uri, home))
-        run = _reopen(client, ids.run_id, experiment_id) or client.create_run(
-            experiment_id, run_name=run_name
+        job = ids.keep_job()
+        known = ids.run_id or _created_before(client, experiment_id, f"tags.`{JOB_TAG}` = '{job}'")
+        run = _reopen(client, known, experiment_id) or client.create_run(
+            experiment_id, run_name=run_name, tags={JOB_TAG: job}
         )
         ids.keep_run(run.info.run_id)
         tracker = Tracker(connection, run_id=run.info.run_id, experiment_id=experiment_id, ids=ids)
@@ -283,12 +291,25 @@ class _RunIds:
         self._uri = _without_password(uri)
         self.run_id: str | None = None
         self.children: dict[str, str] = {}
+        self._job: str | None = None
         try:
             kept = json.loads(files.read(RUN_IDS_NAME))
         except FileNotFoundError:
             return
         if kept.get("uri") == self._uri:
             self.run_id, self.children = kept["run_id"], dict(kept["children"])
+            self._job = kept.get("job")
+
+    def keep_job(self) -> str:
+        """Return the mark of this job's run, kept before there is a run that bears it.
+
+        A driver that dies between the creation of a run and the writing of its id leaves a run that
+        the next start finds by this mark.
+        """
+        if self._job is None:
+            self._job = uuid.uuid4().hex
+            self._write()
+        return self._job
 
     def keep_run(self, run_id: str) -> None:
         """Remember the run; the children of another run are forgotten."""
@@ -303,7 +324,12 @@ class _RunIds:
             self._write()
 
     def _write(self) -> None:
-        kept = {"uri": self._uri, "run_id": self.run_id, "children": self.children}
+        kept = {
+            "uri": self._uri,
+            "job": self._job,
+            "run_id": self.run_id,
+            "children": self.children,
+        }
         self._files.write(RUN_IDS_NAME, json.dumps(kept, indent=1).encode())
 
 
@@ -354,6 +380,12 @@ def _reopen(client: "MlflowClient", run_id: str | None, experiment_id: str | Non
         return None
     client.update_run(run_id, status="RUNNING")
     return run
+
+
+def _created_before(client: "MlflowClient", experiment_id: str | None, which: str) -> str | None:
+    """Return the id of a run that was created by a start that could not write it down."""
+    found = client.search_runs([str(experiment_id)], filter_string=which, max_results=1)
+    return found[0].info.run_id if found else None
 
 
 def _metrics_of(records: Iterable[Mapping[str, Any]], *, start_ms: int) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from composed import composed
 
 from mke_ray.expansion.checks import open_run
 from mke_ray.storage import open_root
-from mke_ray.tracking import start_tracking
+from mke_ray.tracking import _RunIds, start_tracking
 
 
 def test_a_run_and_its_restart_are_one_run_in_a_real_store(tmp_path, monkeypatch):
@@ -49,6 +49,35 @@ def test_a_run_and_its_restart_are_one_run_in_a_real_store(tmp_path, monkeypatch
     assert [one.path for one in client.list_artifacts(tracker.run_id)] == ["arms.png"]
     assert os.listdir(elsewhere) == []
     assert {"mlflow.db", "mlartifacts"} <= set(os.listdir(root.path()))
+
+
+def test_a_driver_that_dies_before_it_knows_a_run_leaves_no_second_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = open_root(str(tmp_path / "root"))
+
+    def started():
+        return start_tracking(
+            experiment="demo", run_name="run", params={}, files=root, home=root.path()
+        )
+
+    def dies(ids, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(_RunIds, "keep_run", dies)
+        with pytest.raises(KeyboardInterrupt):
+            started()
+    with monkeypatch.context() as dying:
+        dying.setattr(_RunIds, "keep_child", dies)
+        with pytest.raises(KeyboardInterrupt):
+            started().child("trial 1")
+    tracker = started()
+    other = tracker.child("trial 10")
+    child = tracker.child("trial 1")
+    assert other.run_id != child.run_id
+    experiments = tracker._client().search_experiments(filter_string="name = 'demo'")
+    runs = tracker._client().search_runs([one.experiment_id for one in experiments])
+    assert {one.info.run_id for one in runs} == {tracker.run_id, child.run_id, other.run_id}
 
 
 def test_a_run_in_a_bucket_finds_its_records_again_also_after_a_failure(
