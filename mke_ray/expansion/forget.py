@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mke_ray.config_schema import ForgetConfig
-from mke_ray.data.manifest import META, Manifest, Mark
+from mke_ray.data.manifest import META, Manifest, Mark, evenly
 from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows
 from mke_ray.data.manifest.writing import PROGRESS
@@ -174,7 +174,11 @@ def _fits_that_saw(root: Root, manifest: Manifest, found: list[FoundRow]) -> dic
         then = Manifest.open_generation(manifest.root, generation)
         of_then = [fit for fit, rows in taken.items() if rows and _is_of(specs[fit], then)]
         in_use = _in_use(then, found) if of_then else frozenset()
-        saw |= {fit for fit in of_then if not in_use.isdisjoint(map(_place, taken[fit]))}
+        saw |= {
+            fit
+            for fit in of_then
+            if any(_place(one) in in_use and _reads(specs[fit], then, one) for one in taken[fit])
+        }
     while more := {fit for fit, spec in specs.items() if spec.init_from in saw} - saw:
         saw |= more
     return {fit: specs[fit].name for fit in sorted(saw)}
@@ -183,6 +187,17 @@ def _fits_that_saw(root: Root, manifest: Manifest, found: list[FoundRow]) -> dic
 def _takes(spec: FitSpec, one: FoundRow) -> bool:
     """Return whether a fit was trained on a row, where that was in use."""
     return any(_selects(selection, spec, one) for selection in spec.rows)
+
+
+def _reads(spec: FitSpec, manifest: Manifest, one: FoundRow) -> bool:
+    """Return whether a fit reads the unit of a row: some read a share of the units of a split."""
+    return any(
+        selection.most is None
+        or one.ref.unit
+        in {ref.unit for ref in evenly([*manifest.unit_refs([selection.split])], selection.most)}
+        for selection in spec.rows
+        if _selects(selection, spec, one)
+    )
 
 
 def _is_of(spec: FitSpec, manifest: Manifest) -> bool:

@@ -11,7 +11,7 @@ from training_stores import fit_spec
 
 from mke_ray.config_labels import LabelsConfig
 from mke_ray.config_schema import ForgetConfig
-from mke_ray.data.manifest import Manifest, write_manifest
+from mke_ray.data.manifest import Manifest, evenly, write_manifest
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.findings import FINDINGS_FOLDERS, kept
 from mke_ray.expansion.forget import forget, forget_samples
@@ -330,6 +330,21 @@ def test_the_networks_that_saw_the_sample_are_named(plan):
         "tuned",
     ]
     assert forget_samples(plan.root, keys=[KEY]).fits.keys() == done.fits.keys()
+
+
+def test_a_network_that_saw_some_units_of_a_split_is_named_where_the_sample_is_in_these(plan):
+    few = (RowSelection("unlabeled", "pseudo", most=1),)
+    save_fit(plan, "pre-flight", when=plan.manifest, rows=few)
+    refs = list(plan.manifest.unit_refs(["unlabeled"]))
+    (seen,) = evenly(refs, 1)
+    named = {
+        ref.unit: forget_samples(
+            plan.root, keys=[plan.manifest.read_unit(ref)[0].key], is_dry_run=True
+        ).fits
+        for ref in refs
+    }
+    assert len(refs) > 1
+    assert {unit for unit, fits in named.items() if fits} == {seen.unit}
 
 
 def test_a_root_without_a_run_stays_as_it_is(tmp_path):
