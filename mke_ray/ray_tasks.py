@@ -9,6 +9,8 @@ from ray.exceptions import RayTaskError
 from mke_ray.errors import MkeRayError
 from mke_ray.node_pools import selector_of
 
+_WATCH_S = 5.0
+
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 
@@ -43,27 +45,36 @@ def run_tasks(
 
 
 def wait_for(
-    tasks: Sequence[ray.ObjectRef], *, report: Callable[[int, int], None] | None = None
+    tasks: Sequence[ray.ObjectRef],
+    *,
+    report: Callable[[int, int], None] | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> None:
     """Wait until all tasks are done; after an error nobody waits for the others, and they end.
 
     Args:
         tasks: The tasks.
         report: Called with how many are done, and of how many.
+        watch: Called every few seconds with how many are done; where it raises, the processes of
+            the others are killed, since one that hangs in a library hears nothing.
 
     Raises:
         MkeRayError: A task ended with one that the user can mend.
     """
-    left = list(tasks)
+    left, is_hung = list(tasks), False
     try:
         while left:
             if report is not None:
                 report(len(tasks) - len(left), len(tasks))
-            done, left = ray.wait(left)
+            done, left = ray.wait(left, timeout=None if watch is None else _WATCH_S)
             _raise_ours(done)
+            if watch is not None and left:
+                is_hung = True
+                watch(len(tasks) - len(left))
+                is_hung = False
     finally:
         for one in left:
-            ray.cancel(one)
+            ray.cancel(one, force=is_hung)
     if report is not None:
         report(len(tasks), len(tasks))
 

@@ -67,6 +67,7 @@ def _train_finals(search: Search, wanted: Sequence[Candidate]) -> None:
                 **wanted[0].scaling,
                 "verbose": run.job.verbose,
                 "is_autoscaling": run.job.ray.autoscaling,
+                "silence_s": run.job.search.silence_s,
             },
             engine=wanted[0].engine,
             progress=progress,

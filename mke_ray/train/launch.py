@@ -28,7 +28,15 @@ from mke_ray.train.assemble import Workplace
 from mke_ray.train.ending import EndsAtOurErrors, own_error
 from mke_ray.train.feeding import Feeding, check_pool
 from mke_ray.train.fits import FitSpec, FitStore
-from mke_ray.train.progress import LocalBoard, Progress, StepCounts, polled_board, steps_known
+from mke_ray.train.progress import (
+    ActorBoard,
+    LocalBoard,
+    Progress,
+    StepCounts,
+    StepWatch,
+    polled_board,
+    steps_known,
+)
 from mke_ray.train.room import check_room
 from mke_ray.train.run import Board, FitWatch, run_fit
 from mke_ray.train.scaling import Scaling, check_fits
@@ -135,11 +143,13 @@ def _run_tasks(job: _Job) -> None:
         for spec in job.todo:
             after = running.get(spec.init_from or "")
             running[spec.fingerprint()] = task.remote(shipped, spec, board, after)
-        wait_for(list(running.values()))
+        watch = None if scaling.silence_s is None else StepWatch(board, scaling.silence_s)
+        wait_for(list(running.values()), watch=watch)
 
 
-def _fit_task(job: _Job, spec: FitSpec, board: Board, after: None) -> None:
+def _fit_task(job: _Job, spec: FitSpec, board: ActorBoard, after: None) -> None:
     """Train one fit in a task; ``after`` is the fit it starts from, which is done by now."""
+    board.begin()
     torch.set_num_threads(_num_threads(job.scaling))
     workplace = job.workplace(training_device(job.scaling.gpus_per_worker))
     run_fit(spec, workplace, watch=job.watch(spec, board))

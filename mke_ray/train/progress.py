@@ -2,11 +2,14 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
+
+from mke_ray.errors import TrainingError
 
 Progress = Callable[[int, int, str], None]
 
@@ -24,12 +27,23 @@ class StepCounts:
         self._num_steps = dict(num_steps)
         self._done = dict.fromkeys(num_steps, 0)
         self._text = "starting workers"
+        self._num_signs = self._num_begun = 0
+
+    def begin(self) -> None:
+        """Take note of a process that begins a fit, perhaps again."""
+        self._num_begun += 1
+        self._num_signs += 1
 
     def update(self, fit: str, done_steps: int, num_steps: int, text: str) -> None:
         """Take note of how far a fit is."""
         self._num_steps[fit] = num_steps
         self._done[fit] = done_steps
         self._text = text
+        self._num_signs += 1
+
+    def signs(self) -> tuple[int, int]:
+        """Return how many fits were begun, and how many signs of life there were of all."""
+        return self._num_begun, self._num_signs
 
     def read(self) -> tuple[int, int, str]:
         """Return steps done, steps in all (fits not begun count like those known), last text."""
@@ -71,6 +85,45 @@ class ActorBoard:
     def update(self, fit: str, done_steps: int, num_steps: int, text: str) -> None:
         """Say how far a fit is."""
         self._actor.update.remote(fit, done_steps, num_steps, text)
+
+    def begin(self) -> None:
+        """Say that a process begins a fit."""
+        self._actor.begin.remote()
+
+    def signs(self) -> tuple[int, int]:
+        """Return how many fits were begun, and how many signs of life there were of all."""
+        return ray.get(self._actor.signs.remote())
+
+
+class StepWatch:
+    """Ends tasks that were begun and make no step any more.
+
+    Args:
+        board: Where they say how far they are.
+        most_s: Seconds without a sign of life of any of them after which they are ended.
+    """
+
+    def __init__(self, board: ActorBoard, most_s: float) -> None:
+        self._board, self._most_s = board, most_s
+        self._heard, self._heard_s = (0, 0), time.monotonic()
+
+    def __call__(self, num_done: int) -> None:
+        """Look at the board.
+
+        Args:
+            num_done: Tasks that have ended.
+
+        Raises:
+            TrainingError: None of those that run has made a step for too long.
+        """
+        heard = self._board.signs()
+        if heard != self._heard or heard[0] <= num_done:  # others wait for room, which is no fault
+            self._heard, self._heard_s = heard, time.monotonic()
+        if time.monotonic() - self._heard_s > self._most_s:
+            raise TrainingError(
+                f"it made no step for {self._most_s:g} s and was ended; raise search.silence_s "
+                "where a step may take longer"
+            )
 
 
 @contextlib.contextmanager

@@ -46,6 +46,8 @@ class Scaling:
         skip_non_finite: Most steps of a fit that may be left out for not being finite.
         verbose: Whether Ray and DeepSpeed may talk.
         is_autoscaling: Whether nodes come when they are asked for.
+        silence_s: Seconds without a step of any task that runs after which tasks are ended; None
+            waits without end. A search sets it for its finalists.
     """
 
     num_workers: int | Sequence[int] = 1
@@ -69,6 +71,7 @@ class Scaling:
     skip_non_finite: int = 0
     verbose: bool = False
     is_autoscaling: bool = False
+    silence_s: float | None = None
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Scaling":

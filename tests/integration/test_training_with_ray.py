@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from training_stores import NO_NOISE, STUDENT, fit_spec, make_run
@@ -172,6 +173,18 @@ def test_an_error_of_ours_in_a_task_is_raised_as_it_is(ray_session, tmp_path):
 
 
 @pytest.mark.s3
+def test_tasks_that_hang_are_ended_and_their_processes_are_gone(ray_session, tmp_path):
+    root = new_run(tmp_path / "run")
+    hangs = {"_target_": "training_faults.Hangs", "marker": str(tmp_path / "hangs")}
+    fits = [fit_spec(**STEPS), fit_spec(**STEPS, objective=hangs)]
+    with pytest.raises(TrainingError, match=r"no step for 12 s .* search\.silence_s"):
+        run_fits(fits, root=root, launch="tasks", scaling={"silence_s": 12.0}, engine=TORCH)
+    assert FitStore(root).has(fits[0].fingerprint())
+    hung = int((tmp_path / "hangs").read_text())
+    psutil.wait_procs([psutil.Process(hung)] if psutil.pid_exists(hung) else [], timeout=60)
+    assert not psutil.pid_exists(hung)
+
+
 def test_a_run_in_a_bucket_checkpoints_there_and_survives_a_kill(ray_session, s3_server, tmp_path):
     root = open_root(s3_server.uri("training"))
     make_run(root, {"unlabeled": 40})
