@@ -103,7 +103,7 @@ def _start(folder: Path, environment: Mapping[str, str]) -> None:
         check=False,
     )
     assert started.returncode == 0, started.stdout + started.stderr
-    assert "ray job submit" in started.stdout
+    assert "python jobs/submit.py --address" in started.stdout
 
 
 def submit(head: Head, *words: str) -> subprocess.CompletedProcess[str]:

@@ -85,7 +85,8 @@ class Story:
     status: int = -1
 
     def commits(self) -> set[str]:
-        return {str(one) for one in self.root.glob("labels/*/commits/**/*") if one.is_file()}
+        found = [one for one in self.root.glob("labels/*/commits/**/*") if one.is_file()]
+        return {str(one) for one in found if not one.name.startswith(".")}
 
     def lease(self) -> dict[str, object]:
         newest = max((self.root / "lease").glob("*.json"))
@@ -137,8 +138,7 @@ def hold(told: Story, head: Head, line: list[str]) -> None:
     before = told.commits()
     submitted = submit(head, "--no-follow", *line)
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    wait_until(lambda: len(told.commits() - before) >= 3, most_s=300)
-    time.sleep(1.0)
+    wait_until(lambda: len(told.commits() - before) >= 2, most_s=300)
     told.held.append(told.commits())
 
 
@@ -191,7 +191,7 @@ def test_a_stopped_job_gives_its_root_back_and_leaves_no_run_open(story: Story) 
 
 def test_each_start_goes_on_and_every_label_is_there_exactly_once(story: Story) -> None:
     first, second = story.held
-    assert len(first) >= 3 and first < second
+    assert len(first) >= 2 and first < second
     root = open_root(str(story.root))
     manifest = Manifest.open(root.child("manifest"))
     (name,) = {one.split("/")[1] for one in root.names("labels")}
