@@ -34,7 +34,7 @@ def local_path(uri: str) -> str | None:
     """Return the path of a local folder, None for a URI of another store."""
     if protocol_of(uri) not in ("file", "local"):
         return None
-    return os.path.abspath(uri.partition("://")[2] if "://" in uri else uri)
+    return os.path.abspath(os.path.expanduser(uri.partition("://")[2] if "://" in uri else uri))
 
 
 def is_in(path: str, folder: str) -> bool:

@@ -94,7 +94,7 @@ class PairsReader:
     def _read_file(self, name: str, spec: DecodeSpec, row: ManifestRow, into: Decoded) -> None:
         """Add what one file holds, or why it cannot be had."""
         try:
-            check_name(self.root.uri, name)
+            check_name(self.root, name)
             if self.root.is_local:
                 check_links(self.root.path(name), self.tops or (self.root.path(),))
             with waiting():

@@ -113,7 +113,7 @@ class Places:
             UnusableKeyError: As ``find``.
         """
         place, name = split_key(key)
-        check_name(self.root_uri if place is None else place, name)
+        _check_name(self.root_uri if place is None else place, name)
         if place is not None and not any(_is_below(key, top) for top in self.tops):
             raise UnusableKeyError(
                 f"uri {key!r} is outside source.root={self.root_uri}; name files below it, or add "
@@ -143,7 +143,7 @@ def places_of(source: ReachedBy, root_uri: str) -> Places:
     return Places(root_uri, {**(source.storage_options or {}), **given}, further)
 
 
-def check_name(root_uri: str, name: str) -> None:
+def check_name(root: Root, name: str) -> None:
     """Refuse a name that is none below a root.
 
     Dots that climb are refused in buckets too, where they are names like any other: gateways,
@@ -153,6 +153,10 @@ def check_name(root_uri: str, name: str) -> None:
         UnusableKeyError: It is empty, absolute, climbs, has control characters, or cannot be asked
             for.
     """
+    _check_name(root.uri, name)
+
+
+def _check_name(root_uri: str, name: str) -> None:
     is_version = protocol_of(root_uri) in _FLAT and _VERSION in name
     if not name or name.startswith("/") or is_version or _CONTROL.search(name) or _climbs(name):
         raise _unusable(name)

@@ -107,8 +107,9 @@ def _follow(cluster: JobCluster, job: str, address: str) -> int:
         return 130
     if status is None:
         _say(
-            f"The connection to {address} was lost. If the cluster is gone, so is {job}: start a "
-            "cluster, and submit the same line, which goes on with it."
+            f"The connection to {address} was lost. If the cluster is there, the same line with "
+            f"--follow shows {job} again; if it is gone, start one and submit the same line, which "
+            "goes on."
         )
         return 1
     _say(f"{job}: {status.value}")
