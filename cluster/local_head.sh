@@ -32,8 +32,7 @@ for _ in $(seq 120); do
     cat <<EOF
 The cluster is up; its dashboard is http://127.0.0.1:$dashboard_port
 Submit:  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token
-         ray job submit --address http://127.0.0.1:$dashboard_port --working-dir . \\
-           --runtime-env cluster/runtime_env.yaml -- python jobs/expand.py root=$PWD/outputs/submitted
+         python jobs/submit.py --address http://127.0.0.1:$dashboard_port -- jobs/expand.py root=$PWD/outputs/submitted
 Stop:    kill -- -$(cat "$folder/head.pid")
 EOF
     exit 0

@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -22,13 +23,15 @@ from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import recomposed, usual_values, with_winner, without_winner
 from mke_ray.errors import ConfigError, MkeRayError
+from mke_ray.secret_looks import has_secret_look, has_secret_name, without_secrets
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
 FILE_KEYS = ("path", "table", "files")  # of teachers: what lies in the folder of the user
 FUNCTION = "function"  # the key of a function that is called, as of CallableTeacher
 HIDDEN = "***"
-_SECRET_ENDINGS = ("options", "env_vars", "password", "secret", "token", "api_key")
+_SECRET_SECTIONS = ("options", "env_vars")
+_OF_A_SUBMITTED_JOB = "/runtime_resources/working_dir_files/"
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
 _NOT_IN_SECTION = re.compile(r"raised while composing config:\s+Key '.*\s+full_key: (\S+)")
 _QUOTES = """a value with braces, brackets, commas or colons is put in quotes: 'KEY="VALUE"'"""
@@ -167,7 +170,7 @@ def usual_of(keys: Sequence[str]) -> dict[str, Any]:
 def _jobs_of(cfg: DictConfig) -> list[JobConfig]:
     """Return the jobs of a configuration whose keys are known."""
     cfg = copy.deepcopy(cfg)
-    cfg.root = _absolute(cfg.root)  # workers may have another working folder
+    cfg.root = _lasting(cfg.root)  # workers may have another working folder
     if cfg.data_seeds is None:
         return [job_from(cfg)]
     if cfg.data_seeds < 1:
@@ -240,6 +243,22 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
+def _lasting(root: str) -> str:
+    """Return a root so that every process finds it, now and later.
+
+    Raises:
+        ConfigError: It lies in the folder of a submitted job, which Ray deletes.
+    """
+    absolute = _absolute(root)
+    if _OF_A_SUBMITTED_JOB in absolute:
+        raise ConfigError(
+            f"root={root} would lie in the temporary working folder of a submitted job and be gone "
+            "with it; name an absolute folder that every node sees, or an object store such as "
+            "s3://bucket/runs/1"
+        )
+    return absolute
+
+
 def shown(job: JobConfig) -> dict[str, Any]:
     """Return the configuration of a job as it may be shown and stored: without secrets.
 
@@ -263,7 +282,8 @@ def run_job(
 ) -> None:
     """Compose the configuration from the command line and run a job on it.
 
-    Errors that a user can mend end the process with one line and exit status 2.
+    Errors that a user can mend end the process with one line and exit status 2. SIGTERM ends it
+    as Ctrl-C does: the root is given back and the MLflow run closed.
 
     Args:
         stages: Dotted name of the function that the job calls with one configuration per draw of
@@ -293,14 +313,24 @@ def run_job(
         except OmegaConfBaseException as error:
             _leave(f"ConfigError: {_one_line(error)}", job_file)
 
+    signal.signal(signal.SIGTERM, _end)
     try:
         main()
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM:
+            sys.stderr.write("Stopped by SIGTERM; the same line goes on where this one stopped\n")
+        raise
     except OverrideParseException as error:
         key = error.override.partition("=")[0]
         _leave(f"ConfigError: {key}: {_one_line(error)}; {_QUOTES}", job_file)
     except (HydraException, OmegaConfBaseException) as error:
         hint = _hint(str(error), config_dir, config_name, schema)
         _leave(f"ConfigError: {_one_line(error)}{hint}", job_file)
+
+
+def _end(number: int, _: object) -> None:
+    """End this process through all that has to be closed, as the handler that Ray sets does."""
+    sys.exit(number)
 
 
 def _typed(cfg: DictConfig, schema: type) -> Any:
@@ -348,16 +378,20 @@ def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
     """Return plain data with every value hidden that may be a secret."""
     if isinstance(node, Mapping):
         return {
-            name: _without_secrets(
-                child, is_secret=is_secret or str(name).endswith(_SECRET_ENDINGS)
-            )
+            name: _without_secrets(child, is_secret=is_secret or _is_secret(str(name)))
             for name, child in node.items()
         }
     if isinstance(node, list | tuple):
         return [_without_secrets(child, is_secret=is_secret) for child in node]
-    if isinstance(node, str):
-        return HIDDEN if is_secret else _PASSWORD.sub(f"//{HIDDEN}@", node)
+    if isinstance(node, str) and not is_secret:
+        shown = without_secrets(_PASSWORD.sub(f"//{HIDDEN}@", node))
+        return HIDDEN if has_secret_look(shown) else shown
     return HIDDEN if is_secret and node is not None else node
+
+
+def _is_secret(name: str) -> bool:
+    """Return whether what a key holds, or any of it, may be a secret."""
+    return name.endswith(_SECRET_SECTIONS) or has_secret_name(name)
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

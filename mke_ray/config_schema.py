@@ -35,7 +35,7 @@ class RayConfig:
         num_cpus: Logical CPUs of a local Ray; null takes twice the cores, at least four, since
             actors that wait hold a CPU.
         include_dashboard: Start the dashboard of a local Ray.
-        env_vars: Environment variables that every worker gets.
+        env_vars: Environment variables that every worker gets; no secrets, since Ray shows them.
         autoscaling: Whether the cluster starts nodes when they are asked for, also from none: the
             labelling pass then asks for its actors and waits, where it otherwise refuses what the
             nodes that are there cannot run. Set ``labelling.max_actors`` to bound what it asks for.

@@ -14,6 +14,7 @@ from pyarrow import fs as arrow_fs
 from s3fs import S3FileSystem
 
 from mke_ray.errors import ConfigError
+from mke_ray.secret_looks import without_secrets
 
 COMMON_OPTIONS = ("endpoint_url", "region", "anonymous")
 S3 = ("s3", "s3a")
@@ -22,23 +23,14 @@ AZURE = ("az", "abfs", "abfss")
 
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs"} | dict.fromkeys([*AZURE, "adl"], "adlfs")
 _GOOGLE_RETRY = timedelta(seconds=30)  # pyarrow's own default is a quarter of an hour
-_USER_AND_PASSWORD = re.compile(r"//[^/@\s]*:[^/@\s]*@")
-_SIGNED = re.compile(
-    r"([?&](?:x-amz-(?:signature|security-token|credential)|x-goog-signature|signature|sig|token|"
-    r"access_token|sas_token|password|secret\w*|access_key|account_key|api_key)=)[^&#\s]*",
-    re.IGNORECASE,
-)
+_IPV6 = re.compile(r"\[[0-9a-fA-F:.]+\]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ARROW_QUERY = re.compile(r"[?&](endpoint_override|region|scheme|anonymous|allow_bucket_\w+)=")
 
 
 def protocol_of(uri: str) -> str:
     """Return the protocol of a URI, ``file`` for a path without one."""
     return uri.split("://", maxsplit=1)[0].lower() if "://" in uri else "file"
-
-
-def without_secrets(uri: str) -> str:
-    """Return a URI, or a text that holds some, with passwords and signatures hidden."""
-    return _SIGNED.sub(r"\1***", _USER_AND_PASSWORD.sub("//***@", uri))
 
 
 def check_uri(uri: str, *, key: str) -> None:
@@ -60,6 +52,23 @@ def check_uri(uri: str, *, key: str) -> None:
         raise ConfigError(
             f"{key}={uri} has the option {found[1]!r} in the URI; give it as endpoint_url, region "
             "or anonymous beside it"
+        )
+
+
+def check_plain(uri: str, *, key: str) -> None:
+    """Refuse what fsspec would take for a chain of file systems, and what no path may hold.
+
+    Args:
+        uri: Local path or URI.
+        key: Configuration key it comes from, for the error.
+
+    Raises:
+        ConfigError: It names the key and the way out.
+    """
+    if not uri.strip() or _CONTROL.search(uri) or "::" in _IPV6.sub("", uri):
+        raise ConfigError(
+            f"{key}={uri!r} is no plain path or URI: it is empty, has control characters, or '::' "
+            "between file systems; name a folder, or one URI such as s3://bucket/name"
         )
 
 

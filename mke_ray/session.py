@@ -15,6 +15,7 @@ import ray.exceptions
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
+from mke_ray.secret_looks import has_secret_look, has_secret_name
 
 _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -49,6 +50,20 @@ class Session:
     include_dashboard: bool = False
     env_vars: Mapping[str, str] = field(default_factory=dict)
     verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse secrets among the variables: Ray keeps those where all who see it can read them.
+
+        Raises:
+            ConfigError: A variable is likely to be one.
+        """
+        for name, value in self.env_vars.items():
+            if has_secret_name(name) or has_secret_look(value):
+                raise ConfigError(
+                    f"ray.env_vars.{name} is likely to be a secret, and Ray shows what it gives to "
+                    "workers; set it in the environment of the nodes instead (workers of a local "
+                    "Ray have that of this process)"
+                )
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:

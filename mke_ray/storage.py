@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.fault_points import reach
-from mke_ray.filesystems import check_uri, open_filesystem
+from mke_ray.filesystems import check_plain, check_uri, open_filesystem
 from mke_ray.local_files import (
     create_file,
     delete_older,
@@ -74,7 +74,13 @@ class Root:
     patience_s: float = PATIENCE_S
 
     def child(self, *parts: str) -> "Root":
-        """Return the folder below this one."""
+        """Return the folder below this one.
+
+        Raises:
+            StoreError: It would be elsewhere.
+        """
+        for part in parts:
+            self._check_below(part)
         return Root(posixpath.join(self.uri, *parts), self.options, self.patience_s)
 
     @property
@@ -83,7 +89,12 @@ class Root:
         return isinstance(self._open()[0], LocalFileSystem)
 
     def path(self, name: str = "") -> str:
-        """Return the path of a file as its file system wants it, without the protocol."""
+        """Return the path of a file as its file system wants it, without the protocol.
+
+        Raises:
+            StoreError: It would lie elsewhere.
+        """
+        self._check_below(name)
         base = self._open()[1]
         return posixpath.join(base, name) if name else base
 
@@ -247,6 +258,18 @@ class Root:
         """Do something with the store, again for as long as this root is patient."""
         return retried(action, what, patience_s=self.patience_s)
 
+    def _check_below(self, name: str) -> None:
+        """Refuse a name that leads out of this root, since names are read from files too.
+
+        Raises:
+            StoreError: It does.
+        """
+        if name.startswith("/") or "\0" in name or (".." in name and ".." in name.split("/")):
+            raise StoreError(
+                f"{self.uri}: {name!r} is no name of a file below it; if a store holds this name, "
+                "somebody else wrote it: make the store anew"
+            )
+
     def _open(self) -> tuple[fsspec.AbstractFileSystem, str]:
         """Return the file system and the path of this root on it."""
         options = json.dumps(dict(self.options), sort_keys=True)
@@ -269,8 +292,10 @@ def open_root(
         patience_s: How long a store that does not answer is asked again.
 
     Raises:
-        ConfigError: No installed file system serves the URI, or it carries a secret.
+        ConfigError: No installed file system serves the URI, it carries a secret, or it is no plain
+            path or URI.
     """
+    check_plain(uri, key=key)
     if "://" not in uri:
         uri = os.path.abspath(os.path.expanduser(uri))
     check_uri(uri, key=key)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
 from mke_ray.batching import batched
+from mke_ray.secret_looks import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -408,7 +409,7 @@ def _key(name: str) -> str:
 
 def _without_password(uri: str) -> str:
     """Return a URI that may be logged and stored."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+    return without_secrets(re.sub(r"//[^/@]*@", "//***@", uri))
 
 
 def _quiet() -> None:

@@ -1,6 +1,6 @@
 """AudioSet as its authors ship it: lists of segments with many classes each, and files by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,7 @@ class AudioSetSource:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system; never stored.
+        places: Folders outside the root that links of a local disk may lead to.
 
     Source:
         Gemmeke et al., Audio Set: An Ontology and Human-Labeled Dataset for Audio Events, ICASSP
@@ -72,6 +73,7 @@ class AudioSetSource:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
     _classes: dict[str, dict[str, str]] = field(default_factory=dict, repr=False, compare=False)
     _counts: list[SegmentCount] = field(default_factory=list, repr=False, compare=False)
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mke_ray.batching import batched
+from mke_ray.data.links import UnusableKeyError
 from mke_ray.data.listing import ListedFile
 from mke_ray.data.lookup import Lookup
 from mke_ray.data.roles import parse_split
 from mke_ray.data.sources import SourceRow
 from mke_ray.data.table_rows import TableRow
+from mke_ray.errors import ConfigError
 
 _ROWS_AT_ONCE = 1024
 
@@ -33,9 +35,11 @@ def rows_of_table(
         version: Returns size and version of a sample in the same way.
 
     Raises:
-        ConfigError: A class or a split is not what it should be.
+        ConfigError: A class or a split is not what it should be, or a key leads elsewhere.
     """
     for some in batched(rows, _ROWS_AT_ONCE):
+        for row in some:
+            _check_names(lookup, names(row) or [row.uri], where=f"{table}, row {row.number}")
         found = lookup.find([name for row in some for name in names(row)])
         for row in some:
             where = f"{table}: {row.uri}"
@@ -53,3 +57,16 @@ def rows_of_table(
                 labels=truth,
                 cursor=str(row.number),
             )
+
+
+def _check_names(lookup: Lookup, names: Sequence[str], *, where: str) -> None:
+    """Refuse a row that names a file where the source may not read.
+
+    Raises:
+        ConfigError: It names the row and the key.
+    """
+    for name in names:
+        try:
+            lookup.places.check(name)
+        except UnusableKeyError as error:
+            raise ConfigError(f"{where}: {error}") from None

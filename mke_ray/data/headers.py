@@ -91,7 +91,7 @@ def _declared_duration_s(places: Places, key: str, size: int) -> float | None:
     Raises:
         OSError: The store did not give it, also after retries.
     """
-    root, name = places.find(key)
+    root, name = places.find_to_read(key)
     if root.is_local:
         with open(root.path(name), "rb") as local:
             return _duration_s(local)

@@ -8,12 +8,13 @@ another file system of fsspec has is asked for folder by folder, and it holds a 
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from mke_ray.data.key_ranges import NUM_THREADS
+from mke_ray.data.links import check_links
 from mke_ray.data.listing_s3 import list_s3
 from mke_ray.filesystems import is_s3
 from mke_ray.retries import retried
@@ -36,7 +37,12 @@ class ListedFile:
 
 
 def walk(
-    root: Root, folder: str, after: str = "", *, num_threads: int = NUM_THREADS
+    root: Root,
+    folder: str,
+    after: str = "",
+    *,
+    num_threads: int = NUM_THREADS,
+    further: Sequence[str] = (),
 ) -> Iterator[ListedFile]:
     """Yield the files below a folder in order of their names.
 
@@ -48,13 +54,16 @@ def walk(
         folder: Name of the folder, "" for all of the root.
         after: Name of the file to begin behind, "" for the first one.
         num_threads: Pages of S3 asked for at once, 0 for one after the other.
+        further: Folders outside the root that links of a local disk may lead to.
 
     Raises:
+        UnusableKeyError: A link to a folder leads out of the root and of ``further``.
         OSError: The store did not answer, also after retries.
     """
     if root.is_local:
-        path = root.path(folder)
-        yield from _walk_local(path, folder, after, (os.path.realpath(path),))
+        path, tops = root.path(folder), (root.path(), *further)
+        check_links(path, tops)
+        yield from _walk_local(path, folder, after, (os.path.realpath(path),), tops)
     elif is_s3(root.filesystem()):
         below = len(folder.rstrip("/")) + 1 if folder else 0
         for entry in list_s3(root, folder, after, num_threads=num_threads):
@@ -91,7 +100,9 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or "/." in name or name.endswith(("/", "_$folder$")) or not name
 
 
-def _walk_local(path: str, folder: str, after: str, way: tuple[str, ...]) -> Iterator[ListedFile]:
+def _walk_local(
+    path: str, folder: str, after: str, way: tuple[str, ...], tops: Sequence[str]
+) -> Iterator[ListedFile]:
     """Yield the files of a folder; ``way`` has its real path and those of the folders above."""
     for name in _local_names(path):
         whole = posixpath.join(folder, name)
@@ -99,7 +110,9 @@ def _walk_local(path: str, folder: str, after: str, way: tuple[str, ...]) -> Ite
             below = os.path.join(path, name[:-1])
             real = os.path.realpath(below) if _may_hold(whole, after) else way[-1]
             if real not in way:
-                yield from _walk_local(below, whole[:-1], after, (*way, real))
+                if os.path.islink(below):
+                    check_links(below, tops)
+                yield from _walk_local(below, whole[:-1], after, (*way, real), tops)
         elif whole > after and (file := stat_local(os.path.join(path, name), whole)):
             yield file
 

@@ -11,8 +11,9 @@ from mke_ray.data.ahead import map_ahead
 from mke_ray.data.listing import ListedFile, listed_file, stat_local, walk
 from mke_ray.data.places import Places
 from mke_ray.errors import ConfigError
-from mke_ray.filesystems import is_s3, without_secrets
+from mke_ray.filesystems import is_s3
 from mke_ray.retries import retried
+from mke_ray.secret_looks import without_secrets
 from mke_ray.storage import Root
 
 _NUM_THREADS = 16

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -58,6 +58,7 @@ class MmImdbSource:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system; never stored.
+        places: Folders outside the root that links of a local disk may lead to.
 
     Source:
         Arevalo, Solorio, Montes-y-Gomez, Gonzalez, Gated Multimodal Units for Information Fusion,
@@ -72,6 +73,7 @@ class MmImdbSource:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
     _left_out: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +160,7 @@ class MmImdbSource:
             region=self.region,
             anonymous=self.anonymous,
             storage_options=self.storage_options,
+            places=self.places,
         )
 
     def _table_rows(self, after: int) -> Iterator[TableRow]:

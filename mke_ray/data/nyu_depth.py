@@ -1,6 +1,6 @@
 """NYU Depth V2 as folders of pictures: RGB, depth and 13 or 40 classes, by the official split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class NyuDepthSource:
         metres_per_step: Metres that a step of the depth files stands for.
         view_deg: Horizontal angle of view of the camera in degrees.
         storage_options: Options of the file system; never stored.
+        places: Folders outside the root that links of a local disk may lead to.
 
     Source:
         Silberman, Hoiem, Kohli, Fergus, Indoor Segmentation and Support Inference from RGBD Images,
@@ -65,6 +66,7 @@ class NyuDepthSource:
     metres_per_step: float = 10.0 / 255.0
     view_deg: float = 63.3
     storage_options: dict[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check the root and the numbers."""
@@ -139,6 +141,7 @@ class NyuDepthSource:
             depth={"metres_per_step": self.metres_per_step, "view_deg": self.view_deg},
             withheld=withheld,
             storage_options=self.storage_options,
+            places=self.places,
         )
 
     def _drawn(self) -> dict[Split, list[str]]:

@@ -77,6 +77,8 @@ class PairsSource:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system; never stored.
+        places: Folders and URIs outside the root that files may lie in: full URIs of a table, links
+            of a local disk.
     """
 
     root: str
@@ -93,6 +95,7 @@ class PairsSource:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check the patterns, and what is said of depth and of what is withheld."""
@@ -198,6 +201,7 @@ class PairsSource:
             self.withheld or {},
             text_files_of(self.text),
             text_tokenizers(spec, self.tokenizers or {}),
+            self._places.tops,
         )
 
     def rows_of(self, rows: Iterable[TableRow], *, table: str) -> Iterator[SourceRow]:
@@ -276,7 +280,7 @@ class PairsSource:
         lookup = Lookup(self._places)
         keyed = (
             (file, _key_of(file.name, self._listed))
-            for file in walk(self._places.root, folder, after)
+            for file in walk(self._places.root, folder, after, further=self._places.further)
         )
         named = ((file, key) for file, key in keyed if key is not None)
         for some in batched(named, _ROWS_AT_ONCE):

@@ -1,15 +1,16 @@
 """Reads samples of several files, one per modality."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mke_ray.data.cpu_slots import waiting
 from mke_ray.data.decoders import prove_decoders
+from mke_ray.data.links import UnusableKeyError, check_links
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
 from mke_ray.data.pictures import PILLOW, read_picture
-from mke_ray.data.places import UnusableKeyError, check_name
+from mke_ray.data.places import check_name
 from mke_ray.data.scene_files import DepthFiles, MaskFiles
 from mke_ray.data.text_files import HASHED, TOKENS, TextFiles
 from mke_ray.errors import MISSING_FILE, MediaError
@@ -47,6 +48,7 @@ class PairsReader:
         withheld: Per split the modalities that its samples are not given, though there are files.
         text_files: How files of text hold it.
         tokenizers: Tokenizer of each modality of tokens.
+        tops: Folders that links of a local disk may lead to; empty for those below the root.
         fetches_apart: It leaves its CPU to others while it waits for the store.
     """
 
@@ -58,6 +60,7 @@ class PairsReader:
     withheld: Mapping[str, Collection[str]] = field(default_factory=dict)
     text_files: TextFiles = field(default_factory=TextFiles)
     tokenizers: Mapping[str, TextTokenizer] = field(default_factory=dict)
+    tops: Sequence[str] = ()
     fetches_apart: bool = True
 
     def __post_init__(self) -> None:
@@ -92,6 +95,8 @@ class PairsReader:
         """Add what one file holds, or why it cannot be had."""
         try:
             check_name(self.root, name)
+            if self.root.is_local:
+                check_links(self.root.path(name), self.tops or (self.root.path(),))
             with waiting():
                 content = self.root.read(name)
         except FileNotFoundError:

@@ -1,21 +1,20 @@
 """From the keys of samples to the stores that hold them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import unquote
 
-from mke_ray.errors import ConfigError
+from mke_ray.data.links import UnusableKeyError, check_links, is_in, local_path
 from mke_ray.filesystems import AZURE, COMMON_OPTIONS, GOOGLE, S3, protocol_of
 from mke_ray.storage import Root, open_root
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_FLAT = (*S3, *GOOGLE, *AZURE)  # stores in which ".." is a name like any other
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FLAT = (*S3, *GOOGLE, *AZURE)
 _VERSION = "?versionId="  # which s3fs takes for the version of an object and cuts off
-
-
-class UnusableKeyError(ConfigError):
-    """A key that no file can be read by: an error in a table, one bad row in a listing."""
+_DECODINGS = 3  # what servers and proxies on the way may undo of %25252e
 
 
 class ReachedBy(Protocol):
@@ -46,17 +45,20 @@ class ReachedBy(Protocol):
 class Places:
     """Finds the root and the name of a key; a root is opened once per bucket or host.
 
-    Keys are names below the source's root, or absolute URIs. The options are those of the root,
-    and of absolute URIs of the same protocol; where the root is a local folder they are those of
-    the URIs. A store of another protocol is reached by what the environment says.
+    Keys are names below the source's root, or absolute URIs below it or below a further place. The
+    options are those of the root, and of absolute URIs of the same protocol; where the root is a
+    local folder they are those of the URIs. A store of another protocol is reached by what the
+    environment says.
 
     Args:
         root_uri: Local folder or URI of the source.
         options: Options of the file system; see ``Root``.
+        further: Folders and URIs outside the root that keys and links may lead to.
     """
 
     root_uri: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    further: Sequence[str] = ()
     _others: dict[str, Root] = field(default_factory=dict, repr=False)
 
     @property
@@ -71,13 +73,53 @@ class Places:
         """Return the root that holds a key, and its name below it.
 
         Raises:
-            UnusableKeyError: The name leads out of the root, or cannot be asked for.
+            UnusableKeyError: The key leads out of the root and all further places, or cannot be
+                asked for.
             ConfigError: Nothing serves the URI.
         """
-        place, name = split_key(key)
+        place, name = self._split(key)
         root = self.root if place is None else self._other(place)
-        check_name(root, name)
         return root, name
+
+    def check(self, key: str) -> None:
+        """Refuse a key that ``find`` would refuse, without opening anything.
+
+        Raises:
+            UnusableKeyError: As ``find``.
+        """
+        self._split(key)
+
+    def find_to_read(self, key: str) -> tuple[Root, str]:
+        """Return what ``find`` does, for a file whose content is wanted.
+
+        Raises:
+            UnusableKeyError: As ``find``, and where a link leads out.
+            ConfigError: Nothing serves the URI.
+        """
+        root, name = self.find(key)
+        if root.is_local:
+            check_links(root.path(name), self.tops)
+        return root, name
+
+    @property
+    def tops(self) -> tuple[str, ...]:
+        """The root and the further places."""
+        return (self.root_uri, *self.further)
+
+    def _split(self, key: str) -> tuple[str | None, str]:
+        """Return bucket or host, None for the root, and the name on it.
+
+        Raises:
+            UnusableKeyError: As ``find``.
+        """
+        place, name = split_key(key)
+        _check_name(self.root_uri if place is None else place, name)
+        if place is not None and not any(_is_below(key, top) for top in self.tops):
+            raise UnusableKeyError(
+                f"uri {key!r} is outside source.root={self.root_uri}; name files below it, or add "
+                f"source.places=[{key.rpartition('/')[0]}] if they may be read"
+            )
+        return place, name
 
     def _other(self, place: str) -> Root:
         """Return the root of a bucket or host."""
@@ -97,19 +139,46 @@ def places_of(source: ReachedBy, root_uri: str) -> Places:
     """
     common = {name: getattr(source, name) for name in COMMON_OPTIONS}
     given = {name: value for name, value in common.items() if value}
-    return Places(root_uri, {**(source.storage_options or {}), **given})
+    further = tuple(getattr(source, "places", None) or ())
+    return Places(root_uri, {**(source.storage_options or {}), **given}, further)
 
 
 def check_name(root: Root, name: str) -> None:
     """Refuse a name that is none below a root.
 
+    Dots that climb are refused in buckets too, where they are names like any other: gateways,
+    caches and servers on the way may take them for what they are elsewhere, also encoded.
+
     Raises:
-        UnusableKeyError: It is empty, absolute, climbs out of the root, or cannot be asked for.
+        UnusableKeyError: It is empty, absolute, climbs, has control characters, or cannot be asked
+            for.
     """
-    is_flat = protocol_of(root.uri) in _FLAT
-    is_climbing = not is_flat and ".." in name.split("/")
-    if not name or name.startswith("/") or is_climbing or (is_flat and _VERSION in name):
+    _check_name(root.uri, name)
+
+
+def _check_name(root_uri: str, name: str) -> None:
+    is_version = protocol_of(root_uri) in _FLAT and _VERSION in name
+    if not name or name.startswith("/") or is_version or _CONTROL.search(name) or _climbs(name):
         raise _unusable(name)
+
+
+def _climbs(name: str) -> bool:
+    """Return whether a name has a part that means the folder above, as it is or encoded."""
+    for _ in range(_DECODINGS):
+        if ".." in name.replace("\\", "/").split("/"):
+            return True
+        name = unquote(name)
+    return ".." in name.replace("\\", "/").split("/")
+
+
+def _is_below(key: str, top: str) -> bool:
+    """Return whether an absolute URI lies below a folder or another URI."""
+    if (here := local_path(key)) is not None:
+        there = local_path(top)
+        return there is not None and is_in(here, there)
+    protocol, _, rest = top.partition("://")
+    start = f"{protocol.lower()}://{rest.rstrip('/')}/"
+    return f"{protocol_of(key)}://{key.partition('://')[2]}".startswith(start)
 
 
 def split_key(key: str) -> tuple[str | None, str]:
@@ -131,6 +200,6 @@ def split_key(key: str) -> tuple[str | None, str]:
 
 def _unusable(key: str) -> UnusableKeyError:
     return UnusableKeyError(
-        f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name or "
-        "file:///folder/name"
+        f"uri {key!r} must be a path below source.root, or a full URI such as s3://bucket/name "
+        "below it or below one of source.places, without '..' and control characters"
     )

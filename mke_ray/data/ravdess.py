@@ -73,6 +73,7 @@ class RavdessSource:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system; never stored.
+        places: Folders outside the root that links of a local disk may lead to.
 
     Source:
         Livingstone, Russo, The Ryerson Audio-Visual Database of Emotional Speech and Song
@@ -88,6 +89,7 @@ class RavdessSource:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
     _left_out: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +171,7 @@ class RavdessSource:
             region=self.region,
             anonymous=self.anonymous,
             storage_options=self.storage_options,
+            places=self.places,
         )
 
     def _dealt(self, actors: Sequence[str]) -> dict[str, str]:
@@ -209,7 +212,7 @@ class RavdessSource:
 
     def _named(self, found: Counter[str]) -> Iterable[tuple[ListedFile, RecordingName]]:
         """Yield the files that count, and count what is there by its kind."""
-        for file in walk(places_of(self, self.root or "").root, ""):
+        for file in walk(places_of(self, self.root or "").root, "", further=self.places):
             name = parse_name(file.name)
             suffix = posixpath.splitext(file.name)[1].lower()
             if name is None:

@@ -7,7 +7,8 @@ import tenacity
 from botocore import exceptions as botocore_exceptions
 
 from mke_ray.errors import ConfigError
-from mke_ray.filesystems import is_s3, without_secrets
+from mke_ray.filesystems import is_s3
+from mke_ray.secret_looks import without_secrets
 from mke_ray.storage import Root
 
 _CONNECT_S = 5

@@ -1,7 +1,7 @@
 """What lists of clips have in common: where they lie, their splits, and whose file is whose."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class SegmentFiles:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system.
+        places: Folders outside the root that links of a local disk may lead to.
     """
 
     root: str
@@ -42,6 +43,7 @@ class SegmentFiles:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
 
     @property
     def location(self) -> Root:
@@ -92,7 +94,7 @@ class SegmentFiles:
             ConfigError: No clip has a file.
         """
         num, counted = 0, []
-        files = walk(self.location, self.folder)
+        files = walk(self.location, self.folder, further=self.places)
         pairs = joined(segments, files, all_of_video=self.whole_videos, on_end=counted.append)
         for file, segment in pairs:
             num += 1
@@ -128,6 +130,7 @@ class SegmentFiles:
             region=self.region,
             anonymous=self.anonymous,
             storage_options=self.storage_options,
+            places=self.places,
         ).reader(spec)
 
 
@@ -137,6 +140,11 @@ class ListsClips(ReachedBy, Protocol):
     @property
     def root(self) -> str | None:
         """Its root."""
+        ...
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Folders outside it that links may lead to."""
         ...
 
     @property
@@ -166,6 +174,7 @@ def segment_files_of(source: ListsClips, about: str) -> SegmentFiles:
         source.region,
         source.anonymous,
         source.storage_options,
+        source.places,
     )
 
 

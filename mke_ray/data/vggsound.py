@@ -45,6 +45,7 @@ class VggSoundSource:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system; never stored.
+        places: Folders outside the root that links of a local disk may lead to.
 
     Source:
         Chen, Xie, Vedaldi, Zisserman, VGGSound: A Large-Scale Audio-Visual Dataset, ICASSP 2020.
@@ -62,6 +63,7 @@ class VggSoundSource:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
     _spaces: dict[str, LabelSpace] = field(default_factory=dict, repr=False, compare=False)
     _counts: list[SegmentCount] = field(default_factory=list, repr=False, compare=False)
 

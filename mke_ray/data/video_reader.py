@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from mke_ray.data.cpu_slots import waiting
 from mke_ray.data.decoders import prove_decoders
+from mke_ray.data.links import UnusableKeyError
 from mke_ray.data.media import LIMITS, Decoded, decode_clip
-from mke_ray.data.places import Places, UnusableKeyError
+from mke_ray.data.places import Places
 from mke_ray.data.ranges import RangeFile
 from mke_ray.errors import MISSING_FILE, MediaError
 from mke_ray.schema import Backend, DecodeSpec, ManifestRow, VideoSpec
@@ -66,7 +67,7 @@ class VideoReader:
     def _read_whole(self, row: ManifestRow) -> Decoded:
         if row.size > LIMITS.num_bytes:
             raise MediaError("too_large", f"{row.key} has {row.size} bytes")
-        root, name = self.places.find(row.key)
+        root, name = self.places.find_to_read(row.key)
         with waiting():
             content = root.read(name)
         decoded = decode_clip(
@@ -76,7 +77,7 @@ class VideoReader:
         return decoded
 
     def _read_part(self, row: ManifestRow) -> Decoded:
-        root, name = self.places.find(row.key)
+        root, name = self.places.find_to_read(row.key)
 
         def fetch(begin: int, end: int) -> bytes:
             with waiting():

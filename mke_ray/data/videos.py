@@ -8,10 +8,11 @@ from typing import Any
 
 from mke_ray.data.ahead import map_ahead
 from mke_ray.data.file_tables import rows_of_table
+from mke_ray.data.links import UnusableKeyError
 from mke_ray.data.listing import ListedFile, walk
 from mke_ray.data.lookup import Lookup, place_of
 from mke_ray.data.packets import WHOLE, Span
-from mke_ray.data.places import Places, UnusableKeyError, places_of
+from mke_ray.data.places import Places, places_of
 from mke_ray.data.reachable import check_root, check_table
 from mke_ray.data.roles import label_space_of, labels_of_path, parse_labels
 from mke_ray.data.sources import Progress, Reader, SourceRow
@@ -54,6 +55,8 @@ class VideosSource:
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
         storage_options: Further options of the file system; never stored.
+        places: Folders and URIs outside the root that files may lie in: full URIs of a table, links
+            of a local disk.
     """
 
     root: str | None
@@ -66,6 +69,7 @@ class VideosSource:
     region: str | None = None
     anonymous: bool = False
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    places: Sequence[str] = ()
 
     @property
     def label_space(self) -> LabelSpace:
@@ -179,7 +183,8 @@ class VideosSource:
         return parse_labels(row.label, self.label_space, where=where)
 
     def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
-        root, label_space = self._places.root, self.label_space
+        places, label_space = self._places, self.label_space
+        root = places.root
         there = [split for split in Split if root.exists(split.value)]
         if not there:
             raise ConfigError(
@@ -191,7 +196,8 @@ class VideosSource:
         for split in there:
             if begun and order.index(split) < order.index(Split(begun)):
                 continue
-            for file in walk(root, split.value, after if split.value == begun else ""):
+            start = after if split.value == begun else ""
+            for file in walk(root, split.value, start, further=places.further):
                 if not file.name.lower().endswith(NOTES):
                     yield _row_of_file(file, split, label_space)
 

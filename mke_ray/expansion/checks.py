@@ -37,6 +37,7 @@ from mke_ray.models.student import Network, build_student
 from mke_ray.models.teachers import unmet_needs
 from mke_ray.models.token_input import AT_MOST, DIGEST, PAD_ID, another_tokenizer
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict
+from mke_ray.session import session_of
 from mke_ray.storage import open_root
 from mke_ray.train.arms import EXPANSION_ARM, PUBLISHED_ARM, choose_arms
 from mke_ray.train.feeding import check_feeding
@@ -117,7 +118,7 @@ def check_job(job: JobConfig) -> Run:
 
 
 def _check_choices(job: JobConfig) -> None:
-    """Check what can be told from the configuration alone.
+    """Check what can be told from the configuration alone, secrets for Ray's workers too.
 
     Raises:
         ConfigError: It names the key and the way out.
@@ -128,6 +129,7 @@ def _check_choices(job: JobConfig) -> None:
             "run python jobs/focus.py experiment=gaussian"
         )
     check_labelling(job.labelling)
+    session_of(job)
     if job.doubles.within_unlabeled not in WITHIN_UNLABELED:
         raise ConfigError(
             f"doubles.within_unlabeled={job.doubles.within_unlabeled!r}; choose one of "

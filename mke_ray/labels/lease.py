@@ -17,6 +17,7 @@ from mke_ray.storage import Root
 STALE_AFTER_S = 60.0
 HEARTBEAT_S = 15.0
 
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray tells a driver what it submitted
 _SMALL_FOLDERS = ("lease", "progress", "report")  # what else killed drivers leave is swept there
 
 
@@ -32,6 +33,7 @@ class Holder:
         since_s: When it took the lease, seconds since 1970.
         heartbeat_s: When it was last known to live, seconds since 1970.
         released: Whether it gave the lease back.
+        submission: Name under which a cluster knows it as a submitted job, None for any other.
     """
 
     driver: str
@@ -41,6 +43,7 @@ class Holder:
     since_s: float
     heartbeat_s: float
     released: bool = False
+    submission: str | None = None
 
 
 class Lease:
@@ -98,7 +101,15 @@ class Lease:
         if other is not None and not self._is_gone(other):
             raise StoreError(self._explain(other))
         now_s = time.time()
-        holder = Holder(driver, _machine(), os.getpid(), uuid.uuid4().hex, now_s, now_s)
+        holder = Holder(
+            driver=driver,
+            machine=_machine(),
+            pid=os.getpid(),
+            token=uuid.uuid4().hex,
+            since_s=now_s,
+            heartbeat_s=now_s,
+            submission=submission_id(),
+        )
         self._generation = generation + 1
         if not self._root.create(_name(self._generation), _to_bytes(holder)):
             winner = self._read(self._generation)
@@ -195,11 +206,24 @@ class Lease:
         """Say who holds the lease."""
         since = datetime.fromtimestamp(holder.since_s, UTC).isoformat(timespec="seconds")
         host = holder.machine.split("/")[0]
-        return (
-            f"{self._root.uri}: driver {holder.driver!r} (host {host}, pid {holder.pid}) has "
-            f"worked on this root since {since}; wait for it or end it. A driver that died is "
-            f"forgotten {self._stale_after_s:g} s after its last sign of life"
+        job = "" if holder.submission is None else f", submitted as {holder.submission}"
+        ends = (
+            f"on host {host}: kill {holder.pid}"
+            if holder.submission is None
+            else f"ray job stop {holder.submission}"
         )
+        return (
+            f"{self._run.uri}: driver {holder.driver!r} (host {host}, pid {holder.pid}{job}) has "
+            f"worked on this root since {since}; wait for it, or end it ({ends}) and start again, "
+            "which goes on where it stopped; or name another root. A driver that died is forgotten "
+            f"{self._stale_after_s:g} s after its last sign of life"
+        )
+
+
+def submission_id() -> str | None:
+    """Return the name of the submitted job that this process drives, None where it is none."""
+    told = os.environ.get(_JOB_VARIABLE)
+    return None if told is None else json.loads(told).get("metadata", {}).get("job_submission_id")
 
 
 def _name(generation: int) -> str:

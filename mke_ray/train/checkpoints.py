@@ -140,6 +140,8 @@ def damage_of(folder: Path, *, num_ranks: int, names: Collection[str] = ()) -> s
             return f"{DIGESTS}/{number}.json cannot be read"
         for name in names or digests:
             path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                return f"{name} lies outside it"
             if not path.exists() or _digest(path) != digests.get(name):
                 return f"{name} is missing or not the file that was written"
     return ""

@@ -94,6 +94,7 @@ def test_a_checkpoint_with_a_changed_or_missing_file_is_refused_by_name(resized)
     state = open_checkpoint(folder).head
     assert (state["world_size"], state["cursor"]) == (1, 12)
     assert damage_of(folder, num_ranks=2) == "digests/1.json is missing"
+    assert damage_of(folder, num_ranks=1, names=["../x"]) == "../x lies outside it"
     (folder / "state.json").write_text(json.dumps({**state, "cursor": 11}))
     with pytest.raises(TrainingError, match=r"state\.json is missing or not the file"):
         open_checkpoint(folder)

@@ -1,13 +1,14 @@
 """The videos source and the demo on a real S3 server."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from mke_ray.data.demo import DemoSource
 from mke_ray.data.manifest import write_manifest
 from mke_ray.data.videos import VideosSource
-from mke_ray.errors import MediaError
+from mke_ray.errors import ConfigError, MediaError
 from mke_ray.schema import AudioSpec, VideoSpec
 from mke_ray.storage import Root, open_root
 
@@ -62,5 +63,8 @@ def test_clips_may_lie_in_another_bucket_than_their_table(root):
     uri = f"{root.uri}/elsewhere/1.mp4"
     root.write("elsewhere/1.mp4", b"123")
     root.write("table/clips.csv", f"uri\n{uri}\n".encode())
-    (row,) = VideosSource(f"{root.uri}/table", ["a", "b"], table="clips.csv").rows()
+    beside = VideosSource(f"{root.uri}/table", ["a", "b"], table="clips.csv")
+    (row,) = replace(beside, places=[f"{root.uri}/elsewhere"]).rows()
     assert (row.key, row.size) == (uri, 3)
+    with pytest.raises(ConfigError, match=r"clips\.csv, row 1.*source\.places=\[s3://"):
+        list(beside.rows())

@@ -17,6 +17,8 @@ from mke_ray.config import build, check_targets, shown, to_yaml
 from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
+from mke_ray.submission.command import parser
+from mke_ray.submission.line import job_line
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
@@ -308,6 +310,13 @@ def test_either_modality_teaches_the_experiment_on_ravdess(modality: str) -> Non
     check_job(job)
 
 
+def submitted(arguments: list[str]) -> list[str]:
+    """Return job and arguments of a line that submits one."""
+    job, *told = parser().parse_args(arguments).job
+    assert job_line([job, *(one.replace("$PWD", "/tmp") for one in told)], {job})
+    return [Path(job).stem, *told]
+
+
 def documented_commands() -> list[list[str]]:
     """Return job and arguments of every `python jobs/...` command of the README and docs."""
     texts = [path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]]
@@ -316,7 +325,8 @@ def documented_commands() -> list[list[str]]:
         for line in block.replace("\\\n", " ").splitlines():
             if match := re.search(r"python jobs/(\w+)\.py\s*(.*)", line):
                 arguments = shlex.split(match[2].split(";")[0], comments=True)
-                commands.append([match[1], *arguments])
+                is_submitted = match[1] == "submit"
+                commands.append(submitted(arguments) if is_submitted else [match[1], *arguments])
     return commands
 
 

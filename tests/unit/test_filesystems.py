@@ -6,7 +6,8 @@ import pytest
 from fsspec.implementations.arrow import ArrowFSWrapper
 
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.filesystems import check_uri, open_filesystem, without_secrets
+from mke_ray.filesystems import check_uri, open_filesystem
+from mke_ray.secret_looks import without_secrets
 from mke_ray.storage import Root, open_root
 
 

@@ -82,12 +82,15 @@ def test_several_labels_are_joined_by_a_bar(tmp_path):
         table_rows(tmp_path)
 
 
-def test_absolute_uris_may_lie_anywhere(tmp_path):
+def test_absolute_uris_lie_below_the_root_or_a_place_that_is_named(tmp_path):
     put(tmp_path, "elsewhere/1.mp4", b"123")
     (tmp_path / "root").mkdir()
     uri = f"file://{tmp_path}/elsewhere/1.mp4"
     write_csv(tmp_path / "root", ["uri"], [uri])
-    assert (table_rows(tmp_path / "root")[0].key, table_rows(tmp_path / "root")[0].size) == (uri, 3)
+    (row,) = table_rows(tmp_path / "root", places=[f"{tmp_path}/elsewhere"])
+    assert (row.key, row.size) == (uri, 3)
+    with pytest.raises(ConfigError, match=r"clips\.csv, row 1: .*\.places=\[file:.*elsewhere"):
+        table_rows(tmp_path / "root")
 
 
 def test_folders_say_split_and_class(tmp_path):

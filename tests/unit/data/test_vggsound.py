@@ -63,10 +63,13 @@ def test_lists_of_files_say_their_part_by_their_name(folder, tmp_path):
     (tmp_path / "video").symlink_to(folder / "video")
     put(tmp_path / "train.csv", f"{video_id(4)}_000005.mp4,rapping\n".encode())
     put(tmp_path / "test.csv", f"{video_id(5)}_000006.mp4,chicken crowing\n".encode())
-    of = source(tmp_path, tables=["train.csv", "test.csv"], labelled=1.0, probe=0.0)
+    asked = {"tables": ["train.csv", "test.csv"], "labelled": 1.0, "probe": 0.0}
+    of = source(tmp_path, **asked, places=[str(folder)])
     assert of.label_space.classes == ("chicken crowing", "rapping")
     found = {row.group: (row.split, row.labels) for row in of.rows()}
     assert found == {video_id(4): ("labelled", (1,)), video_id(5): ("test", (0,))}
+    with pytest.raises(ConfigError, match=r"video is behind a link .*source\.places="):
+        list(source(tmp_path, **asked).rows())
 
 
 def test_a_clip_is_read_and_of_a_whole_video_its_ten_seconds(folder):

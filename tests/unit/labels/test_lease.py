@@ -28,6 +28,26 @@ def test_a_second_driver_is_told_who_holds_the_root(root):
         Lease(root).acquire("other")
 
 
+def test_a_second_driver_is_told_how_to_end_the_first(root, monkeypatch):
+    with Lease(root).held("label"), pytest.raises(StoreError, match=f"kill {os.getpid()}"):
+        Lease(root).acquire("other")
+    told = {"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(told))
+    with Lease(root).held("label"):
+        monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR")
+        with pytest.raises(StoreError, match=r"submitted as raysubmit_1\) .*job stop raysubmit_1"):
+            Lease(root).acquire("other")
+
+
+def test_an_entry_of_before_is_understood(root):
+    with Lease(root).held("label"):
+        name = "lease/000001.json"
+        entry = {k: v for k, v in json.loads(root.read(name)).items() if k != "submission"}
+        root.write(name, json.dumps(entry).encode())
+        with pytest.raises(StoreError, match="'label'"):
+            Lease(root).acquire("other")
+
+
 def test_a_released_lease_can_be_taken_again(root):
     for _ in range(5):
         with Lease(root).held("label") as lease:

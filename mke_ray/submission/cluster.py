@@ -1,0 +1,107 @@
+"""A running cluster that takes jobs: submits one, follows it, stops it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import requests
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from mke_ray.errors import ConfigError, StoreError
+
+_POLL_S = 0.5
+_LIVING = (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+class JobCluster:
+    """Jobs of a cluster, through the server on its head.
+
+    Args:
+        address: URL of the dashboard.
+
+    Raises:
+        ConfigError: Nobody answers there, or the token is not the right one.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        try:
+            self._client = JobSubmissionClient(address)
+            self._client.list_jobs()
+        except (ConnectionError, RuntimeError, requests.RequestException) as error:
+            raise ConfigError(
+                f"--address {address}: no cluster takes jobs there ({_first_line(error)}); start "
+                "one (cluster/local_head.sh), forward its port, and export RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN_PATH"
+            ) from error
+
+    def submit(self, line: str, runtime_env: Mapping[str, Any]) -> str:
+        """Submit a line unless it runs already, and return the name of the job.
+
+        Args:
+            line: The line.
+            runtime_env: What the job takes along.
+
+        Raises:
+            StoreError: The same line runs.
+            ConfigError: The cluster does not take it.
+        """
+        if running := self.living(line):
+            job = running[0].submission_id
+            raise StoreError(
+                f"{job} runs this line already; follow it with --follow, or end it with --stop, "
+                "before the same line"
+            )
+        try:
+            return self._client.submit_job(entrypoint=line, runtime_env=dict(runtime_env))
+        except RuntimeError as error:
+            raise ConfigError(f"the cluster does not take the job: {_first_line(error)}") from error
+
+    def living(self, line: str) -> list[JobDetails]:
+        """Return the jobs that wait or run with a line, the newest first."""
+        found = [
+            one
+            for one in self._client.list_jobs()
+            if one.entrypoint == line and one.status in _LIVING and one.submission_id
+        ]
+        return sorted(found, key=lambda one: -(one.start_time or 0))
+
+    def follow(self, job: str, write: Callable[[str], object]) -> JobStatus | None:
+        """Write what a job says until it ends, and return how; None where the connection was lost.
+
+        Ctrl-C raises ``KeyboardInterrupt`` here and leaves the job alone.
+        """
+        try:
+            asyncio.run(self._tail(job, write))
+            return self._wait(job, patience_s=None)
+        except (RuntimeError, OSError, aiohttp.ClientError, requests.RequestException):
+            return None
+
+    def stop(self, job: str, *, patience_s: float) -> JobStatus:
+        """Ask a job to end, and return how far that came.
+
+        Args:
+            job: Its name.
+            patience_s: How long it is waited for.
+        """
+        self._client.stop_job(job)
+        return self._wait(job, patience_s=patience_s)
+
+    async def _tail(self, job: str, write: Callable[[str], object]) -> None:
+        async for text in self._client.tail_job_logs(job):
+            write(text)
+
+    def _wait(self, job: str, *, patience_s: float | None) -> JobStatus:
+        """Wait until a job ended, and return its status."""
+        until_s = None if patience_s is None else time.monotonic() + patience_s
+        while (status := self._client.get_job_status(job)) in _LIVING:
+            if until_s is not None and time.monotonic() > until_s:
+                break
+            time.sleep(_POLL_S)
+        return status
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
