@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mke_ray.errors import ConfigError
@@ -12,6 +13,9 @@ FREE_CPUS = 1.0
 NO_LIMIT = sys.maxsize
 
 _EPSILON = 1e-9
+
+# Nodes that offer the same are counted, not looked at one by one: a cluster has few kinds of them.
+_Kinds = Mapping["NodeRoom", int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ def fit_pools(
     for pool in pools:
         _check_alone(pool, usable)
     if len(pools) == 1:
-        return [_size(pools[0], _room(pools[0], usable))]
+        return [_size(pools[0], _room(pools[0], Counter(usable)))]
     return _fit_beside(pools[0], pools[1], usable)
 
 
@@ -125,12 +129,12 @@ def missing_text(pools: Sequence[ActorPool], nodes: Sequence[NodeRoom]) -> str:
         pools: The actors asked for.
         nodes: The nodes that are there.
     """
-    waiting, left = [], list(nodes)
+    waiting: list[str] = []
+    left: _Kinds = Counter(nodes)
     for pool in reversed(pools):
         placed = 0
-        while placed < pool.min_actors and (node := _first_fit(pool, left)) is not None:
-            left[node] = left[node].without(pool)
-            placed += 1
+        while placed < pool.min_actors and (node := _tightest_fit(pool, left)) is not None:
+            left, placed = _with_one_on(left, node, pool), placed + 1
         if placed < pool.min_actors:
             number = pool.min_actors - placed
             waiting.append(f"{number} x {pool.actor_text} ({pool.key})")
@@ -145,7 +149,8 @@ def _fit_beside(
     Raises:
         ConfigError: There is room for each of them, but not for both.
     """
-    placed, left = 0, list(nodes)
+    placed = 0
+    left: _Kinds = Counter(nodes)
     most = teachers.wanted if teachers.max_actors or not teachers.num_gpus else NO_LIMIT
     while placed < most:
         best = _best_place(decoders, teachers, left)
@@ -158,15 +163,20 @@ def _fit_beside(
     return [_size(decoders, room), PoolSize(teachers.min_actors, placed)]
 
 
-def _best_place(
-    decoders: ActorPool, teachers: ActorPool, left: Sequence[NodeRoom]
-) -> list[NodeRoom] | None:
+def _best_place(decoders: ActorPool, teachers: ActorPool, left: _Kinds) -> _Kinds | None:
     """Return what is left where one teacher more takes the least room from the decoders."""
-    found: dict[NodeRoom, list[NodeRoom]] = {}
-    for number, node in enumerate(left):
-        if node not in found and _fits(teachers, node):
-            found[node] = [*left[:number], node.without(teachers), *left[number + 1 :]]
-    return max(found.values(), key=lambda nodes: _room(decoders, nodes), default=None)
+    found = [_with_one_on(left, node, teachers) for node in left if _fits(teachers, node)]
+    return max(found, key=lambda kinds: _room(decoders, kinds), default=None)
+
+
+def _with_one_on(left: _Kinds, node: NodeRoom, pool: ActorPool) -> _Kinds:
+    """Return what is left beside one actor more on a node of a kind."""
+    after, rest = dict(left), node.without(pool)
+    after[node] -= 1
+    if not after[node]:
+        del after[node]
+    after[rest] = after.get(rest, 0) + 1
+    return after
 
 
 def _not_side_by_side(
@@ -187,7 +197,8 @@ def _not_side_by_side(
 
 def _most_teachers(decoders: ActorPool, teachers: ActorPool, nodes: Sequence[NodeRoom]) -> int:
     """Return how many teachers leave room for the least decoders."""
-    placed, left = 0, list(nodes)
+    placed = 0
+    left: _Kinds = Counter(nodes)
     while (best := _best_place(decoders, teachers, left)) is not None:
         if _room(decoders, best) < decoders.min_actors:
             break
@@ -197,7 +208,7 @@ def _most_teachers(decoders: ActorPool, teachers: ActorPool, nodes: Sequence[Nod
 
 def _check_alone(pool: ActorPool, nodes: Sequence[NodeRoom]) -> None:
     """Refuse a pool that does not fit the cluster even without another one."""
-    room = _room(pool, nodes)
+    room = _room(pool, Counter(nodes))
     if room < 1:
         raise ConfigError(
             f"{pool.key}.num_cpus={pool.num_cpus:g}, {pool.key}.num_gpus={pool.num_gpus:g}: not "
@@ -253,18 +264,19 @@ def _size(pool: ActorPool, room: int) -> PoolSize:
     return PoolSize(pool.min_actors, room if pool.max_actors is None else pool.max_actors)
 
 
-def _room(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int:
+def _room(pool: ActorPool, nodes: _Kinds) -> int:
     """Return how many actors fit, each on one node, beside the CPU that stays free on some node."""
-    fits = [_fits(pool, one) for one in nodes]
-    left = [one.cpus - number * pool.num_cpus for one, number in zip(nodes, fits, strict=True)]
-    if max(left, default=0.0) + _EPSILON >= FREE_CPUS:
-        return sum(fits)
+    fits = {node: _fits(pool, node) for node in nodes}
+    num_fitting = sum(number * fits[node] for node, number in nodes.items())
+    left = {node: node.cpus - number * pool.num_cpus for node, number in fits.items()}
+    if max(left.values(), default=0.0) + _EPSILON >= FREE_CPUS:
+        return num_fitting
     given_up = [
         math.ceil((FREE_CPUS - rest) / pool.num_cpus - _EPSILON)
-        for one, rest in zip(nodes, left, strict=True)
-        if one.cpus + _EPSILON >= FREE_CPUS
+        for node, rest in left.items()
+        if node.cpus + _EPSILON >= FREE_CPUS
     ]
-    return sum(fits) - min(given_up, default=sum(fits))
+    return num_fitting - min(given_up, default=num_fitting)
 
 
 def _fits(pool: ActorPool, node: NodeRoom) -> int:
@@ -277,9 +289,10 @@ def _fits(pool: ActorPool, node: NodeRoom) -> int:
     return min(by_cpu, int(node.gpus / pool.num_gpus + _EPSILON))
 
 
-def _first_fit(pool: ActorPool, nodes: Sequence[NodeRoom]) -> int | None:
-    """Return the number of a node that has room for one actor."""
-    return next((number for number, one in enumerate(nodes) if _fits(pool, one)), None)
+def _tightest_fit(pool: ActorPool, nodes: _Kinds) -> NodeRoom | None:
+    """Return a node on which one actor fits, and as few others as can be."""
+    fitting = [one for one in nodes if _fits(pool, one)]
+    return min(fitting, key=lambda node: _fits(pool, node), default=None)
 
 
 def _offer(nodes: Sequence[NodeRoom]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,9 +124,14 @@ def unit_table(unit: list[ManifestRow]) -> pa.Table:
 
 def manifest_row(row: SourceRow) -> ManifestRow:
     """Return the row of a sample that is in no unit yet."""
+    return _row_in_unit(row, sample_id(row.key, row.start_s, row.end_s), "")
+
+
+def _row_in_unit(row: SourceRow, id_of_row: int, unit: str) -> ManifestRow:
+    """Return the row of a sample in a unit."""
     return ManifestRow(
-        sample_id=sample_id(row.key, row.start_s, row.end_s),
-        unit="",
+        sample_id=id_of_row,
+        unit=unit,
         key=row.key,
         size=row.size,
         etag=row.etag,
@@ -151,6 +156,6 @@ def row_digest(*fields: object) -> int:
 
 def _unit_of(rows: list[SourceRow], generation: int) -> list[ManifestRow]:
     """Return a unit."""
-    unit = [manifest_row(row) for row in rows]
-    name = unit_id([row.sample_id for row in unit], generation=generation)
-    return [replace(row, unit=name) for row in unit]
+    ids = [sample_id(row.key, row.start_s, row.end_s) for row in rows]
+    name = unit_id(ids, generation=generation)
+    return [_row_in_unit(row, one, name) for row, one in zip(rows, ids, strict=True)]

@@ -1,6 +1,7 @@
 import pytest
 
 from mke_ray.errors import ConfigError
+from mke_ray.labels import capacity
 from mke_ray.labels.capacity import NO_LIMIT, ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
 
 TEACHERS = "labelling.teachers_pool"
@@ -140,3 +141,21 @@ def test_a_pool_that_no_node_is_of_is_refused_with_those_there_are() -> None:
         fit_pool(ActorPool(node_pool="decod"), nodes)
     with pytest.raises(ConfigError, match=r"no node has one; set labelling\.pool=null"):
         fit_pool(ActorPool(node_pool="decode"), nodes[2:])
+
+
+def test_two_hundred_nodes_cost_each_teacher_as_many_looks_as_ten_do(monkeypatch) -> None:
+    looks, fits = [], capacity._fits
+    monkeypatch.setattr(
+        capacity, "_fits", lambda pool, node: (looks.append(node), fits(pool, node))[1]
+    )
+    teachers = ActorPool(num_gpus=1.0, key=TEACHERS, node_pool="teach")
+
+    def looks_per_teacher(number: int) -> float:
+        looks.clear()
+        nodes = [NodeRoom(8.0, 0.0, "decode"), NodeRoom(8.0, 4.0, "teach")] * number
+        sizes = fit_pools([ActorPool(node_pool="decode"), teachers], nodes)
+        assert [one.most for one in sizes] == [8 * number, 4 * number]
+        return len(looks) / (4 * number)
+
+    few = looks_per_teacher(10)
+    assert looks_per_teacher(200) <= 1.2 * few
