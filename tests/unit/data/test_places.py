@@ -17,7 +17,7 @@ from mke_ray.data.places import Places
 from mke_ray.data.sources import SourceRow
 from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError, StoreError
-from mke_ray.schema import FeatureSpec, ManifestRow, VideoSpec
+from mke_ray.schema import DecodeSpec, FeatureSpec, ManifestRow, VideoSpec
 from mke_ray.storage import Root, open_root
 
 ROOTS = ["/data/videos", "s3://bucket/videos", "https://host/videos"]
@@ -139,7 +139,8 @@ def test_links_out_of_a_folder_are_one_bad_row_or_refused_where_they_are_folders
     secret.mkdir()
     (secret / "id_rsa").write_text("a private key")
     os.symlink(secret / "id_rsa", data / "unlabeled" / "1.txt")
-    files, spec = {"words": "{key}"}, {"words": FeatureSpec(16)}
+    files: dict[str, str] = {"words": "{key}"}
+    spec: DecodeSpec = {"words": FeatureSpec(16)}
     for places, is_read in (((), False), ((str(secret),), True)):
         source = PairsSource(str(data), files, ["cat", "dog"], text={}, places=places)
         (row,) = source.rows()
