@@ -1,5 +1,6 @@
 """What a labelling pass will take, from some samples that were read: time, bytes, cost, storage."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.expansion.probing import Probed
+from mke_ray.expansion.requests import Requests, pass_requests
 from mke_ray.labels.pass_state import SECONDS_PER_HOUR, cost_of
 from mke_ray.labels.pass_words import bytes_text, time_text
 from mke_ray.labels.rows import StoredRow
@@ -74,6 +76,7 @@ class Estimate:
         num_stores: Label stores that are written, one per teacher.
         label_bytes_each: Bytes of a label before compression; None takes 4 bytes for each class.
         refining_bytes: Bytes of the stores of refining, if all rounds are needed; 0 of none.
+        unit_size: Samples of a unit.
     """
 
     num_samples: int
@@ -85,6 +88,17 @@ class Estimate:
     num_stores: int = 1
     label_bytes_each: int | None = None
     refining_bytes: float = 0.0
+    unit_size: int = 32
+
+    @property
+    def num_units(self) -> int:
+        """Units of the pass, of which the last of each split may have fewer samples."""
+        return math.ceil(self.num_samples / self.unit_size)
+
+    @property
+    def requests(self) -> Requests:
+        """What the pass asks of an object store that its root lies in."""
+        return pass_requests(self.num_units, num_stores=1 + self.num_stores)
 
     @property
     def wall_s(self) -> float:
@@ -160,12 +174,13 @@ def workers_of(job: JobConfig, *, is_cluster: bool) -> Workers:
     return Workers(num_actors, min(num_threads, cores), f"{cores} cores of this machine")
 
 
-def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
+def estimate_lines(one: Estimate, *, least: str = "", is_local: bool = True) -> list[str]:
     """Return an estimate in lines for a person, with what it assumes.
 
     Args:
         one: The estimate.
         least: Put before every sum, for example ``at least`` where not all samples were counted.
+        is_local: Whether the root lies on a disk, which bills no requests.
     """
     least = f"{least} " if least else ""
     each = one.each
@@ -192,6 +207,12 @@ def estimate_lines(one: Estimate, *, least: str = "") -> list[str]:
         lines.append(
             f"                {least}{bytes_text(one.refining_bytes)} of answers and refined "
             "labels, if all rounds are needed"
+        )
+    if not is_local:
+        asked = one.requests
+        lines.append(
+            f"  requests      {least}{asked.puts:,} that write, {asked.gets:,} that read, "
+            f"{asked.lists:,} that list, of {one.num_units:,} units; the source not counted"
         )
     if one.cost is not None:
         lines.append(

@@ -172,6 +172,7 @@ def _estimate_lines(
         cost_per_hour=run.job.labelling.cost_per_hour,
         num_stores=1 + len(run.job.more_teachers),
         refining_bytes=_refining_bytes(run, found, is_preview=is_preview),
+        unit_size=run.job.labelling.unit_size,
     )
     least = "" if found.is_whole else "at least"
     whole = f"each {NUM_OF_PREVIEW:,}" if is_preview else f"{least} {found.num_samples:,}".strip()
@@ -179,7 +180,7 @@ def _estimate_lines(
     return [
         *unkept,
         f"estimate        for {whole} samples, from {len(good)} that were read",
-        *estimate_lines(estimate, least=least),
+        *estimate_lines(estimate, least=least, is_local=run.root.is_local),
     ]
 
 

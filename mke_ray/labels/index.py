@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mke_ray.batching import batched
 from mke_ray.errors import StoreError
 from mke_ray.labels.file_names import is_part
 from mke_ray.schema import Status, StatusCounts
@@ -21,6 +22,7 @@ STATUS_CODES: tuple[Status, ...] = (Status.OK, Status.PARTIAL, Status.BAD, Statu
 NUM_USABLE_CODES = 2  # ok and partial come first
 PRESENT_PREFIX = "present_"
 
+_RECORDS_AT_ONCE = 4096
 _REASONS = ("reasons", "partial_reasons")
 _REVISIONS = ("revision", "of_revision")
 _PLACE = ("file", "row_group", "num_rows")
@@ -206,9 +208,14 @@ class Index:
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> "Index":
-        """Build the index from commit records."""
-        rows = [_row(record) for record in records]
-        return cls(pa.Table.from_pylist(rows, schema=_schema(rows)))
+        """Build the index from commit records, some thousands of them at a time as Python knows."""
+        tables = [
+            pa.Table.from_pylist(rows, schema=_schema(rows))
+            for rows in batched(map(_row, records), _RECORDS_AT_ONCE)
+        ]
+        whole = pa.concat_tables(tables or [_schema([]).empty_table()], promote_options="default")
+        present = (name for name in whole.column_names if name.startswith(PRESENT_PREFIX))
+        return cls(whole.select([*_schema([]).names, *sorted(present)]))
 
     def merged(self, other: "Index") -> "Index":
         """Return both indexes as one; where both have a unit, the other's entry counts."""

@@ -24,6 +24,8 @@ from mke_ray.labels.worker import UNITS_PER_CALL, Worker, WorkItem, WorkPlan
 
 __all__ = ["LocalRunner", "PassReport", "ProgressCallback", "Runner", "run_pass"]
 
+_MANY_UNITS = 1 << 14
+
 
 class Runner(Protocol):
     """Carries out units somewhere and yields their reports as they come, in any order."""
@@ -151,9 +153,13 @@ def _todo(
 
 
 def _by_the_handful(plan: LabelPlan, todo: Sequence[UnitRef], samples: Survey) -> LabelPlan:
-    """Return a plan that gives workers several units at a time, where nothing is to be decoded."""
+    """Return a plan that gives workers several units at a time, where that pays.
+
+    That is where nothing is to be decoded, and where there are so many units that handing them over
+    one by one would take the driver longer than the workers need for them.
+    """
     is_light = keeps_media(plan.samples) and not plan.retry
-    if is_light and all(ref.unit in samples.index for ref in todo):
+    if len(todo) >= _MANY_UNITS or (is_light and all(ref.unit in samples.index for ref in todo)):
         return replace(plan, units_per_call=UNITS_PER_CALL)
     return plan
 

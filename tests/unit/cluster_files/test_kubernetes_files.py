@@ -129,6 +129,15 @@ def test_a_pod_that_is_ended_drains_its_node_within_its_grace_period(path: Path)
 
 
 @both_kinds
+def test_workers_speak_over_the_network_of_their_pod_and_share_memory(path: Path) -> None:
+    for pod in workers(path).values():
+        variables = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+        assert variables["NCCL_SOCKET_IFNAME"] == "^lo"
+        (shm,) = (one["emptyDir"] for one in pod["volumes"] if one["name"] == "shm")
+        assert shm["medium"] == "Memory"
+
+
+@both_kinds
 def test_no_autoscaler_of_nodes_moves_the_head(path: Path) -> None:
     assert pods(path)["head"]["metadata"]["annotations"] == {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",

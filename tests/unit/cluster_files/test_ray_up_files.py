@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import botocore.session
 import pytest
 import ray.autoscaler
+import yaml
 from autoscaler_plans import autoscaling_config
 from botocore.validate import ParamValidator
 from cluster_files import CLUSTER, POOLS, RAY_UP, document, shell_words
+from composed import REPOSITORY
 from jsonschema import Draft7Validator
 
 from mke_ray.node_pools import POOL_LABEL
@@ -155,6 +158,31 @@ def test_every_command_is_one_that_bash_can_parse(path: Path) -> None:
             ["bash", "-n"], input=one, text=True, capture_output=True, check=False
         )
         assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@every_file
+def test_nccl_keeps_off_the_bridge_of_docker_and_may_pin_memory(path: Path) -> None:
+    docker = document(path)["docker"]
+    assert {"--env NCCL_SOCKET_IFNAME=^lo,docker", "--ulimit memlock=-1:-1"} <= {
+        *docker["run_options"]
+    }
+    assert "disable_shm_size_detection" not in docker  # Ray gives /dev/shm what its store needs
+
+
+def test_what_the_page_changes_for_efa_is_taken_by_aws_and_by_ray() -> None:
+    page = (REPOSITORY / "docs" / "cluster.md").read_text()
+    (changed,) = (one for one in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "efa" in one)
+    pool = yaml.safe_load(changed)["gpu-train"]
+    assert not unknown_to_aws(pool["node_config"])
+    assert not {"SubnetIds", "SecurityGroupIds"} & set(pool["node_config"])  # Ray takes one of both
+    assert set(pool) <= TYPE_FIELDS
+    cluster = copy.deepcopy(document(AWS))
+    own = cluster["available_node_types"]["gpu-train"]
+    kept = {
+        k: v for k, v in own["node_config"].items() if k not in ("SubnetIds", "SecurityGroupIds")
+    }
+    own |= {**pool, "node_config": {**kept, **pool["node_config"]}}
+    Draft7Validator(SCHEMA).validate(cluster)
 
 
 @every_file

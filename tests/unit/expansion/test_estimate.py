@@ -17,6 +17,7 @@ from mke_ray.expansion.estimate import Each, Estimate, Workers, estimate_lines, 
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Census, Probed, census, probe
 from mke_ray.expansion.refining_storage import stores_of_refining
+from mke_ray.expansion.requests import Requests
 from mke_ray.labels.probe import GATE, probe_part
 from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import Status, decode_spec_from_dict
@@ -263,3 +264,13 @@ def test_an_error_of_predict_is_one_line_with_its_place():
         answer_of(Odd(lambda arrays_BX: None), np.zeros((2, 5), np.float32))
     with pytest.raises(StoreError, match="mine"):
         answer_of(Odd(lambda arrays_BX: (_ for _ in ()).throw(StoreError("mine"))), np.zeros(2))
+
+
+def test_what_a_store_bills_is_said_of_a_root_in_a_bucket_and_grows_with_units():
+    one = replace(whole(), num_samples=6400)
+    assert (one.num_units, one.requests) == (200, Requests(puts=800, gets=1400, lists=4))
+    said = "\n".join(estimate_lines(one, is_local=False))
+    assert "requests      800 that write, 1,400 that read, 4 that list, of 200 units" in said
+    assert "requests" not in "\n".join(estimate_lines(one))
+    twice = replace(one, num_samples=2 * 6400, num_stores=2).requests
+    assert (twice.puts, twice.gets) == (2400, 4000)

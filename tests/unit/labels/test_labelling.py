@@ -9,13 +9,13 @@ from label_fakes import make_world, teacher_spec
 
 from mke_ray.data.manifest import Mark
 from mke_ray.errors import MediaError, StoreError
-from mke_ray.labels import tally, too_many
+from mke_ray.labels import labelling, tally, too_many
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.unreadable import LIST_NAME, unreadable_samples
 from mke_ray.labels.verify import verify
-from mke_ray.labels.worker import UnitWorker
+from mke_ray.labels.worker import UNITS_PER_CALL, UnitWorker
 from mke_ray.storage import Root, open_root
 
 BROKEN = {1: "bad", 2: "no_y", 3: "io", 6: "gone"}
@@ -433,3 +433,18 @@ def test_a_report_tells_fetching_from_decoding_and_counts_what_was_written(root,
     assert len(sizes) == 4 and report.num_bytes_written == sum(sizes)
     again = UnitWorker(plan).run(ref)
     assert (again.num_decoded, again.num_bytes_written, list(again.seconds)) == (0, 0, ["read"])
+
+
+@pytest.mark.parametrize(("least", "per_call"), [(4, UNITS_PER_CALL), (5, 1)])
+def test_very_many_units_are_handed_over_several_at_a_time(root, monkeypatch, least, per_call):
+    monkeypatch.setattr(labelling, "_MANY_UNITS", least)
+    given = []
+
+    class Noting:
+        def run(self, plan, refs):
+            given.append((plan.units_per_call, len(refs)))
+            yield from LocalRunner().run(plan, refs)
+
+    plan = make_world(root, 16)
+    run_pass(plan, refs_of(plan), Noting())
+    assert given == [(per_call, 4)]
