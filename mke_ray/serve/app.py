@@ -47,12 +47,12 @@ class ItemAnswer(BaseModel):
 
     status: str = Field(description="ok, partial where a modality is missing, or bad")
     modalities: dict[str, str] = Field(description="ok, or why a modality is missing")
-    classes: list[str] | None = Field(None, description="The classes that are named")
-    probabilities: dict[str, float] | None = Field(None, description="Calibrated, by class")
+    classes: list[str] | None = Field(default=None, description="The classes that are named")
+    probabilities: dict[str, float] | None = Field(default=None, description="Calibrated, by class")
     class_map_png: str | None = Field(
-        None, description="Of dense labels the class of every pixel, a PNG in base64"
+        default=None, description="Of dense labels the class of every pixel, a PNG in base64"
     )
-    problem: ProblemDocument | None = Field(None, description="Why a sample is bad")
+    problem: ProblemDocument | None = Field(default=None, description="Why a sample is bad")
 
 
 class Answer(BaseModel):

@@ -25,10 +25,10 @@ class NamedSample(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    uri: _Uri | None = Field(None, description="File that holds every stream of the sample")
-    uris: dict[str, _Uri] | None = Field(None, description="A file for each modality")
-    start_s: _Seconds | None = Field(None, description="Start of the span in seconds")
-    end_s: _Seconds | None = Field(None, description="End of the span in seconds")
+    uri: _Uri | None = Field(default=None, description="File that holds every stream of the sample")
+    uris: dict[str, _Uri] | None = Field(default=None, description="A file for each modality")
+    start_s: _Seconds | None = Field(default=None, description="Start of the span in seconds")
+    end_s: _Seconds | None = Field(default=None, description="End of the span in seconds")
 
     @model_validator(mode="after")
     def _is_one_or_the_other(self) -> "NamedSample":

@@ -12,6 +12,7 @@ from mke_ray.serve.limits import ServeLimits
 
 TOKEN = "a-token-of-the-tests-0123456789"
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
+TIMEOUT_S = 300.0  # on a machine that is busy with all the other tests
 OPERATIONS = [("/v1/health", "GET"), ("/v1/student", "GET"), ("/v1/predict", "POST")]
 
 
@@ -24,6 +25,7 @@ def app(tmp_path_factory):
     app, _, decoders = served_app(
         export(folder / "student"), access=access, limits=limits, uri_prefixes=[str(folder)]
     )
+    decoders.warm_up()
     yield app
     decoders.close()
 
@@ -44,7 +46,7 @@ def test_every_request_is_answered_as_described(app, path, method, mode):
     )
     @given(case=described[path][method].as_strategy(generation_mode=mode))
     def ask(case):
-        answer = case.call(headers=RIGHT)
+        answer = case.call(headers=RIGHT, timeout=TIMEOUT_S)
         assert answer.status_code < 500
         case.validate_response(answer, headers=RIGHT)
 
