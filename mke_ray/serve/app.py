@@ -130,7 +130,9 @@ def _add_routes(app: FastAPI, parts: Parts) -> None:
         """Say that the student is loaded; needs no token."""
         return Health(status="ready")
 
-    closed = {code: _problem(_PROBLEMS[code]) for code in (401, 403)}
+    closed: dict[int | str, dict[str, Any]] = {
+        code: _problem(_PROBLEMS[code]) for code in (401, 403)
+    }
 
     @app.get("/v1/student", tags=["student"], responses=closed)
     async def student() -> StudentCard:

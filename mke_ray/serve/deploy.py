@@ -139,14 +139,14 @@ def _application(service: Service) -> serve.Application:
     def build() -> Guard:
         return service.replica()
 
+    ingress: Any = serve.ingress(build)()
     return serve.deployment(
-        serve.ingress(build)(),
         name="student",
         num_replicas=replicas.num,
         ray_actor_options=options,
         max_ongoing_requests=service.limits.num_at_once + _SPARE_REQUESTS,
         max_queued_requests=replicas.num_queued,
-    ).bind()
+    )(ingress).bind()
 
 
 def _batched(student: ServedStudent, batching: Batching) -> Predict:

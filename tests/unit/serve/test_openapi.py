@@ -4,6 +4,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from served_students import clip, export, served_app
 from starlette.testclient import TestClient
 
@@ -48,7 +49,8 @@ def test_every_request_is_answered_as_described(app, path, method, mode):
     def ask(case):
         answer = case.call(headers=RIGHT, timeout=TIMEOUT_S)
         assert answer.status_code < 500
-        case.validate_response(answer, headers=RIGHT)
+        # A schema says that a field is a file, and cannot say that it plays.
+        case.validate_response(answer, headers=RIGHT, excluded_checks=[positive_data_acceptance])
 
     ask()
 
