@@ -79,11 +79,13 @@ def draw_groups(groups: Sequence[Group], num_samples: int, *, seed: int) -> Draw
     total = sum(sizes.values())
     shares = {name: size / total for name, size in sizes.items()}
     spread = {name: share * math.sqrt(PLANNED[name]) for name, share in shares.items()}
-    drawn = {}
-    for name, ones in strata.items():
-        budget = num_samples * spread[name] / sum(spread.values())
-        num_groups = round(budget * len(ones) / sizes[name])
-        drawn[name] = tuple(one.name for one in ones[: max(LEAST_GROUPS, num_groups)])
+    drawn, left = {}, num_samples * 1.0
+    for name in sorted(strata, key=spread.__getitem__):  # what is at least taken, the other lacks
+        others = sum(spread[one] for one in strata if one not in drawn)
+        mean_size = sizes[name] / len(strata[name])
+        num_groups = max(LEAST_GROUPS, round(left * spread[name] / others / mean_size))
+        drawn[name] = tuple(one.name for one in strata[name][:num_groups])
+        left = max(0.0, left - num_groups * mean_size)
     plain = sum(share * PLANNED[name] for name, share in shares.items())
     return Draw(drawn, shares, worth=plain / sum(spread.values()) ** 2)
 

@@ -40,7 +40,9 @@ def test_a_draw_does_not_depend_on_the_order_of_the_groups():
 
 def test_unsure_and_different_samples_are_chosen_beside_those_by_chance():
     sure = np.tile([0.98, 0.01, 0.01], (900, 1))
-    first, second = np.tile([0.5, 0.5, 0.0], (50, 1)), np.tile([0.0, 0.5, 0.5], (50, 1))
+    doubt = np.random.default_rng(0).uniform(0.35, 0.65, (50, 1))
+    first = np.hstack([doubt, 1 - doubt, 0 * doubt])
+    second = first[:, [2, 0, 1]]
     rows = draw_unsure(np.concatenate([sure, first, second]), 40, seed=0)
     assert len(set(rows.tolist())) == 40
     unsure = rows[rows >= 900]
