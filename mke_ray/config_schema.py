@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from mke_ray.config_ask import AskConfig, ProbeConfig
 from mke_ray.config_focus import FocusConfig
 from mke_ray.config_labels import ExpansionConfig, LabelsConfig, MechanismConfig
 from mke_ray.config_preflight import PreflightConfig
@@ -384,6 +385,8 @@ class JobConfig:
         preflight: What jobs/expand.py looks at after the first few thousand labels.
         search: What jobs/tune.py searches.
         gate: The promotion gate.
+        probe: What is added to the probe of the source.
+        ask: Which unlabeled samples jobs/ask.py asks people for.
         further_metrics: Report mAP, mAUC, d-prime and F1 of every arm too, one class against the
             others, where a sample has one class; with many classes they always are.
         tracking: Where MLflow records.
@@ -428,6 +431,8 @@ class JobConfig:
     preflight: PreflightConfig = field(default_factory=PreflightConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    ask: AskConfig = field(default_factory=AskConfig)
     further_metrics: bool = False
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -17,6 +17,7 @@ from mke_ray.expansion.demands import check_stages
 from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.label_rules import check_labels
 from mke_ray.expansion.labelling_keys import check_labelling, computing_of
+from mke_ray.expansion.more_probe import with_more_probe
 from mke_ray.expansion.own_teacher import (
     check_more_teachers,
     check_own_teacher,
@@ -78,6 +79,7 @@ def check_job(job: JobConfig) -> Run:
             job.arms, shipped=EXPANSION_ARM if job.expansion.enabled else PUBLISHED_ARM
         ),
     )
+    run.source = with_more_probe(run)
     _tell_classes(run)
     _check_modalities(run)
     check_tokens(job, run.decode)

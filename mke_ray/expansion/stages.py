@@ -37,9 +37,11 @@ from mke_ray.gate import (
     GateRules,
     GateScores,
     decide,
+    sampling_of,
     with_rival_on_test,
     with_test_gain,
 )
+from mke_ray.labels.asked import records_of
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
@@ -340,6 +342,7 @@ def predict_columns(
     columns: Sequence[FitColumn],
     *,
     splits: Sequence[str] = (Split.TEST, Split.PROBE, Split.UNLABELED),
+    refs: Sequence[UnitRef] | None = None,
 ) -> UnitStore:
     """Return what trained networks say of the samples with true labels.
 
@@ -349,6 +352,7 @@ def predict_columns(
         labels: The teacher's labels.
         columns: The networks.
         splits: Splits of the samples.
+        refs: Units in the place of all that have true labels.
     """
     store = FitStore(run.root)
     plan = PredictionPlan(
@@ -362,7 +366,7 @@ def predict_columns(
         is_dense=manifest.label_space.kind is LabelKind.DENSE,
     )
     run.refer(*(fit_folder(one.fit) for one in columns), f"{PREDICTIONS_FOLDER}/{plan.name}")
-    refs = list(refs_with_truth(manifest, splits))
+    refs = list(refs_with_truth(manifest, splits)) if refs is None else refs
     with stage_progress("evaluate", unit="samples") as progress:
         predictions = run_predictions(
             plan,
@@ -399,6 +403,7 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
             student_N=part.scores[student],
             labelled_only_N=part.scores[rival[0]] if rival else None,
             metric=evaluation.metric,
+            sampling=sampling_of(part.sample_id_N, records_of(run.root)),
         )
     gate = run.job.gate
     rules = GateRules(

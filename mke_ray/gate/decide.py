@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
+from mke_ray.gate.sampling import num_more, sampled_lower_bound
 from mke_ray.gate.scores import GateDecision, GateRules, GateScores, Verdict
 from mke_ray.gate.wording import (
     care_sentence,
@@ -16,6 +17,7 @@ from mke_ray.gate.wording import (
     more_sentence,
     openings_sentence,
     rival_sentence,
+    sampling_sentence,
     shortage_of,
 )
 from mke_ray.metrics import lower_bound_by_group, num_needed
@@ -117,18 +119,17 @@ def judge(scores: GateScores | None, rules: GateRules, *, openings: int = 1) -> 
     if scores is None or shortage:
         return _unverified(shortage, scores, rules)
     gain_N = np.asarray(scores.student_N, float) - np.asarray(scores.teacher_N, float)
-    gain = float(gain_N.mean())
-    bound = lower_bound_by_group(gain_N, scores.group_N, confidence=rules.confidence)
+    gain = scores.mean(gain_N)
+    bound, more = _bound_and_more(gain_N, scores, rules)
     verdict = _verdict(gain, bound)
-    more = None
-    if verdict is Verdict.INCONCLUSIVE:
-        more = num_needed(gain_N, scores.group_N, confidence=rules.confidence)
-    rival = None if scores.labelled_only_N is None else float(np.mean(scores.labelled_only_N))
-    own = float(np.mean(scores.student_N))
+    more = more if verdict is Verdict.INCONCLUSIVE else None
+    rival = None if scores.labelled_only_N is None else scores.mean(scores.labelled_only_N)
+    own = scores.mean(scores.student_N)
     sentences = [
         main_sentence(verdict, scores, gain=gain, bound=bound, rules=rules),
         more_sentence(more, scores, rules),
         care_sentence(scores, rules),
+        sampling_sentence(scores),
         rival_sentence(rival, own) if rival is not None and rival >= own else "",
         openings_sentence(openings),
     ]
@@ -147,14 +148,26 @@ def judge(scores: GateScores | None, rules: GateRules, *, openings: int = 1) -> 
     )
 
 
+def _bound_and_more(
+    gain_N: np.ndarray, scores: GateScores, rules: GateRules
+) -> tuple[float, int | None]:
+    """Return the lower bound of a gain, and how many more samples would settle it."""
+    group_N, confidence = scores.group_N, rules.confidence
+    if scores.sampling is None:
+        bound = lower_bound_by_group(gain_N, group_N, confidence=confidence)
+        return bound, num_needed(gain_N, group_N, confidence=confidence)
+    bound = sampled_lower_bound(gain_N, group_N, scores.sampling, confidence=confidence)
+    return bound, num_more(gain_N, group_N, scores.sampling, confidence=confidence)
+
+
 def _with_rival(decision: GateDecision, scores: GateScores) -> GateDecision:
     """Return a recorded decision that says so where the labels alone do better by now."""
     if decision.beaten_by_labelled_only or scores.labelled_only_N is None:
         return decision
-    rival = float(np.mean(scores.labelled_only_N))
-    if rival <= float(np.mean(scores.student_N)):
+    rival, own = scores.mean(scores.labelled_only_N), scores.mean(scores.student_N)
+    if rival <= own:
         return decision
-    reason = f"{decision.reason} {rival_sentence(rival, float(np.mean(scores.student_N)))}"
+    reason = f"{decision.reason} {rival_sentence(rival, own)}"
     return replace(decision, reason=reason, beaten_by_labelled_only=True)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mke_ray.gate.sampling import Sampling
+
 
 def num_effective_groups(count_G: ArrayLike) -> float:
     """Return how many groups of one size would say as much: the count where all are of one size.
@@ -66,6 +68,8 @@ class GateScores:
         student_N: Score of the student on the same samples.
         labelled_only_N: Score of ``mm_labelled_only`` on the same samples, None without that arm.
         metric: ``accuracy``, ``map`` or ``miou``, for the wording.
+        sampling: How the samples were drawn, where some were asked for by other chances; None
+            where all are alike.
     """
 
     sample_id_N: np.ndarray
@@ -74,6 +78,13 @@ class GateScores:
     student_N: np.ndarray
     labelled_only_N: np.ndarray | None = None
     metric: str = "accuracy"
+    sampling: Sampling | None = None
+
+    def mean(self, score_N: ArrayLike) -> float:
+        """Return the mean of a score over what the samples stand for."""
+        if self.sampling is None:
+            return float(np.mean(np.asarray(score_N, float)))
+        return self.sampling.mean(score_N)
 
     @property
     def num_samples(self) -> int:

@@ -43,7 +43,7 @@ def main_sentence(
     verdict: Verdict, scores: GateScores, *, gain: float, bound: float, rules: GateRules
 ) -> str:
     """Say the verdict with its numbers."""
-    student, teacher = float(np.mean(scores.student_N)), float(np.mean(scores.teacher_N))
+    student, teacher = scores.mean(scores.student_N), scores.mean(scores.teacher_N)
     measured = (
         f"on the {scores.num_samples:,} gate samples ({scores.num_groups:,} groups): "
         f"{student:.1%} {_METRIC_WORDS.get(scores.metric, scores.metric)} against {teacher:.1%}"
@@ -87,6 +87,17 @@ def care_sentence(scores: GateScores, rules: GateRules) -> str:
             "Label some of other groups (speakers, sites)."
         )
     return " ".join(said)
+
+
+def sampling_sentence(scores: GateScores) -> str:
+    """Say that some samples were asked for, and count by their chance."""
+    if scores.sampling is None:
+        return ""
+    num_asked = int(np.count_nonzero(scores.sampling.stratum_N))
+    return (
+        f"{num_asked:,} of the samples were asked for (jobs/ask.py) and count by the chance with "
+        "which they were drawn."
+    )
 
 
 def caution_sentence(gain: float, ci95: tuple[float, float] | None) -> str:

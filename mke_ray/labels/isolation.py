@@ -58,6 +58,12 @@ class IsolatedDecoder:
                 done[number] = self._read_alone(row)
         return [done[number] for number in range(len(rows))]
 
+    def close(self) -> None:
+        """End the process; the next read starts another."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
     def _read_alone(self, row: ManifestRow) -> StoredRow:
         """Return what is stored of one sample; it is to blame for what its own process does.
 

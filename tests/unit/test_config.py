@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from mke_ray.config import build, check_targets, shown, to_yaml
 from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig
+from mke_ray.config_serve import ServeConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
 from mke_ray.submission.command import parser
@@ -330,7 +331,7 @@ def documented_commands() -> list[list[str]]:
     return commands
 
 
-OTHER_SCHEMAS = {"forget": ForgetConfig, "collect": CollectConfig}
+OTHER_SCHEMAS = {"forget": ForgetConfig, "collect": CollectConfig, "serve": ServeConfig}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,251 @@
+"""Samples that people are asked for: what was drawn and how, and the labels that came back."""
+
+import csv
+import io
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from mke_ray.data.roles import parse_labels
+from mke_ray.data.sources import Progress, Reader, Source, SourceRow
+from mke_ray.errors import ConfigError
+from mke_ray.schema import DecodeSpec, LabelSpace, Split, sample_id
+from mke_ray.storage import Root, open_root
+
+ASKED_FOLDER = "asked"
+RECORD_NAME = "drawn.json"
+COLUMNS = ("id", "key", "start_s", "end_s", "group", "label")
+NOBODY_KNOWS = "?"
+
+_LEAST_ANSWERED = 0.9
+_LEAST_OF_STRATUM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSample:
+    """A sample that was asked for.
+
+    Args:
+        id: Its name in the table, a text that no spreadsheet takes for a number.
+        sample_id: The sample.
+        key: Key in the source.
+        start_s: Start of its span, None for the whole.
+        end_s: End of its span.
+        group: Its group, all of which is asked for.
+        stratum: Stratum that it was drawn from, "" where its chance does not count.
+    """
+
+    id: str
+    sample_id: int
+    key: str
+    start_s: float | None
+    end_s: float | None
+    group: str
+    stratum: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskRecord:
+    """What was drawn at one time.
+
+    Args:
+        name: Its folder below ``asked/``.
+        purpose: ``settle`` or ``learn``.
+        fit: Student by which the strata were made.
+        seed: Seed of the draw.
+        worth: How many samples drawn without strata one of these is worth, fixed before any label.
+        shares: Per stratum the share of the samples that were drawn from.
+        samples: What was asked for.
+    """
+
+    name: str
+    purpose: str
+    fit: str
+    seed: int
+    worth: float
+    shares: Mapping[str, float]
+    samples: tuple[AskedSample, ...]
+
+    def write(self, root: Root) -> None:
+        """Keep it below the root of its run."""
+        content = json.dumps(asdict(self), indent=1).encode()
+        root.child(ASKED_FOLDER, self.name).write(RECORD_NAME, content)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "AskRecord":
+        """Build a record from plain data."""
+        samples = tuple(AskedSample(**one) for one in plain["samples"])
+        return cls(**{**plain, "samples": samples})
+
+
+def records_of(root: Root) -> list[AskRecord]:
+    """Return what was drawn so far below the root of a run."""
+    folder = root.child(ASKED_FOLDER)
+    names = [one for one in folder.names() if posixpath.basename(one) == RECORD_NAME]
+    return [AskRecord.from_dict(json.loads(folder.read(name))) for name in names]
+
+
+def table_of(samples: Sequence[AskedSample]) -> str:
+    """Return the table that people fill in."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in samples:
+        span = ["" if end is None else f"{end:g}" for end in (one.start_s, one.end_s)]
+        writer.writerow([one.id, one.key, *span, one.group, ""])
+    return text.getvalue()
+
+
+def read_answers(
+    tables: Sequence[str], records: Sequence[AskRecord], space: LabelSpace
+) -> dict[int, tuple[int, ...] | None]:
+    """Return the classes of the samples that were labelled; None where nobody knew them.
+
+    Args:
+        tables: Filled-in tables, local paths or URIs.
+        records: What was asked for.
+        space: The classes.
+
+    Raises:
+        ConfigError: A table or a row of it is not what was asked for; the error names both.
+    """
+    asked = {one.id: one for record in records for one in record.samples}
+    answers: dict[str, tuple[int, ...] | None] = {}
+    for table in tables:
+        for number, row in _rows_of(table):
+            where = f"probe.more={table}, row {number}"
+            name = (row["id"] or "").strip()
+            if name not in asked:
+                raise ConfigError(
+                    f"{where}: id {name!r} was never asked for in this root; keep the column id as "
+                    "jobs/ask.py wrote it, and use the root that it was written for"
+                )
+            if name in answers:
+                raise ConfigError(f"{where}: id {name} occurs twice; keep one of the rows")
+            answers[name] = _answer(row["label"], space, where)
+    _check_whole(answers, records)
+    return {asked[name].sample_id: one for name, one in answers.items()}
+
+
+def _rows_of(table: str) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """Yield the number and the cells of every row, as a spreadsheet counts them."""
+    folder, name = posixpath.split(table)
+    try:
+        content = open_root(folder or ".", key="probe.more").read(name)
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"probe.more={table}: there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"probe.more={table}: {error}; save it as CSV in UTF-8") from None
+    first = text.partition("\n")[0]
+    delimiter = ";" if first.count(";") > first.count(",") else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    missing = {"id", "label"} - set(rows.fieldnames or ())
+    if missing:
+        raise ConfigError(
+            f"probe.more={table} has no column {', '.join(sorted(missing))}; its columns are "
+            f"{list(rows.fieldnames or ())}, and jobs/ask.py wrote {list(COLUMNS)}"
+        )
+    try:
+        for row in rows:
+            if any((cell or "") for cell in row.values() if not isinstance(cell, list)):
+                yield rows.line_num, row
+    except csv.Error as error:
+        raise ConfigError(f"probe.more={table}, row {rows.line_num}: {error}") from None
+
+
+def _answer(text: str | None, space: LabelSpace, where: str) -> tuple[int, ...] | None:
+    """Return the classes that a cell names, None where nobody knows."""
+    said = (text or "").strip()
+    if not said:
+        raise ConfigError(
+            f"{where}: the label is empty; fill it in, or write {NOBODY_KNOWS} where nobody can "
+            "tell. A row that is left out at will would spoil the draw"
+        )
+    return None if said == NOBODY_KNOWS else parse_labels(said, space, where=where)
+
+
+def _check_whole(
+    answers: Mapping[str, tuple[int, ...] | None], records: Sequence[AskRecord]
+) -> None:
+    """Refuse a draw of which a part was chosen by whoever labelled.
+
+    Raises:
+        ConfigError: Rows are missing, or too many are answered by nothing.
+    """
+    for record in records:
+        given = [one.id in answers for one in record.samples]
+        if any(given) and not all(given):
+            raise ConfigError(
+                f"probe.more has {sum(given)} of the {len(given)} samples of {record.name}; give "
+                f"the whole table, with {NOBODY_KNOWS} where nobody can tell"
+            )
+        if not all(given):
+            continue
+        known = Counter(one.stratum for one in record.samples if answers[one.id] is not None)
+        drawn = Counter(one.stratum for one in record.samples)
+        for stratum, number in drawn.items() if record.purpose == "settle" else ():
+            if known[stratum] < max(_LEAST_ANSWERED * number, min(number, _LEAST_OF_STRATUM)):
+                raise ConfigError(
+                    f"probe.more: of {record.name}, {number - known[stratum]} of {number} samples "
+                    f"are {NOBODY_KNOWS}; at most one in ten may be, or those that were labelled "
+                    "are not by chance. Ask for others with another ask.seed"
+                )
+
+
+@dataclass(frozen=True)
+class MoreProbe:
+    """A source some of whose unlabeled samples have labels by now, and are in the probe.
+
+    Args:
+        source: The source.
+        answers: Classes by sample; None where nobody knew them, which leaves the sample out of the
+            training of those that stay unlabeled, and out of every comparison.
+    """
+
+    source: Source
+    answers: Mapping[int, tuple[int, ...] | None] = field(repr=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the source has, for ``Placed``, ``Previewed`` and ``Noted``."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes of the labels."""
+        return self.source.label_space
+
+    def identity(self) -> dict[str, Any]:
+        """Return that of the source."""
+        return self.source.identity()
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Prepare the source."""
+        self.source.prepare(progress)
+
+    def reader(self, spec: DecodeSpec) -> Reader:
+        """Return that of the source."""
+        return self.source.reader(spec)
+
+    def rows(self, after: str | None = None) -> Iterator[SourceRow]:
+        """Yield the rows of the source, those with an answer in the probe.
+
+        Raises:
+            ConfigError: The source has one of them in another split than the unlabeled one.
+        """
+        for row in self.source.rows(after):
+            one = sample_id(row.key, row.start_s, row.end_s)
+            if one not in self.answers:
+                yield row
+                continue
+            if row.split != Split.UNLABELED:
+                raise ConfigError(
+                    f"probe.more has {row.key}, which the source has in {row.split!r} by now; take "
+                    "it out of one of them"
+                )
+            yield replace(row, split=Split.PROBE.value, labels=self.answers[one])

@@ -1,0 +1,1 @@
+"""The student online: a JSON API over an exported student, on Ray Serve."""
