@@ -144,11 +144,11 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
 def short_names(uris: Sequence[str]) -> list[str]:
     """Return the end of each path that tells it from the others."""
     parts = [uri.rstrip("/").split("/") for uri in uris]
-    for length in range(1, max(map(len, parts)) + 1):
+    for length in range(1, max(map(len, parts))):
         names = ["/".join(one[-length:]) for one in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{name} ({number})" for number, name in enumerate(names, start=1)]
+    return list(uris)
 
 
 def is_of_seeds(key: str) -> bool:
@@ -162,7 +162,8 @@ def arm_scores(scores: pa.Table, arm: str) -> NDArray | None:
     columns = [name for name in scores.column_names if name.rpartition("/")[0] == arm]
     if not columns:
         return None
-    return np.mean([scores.column(one).to_numpy() for one in columns], axis=0, dtype=np.float64)
+    stacked = np.stack([scores.column(one).to_numpy() for one in columns])
+    return np.asarray(stacked.mean(axis=0, dtype=np.float64))
 
 
 def _check_alike(first: StoredRun, other: StoredRun) -> None:

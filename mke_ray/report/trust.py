@@ -79,7 +79,7 @@ def refinement_picture(rounds: Sequence[RefinementRound]) -> Picture | None:
         if known:
             panels[1].plot(number, [one or np.nan for one in likelihoods], "o-", color=style.BLUE)
             panels[1].set_title("Log-likelihood of the true labels of the select part")
-        _mark_used(panels, rounds)
+        _mark_used(list(panels), rounds)
         panels[-1].set_xlabel("round of witnesses")
         panels[-1].set_xticks(number)
     return style.to_picture(
