@@ -389,6 +389,8 @@ class JobConfig:
         ask: Which unlabeled samples jobs/ask.py asks people for.
         further_metrics: Report mAP, mAUC, d-prime and F1 of every arm too, one class against the
             others, where a sample has one class; with many classes they always are.
+        noise_levels: How much noise the shipped student's modalities are put under, one at a time,
+            on the test split: standard deviations as multiples of the signal's. [] for none.
         tracking: Where MLflow records.
         storage: How stores are reached and guarded.
         ray: Where Ray runs.
@@ -434,6 +436,7 @@ class JobConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     ask: AskConfig = field(default_factory=AskConfig)
     further_metrics: bool = False
+    noise_levels: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0, 4.0])
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     ray: RayConfig = field(default_factory=RayConfig)
@@ -479,6 +482,26 @@ class CollectConfig:
     root: str = "???"
     ttl_days: float = 30.0
     accept_unknown: bool = False
+    dry_run: bool = False
+    verbose: bool = False
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+@dataclass
+class ReportConfig:
+    """What ``jobs/report.py`` can be told.
+
+    Args:
+        roots: Roots of finished runs; of one its page is made again, several are compared with the
+            first. One that holds draws of the data (``data_seeds``) stands for all of them.
+        out: Folder of a comparison.
+        dry_run: Say what comes out, and write nothing.
+        verbose: Log more.
+        storage: How the stores are reached.
+    """
+
+    roots: list[str] = field(default_factory=list)
+    out: str = "outputs/compared"
     dry_run: bool = False
     verbose: bool = False
     storage: StorageConfig = field(default_factory=StorageConfig)

@@ -1,16 +1,17 @@
-"""What each modality contributes to a student: the test split with some of them hidden."""
+"""What each modality contributes to a student: the test split with some hidden or under noise."""
 
 # M modalities.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mke_ray.evaluation.evaluate import evaluate
+from mke_ray.evaluation.noise import can_be_noisy
 from mke_ray.evaluation.plan import EvaluationPlan
 from mke_ray.evaluation.predictions import FitColumn, PredictionPlan
 from mke_ray.evaluation.results import ArmResult
 from mke_ray.labels.store import UnitStore
-from mke_ray.schema import Split
+from mke_ray.schema import Split, decode_spec_from_dict
 from mke_ray.storage import Root
 
 
@@ -34,8 +35,23 @@ class SeenResult:
 
 
 @dataclass(frozen=True, slots=True)
+class NoisyResult:
+    """A student one of whose modalities is under noise, on the test set.
+
+    Args:
+        modality: The modality.
+        level: Standard deviation of the noise as a multiple of the signal's.
+        result: What it reaches, and the change to the student without noise.
+    """
+
+    modality: str
+    level: float
+    result: SeenResult
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
-    """What a student reaches on the test set with modalities hidden.
+    """What a student reaches on the test set with modalities hidden or under noise.
 
     A sample that has nothing of what is shown is answered wrong.
 
@@ -46,6 +62,7 @@ class Contribution:
         parts: Shown less, in the order of ``parts_of_all``.
         knows_gaps: Whether modalities were missing in its training too, so that one that is hidden
             is nothing new to it.
+        noisy: With one modality under noise, by modality and rising level; none of tokens.
     """
 
     arm: str
@@ -53,6 +70,7 @@ class Contribution:
     whole: SeenResult
     parts: tuple[SeenResult, ...]
     knows_gaps: bool
+    noisy: tuple[NoisyResult, ...] = ()
 
     def without(self, modality: str) -> SeenResult:
         """Return the student from which one modality is hidden."""
@@ -74,7 +92,12 @@ def parts_of_all(modalities: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def contribution_plan(
-    plan: PredictionPlan, *, fit: str, folder: Root, modalities: Sequence[str]
+    plan: PredictionPlan,
+    *,
+    fit: str,
+    folder: Root,
+    modalities: Sequence[str],
+    noise_levels: Sequence[float] = (),
 ) -> PredictionPlan:
     """Return the plan of the predictions that a contribution is made of.
 
@@ -83,11 +106,14 @@ def contribution_plan(
         fit: Fingerprint of the student's fit.
         folder: Folder of the student.
         modalities: What it reads.
+        noise_levels: How much noise each modality is put under in turn.
     """
     seen = {
         _column(fit, one): one for one in [tuple(sorted(modalities)), *parts_of_all(modalities)]
     }
-    return replace(plan, students=dict.fromkeys(seen, folder), seen=seen)
+    noise = _noise_columns(plan, fit, modalities, noise_levels)
+    columns = [*seen, *noise]
+    return replace(plan, students=dict.fromkeys(columns, folder), seen=seen, noise=noise)
 
 
 def measure_contribution(
@@ -97,12 +123,14 @@ def measure_contribution(
     fit: str,
     modalities: Sequence[str],
     knows_gaps: bool,
+    noise: Mapping[str, tuple[str, float]] | None = None,
 ) -> Contribution:
     """Return what each modality contributes, by the metric of the arms.
 
     Args:
         compared: What the evaluation of the arms compared.
         predictions: Finished predictions of ``contribution_plan``, at least of the test split.
+        noise: ``noise`` of that plan.
         fit: Fingerprint of the student's fit.
         modalities: What it reads.
         knows_gaps: Whether modalities were missing in its training too.
@@ -112,7 +140,7 @@ def measure_contribution(
     plan = replace(
         compared,
         predictions=predictions,
-        columns=[FitColumn(one, 0, one) for one in columns.values()],
+        columns=[FitColumn(one, 0, one) for one in [*columns.values(), *(noise or {})]],
         shipped="",
         relabelled=None,
         splits=(Split.TEST,),
@@ -120,14 +148,36 @@ def measure_contribution(
     )
     arms = evaluate(plan).arms
     results = {one: _seen(one, arms[column]) for one, column in columns.items()}
+    under = [
+        NoisyResult(name, level, _seen(whole, arms[column]))
+        for column, (name, level) in (noise or {}).items()
+    ]
     return Contribution(
-        compared.shipped, whole, results[whole], tuple(results[one] for one in parts), knows_gaps
+        compared.shipped,
+        whole,
+        results[whole],
+        tuple(results[one] for one in parts),
+        knows_gaps,
+        tuple(sorted(under, key=lambda one: (one.modality, one.level))),
     )
 
 
 def _column(fit: str, modalities: Sequence[str]) -> str:
     """Return the column of a student that is shown some modalities."""
     return f"{fit}/{','.join(modalities)}"
+
+
+def _noise_columns(
+    plan: PredictionPlan, fit: str, modalities: Sequence[str], levels: Sequence[float]
+) -> dict[str, tuple[str, float]]:
+    """Return the modality under noise, and how much, by column."""
+    decode = decode_spec_from_dict(plan.decode) if levels else {}
+    return {
+        f"{fit}/{name}+{level:g}": (name, level)
+        for name in sorted(modalities)
+        for level in levels
+        if can_be_noisy(decode, name)
+    }
 
 
 def _seen(modalities: tuple[str, ...], result: ArmResult) -> SeenResult:

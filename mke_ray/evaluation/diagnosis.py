@@ -2,6 +2,7 @@
 
 # B samples of a unit, C classes, K bins of confidence.
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,25 @@ class ConfidenceFlow:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Samples of which the teacher named one class and the student one, the same or another.
+
+    Args:
+        teacher: Index of the class that the teacher named.
+        student: Index of the class that the student named, -1 where it saw nothing.
+        num: Samples.
+        num_right_before: Those that the teacher has right.
+        num_right_after: Those that the student has right.
+    """
+
+    teacher: int
+    student: int
+    num: int
+    num_right_before: int
+    num_right_after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What a student made of the teacher's answers on the test set.
 
@@ -37,10 +57,13 @@ class Diagnosis:
         by_class: Per class in the order of the label space; of samples with one class those that
             are truly of it.
         by_confidence: By the teacher's confidence, rising; empty bins are left out.
+        moves: From the teacher's class to the student's, the most samples first; empty where a
+            sample may have several classes.
     """
 
     by_class: tuple[Flow, ...]
     by_confidence: tuple[ConfidenceFlow, ...]
+    moves: tuple[Move, ...] = ()
 
 
 class DiagnosisTally:
@@ -56,6 +79,7 @@ class DiagnosisTally:
         # Of all answers: the teacher's wrong ones, corrected ones, corrupted ones.
         self._class_C4 = np.zeros((num_classes, 4), dtype=np.int64)
         self._bin_K4 = np.zeros((NUM_BINS, 4), dtype=np.int64)
+        self._moves: Counter[tuple[int, int, bool, bool]] = Counter()
 
     def add(self, answers: UnitAnswers) -> None:
         """Add the rows of a unit that the teacher answered."""
@@ -72,6 +96,8 @@ class DiagnosisTally:
             self._class_C4 += counted.sum(axis=0)
         else:
             np.add.at(self._class_C4, chosen.truth_BC.argmax(axis=1), counted)
+            said = (_named(chosen, one).tolist() for one in (TEACHER, self._column))
+            self._moves.update(zip(*said, teacher.tolist(), student.tolist(), strict=True))
         sure = chosen.confidence(TEACHER)
         bins = np.minimum((sure * NUM_BINS).astype(int), NUM_BINS - 1)
         np.add.at(self._bin_K4, bins.ravel(), counted.reshape(-1, 4))
@@ -86,7 +112,24 @@ class DiagnosisTally:
                 ConfidenceFlow(one / NUM_BINS, (one + 1) / NUM_BINS, _flow(self._bin_K4[one]))
                 for one in np.flatnonzero(self._bin_K4[:, 0]).tolist()
             ),
+            self._all_moves(),
         )
+
+    def _all_moves(self) -> tuple[Move, ...]:
+        """Return the moves, the most samples first."""
+        found: dict[tuple[int, int], list[int]] = {}
+        for (before, after, was_right, is_right), num in self._moves.items():
+            counted = found.setdefault((before, after), [0, 0, 0])
+            for place, counts in enumerate((True, was_right, is_right)):
+                counted[place] += num * counts
+        ordered = sorted(found.items(), key=lambda one: (-one[1][0], one[0]))
+        return tuple(Move(*pair, *counted) for pair, counted in ordered)
+
+
+def _named(answers: UnitAnswers, column: str) -> np.ndarray:
+    """Return the class that a classifier names of each sample [B], -1 where it saw nothing."""
+    named_BC = answers.named(column)
+    return np.where(named_BC.any(axis=1), named_BC.argmax(axis=1), -1)
 
 
 def _flow(counts: np.ndarray) -> Flow:

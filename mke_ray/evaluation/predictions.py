@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import Manifest, UnitRef
+from mke_ray.evaluation.noise import noisy
 from mke_ray.evaluation.packed import Packing, packed_answers
 from mke_ray.labels.counts import count_rows
 from mke_ray.labels.dense_pixels import PACKED_TYPE
@@ -80,6 +81,8 @@ class PredictionPlan:
         is_dense: Whether labels are dense: class maps are kept, and no logits.
         packing: How probabilities of dense answers are kept instead; None keeps none.
         seen: Modalities that a student is shown, by its column; all that it reads where not named.
+        noise: A modality that is under noise, and how much (``noisy``), by column; none where not
+            named.
     """
 
     root: Root
@@ -93,6 +96,7 @@ class PredictionPlan:
     is_dense: bool = False
     packing: Packing | None = None
     seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    noise: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     units_at_once = 1
     units_per_call = UNITS_PER_CALL
@@ -105,6 +109,8 @@ class PredictionPlan:
         made_of: dict[str, Any] = {"samples": self.samples, "fits": sorted(self.students)}
         if self.seen:
             made_of["seen"] = {column: list(names) for column, names in sorted(self.seen.items())}
+        if self.noise:
+            made_of["noise"] = {column: list(one) for column, one in sorted(self.noise.items())}
         if self.packing is None:
             return made_of
         folds = self.packing.folds
@@ -153,8 +159,11 @@ class EvaluateWorker:
         table = self._samples.read(ref.unit, names, location=location_of(record))
         arrays, present = stored_batch(table, self._decode)
         read = time.perf_counter()
+        ids = table.column("sample_id").to_pylist()
         columns = [
-            self._answers(student, ref, arrays, self._shown(column, present))
+            self._answers(
+                student, ref, self._worse(column, arrays, ids), self._shown(column, present)
+            )
             for column, student in self._students.items()
         ]
         predicted = time.perf_counter()
@@ -213,6 +222,16 @@ class EvaluateWorker:
                 loaded = load_student(folder, classes=self.plan.classes)
                 networks[folder.uri] = loaded.student.to(self._device)
         return {column: networks[one.uri] for column, one in sorted(self.plan.students.items())}
+
+    def _worse(
+        self, column: str, arrays: Mapping[str, Tensor], ids: Sequence[int]
+    ) -> Mapping[str, Tensor]:
+        """Return the samples as a column's student sees them, one modality under noise if asked."""
+        if column not in self.plan.noise:
+            return arrays
+        modality, level = self.plan.noise[column]
+        made = noisy(arrays[modality], level, modality=modality, sample_ids=ids)
+        return {**arrays, modality: made}
 
     def _shown(self, column: str, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return what is there of the modalities that a column's student is shown."""

@@ -214,6 +214,8 @@ def _check_ranges(job: JobConfig) -> None:
             bounds[f"{key}.ema_decay"] = (fit.ema_decay, 0.0, 1.0)
     if job.labelling.sample_timeout_s is not None:
         bounds["labelling.sample_timeout_s"] = (job.labelling.sample_timeout_s, 0.0, float("inf"))
+    if job.noise_levels:
+        bounds["noise_levels"] = (min(job.noise_levels), 0.0, float("inf"))
     if job.labelling.part_mb < 0:
         raise ConfigError(
             f"labelling.part_mb={job.labelling.part_mb}; give the megabytes of a part file, or 0 "

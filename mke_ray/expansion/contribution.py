@@ -1,4 +1,4 @@
-"""The stage that tells what each modality of the shipped student is worth on the test split."""
+"""The stage that tells what each modality is worth to the shipped student, whole or under noise."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +26,7 @@ def contribution_stage(
     fits: Sequence[FitSpec],
     compared: EvaluationPlan,
 ) -> Contribution | None:
-    """Predict the test split with modalities hidden, and compare with the student that sees all.
+    """Predict the test split with modalities hidden or noisy, and compare with the whole.
 
     It is the network that the gate judges. What is there already is not predicted again.
 
@@ -58,6 +58,7 @@ def contribution_stage(
         fit=fit,
         folder=FitStore(run.root).student_folder(fit),
         modalities=modalities,
+        noise_levels=run.job.noise_levels,
     )
     run.refer(f"{PREDICTIONS_FOLDER}/{plan.name}")
     refs = list(manifest.unit_refs([Split.TEST]))
@@ -69,6 +70,7 @@ def contribution_stage(
         compact_store(run, predictions, refs),
         fit=fit,
         modalities=modalities,
+        noise=plan.noise,
         knows_gaps=_knows_gaps(shipped.objective.get("modality_dropout") or {}, modalities),
     )
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from mke_ray import __version__
-from mke_ray.config import to_yaml
+from mke_ray.config import shown, to_yaml
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.text_files import text_tokenizers
 from mke_ray.evaluation import TEACHER, Evaluation, EvaluationPlan
 from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.contribution import Contribution
 from mke_ray.evaluation.predictions import stored_batch
+from mke_ray.expansion.drawn import data_drawn
 from mke_ray.expansion.known_groups import known_shared_groups
 from mke_ray.expansion.preflight_end import preflight_figures
 from mke_ray.expansion.rounds import Refined
@@ -41,6 +42,7 @@ from mke_ray.report import (
     Picture,
     RefinementRound,
     ReportContent,
+    Throughput,
     UnreadableFile,
     class_gain_picture,
     decision_boundaries,
@@ -59,7 +61,7 @@ INPUTS_NAME = "report/inputs.json"
 _PACKAGES = ("ray", "torch", "deepspeed", "av", "mlflow", "hydra-core", "pyarrow")
 
 
-_REPORT_VERSION = 4  # what a report says; a root that has an older one gets a new one
+_REPORT_VERSION = 5  # what a report says; a root that has an older one gets a new one
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Outcome:
         compared: What the evaluation compared, for pictures of scenes with dense labels.
         refined: How the labels of our student were made; None where it is not trained.
         calibration: How far the teacher's confidence is from its accuracy.
+        student_calibration: The same of the student, with the temperature it is exported with.
         contribution: What each modality contributes to the shipped student; None of one modality.
         preflight: What was to be expected; None where nobody looked ahead.
     """
@@ -91,6 +94,7 @@ class Outcome:
     compared: EvaluationPlan | None = None
     refined: Refined | None = None
     calibration: Calibration | None = None
+    student_calibration: Calibration | None = None
     contribution: Contribution | None = None
     preflight: Preflight | None = None
 
@@ -110,6 +114,7 @@ class Outcome:
             self.decision.reason,
             found,
             *sorted(self.evaluation.arms[TEACHER].further),
+            [] if self.contribution is None else [one.level for one in self.contribution.noisy],
         ]
         rounds = self.refined.rounds if self.refined else ()
         tilts = [one.tilt.to_dict() for one in rounds if one.tilt is not None]
@@ -151,17 +156,40 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
             *_dense_pictures(outcome),
         ],
         config_yaml=to_yaml(run.job),
+        config=shown(run.job),
         fingerprints=_fingerprints(outcome),
         versions=_versions(),
         shared_groups=known_shared_groups(run.root, manifest),
         source_notes=source_notes(run.root),
         refinement=_refinement(outcome.refined),
         calibration=outcome.calibration,
+        student_calibration=outcome.student_calibration,
         classes=manifest.label_space.classes,
         contribution=outcome.contribution,
         preflight=None if outcome.preflight is None else outcome.preflight.to_dict(),
         taught=teacher_words(run.job.teacher),
+        throughput=_throughput(labels),
+        cost_per_hour=run.job.labelling.cost_per_hour,
+        drawn=data_drawn(run.job),
         **_doubles(outcome.doubles),
+    )
+
+
+def _throughput(labels: Labels) -> Throughput | None:
+    """Return what the pass over the source took in all its starts, None where that is unknown."""
+    total = labels.report.state.total
+    if not total.num_samples:
+        return None
+    return Throughput(
+        num_samples=total.num_samples,
+        samples_per_s=total.samples_per_s,
+        wall_s=total.wall_s,
+        num_starts=total.num_starts,
+        shares=total.shares(),
+        num_decoded=total.num_decoded,
+        media_s=total.duration_s,
+        num_bytes_read=total.num_bytes_read,
+        num_bytes_written=total.num_bytes_written,
     )
 
 

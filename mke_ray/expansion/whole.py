@@ -1,21 +1,18 @@
 """All stages of one run in order, and its end: evaluation, gate, export, report, tracking."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
-from mke_ray.evaluation import EvaluationPlan
-from mke_ray.evaluation.calibration import Calibration, select_temperature, teacher_calibration
+from mke_ray.expansion.calibrating import calibration_stage
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.contribution import contribution_stage
 from mke_ray.expansion.doubles import doubles_stage
-from mke_ray.expansion.findings import REFINE_FOLDER, kept
+from mke_ray.expansion.drawn import scores_on_test
 from mke_ray.expansion.outcome import (
     Outcome,
     export_student,
@@ -47,8 +44,7 @@ from mke_ray.expansion.stages import (
     train_stage,
 )
 from mke_ray.report import ReportContent, metrics_of, terminal_report, write_report
-from mke_ray.schema import Split
-from mke_ray.train.fits import FitSpec, FitStore, revisions_of
+from mke_ray.train.fits import FitSpec, FitStore
 
 __all__ = ["finish", "fits_of", "refine_stage", "run_stages"]
 
@@ -171,9 +167,8 @@ def finish(
             refined=refined,
             preflight=known_preflight(run, Labelled(manifest, labels, teacher)),
         )
-        if refined is not None and refined.rounds:
-            divisor = refined.rounds[refined.chosen].posterior.divisor
-            outcome.calibration = _calibration(run, labels, plan, divisor)
+        calibrated = calibration_stage(run, labels, plan, refined)
+        outcome.calibration, outcome.student_calibration = calibrated
         outcome.contribution = contribution_stage(run, manifest, labels, fits, plan)
         is_new = not is_reported(run.root, outcome)
         if is_new:
@@ -182,11 +177,9 @@ def finish(
     page = run.root.child("report", "index.html").uri
     if is_new:
         run.check_lease()
-        column = evaluation.columns[run.shipped][0]
-        is_biased = run.shipped in plan.trained_on_select  # it would look surer than it may be
-        temperature = 1.0 if is_biased else select_temperature(plan, column)
-        export_student(run, outcome, temperature=temperature)
-        page = write_report(run.root, content)
+        found = outcome.student_calibration
+        export_student(run, outcome, temperature=1.0 if found is None else found.temperature)
+        page = write_report(run.root, content, scores_on_test(evaluation, manifest))
         _track(run, content, outcome)
         mark_reported(run.root, outcome)
     if console is not None:
@@ -195,21 +188,6 @@ def finish(
             console.print(f"Student: {run.root.child('student').uri}", soft_wrap=True)
         console.print(f"Report: {page}", soft_wrap=True)
     return metrics_of(content)
-
-
-def _calibration(
-    run: Run, labels: Labels, plan: EvaluationPlan, temperature: float | NDArray
-) -> Calibration | None:
-    """Return how sure the teacher may be, measured once: a finished run reads no labels again."""
-    tested = [plan.manifest.digest([Split.TEST]), revisions_of(labels.samples, [Split.TEST])]
-    made_of = [labels.labels.name, *tested, "calibration", np.asarray(temperature).tolist()]
-
-    def made() -> dict[str, Any]:
-        measured = teacher_calibration(plan, temperature)
-        return {"calibration": None if measured is None else asdict(measured)}
-
-    found = kept(run.root.child(REFINE_FOLDER), made_of, made)["calibration"]
-    return None if found is None else Calibration(**found)
 
 
 def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ from mke_ray.report.content import (
     RefinementRound,
     ReportContent,
     SampleCard,
+    Throughput,
     UnreadableFile,
     metrics_of,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "RefinementRound",
     "ReportContent",
     "SampleCard",
+    "Throughput",
     "UnreadableFile",
     "class_gain_picture",
     "decision_boundaries",

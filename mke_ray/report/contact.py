@@ -14,6 +14,7 @@ from mke_ray.data.codec import decode_modality
 from mke_ray.evaluation.results import Answer, Example
 from mke_ray.labels.sample_reader import SampleReader
 from mke_ray.report import style
+from mke_ray.report.clips import sample_clip
 from mke_ray.report.content import SampleCard
 from mke_ray.report.style import Picture
 from mke_ray.schema import (
@@ -77,6 +78,7 @@ def sample_cards(
         table = samples.read(example.unit, list(wanted), rows=[example.row]).slice(example.row, 1)
         pieces = {modality: table.column(modality)[0].as_py() for modality in wanted}
         arrays = {m: decode_modality(one, wanted[m]) for m, one in pieces.items() if one}
+        clip, has_pictures = sample_clip(arrays, shown)
         cards.append(
             SampleCard(
                 kind=example.kind,
@@ -86,6 +88,8 @@ def sample_cards(
                 student=_said(example.student, classes),
                 jpeg=_jpeg(sample_image(arrays, shown)) if shown else b"",
                 texts={name: _shortened(one) for name, one in _texts(arrays, tokenizers).items()},
+                clip=clip,
+                has_pictures=has_pictures,
             )
         )
     return cards

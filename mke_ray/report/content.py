@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mke_ray.evaluation import TEACHER, ArmResult, Evaluation
@@ -22,6 +22,7 @@ _OUTCOMES = {
 }
 
 STUDENT = "mm_student"
+SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class SampleCard:
         student: The student's answer.
         jpeg: Frames over spectrogram; nothing where no modality can be looked at.
         texts: What can be read of it, by modality.
+        clip: A small mp4 file of what can be played of it, empty where nothing can.
+        has_pictures: Whether the clip is more than sound.
     """
 
     kind: str
@@ -60,6 +63,35 @@ class SampleCard:
     student: str
     jpeg: bytes = field(repr=False)
     texts: Mapping[str, str] = field(default_factory=dict)
+    clip: bytes = field(default=b"", repr=False)
+    has_pictures: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What the pass over the source took, over all its starts.
+
+    Args:
+        num_samples: Samples worked on.
+        samples_per_s: Samples per second once workers had started, None where that is unknown.
+        wall_s: Wall-clock seconds, with the start of workers.
+        num_starts: Starts.
+        shares: Share of each stage in the time of the workers, the largest first.
+        num_decoded: Samples that were fetched and decoded.
+        media_s: Seconds of media among them, 0 where they have no length.
+        num_bytes_read: Bytes fetched from the source.
+        num_bytes_written: Bytes written to the stores.
+    """
+
+    num_samples: int
+    samples_per_s: float | None
+    wall_s: float
+    num_starts: int
+    shares: Mapping[str, float]
+    num_decoded: int
+    media_s: float
+    num_bytes_read: int
+    num_bytes_written: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +186,13 @@ class ReportContent:
         contribution: What each modality contributes to the shipped student; None where nobody asks.
         preflight: What was to be expected before training; None where nobody looked ahead.
         taught: Who taught the run, in a sentence.
+        student_calibration: How far the confidence of the student in front of the gate is from its
+            accuracy; None of dense labels.
+        throughput: What the pass over the source took; None where that is unknown.
+        cost_per_hour: Cost of the whole cluster per hour, None where nobody said.
+        config: Resolved configuration as plain data, without secrets.
+        drawn: What the data are: ``source`` names how they are made or listed, wherever they are,
+            ``data_seed`` which draw of it, None where there is one alone.
     """
 
     experiment: str
@@ -184,6 +223,11 @@ class ReportContent:
     contribution: Contribution | None = None
     preflight: Mapping[str, Any] | None = None
     taught: str = ""
+    student_calibration: Calibration | None = None
+    throughput: Throughput | None = None
+    cost_per_hour: float | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def teacher(self) -> ArmResult:
@@ -241,11 +285,14 @@ def metrics_of(content: ReportContent) -> dict[str, Any]:
             }
             for one in content.refinement
         ],
-        "calibration": _calibration(content),
+        "calibration": _calibration(content.calibration),
+        "student_calibration": _calibration(content.student_calibration),
         "diagnosis": diagnosis_dict(evaluation.diagnosis, content.classes),
         "contribution": contribution_numbers(content.contribution),
         "preflight": None if content.preflight is None else dict(content.preflight),
         "seconds": {"label": 0.0, "train": 0.0, "total": 0.0, **content.seconds},
+        "throughput": None if content.throughput is None else asdict(content.throughput),
+        "cost": cost_of(content.seconds.get("total", 0.0), content.cost_per_hour),
     }
     return _finite(metrics)
 
@@ -350,6 +397,11 @@ def calibration_line(content: ReportContent) -> str:
     )
 
 
+def cost_of(spent_s: float, cost_per_hour: float | None) -> float | None:
+    """Return what some seconds cost, None where nobody said what an hour does."""
+    return None if cost_per_hour is None else spent_s / SECONDS_PER_HOUR * cost_per_hour
+
+
 def metric_word(metric: str) -> str:
     """Return the name of a metric for a person."""
     words = {"accuracy": "accuracy", "map": "mean average precision", "miou": "mean IoU"}
@@ -363,9 +415,8 @@ def _doubles(content: ReportContent) -> dict[str, Any] | None:
     return {**content.doubles, "excluded": content.num_excluded_doubles}
 
 
-def _calibration(content: ReportContent) -> dict[str, float] | None:
-    """Return the teacher's calibration as plain data."""
-    found = content.calibration
+def _calibration(found: Calibration | None) -> dict[str, float] | None:
+    """Return a calibration as plain data."""
     if found is None:
         return None
     ends = {"ece_before": found.before, "ece_after": found.after}

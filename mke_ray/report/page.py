@@ -8,10 +8,12 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mke_ray.evaluation.further import TITLES
+from mke_ray.report.alluvial import alluvial_picture
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
 from mke_ray.report.content import (
     ReportContent,
@@ -19,6 +21,7 @@ from mke_ray.report.content import (
     metric_word,
     metrics_of,
     refined_lines,
+    refinement_line,
 )
 from mke_ray.report.contribution import contribution_picture, shown_title
 from mke_ray.report.diagnosis import diagnosis_pictures
@@ -30,22 +33,39 @@ from mke_ray.report.figures import (
     curves_picture,
     flow_picture,
 )
+from mke_ray.report.sections import (
+    calibrations,
+    card_alt,
+    class_caption,
+    class_rows,
+    move_rows,
+    preflight_rows,
+    sections_of,
+)
+from mke_ray.report.spending import duration, seconds_picture, stage_rows, throughput_rows
+from mke_ray.report.stored import store_content
 from mke_ray.report.style import Picture, arm_title
 from mke_ray.report.terminal import VERDICT_WORDS, percent, percent_range, points_range
+from mke_ray.report.trust import noise_picture, refinement_picture, reliability_picture
 from mke_ray.storage import Root
 
+__all__ = ["draw_pictures", "duration", "first_upper", "render_page", "write_report"]
+
 REPORT_FOLDER = "report"
+MOST_CLASS_ROWS = 40
 SELECT_KEYS = ("select_accuracy", "select_map", "select_miou")
 
 _STATUS_COLOURS = {"ok": "--green", "partial": "--amber", "bad": "--orange", "retry": "--purple"}
 
 
-def write_report(root: Root, content: ReportContent) -> str:
+def write_report(root: Root, content: ReportContent, scores: pa.Table | None = None) -> str:
     """Write ``report/`` of a run: metrics.json, figures, and index.html last.
 
     Args:
         root: Root of the run.
         content: What to say.
+        scores: Scores of single test samples by ``arm/seed``; with them the content is kept too, so
+            that the page can be made again and the run be compared with others.
 
     Returns:
         Path or URI of the page.
@@ -53,6 +73,8 @@ def write_report(root: Root, content: ReportContent) -> str:
     folder = root.child(REPORT_FOLDER)
     metrics = json.dumps(metrics_of(content), indent=2, allow_nan=False)
     folder.write("metrics.json", metrics.encode())
+    if scores is not None:
+        store_content(folder, content, scores)
     pictures = draw_pictures(content)
     sheets = {kind: contact_sheet(content.cards, kind) for kind in KIND_TITLES}
     for picture in [*pictures.values(), *content.pictures, *sheets.values()]:
@@ -90,10 +112,28 @@ def draw_pictures(content: ReportContent) -> dict[str, Picture]:
         pictures["contribution"] = contribution_picture(
             content.contribution, teacher=content.teacher.value, metric=metric
         )
+    pictures |= _further_pictures(content, metric)
     losses, selects = _curves(content, ("loss",)), _curves(content, SELECT_KEYS)
     if losses or selects:
         pictures["curves"] = curves_picture(losses, selects, metric=metric)
     return pictures
+
+
+def _further_pictures(content: ReportContent, metric: str) -> dict[str, Picture]:
+    """Return the figures of which a run need not have any."""
+    found, student = content.evaluation.diagnosis, content.student
+    moves = () if found is None else found.moves
+    flow = None if student is None else student.flow
+    drawn = [
+        alluvial_picture(moves, flow, content.classes, arm=content.shipped),
+        reliability_picture(calibrations(content)),
+        refinement_picture(content.refinement),
+        seconds_picture(content.seconds),
+    ]
+    if content.contribution is not None:
+        teacher = content.teacher.value
+        drawn.append(noise_picture(content.contribution, teacher=teacher, metric=metric))
+    return {one.name: one for one in drawn if one is not None}
 
 
 def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
@@ -103,20 +143,34 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
         content: What to say.
         pictures: From ``draw_pictures``.
     """
+    shown_classes = class_rows(content)
+    by_class = pictures.get("by_class") or _picture_of(content, "classes")
     return (
         _environment()
-        .from_string(_file("index.html.j2"))
+        .get_template("index.html.j2")
         .render(
             content=content,
             pictures=pictures,
+            placed={"classes", *(one.name for one in content.pictures if _is_ahead(one))},
             css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
             said=headline(content),
             refined=refined_lines(content),
+            refinement_said=refinement_line(content),
             metric=metric_word(content.evaluation.metric),
             verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
             tiles=_tiles(content),
+            sections=sections_of(content, pictures),
             kinds=KIND_TITLES,
             cards={kind: [c for c in content.cards if c.kind == kind] for kind in KIND_TITLES},
+            class_rows=shown_classes[:MOST_CLASS_ROWS] if by_class is not None else [],
+            num_more_classes=max(0, len(shown_classes) - MOST_CLASS_ROWS),
+            class_picture=by_class,
+            class_caption=class_caption(content),
+            move_rows=move_rows(content),
+            calibrations=calibrations(content),
+            preflight_rows=preflight_rows(content.preflight),
+            stage_rows=stage_rows(content),
+            throughput_rows=throughput_rows(content.throughput, content.cost_per_hour),
             curve_rows=_curve_rows(content),
             contribution_rows=_contribution_rows(content),
             status_rows=_status_rows(content),
@@ -125,26 +179,30 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
     )
 
 
+def _is_ahead(picture: Picture) -> bool:
+    """Return whether a figure is one of the pre-flight."""
+    return picture.name.startswith("preflight")
+
+
+def _picture_of(content: ReportContent, name: str) -> Picture | None:
+    """Return a figure that came with the content, None where it has none of that name."""
+    return next((one for one in content.pictures if one.name == name), None)
+
+
 def first_upper(text: str) -> str:
     """Return a text that begins with a capital letter and is else as it was."""
     return text[:1].upper() + text[1:]
-
-
-def duration(seconds: float) -> str:
-    """Return a time span for a person."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 @cache
 def _environment() -> Environment:
     """Return the template environment: everything is escaped, a missing name is an error."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("mke_ray", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "arm_title": arm_title,
@@ -154,6 +212,7 @@ def _environment() -> Environment:
         "duration": duration,
         "first_upper": first_upper,
         "data_uri": _data_uri,
+        "card_alt": card_alt,
     }
     return environment
 

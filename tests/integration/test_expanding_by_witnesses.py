@@ -149,7 +149,7 @@ def test_what_is_finished_is_not_done_again(finished, monkeypatch):
 
     before = metrics_of(finished)
     monkeypatch.setattr("mke_ray.expansion.work.run_fits", never)
-    monkeypatch.setattr("mke_ray.expansion.whole.teacher_calibration", never)
+    monkeypatch.setattr("mke_ray.expansion.calibrating.teacher_calibration", never)
     expand([finished])
     evaluate([finished])
     assert metrics_of(finished)["arms"] == before["arms"]

@@ -1,13 +1,23 @@
 """How far confidence is from accuracy, of answers that stream by and of every pixel."""
 
+import json
+
 import numpy as np
 import pytest
 from dense_world import DECODE, make_plan, write_folders
+from listed_rows import source_row
+from test_evaluation import plan_of
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mke_ray.data.codec import decode_modality
-from mke_ray.evaluation import EvaluationPlan
-from mke_ray.evaluation.calibration import ConfidenceBins, teacher_calibration
+from mke_ray.evaluation import TEACHER, EvaluationPlan
+from mke_ray.evaluation.calibration import (
+    Calibration,
+    ConfidenceBins,
+    student_calibration,
+    teacher_calibration,
+)
+from mke_ray.evaluation.results import ConfidenceBin
 from mke_ray.labels.dense import DenseForm, packed_rows
 from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.sample_reader import sample_reader
@@ -21,6 +31,29 @@ def test_the_error_is_the_mean_gap_between_confidence_and_accuracy():
     bins.add(np.array([0.9, 1.0]), np.array([True, False]))
     assert bins.error() == pytest.approx(0.5 * abs(0.35 - 0.5) + 0.5 * abs(0.95 - 0.5))
     assert ConfidenceBins().error() is None
+    assert bins.bins() == (
+        ConfidenceBin(0.0, 0.5, 2, pytest.approx(0.35), 0.5),
+        ConfidenceBin(0.5, 1.0, 2, pytest.approx(0.95), 0.5),
+    )
+
+
+def test_a_student_and_its_teacher_are_asked_on_the_test_split_alone(tmp_path):
+    rows = [source_row("test", n, (n % 2,)) for n in range(10)]
+    rows += [source_row("probe", n, (0,)) for n in range(4)]
+    say = {
+        TEACHER: lambda row: [4.0, 0.0, 0.0],  # right in half, and sure
+        "f": lambda row: [4.0 * float(row.labels[0] == one) for one in range(3)],
+    }
+    plan = plan_of(open_root(str(tmp_path)), rows, say)
+    sure = np.exp(4.0) / (np.exp(4.0) + 2)
+    teacher = teacher_calibration(plan, 2.0)
+    assert teacher.before == pytest.approx(sure - 0.5, abs=1e-5)
+    (only,) = teacher.bins_before
+    assert (only.num, only.accuracy) == (10, 0.5) and only.confidence == pytest.approx(sure)
+    assert teacher.bins_after[0].confidence == pytest.approx(np.exp(2) / (np.exp(2) + 2))
+    student = student_calibration(plan, "f", 1.0)
+    assert student.before == student.after == pytest.approx(1 - sure, abs=1e-5)
+    assert Calibration.from_dict(json.loads(json.dumps(teacher.to_dict()))) == teacher
 
 
 def test_the_error_of_pixels_is_that_of_a_library_over_all_of_them(tmp_path):
@@ -61,6 +94,7 @@ def test_the_error_of_pixels_is_that_of_a_library_over_all_of_them(tmp_path):
     }
     assert (found.before, found.after) == pytest.approx((wanted[1.0], wanted[3.0]), abs=1e-4)
     assert found.temperature == 3.0
+    assert sum(one.num for one in found.bins_before) == known_N.sum()
 
 
 def _tensor(array):

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from mke_ray.config import build, check_targets, shown, to_yaml
-from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig
+from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig, ReportConfig
 from mke_ray.config_serve import ServeConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
@@ -331,7 +331,12 @@ def documented_commands() -> list[list[str]]:
     return commands
 
 
-OTHER_SCHEMAS = {"forget": ForgetConfig, "collect": CollectConfig, "serve": ServeConfig}
+OTHER_SCHEMAS = {
+    "forget": ForgetConfig,
+    "collect": CollectConfig,
+    "report": ReportConfig,
+    "serve": ServeConfig,
+}
 
 
 @pytest.mark.parametrize(

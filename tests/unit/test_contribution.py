@@ -113,14 +113,17 @@ def _table(rows, schema):
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _contribution(root, space=SPACE):
+def _contribution(root, space=SPACE, noise_levels=()):
     manifest, labels, folder = _world(root, space)
     predicting = PredictionPlan(root, "s", decode_spec_to_dict(DECODE), {"f": folder})
     arms = run_predictions(predicting, refs_with_truth(manifest))
     compared = EvaluationPlan(manifest, labels, arms, [FitColumn("mke", 0, "f")], "mke")
-    plan = contribution_plan(predicting, fit="f", folder=folder, modalities=["a", "b"])
+    both = ["a", "b"]
+    more = {"noise_levels": noise_levels}
+    plan = contribution_plan(predicting, fit="f", folder=folder, modalities=both, **more)
     store = run_predictions(plan, manifest.unit_refs(["test"]))
-    found = measure_contribution(compared, store, fit="f", modalities=["a", "b"], knows_gaps=True)
+    more = {"knows_gaps": True, "noise": plan.noise}
+    found = measure_contribution(compared, store, fit="f", modalities=both, **more)
     return found, compared, plan, store
 
 
@@ -159,6 +162,22 @@ def test_only_the_test_split_is_predicted_and_one_network_is_loaded(root):
     students = plan.worker()._students
     assert list(students) == ["f/a", "f/a,b", "f/b"]
     assert len({id(one) for one in students.values()}) == 1
+
+
+def test_noise_on_a_modality_changes_that_one_alone_and_comes_by_rising_level(root):
+    found, compared, plan, store = _contribution(root, noise_levels=(100.0, 0.001))
+    assert [(one.modality, one.level) for one in found.noisy] == [
+        ("a", 0.001), ("a", 100.0), ("b", 0.001), ("b", 100.0)
+    ]  # fmt: skip
+    least, most = found.noisy[0].result, found.noisy[1].result
+    assert least.value == found.whole.value == 1.0 and least.change == 0.0
+    assert most.value < 1.0 and most.change == most.value - 1.0
+    refs = list(compared.manifest.unit_refs(["test"]))
+    rows = [row for ref in refs for row in store.read(ref.unit).to_pylist()]
+    third = [row["f/b+100"][2] - row["f/a,b"][2] for row in rows]
+    assert third == [0.0] * len(rows)  # b says nothing of the third class
+    assert any(row["f/b+100"][0] != row["f/a,b"][0] for row in rows)
+    assert plan.spec["noise"]["f/a+100"] == ["a", 100.0]
 
 
 def test_predictions_of_all_modalities_keep_the_name_of_their_store(root):

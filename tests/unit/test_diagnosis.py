@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mke_ray.evaluation.answers import UnitAnswers
-from mke_ray.evaluation.diagnosis import ConfidenceFlow, Diagnosis, DiagnosisTally
+from mke_ray.evaluation.diagnosis import ConfidenceFlow, Diagnosis, DiagnosisTally, Move
 from mke_ray.evaluation.results import TEACHER, Flow
 from mke_ray.report.diagnosis import MOST_CLASSES, class_picture, diagnosis_dict, diagnosis_pictures
 
@@ -46,6 +46,20 @@ def test_answers_are_counted_by_their_true_class_and_by_the_confidence_of_the_te
         ConfidenceFlow(0.6, 0.7, Flow(1, 1, 1, 0)),
         ConfidenceFlow(0.9, 1.0, Flow(2, 0, 0, 1)),
     )
+    # teacher 0 1 1 0 1, student 0 0 1 1 0, truth 0 0 0 1 1
+    assert set(found.moves) == {
+        Move(0, 0, 1, 1, 1),
+        Move(0, 1, 1, 0, 1),
+        Move(1, 0, 2, 1, 1),
+        Move(1, 1, 1, 0, 0),
+    }
+    assert found.moves[0].num == 2
+
+
+def test_a_student_that_saw_nothing_moves_to_no_class():
+    unseen_BC = np.full((2, 2), np.nan)
+    found = tallied(answers_of(np.log([[0.9, 0.1], [0.8, 0.2]]), unseen_BC, np.eye(2, dtype=bool)))
+    assert found.moves == (Move(0, -1, 2, 1, 0),)
 
 
 def test_of_samples_with_many_classes_every_class_is_an_answer():
@@ -53,6 +67,7 @@ def test_of_samples_with_many_classes_every_class_is_an_answer():
     found = tallied(answers_of(teacher_BC, student_BC, np.array([[True, True]]), is_multi=True))
     assert found.by_class == (Flow(1, 0, 0, 1), Flow(1, 1, 1, 0))
     assert [(one.low, one.flow.num) for one in found.by_confidence] == [(0.7, 1), (0.8, 1)]
+    assert found.moves == ()
 
 
 def test_what_the_teacher_could_not_answer_is_left_out():

@@ -124,7 +124,7 @@ def test_a_text_can_be_read_below_the_picture_of_its_sample(tmp_path):
     assert one.texts["text"].startswith("a rose <b> treetree") and one.texts["text"].endswith("…")
     assert len(one.texts["text"]) == 401
     page = render_page(content(cards=[one]), {"arms": Picture("arms", "", "", b"")})
-    assert "a rose &lt;b&gt; tree" in page and "Frames and spectrogram" in page
+    assert "a rose &lt;b&gt; tree" in page and "What is stored of" in page
     whole, without = (contact_sheet([card], "corrected") for card in (one, replace(one, texts={})))
     heights = [Image.open(io.BytesIO(sheet.png)).height for sheet in (whole, without)]
     assert heights[0] > heights[1]

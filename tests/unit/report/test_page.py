@@ -3,7 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from report_contents import card, content, evaluation
+from report_contents import card, content, evaluation, full_content
 
 from mke_ray.gate import GateDecision
 from mke_ray.report import Picture, UnreadableFile, write_report
@@ -56,7 +56,12 @@ def test_the_page_is_whole_html(page):
 
 def test_the_page_loads_nothing_from_anywhere(page):
     outline = Outline(page)
-    links = [attrs.get("src") or attrs.get("href") or "" for _, attrs in outline.tags]
+    assert {attrs["href"].split("/")[0] for attrs in outline.find("a")} - {"figures"} == {
+        attrs["href"] for attrs in outline.find("a") if attrs["href"].startswith("#")
+    }
+    links = [
+        attrs.get("src") or attrs.get("href") or "" for tag, attrs in outline.tags if tag != "a"
+    ]
     assert {link.split(":")[0] for link in links if link and not link.startswith("#")} == {"data"}
     assert "<script" not in page
     assert not re.search(r"@import|url\((?!#)", page)
@@ -74,7 +79,7 @@ def test_every_figure_has_an_alternative_text_and_a_table(page):
     outline = Outline(page)
     assert all(attrs.get("alt") for attrs in outline.find("img"))
     drawings = outline.find("svg")
-    assert len(drawings) == 3
+    assert len(drawings) == 5
     assert all(attrs.get("aria-label") for attrs in drawings)
     assert len(outline.find("table")) >= 6
 
@@ -151,11 +156,59 @@ def test_the_report_is_page_figures_and_metrics(tmp_path):
         "report/figures/corrected.png",
         "report/figures/curves.png",
         "report/figures/boundaries.png",
+        "report/figures/flow.png",
+        "report/figures/seconds.png",
         "report/figures/samples_corrected.png",
         "report/figures/samples_wrong.png",
     }
     assert json.loads(root.read("report/metrics.json"))["arms"]["mke"]["value"] == 0.87
     assert 'alt="Boundaries"' in root.read("report/index.html").decode()
+
+
+@pytest.fixture(scope="module")
+def full():
+    made = full_content()
+    return render_page(made, draw_pictures(made))
+
+
+def test_a_run_that_has_everything_has_every_section_and_a_way_to_it(full):
+    outline = Outline(full)
+    assert outline.open == []
+    anchors = [attrs["href"][1:] for attrs in outline.find("a") if attrs["href"][0] == "#"]
+    assert anchors == [
+        *("arms", "answers", "classes", "confidence", "reliability", "refinement", "modalities"),
+        *("preflight", "scenes", "samples-corrected", "samples-wrong", "samples-corrupted"),
+        *("training", "time", "data", "made"),
+    ]
+    ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
+    assert len(ids) == len(set(ids)) and set(anchors) <= set(ids)
+
+
+def test_numbers_stand_in_tables_beside_the_figures(full):
+    text = re.sub(r"<[^>]+>", " ", full)
+    text = re.sub(r"\s+", " ", text)
+    assert "cat dog 18 14 2" in text  # 18 answers went from cat to dog: 14 corrected, 2 corrupted
+    assert "cat 40 70.0% 92.5% +22.5" in text
+    assert "90% to 100% 60 83.3% 93.3%" in text
+    assert "Teacher 12.6% 1.50 1.8%" in text and "none fitted" in text
+    assert "2, learnt 1.40 1 1 -0.360" in text
+    assert "audio 1 89.3% 90.0 to 95.0 -4.0" in text
+    assert "What came: +22.0 points on the test set, as expected." in text
+
+
+def test_time_and_money_are_told_by_stage_and_by_sample(full):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", full))
+    assert "train 3 min 20 s 66.7% 0.20" in text
+    assert "total 5 min 0 s 100.0% 0.30" in text
+    assert "Samples per second 33.3" in text and "Media decoded 1.67 h" in text
+    assert "Cost per 1,000 samples 0.0350" in text
+
+
+def test_samples_that_can_be_played_have_a_player(full):
+    outline = Outline(full)
+    (video,), (audio,) = outline.find("video"), outline.find("audio")
+    assert video["src"].startswith("data:video/mp4;base64,")
+    assert audio["src"].startswith("data:audio/mp4;base64,")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,328 @@
+"""Runs side by side: what differs between them, and by how much, with paired intervals."""
+
+# N common test samples.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import stats
+
+from mke_ray.errors import StoreError
+from mke_ray.evaluation.results import TEACHER
+from mke_ray.metrics import bootstrap_by_group
+from mke_ray.report.stored import StoredRun
+
+PAIRED, DRAWS = "paired", "draws"
+
+_SEEDS = ("seed", "data_seed", "data_seeds", "model_seeds", "source.data_seed")
+_PLACES = ("root", "name", "source.root", "source.made", "source.storage_options")
+_MACHINES = ("ray", "tracking", "storage", "scaling", "engine", "labelling", "preflight")
+_SWITCHES = ("verbose", "dry_run", "refresh", "verify", "retry", "accept_loss", "allow_targets")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An arm of one run against the same arm of the first.
+
+    Args:
+        run: Number of the run.
+        arm: The arm.
+        base: Its score in the first run, on the common samples.
+        value: Its score in this run, on the same samples.
+        difference: What this run has more.
+        ci95: 95% interval of that by group; None where all samples are of one group.
+    """
+
+    run: int
+    arm: str
+    base: float
+    value: float
+    difference: float
+    ci95: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """An arm over runs.
+
+    Args:
+        arm: The arm.
+        num: Runs that have it.
+        mean: Mean of its metric over them.
+        std: Standard deviation over them, None of one run.
+        gain: Mean gain over the teacher.
+        gain_ci95: 95% t-interval of the mean gain over runs, None of one run.
+        above: Share of the runs in which it is better than the teacher.
+    """
+
+    arm: str
+    num: int
+    mean: float
+    std: float | None
+    gain: float
+    gain_ci95: tuple[float, float] | None
+    above: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What several runs amount to side by side.
+
+    Args:
+        kind: ``paired`` where they have test samples in common, else ``draws``.
+        names: A short name of each run.
+        runs: The runs.
+        num_common: Test samples that all have, 0 of draws.
+        num_groups: Groups of these.
+        differences: Each run against the first, arm by arm; none of draws.
+        spreads: Every arm over the runs, where they differ in seeds alone; else none.
+        settings: Keys of the configuration that differ, with the value of each run.
+    """
+
+    kind: str
+    names: Sequence[str]
+    runs: Sequence[StoredRun]
+    num_common: int = 0
+    num_groups: int = 0
+    differences: Sequence[Difference] = ()
+    spreads: Sequence[Spread] = ()
+    settings: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The metric of the arms."""
+        return self.runs[0].content.evaluation.metric
+
+    @property
+    def arms(self) -> list[str]:
+        """All arms, in the order of the runs."""
+        found = (arm for one in self.runs for arm in one.content.evaluation.arms)
+        return list(dict.fromkeys(found))
+
+
+def compare(runs: Sequence[StoredRun]) -> Comparison:
+    """Put runs side by side.
+
+    Where they have test samples in common, every run is paired with the first, sample by sample.
+    Runs of different draws of the same data are compared by their spread.
+
+    Args:
+        runs: At least two finished runs.
+
+    Raises:
+        StoreError: Two of them cannot be compared; it names both and why.
+    """
+    first = runs[0]
+    for one in runs[1:]:
+        _check_alike(first, one)
+    names = short_names([one.uri for one in runs])
+    settings = _differing([one.content.config for one in runs])
+    is_repeat = all(is_of_seeds(key) for key in settings)
+    spreads = [_spread(arm, runs) for arm in _arms_of_all(runs)] if is_repeat else []
+    if _are_draws(runs):
+        if not is_repeat:
+            raise StoreError(_mixed(runs, settings))
+        return Comparison(DRAWS, names, runs, spreads=spreads, settings=settings)
+    common = _common_rows(runs)
+    groups_N = np.asarray(first.scores.column("group").to_pylist(), dtype=object)[common[0]]
+    return Comparison(
+        PAIRED,
+        names,
+        runs,
+        num_common=len(groups_N),
+        num_groups=len(set(groups_N.tolist())),
+        differences=_differences(runs, common, groups_N),
+        spreads=spreads,
+        settings=settings,
+    )
+
+
+def short_names(uris: Sequence[str]) -> list[str]:
+    """Return the end of each path that tells it from the others."""
+    parts = [uri.rstrip("/").split("/") for uri in uris]
+    for length in range(1, max(map(len, parts))):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(uris)
+
+
+def is_of_seeds(key: str) -> bool:
+    """Return whether a key says which draw or where, and not how."""
+    same = key in (*_SEEDS, *_PLACES, *_SWITCHES)
+    return same or key.split(".", 1)[0] in _MACHINES
+
+
+def arm_scores(scores: pa.Table, arm: str) -> NDArray | None:
+    """Return the score of an arm on every test sample, the mean over its seeds [N], or None."""
+    columns = [name for name in scores.column_names if name.rpartition("/")[0] == arm]
+    if not columns:
+        return None
+    stacked = np.stack([scores.column(one).to_numpy() for one in columns])
+    return np.asarray(stacked.mean(axis=0, dtype=np.float64))
+
+
+def _check_alike(first: StoredRun, other: StoredRun) -> None:
+    """Refuse runs that answer different questions.
+
+    Raises:
+        StoreError: It names both.
+    """
+    one, two = first.content, other.content
+    if list(one.classes) != list(two.classes):
+        raise StoreError(
+            f"{other.uri} has the classes {_shown(two.classes)}, {first.uri} has "
+            f"{_shown(one.classes)}: another label space; compare runs of the same classes in the "
+            "same order"
+        )
+    if one.evaluation.metric != two.evaluation.metric:
+        raise StoreError(
+            f"{other.uri} is measured by {two.evaluation.metric}, {first.uri} by "
+            f"{one.evaluation.metric}; compare runs of one metric"
+        )
+
+
+def _are_draws(runs: Sequence[StoredRun]) -> bool:
+    """Return whether runs are of several draws of the same data, each of another.
+
+    Raises:
+        StoreError: Some are of the same draw and some are not.
+    """
+    seeds = [one.content.drawn.get("data_seed") for one in runs]
+    if len(set(seeds)) == 1:
+        return False
+    for number, one in enumerate(runs):
+        if one.content.drawn.get("source") != runs[0].content.drawn.get("source"):
+            raise StoreError(_other_data(runs[0], one, "its source is another"))
+        if seeds[number] in seeds[:number]:
+            before = runs[seeds.index(seeds[number])].uri
+            raise StoreError(
+                f"{one.uri} is of the same draw of the data as {before} (data_seed="
+                f"{seeds[number]}), others are not; compare runs of one draw, or one run of each"
+            )
+    return True
+
+
+def _common_rows(runs: Sequence[StoredRun]) -> list[NDArray]:
+    """Return the rows of the test samples that all runs have, in one order.
+
+    Raises:
+        StoreError: A run has none of them, or is of another source and has not all.
+    """
+    keys = [_keys(one.scores) for one in runs]
+    for one, mine in zip(runs[1:], keys[1:], strict=True):
+        num = len(keys[0].keys() & mine.keys())
+        is_same = one.content.drawn.get("source") == runs[0].content.drawn.get("source")
+        if num == 0 or (not is_same and num < min(len(keys[0]), len(mine))):
+            shared = f"of {len(mine):,} test samples it shares {num:,} (by id, size and labels)"
+            raise StoreError(_other_data(runs[0], one, shared))
+    common = set.intersection(*(set(one) for one in keys))
+    if not common:
+        raise StoreError(
+            f"no test sample is common to all of {', '.join(one.uri for one in runs)}; compare two "
+            "of them at a time"
+        )
+    ordered = [one for one in keys[0] if one in common]
+    return [np.array([mine[one] for one in ordered]) for mine in keys]
+
+
+def _keys(scores: pa.Table) -> dict[tuple[int, int], int]:
+    """Return the row of each sample by its id and the digest of its size and labels."""
+    ids, digests = (scores.column(name).to_pylist() for name in ("sample_id", "digest"))
+    return {pair: row for row, pair in enumerate(zip(ids, digests, strict=True))}
+
+
+def _differences(
+    runs: Sequence[StoredRun], common: Sequence[NDArray], groups_N: NDArray
+) -> list[Difference]:
+    """Return every arm of every run against the same arm of the first."""
+    found = []
+    for number, (one, rows) in enumerate(zip(runs[1:], common[1:], strict=True), start=1):
+        for arm in _arms_of_all([runs[0], one]):
+            base_N, value_N = arm_scores(runs[0].scores, arm), arm_scores(one.scores, arm)
+            if base_N is None or value_N is None:
+                continue
+            base_N, value_N = base_N[common[0]], value_N[rows]
+            interval = bootstrap_by_group(value_N - base_N, groups_N)
+            ends = interval.ends()
+            found.append(
+                Difference(
+                    run=number,
+                    arm=arm,
+                    base=float(base_N.mean()),
+                    value=float(value_N.mean()),
+                    difference=interval.value,
+                    ci95=None if ends is None else (ends[0], ends[1]),
+                )
+            )
+    return found
+
+
+def _spread(arm: str, runs: Sequence[StoredRun]) -> Spread:
+    """Return an arm over runs."""
+    results = [one.content.evaluation.arms[arm] for one in runs]
+    value_N = np.array([one.value for one in results])
+    gain_N = np.array([one.gain for one in results])
+    std, ends = None, None
+    if len(results) > 1:
+        std = float(value_N.std(ddof=1))
+        half = float(stats.t.ppf(0.975, len(results) - 1) * stats.sem(gain_N))
+        ends = None if arm == TEACHER else (gain_N.mean() - half, gain_N.mean() + half)
+    mean, gain = float(value_N.mean()), float(gain_N.mean())
+    return Spread(arm, len(results), mean, std, gain, ends, float((gain_N > 0).mean()))
+
+
+def _arms_of_all(runs: Sequence[StoredRun]) -> list[str]:
+    """Return the arms that all runs have, in the order of the first."""
+    arms = runs[0].content.evaluation.arms
+    return [arm for arm in arms if all(arm in one.content.evaluation.arms for one in runs)]
+
+
+def _differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the keys of configurations whose values differ, apart from where runs are."""
+    flat = [_flat(one) for one in configs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {
+        key: row
+        for key, row in values.items()
+        if key not in _PLACES and any(value != row[0] for value in row)
+    }
+
+
+def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a nested configuration by dotted keys."""
+    found: dict[str, Any] = {}
+    for name, one in node.items():
+        key = f"{above}.{name}" if above else str(name)
+        found |= _flat(one, key) if isinstance(one, Mapping) and one else {key: one}
+    return found
+
+
+def _other_data(first: StoredRun, other: StoredRun, why: str) -> str:
+    """Say that two runs are of different data."""
+    return (
+        f"{other.uri} was tested on other data than {first.uri}: {why}; compare runs of the same "
+        "test samples, or of several draws (data_seed) of the same source"
+    )
+
+
+def _mixed(runs: Sequence[StoredRun], settings: Mapping[str, Sequence[Any]]) -> str:
+    """Say that runs of different draws differ in more than that."""
+    keys = [key for key in settings if not is_of_seeds(key)]
+    other = next(n for n in range(len(runs)) if settings[keys[0]][n] != settings[keys[0]][0])
+    return (
+        f"{runs[other].uri} is of another draw of the data than {runs[0].uri} and differs from it "
+        f"in {', '.join(keys[:5])} too, so that neither can be told from the other; compare "
+        "settings on one draw, or draws of one setting"
+    )
+
+
+def _shown(classes: Sequence[str]) -> str:
+    """Return the first few of many classes."""
+    more = f" and {len(classes) - 6} more" if len(classes) > 6 else ""
+    return f"[{', '.join(classes[:6])}]{more}"
