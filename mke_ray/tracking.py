@@ -7,10 +7,11 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
 from mke_ray.batching import batched
+from mke_ray.registry import LoggedData, ModelPackage, dataset_inputs, register_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -164,6 +165,18 @@ class Tracker:
     def log_artifacts(self, path: str) -> None:
         """Record everything in a local folder."""
         self._client().log_artifacts(str(self.run_id), path)
+
+    @_never_fails
+    def log_datasets(self, datasets: Sequence[LoggedData]) -> None:
+        """Record the data sets of the run with their digests."""
+        self._client().log_inputs(str(self.run_id), dataset_inputs(datasets))
+
+    @_never_fails
+    def register(self, model: ModelPackage) -> None:
+        """Store a student with the run, as a version of a registered model under an alias."""
+        version = register_model(self._client(), str(self.run_id), model)
+        log.info("MLflow: %s is version %s, alias %s", model.name, version, model.alias)
+        self.set_tags({"registered_model": f"{model.name}/{version}"})
 
     @_never_fails
     def finish(self, status: str = "FINISHED") -> None:
