@@ -1,5 +1,6 @@
 """The pass that asks a student: the labelling pass, with the student in the teacher's place."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ from mke_ray.models.whole_student import ExplainedStudent
 from mke_ray.predict.setting import LazyRunner, Setting
 from mke_ray.report.progress import PassShown, stage_progress
 from mke_ray.schema import LABELS_SCHEMA, decode_spec_to_dict, fingerprint
+
+logger = logging.getLogger(__name__)
 
 _MB = 1 << 20
 
@@ -64,23 +67,20 @@ def ask(setting: Setting, plan: LabelPlan, refs: Sequence[UnitRef]) -> PassRepor
     spilling = Spilling()
     with stage_progress("predict", unit="samples") as progress:
         shown = PassShown(progress)
-        spilling.begin()
         report = run_pass(
             plan,
             refs,
-            LazyRunner(setting, shown.say),
+            LazyRunner(setting, shown.say, spilling=spilling),
             progress=shown.tell,
             lease=setting.lease,
             cost_per_hour=setting.job.labelling.cost_per_hour,
             watchers=[RayMetrics(setting.job.name)],
         )
+    if report.num_units_run:
+        for said in summary(report.state, num_bytes_spilled=spilling.num_bytes()):
+            logger.info("%s", said)
     samples, *labels = _compacted(setting, plan, refs, report)
     return replace(report, samples=samples, labels=tuple(labels))
-
-
-def said_of(report: PassReport) -> list[str]:
-    """Return what a pass took, in a few lines."""
-    return summary(report.state) if report.num_units_run else []
 
 
 def _explainer(setting: Setting, samples: UnitStore) -> TeacherPlan:

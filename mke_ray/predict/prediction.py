@@ -20,7 +20,7 @@ from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.rows import decode_row
 from mke_ray.labels.verify import verify
 from mke_ray.predict.answers import AnswerForm
-from mke_ray.predict.asking import ask, asking_plan, said_of
+from mke_ray.predict.asking import ask, asking_plan
 from mke_ray.predict.publishing import ANSWERS_FOLDER, AnswersPlan, Published, publish
 from mke_ray.predict.setting import LazyRunner, Setting, checked, opened
 from mke_ray.report.progress import stage_progress
@@ -61,8 +61,7 @@ def predict_all(job: PredictConfig) -> tuple[PassReport, Published]:
         plan = asking_plan(setting, manifest)
         refs = list(manifest.unit_refs())
         report = ask(setting, plan, refs)
-        for line in (*said_of(report), counts_line(report.counts)):
-            logger.info("%s", line)
+        logger.info("%s", counts_line(report.counts))
         if job.verify:
             _verify(plan)
         with stage_progress("write answers", unit="units") as progress:

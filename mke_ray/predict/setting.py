@@ -14,6 +14,7 @@ from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.labelling_keys import check_labelling, num_gpus_of, ray_runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.ray_runner import RayDataRunner
+from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
@@ -124,17 +125,21 @@ class LazyRunner:
         setting: The run.
         say: Called with what the work waits for.
         is_light: Whether the work is none for GPUs.
+        spilling: Asked to begin when the work does.
     """
 
     setting: Setting
     say: Callable[[str], None] | None = None
     is_light: bool = False
+    spilling: Spilling | None = None
 
     def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
         """Work on the units; called only if there are any."""
         runner = self.setting.runner(self.say)
         if self.is_light and isinstance(runner, RayDataRunner):
             runner = replace(runner, pool=replace(runner.pool, num_gpus=0.0))
+        if self.spilling is not None:
+            self.spilling.begin()
         yield from runner.run(plan, refs)
 
 

@@ -1,22 +1,28 @@
 """A student over a source whose every sample is known by heart."""
 
+import io
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import dense_world as scenes
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from dense_world import write_folders
 from label_fakes import DECODE, source_spec
+from PIL import Image
 from rich.console import Console
 
+from mke_ray.config import build
 from mke_ray.config_predict import PredictConfig, StudentFilesConfig
 from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest
 from mke_ray.errors import ConfigError, MediaError, StoreError
+from mke_ray.evaluation.predictions import stored_batch
 from mke_ray.expansion.forget import forget_samples
 from mke_ray.labels import teaching
 from mke_ray.labels.verify import verify
@@ -251,3 +257,44 @@ def test_a_dry_run_answers_two_samples_and_writes_nothing(tmp_path):
     said = console.export_text()
     assert said.count("sample ") == 2 and "00000: " in said and "reads x, y" in said
     assert not Path(job.root).exists()
+
+
+def test_a_dense_student_writes_a_class_map_for_every_scene(tmp_path):
+    write_folders(tmp_path / "scenes")
+    decode = {name: scenes.DECODE[name] for name in ("rgb", "depth")}
+    spec = {
+        "encoders": {
+            "rgb": {"type": "pyramid", "reads": "picture", "channels": [3, 4]},
+            "depth": {"type": "pyramid", "reads": "hha", "channels": [3, 4]},
+        },
+        "fusion": {"type": "add"},
+        "decoder": {"channels": [3]},
+    }
+    source = scenes.source_spec(tmp_path / "scenes")
+    space = build(source).label_space
+    torch.manual_seed(0)
+    student = build_student(spec, space.num_classes).eval()
+    folder = tmp_path / "student"
+    save_student(folder, student, spec=spec, label_space=space, extra={"decode": decode})
+    job = job_in(tmp_path, student=StudentFilesConfig(path=str(folder)), source=source)
+    job.explain = job.samples = True
+    predict_all(job)
+    _, rows = published(job)
+    assert len(rows) == scenes.NUM_TRAIN + scenes.NUM_TEST
+    with opened(job) as setting:
+        plan = asking_plan(setting, Manifest.open(setting.root.child("manifest")))
+        ref = next(plan.manifest.unit_refs())
+        stored = plan.samples.read(ref.unit)
+    arrays, present = stored_batch(stored, setting.decode)
+    with torch.inference_mode():
+        probability_BCHW = student(arrays, present).softmax(dim=1).numpy()
+    by_id = {row["sample_id"]: row for row in rows}
+    for place, one in enumerate(stored.column("sample_id").to_pylist()):
+        row, class_HW = by_id[one], probability_BCHW[place].argmax(axis=0)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(io.BytesIO(row["class_map"]))), class_HW
+        )
+        assert row["probability"] == pytest.approx(probability_BCHW[place].max(axis=0).mean(), 1e-2)
+        assert row["shares"][0] == pytest.approx((class_HW == 0).mean())
+        whole = probability_BCHW[place].max(axis=0).mean() - 1 / space.num_classes
+        assert sum(row["contribution"].values()) == pytest.approx(whole, abs=1e-4)
