@@ -138,11 +138,12 @@ def _save(model: ModelPackage, folder: str) -> None:
     for name, content in model.files.items():
         with open(os.path.join(files, name), "wb") as file:
             file.write(content)
-    inputs = [
+    inputs: list[Any] = [
         TensorSpec(np.dtype(dtype), (-1, *shape), name)
         for name, (dtype, shape) in model.inputs.items()
     ]
     name, shape = model.output
+    example: dict[str, Any] = {"input_example": dict(model.example)} if model.example else {}
     save_model(
         path=os.path.join(folder, MODEL_FOLDER),
         loader_module=model.loader,
@@ -150,6 +151,6 @@ def _save(model: ModelPackage, folder: str) -> None:
         signature=ModelSignature(
             Schema(inputs), Schema([TensorSpec(np.dtype("float32"), (-1, *shape), name)])
         ),
-        input_example=dict(model.example) or None,
+        **example,
         pip_requirements=list(model.requirements),
     )

@@ -192,7 +192,8 @@ def _run_onnx(path: str) -> Any:
 
     def run(inputs: Sequence[Tensor]) -> np.ndarray:
         named = zip(session.get_inputs(), inputs, strict=True)
-        return session.run([OUTPUTS[1]], {one.name: given.numpy() for one, given in named})[0]
+        given = {one.name: value.numpy() for one, value in named}
+        return np.asarray(session.run([OUTPUTS[1]], given)[0])
 
     return run
 

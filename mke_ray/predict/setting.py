@@ -19,7 +19,7 @@ from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.models.whole_student import WholeStudent
-from mke_ray.schema import DecodeSpec, LabelSpace, decode_spec_from_dict
+from mke_ray.schema import MASK, DecodeSpec, LabelSpace, decode_spec_from_dict
 from mke_ray.session import session_of
 from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root, open_root
@@ -51,8 +51,20 @@ class Setting:
 
     @property
     def decode(self) -> DecodeSpec:
-        """What is decoded of every modality, as the student was trained with it."""
-        return decode_spec_from_dict(self.student.loaded.decode)
+        """What is decoded of every modality, as the student was trained with it.
+
+        A source of scenes that has true class maps is asked for them too, since it has to be.
+        """
+        loaded = self.student.loaded
+        spec = decode_spec_from_dict(loaded.decode)
+        mask = loaded.extra["decode"].get(MASK)
+        if mask is None:
+            return spec
+        try:
+            self.source.reader(spec)
+        except ConfigError:
+            return {**spec, **decode_spec_from_dict({MASK: mask})}
+        return spec
 
     @property
     def temperature(self) -> float:

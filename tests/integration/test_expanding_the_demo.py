@@ -90,6 +90,7 @@ def test_mlflow_has_a_finished_run_with_its_curves_and_the_page(finished: JobCon
     assert parent.data.tags["verdict"] == metrics["gate"]["verdict"]
     assert parent.data.tags["report"] == f"{finished.root}/report/index.html"
     assert len(runs) == 5
+    assert bool(client.search_registered_models()) == metrics["gate"]["promoted"]
     assert any(one.path.endswith("index.html") for one in client.list_artifacts(parent.info.run_id))
     child = next(run for run in runs if run.data.tags.get("mlflow.runName", "").startswith("mke"))
     assert len(client.get_metric_history(child.info.run_id, "loss")) >= 1

@@ -261,7 +261,6 @@ def test_a_dry_run_answers_two_samples_and_writes_nothing(tmp_path):
 
 def test_a_dense_student_writes_a_class_map_for_every_scene(tmp_path):
     write_folders(tmp_path / "scenes")
-    decode = {name: scenes.DECODE[name] for name in ("rgb", "depth")}
     spec = {
         "encoders": {
             "rgb": {"type": "pyramid", "reads": "picture", "channels": [3, 4]},
@@ -275,7 +274,7 @@ def test_a_dense_student_writes_a_class_map_for_every_scene(tmp_path):
     torch.manual_seed(0)
     student = build_student(spec, space.num_classes).eval()
     folder = tmp_path / "student"
-    save_student(folder, student, spec=spec, label_space=space, extra={"decode": decode})
+    save_student(folder, student, spec=spec, label_space=space, extra={"decode": scenes.DECODE})
     job = job_in(tmp_path, student=StudentFilesConfig(path=str(folder)), source=source)
     job.explain = job.samples = True
     predict_all(job)
