@@ -15,11 +15,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_class, get_method, get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, SCMode
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from mke_ray.config_help import dotted_keys, explanation, nearest
 from mke_ray.config_keys import check_keys, explained_reference, nearest_key
+from mke_ray.config_predict import ExportConfig, PredictConfig
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import recomposed, usual_values, with_winner, without_winner
 from mke_ray.errors import ConfigError, MkeRayError
@@ -214,18 +215,22 @@ def job_from(cfg: DictConfig) -> JobConfig:
     if not isinstance(job, JobConfig):
         raise ConfigError("the configuration lost its schema; keep job_schema in conf/config.yaml")
     check_targets(plain(cfg), job.allow_targets)
-    # The table of a source lies below its root, or alone anywhere.
-    folder = "root" if job.source.get("root") else "table"
-    if isinstance(job.source.get(folder), str):
-        job.source[folder] = _absolute(job.source[folder])
-    if isinstance(job.source.get("made"), str):
-        job.source["made"] = _absolute(job.source["made"])
+    _make_absolute(job.source)
     if job.focus.samples is not None:
         job.focus.samples = _absolute(job.focus.samples)
     if not job.teacher.train:
         job.teacher.network = _with_absolute_files(job.teacher.network)
     job.more_teachers = _with_absolute_files(job.more_teachers)
     return job
+
+
+def _make_absolute(source: dict[str, Any]) -> None:
+    """Make the folders of a source those of this working folder, wherever they are read."""
+    # The table of a source lies below its root, or alone anywhere.
+    folder = "root" if source.get("root") else "table"
+    for key in (folder, "made"):
+        if isinstance(source.get(key), str):
+            source[key] = _absolute(source[key])
 
 
 def _with_absolute_files(node: Any, key: str = "") -> Any:
@@ -336,7 +341,20 @@ def _end(number: int, _: object) -> None:
 def _typed(cfg: DictConfig, schema: type) -> Any:
     """Return a configuration as an object of its schema."""
     check_keys(cfg, schema)
-    return OmegaConf.to_object(cfg)
+    later = getattr(schema, "filled_in_later", ())
+    if left := sorted(OmegaConf.missing_keys(cfg) - set(later)):
+        raise ConfigError(f"{left[0]} is missing; give {left[0]}=...")
+    job = OmegaConf.to_container(
+        cfg, resolve=True, throw_on_missing=False, structured_config_mode=SCMode.INSTANTIATE
+    )
+    if isinstance(job, PredictConfig):
+        check_targets(plain(cfg), job.allow_targets)
+        job.root = _absolute(job.root)
+        job.student.path = _absolute(job.student.path)
+        _make_absolute(job.source)
+    if isinstance(job, ExportConfig):
+        job.root = _absolute(job.root)
+    return job
 
 
 def _explained(schema: type) -> str:

@@ -325,10 +325,15 @@ class TrackingConfig:
     Args:
         enabled: Record to MLflow at all.
         uri: Tracking URI; null takes MLFLOW_TRACKING_URI, else an SQLite file kept with the run.
+        model: Name of the registered model that a promoted student is a version of; null takes the
+            name of the run.
+        alias: Alias that this version gets; null registers none.
     """
 
     enabled: bool = True
     uri: str | None = None
+    model: str | None = None
+    alias: str | None = "champion"
 
 
 @dataclass

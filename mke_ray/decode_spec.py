@@ -277,6 +277,28 @@ _MODALITY_SPECS: dict[str, type[ModalitySpec]] = {
 }
 
 
+def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
+    """Return the shape of one stored array."""
+    if isinstance(spec, VideoSpec):
+        return (spec.num_frames, spec.height, spec.width, 3)
+    if isinstance(spec, ImageSpec):
+        return (spec.height, spec.width, 3)
+    if isinstance(spec, MaskSpec):
+        return (spec.height, spec.width)
+    if isinstance(spec, DepthSpec):
+        return (spec.height, spec.width, spec.num_channels)
+    if isinstance(spec, TokenSpec):
+        return (spec.num_tokens,)
+    return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
+
+
+def stored_dtype(spec: ModalitySpec) -> str:
+    """Return the type of the numbers of one stored array, as numpy names it."""
+    if isinstance(spec, TokenSpec):
+        return "int32"
+    return "uint8" if isinstance(spec, VideoSpec | ImageSpec | MaskSpec) else "float32"
+
+
 def decode_spec_from_dict(plain: Mapping[str, Mapping[str, Any]]) -> DecodeSpec:
     """Build the decode specification of every modality from plain data.
 

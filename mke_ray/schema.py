@@ -30,6 +30,8 @@ from mke_ray.decode_spec import (
     VideoSpec,
     decode_spec_from_dict,
     decode_spec_to_dict,
+    stored_dtype,
+    stored_shape,
     without_mask,
 )
 from mke_ray.errors import ConfigError
@@ -75,6 +77,8 @@ __all__ = [
     "fingerprint",
     "sample_id",
     "samples_schema",
+    "stored_dtype",
+    "stored_shape",
     "unit_id",
     "without_mask",
 ]

@@ -8,12 +8,12 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.exceptions
 
-from mke_ray.config_schema import JobConfig
+from mke_ray.config_schema import RayConfig
 from mke_ray.errors import ConfigError
 from mke_ray.secret_looks import has_secret_look, has_secret_name
 
@@ -131,7 +131,14 @@ class Session:
         return self.num_cpus or max(4, 2 * (os.cpu_count() or 1))
 
 
-def session_of(job: JobConfig) -> Session:
+class OnRay(Protocol):
+    """A job that says where Ray runs."""
+
+    ray: RayConfig
+    verbose: bool
+
+
+def session_of(job: OnRay) -> Session:
     """Return how a job reaches Ray."""
     keys = {name: value for name, value in asdict(job.ray).items() if name not in _OF_NODES}
     return Session(**keys, verbose=job.verbose)

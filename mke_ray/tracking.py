@@ -8,10 +8,11 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
 from mke_ray.batching import batched
+from mke_ray.registry import LoggedData, ModelPackage, dataset_inputs, register_model
 from mke_ray.secret_looks import without_secrets
 
 if TYPE_CHECKING:
@@ -167,6 +168,18 @@ class Tracker:
     def log_artifacts(self, path: str) -> None:
         """Record everything in a local folder."""
         self._client().log_artifacts(str(self.run_id), path)
+
+    @_never_fails
+    def log_datasets(self, datasets: Sequence[LoggedData]) -> None:
+        """Record the data sets of the run with their digests."""
+        self._client().log_inputs(str(self.run_id), dataset_inputs(datasets))
+
+    @_never_fails
+    def register(self, model: ModelPackage) -> None:
+        """Store a student with the run, as a version of a registered model under an alias."""
+        version = register_model(self._client(), str(self.run_id), model)
+        log.info("MLflow: %s is version %s, alias %s", model.name, version, model.alias)
+        self.set_tags({"registered_model": f"{model.name}/{version}"})
 
     @_never_fails
     def finish(self, status: str = "FINISHED") -> None:

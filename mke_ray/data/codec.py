@@ -10,12 +10,12 @@ import simplejpeg
 from PIL import Image
 
 from mke_ray.data.flac import decode_flac, encode_flac
+from mke_ray.decode_spec import stored_dtype, stored_shape
 from mke_ray.errors import StoreError
 from mke_ray.schema import (
     IGNORE,
     AudioSpec,
     DepthSpec,
-    FeatureSpec,
     FrameCodec,
     ImageSpec,
     MaskSpec,
@@ -92,23 +92,7 @@ def empty_modality(spec: ModalitySpec) -> np.ndarray:
         return np.full(stored_shape(spec), IGNORE, np.uint8)
     if isinstance(spec, TokenSpec):
         return np.full(stored_shape(spec), spec.pad_id, np.int32)
-    dtype = np.uint8 if isinstance(spec, VideoSpec | ImageSpec) else np.float32
-    return np.zeros(stored_shape(spec), dtype)
-
-
-def stored_shape(spec: ModalitySpec) -> tuple[int, ...]:
-    """Return the shape of one stored array."""
-    if isinstance(spec, VideoSpec):
-        return (spec.num_frames, spec.height, spec.width, 3)
-    if isinstance(spec, ImageSpec):
-        return (spec.height, spec.width, 3)
-    if isinstance(spec, MaskSpec):
-        return (spec.height, spec.width)
-    if isinstance(spec, DepthSpec):
-        return (spec.height, spec.width, spec.num_channels)
-    if isinstance(spec, TokenSpec):
-        return (spec.num_tokens,)
-    return (spec.num_features,) if isinstance(spec, FeatureSpec) else (spec.num_samples,)
+    return np.zeros(stored_shape(spec), stored_dtype(spec))
 
 
 def _id_type(spec: TokenSpec) -> str:

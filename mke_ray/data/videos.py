@@ -38,6 +38,7 @@ class VideosSource:
 
     Without a table the root holds the folders ``labelled/``, ``unlabeled/``, ``probe/`` and
     ``test/`` (those there are); in all but ``unlabeled/`` the next folder names the class. With a
+    split of all it may hold any folders, and no file of it has a label. With a
     table, its columns are ``uri`` and, where wanted, ``label``, ``group``, ``split``, ``start_s``,
     ``end_s``, ``size`` and ``etag``; a blank label is an unknown one, a blank group is the file
     itself, a blank split is ``labelled`` where there is a label and ``unlabeled`` where there is
@@ -51,6 +52,8 @@ class VideosSource:
         clip_seconds: Length of the clips that files without a span are cut into, None for whole
             files. A file whose header cannot be read stays whole.
         stride_seconds: From the start of a clip to that of the next, None for ``clip_seconds``.
+        split_of_all: Split of every file below the root, whatever its folders; None for the folders
+            that say so. Of no effect with a table.
         endpoint_url: Address of a store other than the provider's own.
         region: Region of the bucket.
         anonymous: Reach the bucket without credentials.
@@ -65,6 +68,7 @@ class VideosSource:
     label_kind: str = "single"
     clip_seconds: float | None = None
     stride_seconds: float | None = None
+    split_of_all: str | None = None
     endpoint_url: str | None = None
     region: str | None = None
     anonymous: bool = False
@@ -84,6 +88,7 @@ class VideosSource:
             "label_space": self.label_space.to_dict(),
             "table": posixpath.basename(str(self.table)) if is_far else self.table,
             "clips": [self.clip_seconds, self._stride_s],
+            **({"split_of_all": self.split_of_all} if self.split_of_all else {}),
         }
 
     def place(self) -> str:
@@ -98,6 +103,11 @@ class VideosSource:
             ConfigError: One of them is not, or a number makes no sense.
         """
         self._cutter()
+        if self.split_of_all not in (None, *Split):
+            raise ConfigError(
+                f"source.split_of_all={self.split_of_all}; choose one of "
+                f"{[split.value for split in Split]}, or null"
+            )
         if self.table is None:
             check_root(self._places.root, given=self.root, holds="videos")
         else:
@@ -185,6 +195,11 @@ class VideosSource:
     def _rows_of_folders(self, after: str) -> Iterator[SourceRow]:
         places, label_space = self._places, self.label_space
         root = places.root
+        if self.split_of_all is not None:
+            for file in walk(root, "", after):
+                if not file.name.lower().endswith(NOTES):
+                    yield _row_of_file(file, Split(self.split_of_all), None)
+            return
         there = [split for split in Split if root.exists(split.value)]
         if not there:
             raise ConfigError(
@@ -219,8 +234,8 @@ def _version(row: TableRow, files: Sequence[ListedFile | None]) -> tuple[int, st
     return found.size if row.size is None else row.size, row.etag or found.etag
 
 
-def _row_of_file(file: ListedFile, split: Split, label_space: LabelSpace) -> SourceRow:
-    """Return the row of a file whose folders say its split and class."""
+def _row_of_file(file: ListedFile, split: Split, label_space: LabelSpace | None) -> SourceRow:
+    """Return the row of a file whose folders say its class; None lets them say nothing."""
     return SourceRow(
         key=file.name,
         size=file.size,
@@ -229,7 +244,7 @@ def _row_of_file(file: ListedFile, split: Split, label_space: LabelSpace) -> Sou
         end_s=None,
         group=file.name,
         split=split.value,
-        labels=labels_of_path(file.name, split, label_space),
+        labels=None if label_space is None else labels_of_path(file.name, split, label_space),
         cursor=file.name,
     )
 

@@ -16,7 +16,6 @@ from mke_ray.expansion.averaged_views import check_average_views
 from mke_ray.expansion.demands import check_stages
 from mke_ray.expansion.dense_checks import check_alike, check_dense
 from mke_ray.expansion.label_rules import check_labels
-from mke_ray.expansion.labelling_keys import check_labelling, computing_of
 from mke_ray.expansion.more_probe import with_more_probe
 from mke_ray.expansion.own_teacher import (
     check_more_teachers,
@@ -32,6 +31,7 @@ from mke_ray.expansion.witnesses import witness_fit
 from mke_ray.focus.keys import GAUSSIAN
 from mke_ray.labels.doubles import WITHIN_UNLABELED
 from mke_ray.labels.folds import even_folds
+from mke_ray.labels.labelling_keys import check_labelling, computing_of
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.student import Network, build_student

@@ -6,9 +6,9 @@ from typing import Any
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
-from mke_ray.expansion.labelling_keys import actor_pools
 from mke_ray.labels.capacity import NodeRoom, fit_pools
 from mke_ray.labels.cluster_file import KEY, coming_nodes
+from mke_ray.labels.labelling_keys import actor_pools
 from mke_ray.train.launch import check_group
 from mke_ray.train.room import check_room
 from mke_ray.train.scaling import Scaling

@@ -21,7 +21,7 @@ from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import DONE, FitSpec, FitStore, RowSelection
 
 STORE_FOLDERS = ("samples", "labels", PREDICTIONS_FOLDER)
-DERIVED_FOLDERS = ("report", "doubles", "mlartifacts", *FINDINGS_FOLDERS)
+DERIVED_FOLDERS = ("report", "answers", "doubles", "mlartifacts", *FINDINGS_FOLDERS)
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,6 @@ from mke_ray.labels.openset import SCORES, Tilt
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.labels.unreadable import unreadable_samples
 from mke_ray.models.student import Network
-from mke_ray.models.weights import CARD_NAME, SPEC_NAME, WEIGHTS_NAME, save_student
 from mke_ray.report import (
     DoublePair,
     FitHistory,
@@ -53,7 +52,6 @@ from mke_ray.report import (
 from mke_ray.report.style import arm_title
 from mke_ray.schema import FeatureSpec, LabelKind, Split, fingerprint
 from mke_ray.storage import Root
-from mke_ray.train.arms import EXPANSION_ARM
 from mke_ray.train.fits import FitSpec, FitStore
 
 MAX_UNREADABLE = 300
@@ -251,36 +249,6 @@ def mark_reported(root: Root, outcome: Outcome) -> None:
     root.write(INPUTS_NAME, json.dumps({"inputs": outcome.inputs()}).encode())
 
 
-def export_student(run: Run, outcome: Outcome, *, temperature: float) -> str | None:
-    """Write ``student/`` if the student was promoted.
-
-    Args:
-        run: The run.
-        outcome: What was found.
-        temperature: Temperature fitted on the select part of the probe.
-
-    Returns:
-        Where it is, None if the teacher is kept.
-    """
-    folder = run.root.child("student")
-    if not outcome.decision.promoted:
-        for name in (SPEC_NAME, WEIGHTS_NAME, CARD_NAME):  # of an earlier student
-            folder.delete(name)
-        return None
-    fit = outcome.evaluation.columns[run.shipped][0]
-    loaded = FitStore(run.root).load(fit, run.classes())
-    save_student(
-        folder,
-        loaded.student,
-        spec=loaded.spec,
-        label_space=loaded.label_space,
-        temperature=temperature,
-        card=_model_card(run, outcome),
-        extra={"fit": fit, "gate": outcome.decision.to_dict(), "decode": run.job.decode},
-    )
-    return folder.uri
-
-
 def _unreadable(manifest: Manifest, labels: Labels) -> list[UnreadableFile]:
     """Return the first samples that are not whole, those that gave nothing before the others."""
     found: dict[str, list[UnreadableFile]] = {"bad": [], "retry": [], "partial": []}
@@ -288,48 +256,6 @@ def _unreadable(manifest: Manifest, labels: Labels) -> list[UnreadableFile]:
         if len(found[one.status]) < MAX_UNREADABLE:
             found[one.status].append(UnreadableFile(one.key, one.error, one.status))
     return [file for files in found.values() for file in files]
-
-
-def _model_card(run: Run, outcome: Outcome) -> str:
-    """Return the model card of an exported student."""
-    student = outcome.evaluation.arms[run.shipped]
-    shipped = next(iter(student.seeds.values()), student.value)
-    teacher = outcome.evaluation.arms[TEACHER]
-    space = outcome.manifest.label_space
-    modalities = ", ".join(run.job.student.encoders)
-    return (
-        f"# Multimodal student of the run {run.job.name!r}\n\n"
-        f"Reads {modalities}; a missing modality is allowed. "
-        f"Classes: {', '.join(space.classes)}.\n\n"
-        f"{outcome.decision.reason}\n\n"
-        f"On the test set: {shipped:.1%}, its teacher {teacher.value:.1%} "
-        f"({student.num_test} samples of {student.num_groups} groups).\n\n"
-        f"{_origin_words(outcome)} {teacher_words(run.job.teacher)}\n\n"
-        "```python\nfrom mke_ray.models import load_student\n\n"
-        'loaded = load_student("path/of/this/folder")\n'
-        "logits = loaded.student(arrays, present) / loaded.temperature\n```\n"
-    )
-
-
-def _origin_words(outcome: Outcome) -> str:
-    """Say what a student was trained on."""
-    if outcome.refined is None:
-        return (
-            "Trained without labels from the teacher's pseudo-labels by multimodal knowledge "
-            "expansion (Xue et al., ICCV 2021)."
-        )
-    shipped = next(one for one in outcome.fits if one.arm == EXPANSION_ARM)
-    true_of = {str(row.split) for row in shipped.rows if row.targets == "true"}
-    more = {
-        "labelled": "the labelled samples in the teacher's modality",
-        "probe": "the labelled pairs of the select part of the probe",
-    }
-    also = [words for split, words in more.items() if split in true_of]
-    return (
-        "Trained on the teacher's pseudo-labels, refined by witnesses of the other modalities"
-        + "".join(f", and on {words}" for words in also)
-        + "."
-    )
 
 
 def _history(root: Root, fit: FitSpec) -> FitHistory:

@@ -13,7 +13,6 @@ from mke_ray.data.sources import Source
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.clock import StageClock
 from mke_ray.expansion.known_groups import known_shared_groups
-from mke_ray.expansion.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.expansion.mlflow_file import fetched_database
 from mke_ray.expansion.needed_splits import check_needed_splits
 from mke_ray.expansion.references import refer
@@ -21,6 +20,7 @@ from mke_ray.expansion.source_notes import note_source
 from mke_ray.expansion.witnesses import expansion_to_be, with_kind
 from mke_ray.labels.cluster_file import coming_nodes
 from mke_ray.labels.labelling import LocalRunner, Runner
+from mke_ray.labels.labelling_keys import num_gpus_of, ray_runner
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import SELECT, probe_part
 from mke_ray.models.backbone_spec import pinned

@@ -15,11 +15,11 @@ from mke_ray.config_schema import TeacherConfig
 from mke_ray.data.codec import decode_modality
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.averaged_views import averaged, views_of
-from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.own_teacher import answer_of
 from mke_ray.expansion.probing import Probed
 from mke_ray.expansion.run import Run
 from mke_ray.labels.dense import dense_size
+from mke_ray.labels.labelling_keys import computing_of
 from mke_ray.models.averaged import mean_over_views
 from mke_ray.models.student import build_student
 from mke_ray.models.teachers import Teacher

@@ -13,9 +13,9 @@ from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.contribution import contribution_stage
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.drawn import scores_on_test
+from mke_ray.expansion.exporting import export_student, record_origin
 from mke_ray.expansion.outcome import (
     Outcome,
-    export_student,
     is_reported,
     mark_reported,
     report_content,
@@ -199,6 +199,7 @@ def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:
     tracker.log_metrics(_headline_numbers(metrics))
     page = run.root.child("report", "index.html").uri
     tracker.set_tags({"verdict": metrics["gate"]["verdict"], "report": page})
+    record_origin(run, outcome, tracker)
     store = FitStore(run.root)
     for fit in outcome.fits:
         child = tracker.child(fit.name, fit.to_dict())

@@ -8,11 +8,11 @@ from typing import Any
 from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.evaluation import PredictionPlan
-from mke_ray.expansion.labelling_keys import computing_of
 from mke_ray.expansion.pass_curve import PassCurve
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
 from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import LocalRunner, PassReport, Runner, run_pass
+from mke_ray.labels.labelling_keys import computing_of
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.pass_words import summary
 from mke_ray.labels.plan import LabelPlan, samples_store, with_teachers
@@ -23,7 +23,7 @@ from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.labels.unit_report import UnitReport
 from mke_ray.labels.worker import WorkItem, WorkPlan
-from mke_ray.report.progress import Report, stage_progress
+from mke_ray.report.progress import PassShown, stage_progress
 from mke_ray.train.engine_settings import engine_words
 from mke_ray.train.fits import FitSpec, FitStore
 from mke_ray.train.launch import run_fits
@@ -102,32 +102,6 @@ def run_label_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -
         for said in summary(report.state, num_bytes_spilled=num_spilled):
             logger.info("%s: %s", title, said)
     return report
-
-
-@dataclass(slots=True)
-class PassShown:
-    """Shows how far a pass is, and what it waits for before anything is done.
-
-    Args:
-        report: What shows it.
-        num_done: Samples done so far.
-        num_wanted: Samples wanted.
-        eta_s: Seconds left, None where that cannot be told.
-    """
-
-    report: Report
-    num_done: int = 0
-    num_wanted: int = 0
-    eta_s: float | None = None
-
-    def tell(self, done: int, total: int, eta_s: float | None, text: str) -> None:
-        """Show samples done, samples wanted, the seconds left and how the pass goes."""
-        self.num_done, self.num_wanted, self.eta_s = done, total, eta_s
-        self.report(done, total, text, eta_s=eta_s)
-
-    def say(self, text: str) -> None:
-        """Show what is waited for."""
-        self.report(self.num_done, self.num_wanted, text, eta_s=self.eta_s)
 
 
 def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:

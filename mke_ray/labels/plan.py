@@ -12,7 +12,7 @@ from mke_ray.labels.origin import Origin
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.worker import UnitWorker
 from mke_ray.models.computing import Computing
-from mke_ray.models.teachers import Teacher, check_needs
+from mke_ray.models.teachers import ManyTeacher, Teacher, check_needs, modalities_of
 from mke_ray.schema import (
     LABELS_SCHEMA,
     DecodeSpec,
@@ -34,16 +34,18 @@ class TeacherPlan:
     Args:
         spec: What ``mke_ray.config.build`` makes the teacher from.
         fingerprint: What the teacher said of itself on the driver.
-        modality: The modality that it reads.
+        modalities: The modalities that it reads; a sample is asked about where it has any.
         labels: Where its logits go.
         computing: How it computes.
+        num_answers: Numbers that it gives of each sample; None for one for each class.
     """
 
     spec: Mapping[str, Any]
     fingerprint: str
-    modality: str
+    modalities: tuple[str, ...]
     labels: UnitStore
     computing: Computing = DEFAULT_COMPUTING
+    num_answers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ def with_teachers(
     """
     plans = []
     for number, spec in enumerate(teachers):
-        teacher: Teacher = build(spec)
+        teacher: Teacher | ManyTeacher = build(spec)
         check_needs(teacher, plan.decode)
         computing.check(teacher, key=f"teacher {number}")
         labels = labels_store(
@@ -194,8 +196,8 @@ def with_teachers(
             computing=computing,
             top_k=top_k,
         )
-        modality = teacher.modality
-        plans.append(TeacherPlan(spec, teacher.fingerprint(), modality, labels, computing))
+        read = modalities_of(teacher)
+        plans.append(TeacherPlan(spec, teacher.fingerprint(), read, labels, computing))
     return replace(plan, teachers=tuple(plans))
 
 
@@ -219,7 +221,7 @@ def labels_store(
     root: Root,
     samples: UnitStore,
     *,
-    teacher: Teacher,
+    teacher: Teacher | ManyTeacher,
     label_space: LabelSpace,
     computing: Computing = DEFAULT_COMPUTING,
     top_k: int = DEFAULT_TOP_K,
@@ -238,11 +240,16 @@ def labels_store(
         ConfigError: Dense labels would not fit what is stored.
     """
     decode = decode_spec_from_dict(samples.spec["decode"])
-    form = dense_form(decode, teacher.modality, label_space=label_space, top_k=top_k)
+    read = modalities_of(teacher)
+    form = dense_form(decode, read[0], label_space=label_space, top_k=top_k)
     spec = {
         "samples": samples.name,
         "teacher": teacher.fingerprint(),
-        "modality": teacher.modality,
+        **(
+            {"modalities": list(read)}
+            if isinstance(teacher, ManyTeacher)
+            else {"modality": read[0]}
+        ),
         "label_space": label_space.to_dict(),
         **({"computing": computing.spec} if computing.spec else {}),
         **({"dense": form.to_dict()} if form else {}),

@@ -5,6 +5,7 @@
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +13,29 @@ import pyarrow as pa
 import torch
 
 from mke_ray.config import build
-from mke_ray.data.codec import decode_modality
+from mke_ray.data.codec import decode_modality, empty_modality
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import StoreError
 from mke_ray.labels.dense import DenseForm, dense_columns
 from mke_ray.labels.sample_reader import PRESENT
-from mke_ray.models.teachers import Teacher
-from mke_ray.schema import Status
+from mke_ray.models.teachers import ManyTeacher, Teacher
+from mke_ray.schema import DecodeSpec, Status
 
 if TYPE_CHECKING:
     from mke_ray.labels.plan import LabelPlan, TeacherPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a teacher is shown of some samples.
+
+    Args:
+        arrays: Per modality that it reads the arrays as they are stored [B, ...].
+        present: Per modality whether each sample has it [B], bool.
+    """
+
+    arrays: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
 
 
 class Teaching:
@@ -49,29 +63,27 @@ class Teaching:
         self.unpacking = unpacking
         self.predicting = predicting
         self._plan = plan
-        self._spec = plan.decode[teacher.modality]
+        self._decode: DecodeSpec = {name: plan.decode[name] for name in teacher.modalities}
         self._form = DenseForm.of_spec(teacher.labels.spec)
-        self._built: Teacher | None = None
+        self._built: Teacher | ManyTeacher | None = None
 
     def present(self, samples: pa.Table) -> list[int]:
-        """Return the rows of a unit that have the teacher's modality."""
-        status = samples.column(f"{self.teacher.modality}_status").to_pylist()
-        return [row for row, one in enumerate(status) if one == PRESENT]
+        """Return the rows of a unit that have a modality of the teacher."""
+        has_MB = [self._has(samples, name) for name in self.teacher.modalities]
+        return [row for row, has_M in enumerate(zip(*has_MB, strict=True)) if any(has_M)]
 
-    def unpacked(self, samples: pa.Table, rows: list[int]) -> np.ndarray | None:
-        """Return the arrays of some rows as they are stored, [B, ...]; None for no rows."""
+    def unpacked(self, samples: pa.Table, rows: list[int]) -> Shown | None:
+        """Return the arrays of some rows as they are stored; None for no rows."""
         if not rows:
             return None
-        column, spec = samples.column(self.teacher.modality), self._spec
-        num_threads = self._plan.threads_of_teachers
-        if num_threads == 1:
-            return np.stack([decode_modality(column[row].as_py(), spec) for row in rows])
-        with ThreadPoolExecutor(num_threads) as pool:
-            return np.stack(
-                list(pool.map(lambda row: decode_modality(column[row].as_py(), spec), rows))
-            )
+        present = {name: np.array(self._has(samples, name))[rows] for name in self._decode}
+        arrays = {
+            name: self._arrays(samples.column(name), rows, present[name], name)
+            for name in self._decode
+        }
+        return Shown(arrays, present)
 
-    def predicted(self, arrays_BX: np.ndarray | None) -> np.ndarray:
+    def predicted(self, shown: Shown | None) -> np.ndarray:
         """Return float32 logits of one unit, the whole unit as one batch.
 
         Returns:
@@ -81,16 +93,20 @@ class Teaching:
             StoreError: The teacher is another than on the driver.
         """
         teacher = self._teacher()
-        if arrays_BX is None:
+        if shown is None:
             return np.zeros((0, *self._shape), np.float32)
         with self.teacher.computing.running():
-            logits_BC = torch.as_tensor(teacher.predict(arrays_BX))
+            logits_BC = torch.as_tensor(
+                teacher.predict(shown.arrays, shown.present)
+                if isinstance(teacher, ManyTeacher)
+                else teacher.predict(shown.arrays[teacher.modality])
+            )
         return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
 
     def table(
         self, ref: UnitRef, samples: pa.Table, rows: list[int], logits_BC: np.ndarray
     ) -> pa.Table:
-        """Return the labels of a unit, null where the teacher's modality is missing.
+        """Return the labels of a unit, null where all that the teacher reads is missing.
 
         Raises:
             StoreError: They are of another shape than the classes, or not finite.
@@ -111,13 +127,36 @@ class Teaching:
     @property
     def _shape(self) -> tuple[int, ...]:
         """Shape of the logits of a sample."""
+        if self.teacher.num_answers is not None:
+            return (self.teacher.num_answers,)
         return self._form.logits_shape if self._form else (self._plan.label_space.num_classes,)
 
-    def _teacher(self) -> Teacher:
+    @staticmethod
+    def _has(samples: pa.Table, modality: str) -> list[bool]:
+        """Return whether each row of a unit has a modality."""
+        return [one == PRESENT for one in samples.column(f"{modality}_status").to_pylist()]
+
+    def _arrays(
+        self, column: pa.ChunkedArray, rows: list[int], has_B: np.ndarray, modality: str
+    ) -> np.ndarray:
+        """Return the arrays of a modality of some rows [B, ...], empty where one lacks it."""
+        spec, num_threads = self._decode[modality], self._plan.threads_of_teachers
+
+        def one(place: int) -> np.ndarray:
+            pieces = column[rows[place]].as_py() if has_B[place] else None
+            return empty_modality(spec) if pieces is None else decode_modality(pieces, spec)
+
+        places = range(len(rows))
+        if num_threads == 1:
+            return np.stack([one(place) for place in places])
+        with ThreadPoolExecutor(num_threads) as pool:
+            return np.stack(list(pool.map(one, places)))
+
+    def _teacher(self) -> Teacher | ManyTeacher:
         """Return the teacher, built once, and the same that the driver saw."""
         if self._built is None:
             plan = self.teacher
-            teacher: Teacher = build(plan.spec)
+            teacher: Teacher | ManyTeacher = build(plan.spec)
             if teacher.fingerprint() != plan.fingerprint:
                 raise StoreError(
                     f"the teacher {plan.spec.get('_target_')} has fingerprint "

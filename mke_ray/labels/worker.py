@@ -157,9 +157,9 @@ class UnitWorker:
         """Store one teacher's logits for a unit; other units are read or written meanwhile."""
         rows = teaching.present(samples.table)
         with teaching.unpacking, report.timed("unpack"):
-            arrays_BX = teaching.unpacked(samples.table, rows)
+            shown = teaching.unpacked(samples.table, rows)
         with teaching.predicting, report.timed("teacher"):
-            logits_BC = teaching.predicted(arrays_BX)
+            logits_BC = teaching.predicted(shown)
         with report.timed("write"):
             table = teaching.table(ref, samples.table, rows, logits_BC)
             commit_derived(teaching.teacher.labels, ref, table, of_revision=samples.revision)
@@ -167,4 +167,4 @@ class UnitWorker:
 
 def _modalities(teachings: Iterable[Teaching]) -> list[str]:
     """Return the modalities that some teachers read."""
-    return list(dict.fromkeys(one.teacher.modality for one in teachings))
+    return list(dict.fromkeys(name for one in teachings for name in one.teacher.modalities))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mke_ray.errors import ConfigError
-from mke_ray.models.teachers import Teacher
+from mke_ray.models.teachers import ManyTeacher, Teacher
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -36,7 +36,7 @@ class Computing:
         default = asdict(Computing())
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 
-    def check(self, teacher: Teacher, *, key: str) -> None:
+    def check(self, teacher: Teacher | ManyTeacher, *, key: str) -> None:
         """Refuse switches that a teacher has no use for, before anything starts.
 
         Args:
@@ -58,7 +58,7 @@ class Computing:
                 f"set labelling.{wanted[0]}=false"
             )
 
-    def prepare(self, teacher: Teacher) -> None:
+    def prepare(self, teacher: Teacher | ManyTeacher) -> None:
         """Change the network of a teacher that ``check`` let through, in place."""
         if not (self.compile or self.channels_last):
             return

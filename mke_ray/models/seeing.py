@@ -2,6 +2,7 @@
 
 # B samples, D features, X any.
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,8 +55,18 @@ def represented(encoder: Any, x_BX: Tensor, present_B: Tensor) -> Tensor:
     """
     shape = [-1] + [1] * (x_BX.dim() - 1)
     empty: int = getattr(encoder, "empty", 0)
-    with torch.autocast(x_BX.device.type, enabled=False):  # spectra need float32
+    with _in_full_precision(x_BX.device.type):  # spectra need float32
         return encoder.represent(x_BX.masked_fill(~present_B.view(shape), empty))
+
+
+def _in_full_precision(device: str) -> contextlib.AbstractContextManager[object]:
+    """Return what ends autocast for a block, where it is on.
+
+    A program of torch.export with a region of it can be written, and not be loaded again.
+    """
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def encoded(encoder: Any, modality: str, x_BX: Tensor, perturb: Perturb | None) -> Any:

@@ -47,6 +47,29 @@ class Teacher(Protocol):
         ...
 
 
+@runtime_checkable
+class ManyTeacher(Protocol):
+    """Anything that is asked in a pass as a teacher is, and reads several modalities.
+
+    Attributes:
+        modalities: Their names.
+        needs: For each of them what ``Teacher.needs`` says of one.
+    """
+
+    modalities: tuple[str, ...]
+    needs: dict[str, dict[str, Any]]
+
+    def predict(
+        self, arrays: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Return float32 logits [B, C] of stored arrays [B, ...] and which samples have them."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return text that changes whenever the predictions may change."""
+        ...
+
+
 class StudentTeacher:
     """A finished fit or exported student of one modality, used as a teacher.
 
@@ -131,20 +154,35 @@ def unmet_needs(needs: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str
     return {key: needed for key, needed in needs.items() if not is_met(key, needed)}
 
 
-def check_needs(teacher: Teacher, decode_spec: DecodeSpec) -> None:
+def modalities_of(teacher: Teacher | ManyTeacher) -> tuple[str, ...]:
+    """Return the modalities that a teacher reads."""
+    if isinstance(teacher, ManyTeacher):
+        return tuple(teacher.modalities)
+    return (teacher.modality,)
+
+
+def check_needs(teacher: Teacher | ManyTeacher, decode_spec: DecodeSpec) -> None:
     """Raise when a teacher needs more than the sample store holds.
 
     Raises:
-        StoreError: The modality is not stored, is of another kind, or holds too little.
+        StoreError: A modality is not stored, is of another kind, or holds too little.
     """
-    modality = teacher.modality
+    if isinstance(teacher, ManyTeacher):
+        for modality in teacher.modalities:
+            _check_modality(modality, teacher.needs[modality], decode_spec)
+    else:
+        _check_modality(teacher.modality, teacher.needs, decode_spec)
+
+
+def _check_modality(modality: str, needs: Mapping[str, Any], decode_spec: DecodeSpec) -> None:
+    """Raise when a teacher needs more of a modality than the sample store holds."""
     if modality not in decode_spec:
         raise StoreError(
             f"the teacher reads {modality!r} but decode stores {sorted(decode_spec)}; "
             f"add decode.{modality} or choose another teacher"
         )
     stored: Mapping[str, Any] = asdict(decode_spec[modality])
-    for key, needed in unmet_needs(teacher.needs, stored).items():
+    for key, needed in unmet_needs(needs, stored).items():
         found = stored.get(key)
         if key == DIGEST:
             raise StoreError(f"the teacher: {another_tokenizer(modality, needed, found)}")

@@ -9,10 +9,12 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.models.backbone_spec import portable
 from mke_ray.models.building import Build
+from mke_ray.models.probabilities import probabilities
 from mke_ray.models.student import Network, build_student
 from mke_ray.schema import FORMAT_VERSION, LabelSpace
 from mke_ray.storage import Root, open_root
@@ -41,6 +43,25 @@ class LoadedStudent:
     spec: dict[str, Any]
     digest: str
     extra: dict[str, Any]
+
+    @property
+    def decode(self) -> dict[str, dict[str, Any]]:
+        """What a sample's arrays hold, per modality that the student reads, as ``decode``.
+
+        Raises:
+            StoreError: It was saved without.
+        """
+        known = self.extra.get("decode")
+        if known is None:
+            raise StoreError(
+                "the student was saved without the decode specification of its samples "
+                "(extra.decode); export it again with jobs/evaluate.py"
+            )
+        return {name: dict(known[name]) for name in self.student.modalities}
+
+    def probabilities(self, logits_BC: Tensor) -> Tensor:
+        """Return calibrated probabilities of logits [B, C], of dense labels [B, C, H, W]."""
+        return probabilities(logits_BC, self.label_space.kind, self.temperature)
 
 
 def student_files(

@@ -68,6 +68,32 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         yield report
 
 
+@dataclass(slots=True)
+class PassShown:
+    """Shows how far a pass is, and what it waits for before anything is done.
+
+    Args:
+        report: What shows it.
+        num_done: Samples done so far.
+        num_wanted: Samples wanted.
+        eta_s: Seconds left, None where that cannot be told.
+    """
+
+    report: Report
+    num_done: int = 0
+    num_wanted: int = 0
+    eta_s: float | None = None
+
+    def tell(self, done: int, total: int, eta_s: float | None, text: str) -> None:
+        """Show samples done, samples wanted, the seconds left and how the pass goes."""
+        self.num_done, self.num_wanted, self.eta_s = done, total, eta_s
+        self.report(done, total, text, eta_s=eta_s)
+
+    def say(self, text: str) -> None:
+        """Show what is waited for."""
+        self.report(self.num_done, self.num_wanted, text, eta_s=self.eta_s)
+
+
 @contextlib.contextmanager
 def quiet_stages() -> Iterator[None]:
     """Show nothing of the stages within a block but warnings, where one progress shows them all.

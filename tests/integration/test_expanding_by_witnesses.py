@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from composed import composed
 
+from mke_ray.config_predict import PredictConfig, StudentFilesConfig
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import evaluate, expand, train
@@ -23,6 +25,8 @@ from mke_ray.expansion.whole import run_stages
 from mke_ray.expansion.witnesses import expansion_objective
 from mke_ray.labels.file_names import is_part
 from mke_ray.labels.store import UnitStore
+from mke_ray.models import load_student
+from mke_ray.predict.prediction import predict_all
 from mke_ray.storage import open_root
 from mke_ray.train import launch
 from mke_ray.train.fits import FitStore
@@ -91,7 +95,7 @@ def finished(tmp_path_factory):
     """One whole run, which several tests look at."""
     folder = tmp_path_factory.mktemp("finished")
     write_table(folder / "rows.parquet")
-    job = job_of(folder)
+    job = job_of(folder, "tracking=mlflow")
     run_stages(job)
     return job
 
@@ -119,8 +123,6 @@ def test_it_says_how_sure_the_teacher_may_be_on_samples_that_chose_nothing(finis
 
 
 def test_the_student_is_one_network_that_does_without_a_modality(finished):
-    from mke_ray.models import load_student
-
     loaded = load_student(Path(finished.root) / "student")
     assert loaded.student.modalities == ("a", "b")
     table = pq.read_table(Path(finished.source["root"]) / "rows.parquet")
@@ -138,9 +140,64 @@ def test_the_student_is_one_network_that_does_without_a_modality(finished):
     assert right > metrics_of(finished)["arms"]["teacher"]["value"] - 0.08
 
 
-def test_the_model_card_says_what_it_was_trained_on(finished):
+def test_the_model_card_says_what_it_was_trained_on_and_compared_with(finished):
     card = (Path(finished.root) / "student" / "README.md").read_text()
     assert "refined by witnesses" in card and "labelled pairs of the select part" in card
+    metrics = metrics_of(finished)
+    assert metrics["gate"]["reason"] in card
+    for arm in metrics["arms"].values():
+        assert f"| {arm['value']:.1%} |" in card
+    assert "a alone: " in card and "600 unlabeled" in card and "load_student(" in card
+
+
+def test_a_promoted_student_is_the_champion_of_mlflow_with_its_origin(finished):
+    import mlflow
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{finished.root}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    version = client.get_model_version_by_alias("features", "champion")
+    spec = json.loads((Path(finished.root) / "student" / "student.json").read_text())
+    assert version.tags["student"] == spec["sha256"]
+    assert version.tags["fit"] == spec["extra"]["fit"]
+    run = client.get_run(version.run_id)
+    assert run.data.tags["registered_model"] == f"features/{version.version}"
+    assert run.data.tags["origin.manifest"] == version.tags["manifest"]
+    inputs = {one.dataset.name: one for one in run.inputs.dataset_inputs}
+    assert set(inputs) == {f"features/{split}" for split in SPLITS}
+    assert inputs["features/unlabeled"].tags[0].value == "train"
+    model = mlflow.pyfunc.load_model(client.download_artifacts(version.run_id, "model"))
+    rng = np.random.default_rng(0)
+    given = {one: rng.normal(size=(4, 3)).astype(np.float32) for one in "ab"}
+    flags = {"a_present": np.ones(4, bool), "b_present": np.array([True, False, True, False])}
+    said = model.predict({**given, **flags})["probabilities"]
+    loaded = load_student(Path(finished.root) / "student")
+    arrays = {name: torch.from_numpy(one) for name, one in given.items()}
+    present = {name: torch.from_numpy(flags[f"{name}_present"]) for name in given}
+    with torch.inference_mode():
+        wanted = loaded.probabilities(loaded.student(arrays, present))
+    np.testing.assert_allclose(said, wanted, rtol=1e-5)
+    assert [one.name for one in model.metadata.signature.inputs] == [*given, *flags]
+
+
+def test_predictions_over_the_same_rows_are_those_of_the_evaluation(finished, tmp_path):
+    job = PredictConfig(
+        root=str(tmp_path / "answers"),
+        student=StudentFilesConfig(path=f"{finished.root}/student"),
+        source=finished.source,
+        labelling=replace(finished.labelling, runner="local"),
+    )
+    predict_all(job)
+    rows = pq.read_table(tmp_path / "answers" / "answers").to_pylist()
+    truth = pq.read_table(Path(finished.source["root"]) / "rows.parquet").column("label")
+    assert len(rows) == len(truth) == sum(SPLITS.values())
+    test = [row for row in rows if row["split"] == "test"]
+    numbers = [int(row["uri"].rsplit("#", 1)[1]) for row in test]
+    right = [row["answer"] == truth[one].as_py() for row, one in zip(test, numbers, strict=True)]
+    assert np.mean(right) == metrics_of(finished)["arms"]["mm_student"]["value"]
+    lacking = [row for row in rows if row["missing"] == ["b"]]
+    assert len(lacking) == len([n for n in range(len(truth)) if n % 50 == 7])
+    assert all(row["status"] == "partial" and row["answer"] for row in lacking)
 
 
 def test_what_is_finished_is_not_done_again(finished, monkeypatch):

@@ -3,16 +3,23 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from composed import composed
+from job_processes import kill_once, start_job
 
+from mke_ray.config_predict import PredictConfig, StudentFilesConfig
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.demo import plan_clips
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.verify import verify
+from mke_ray.models import save_student
+from mke_ray.predict.prediction import predict_all
 from mke_ray.storage import Root, open_root
+from mke_ray.train.fits import FitStore
 
 NUM_CLIPS = 40 + 64 + 40 + 60 + 4
 
@@ -83,9 +90,89 @@ def test_mlflow_has_a_finished_run_with_its_curves_and_the_page(finished: JobCon
     assert parent.data.tags["verdict"] == metrics["gate"]["verdict"]
     assert parent.data.tags["report"] == f"{finished.root}/report/index.html"
     assert len(runs) == 5
+    assert bool(client.search_registered_models()) == metrics["gate"]["promoted"]
     assert any(one.path.endswith("index.html") for one in client.list_artifacts(parent.info.run_id))
     child = next(run for run in runs if run.data.tags.get("mlflow.runName", "").startswith("mke"))
     assert len(client.get_metric_history(child.info.run_id, "loss")) >= 1
+
+
+def exported(finished: JobConfig, folder: Path) -> tuple[str, str]:
+    """Return the student of an arm as if it had been promoted, and its column of predictions."""
+    store = FitStore(open_root(finished.root))
+    names = {one.split("/")[1] for one in store.root.names("fits")}
+    (fit,) = [one for one in names if store.facts(one)["spec"]["arm"] == "mke"]
+    loaded = store.load(fit)
+    save_student(
+        folder,
+        loaded.student,
+        spec=loaded.spec,
+        label_space=loaded.label_space,
+        temperature=1.5,
+        extra={"decode": finished.decode},
+    )
+    return str(folder), fit
+
+
+def evaluated(finished: JobConfig, fit: str) -> tuple[dict[int, int], dict[int, int]]:
+    """Return what the evaluation had a student answer, and the truth, of the test split."""
+    root, said, truth = open_root(finished.root), {}, {}
+    manifest, store = Manifest.open(root.child("manifest")), store_below(root, "predictions")
+    for ref in manifest.unit_refs(["test"]):
+        table = store.read(ref.unit, columns=["sample_id", fit]).to_pylist()
+        for row, one in zip(manifest.read_unit(ref), table, strict=True):
+            assert row.labels is not None
+            said[row.sample_id], truth[row.sample_id] = int(np.argmax(one[fit])), row.labels[0]
+    return said, truth
+
+
+def test_predictions_over_the_bucket_are_those_of_the_evaluation_also_after_a_kill(
+    finished: JobConfig, tmp_path: Path
+) -> None:
+    student, fit = exported(finished, tmp_path / "student")
+    root, source = tmp_path / "answers", finished.source
+    numbers = ("num_labelled", "num_unlabeled", "num_probe", "num_test", "num_broken")
+    process = start_job(
+        "predict",
+        [
+            f"student.path={student}",
+            f"root={root}",
+            "source=demo",
+            f"source.root={source['root']}",
+            *(f"source.{name}={source[name]}" for name in numbers),
+            "labelling.unit_size=16",
+            "labelling.runner=local",
+            "labelling.units_ahead=0",
+        ],
+    )
+    kill_once(lambda: len(list(root.glob("labels/*/commits/**/*.json"))) >= 3, process)
+    assert not (root / "answers").exists()
+    job = PredictConfig(
+        root=str(root),
+        student=StudentFilesConfig(path=student),
+        source=source,
+        labelling=finished.labelling,
+        verify=True,
+        data_seed=0,
+    )
+    report, _ = predict_all(job)
+    assert 0 < report.num_units_run < 14
+    rows = pq.read_table(root / "answers").to_pylist()
+    assert len(rows) == len({row["sample_id"] for row in rows}) == NUM_CLIPS
+    said, truth = evaluated(finished, fit)
+    classes = store_classes(finished)
+    mine = {row["sample_id"]: row["answer"] for row in rows if row["split"] == "test"}
+    assert mine == {one: classes[answer] for one, answer in said.items()}
+    right = np.mean([mine[one] == classes[label] for one, label in truth.items()])
+    metrics = json.loads(Path(finished.root, "report", "metrics.json").read_text())
+    assert right == metrics["arms"]["mke"]["value"]
+    for row in rows:
+        assert (row["answer"] is None) == (row["status"] == "bad")
+        assert bool(row["missing"]) == (row["status"] != "ok") == bool(row["reason"])
+    assert {"partial", "bad", "ok"} == {row["status"] for row in rows}
+
+
+def store_classes(finished: JobConfig) -> tuple[str, ...]:
+    return Manifest.open(open_root(finished.root).child("manifest")).label_space.classes
 
 
 def test_a_finished_run_started_again_computes_nothing(finished: JobConfig) -> None:

@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from mke_ray.config import build, check_targets, shown, to_yaml
+from mke_ray.config_predict import ExportConfig, PredictConfig
 from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig, ReportConfig
 from mke_ray.config_serve import ServeConfig
 from mke_ray.errors import ConfigError
@@ -186,6 +187,28 @@ def test_sections_without_a_schema_take_any_key() -> None:
     assert (job.source["anything"], job.labels.weight["mine"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["root=x"], "student.path is missing; give student.path=..."),
+        (["root=x", "student.path=y", "explian=true"], "did you mean explain?"),
+        (["root=x", "student.path=y", "source._target_=os.system"], "add allow_targets=[os]"),
+    ],
+)
+def test_predictions_are_told_what_they_lack(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "predict.py"), "source.root=b", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert said in ended.stderr and len(ended.stderr.strip().splitlines()) == 1
+
+
 def test_keys_of_other_jobs_are_checked_too(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / "forget.py"), "root=x", "+storage.single_drive=true"],
@@ -336,6 +359,8 @@ OTHER_SCHEMAS = {
     "collect": CollectConfig,
     "report": ReportConfig,
     "serve": ServeConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
 }
 
 

@@ -5,13 +5,13 @@ from composed import composed
 
 from mke_ray.config_schema import LabellingConfig, TeachersPoolConfig
 from mke_ray.errors import ConfigError
-from mke_ray.expansion.labelling_keys import (
+from mke_ray.labels.capacity import ActorPool
+from mke_ray.labels.labelling_keys import (
     check_labelling,
     computing_of,
     num_gpus_of,
     ray_runner,
 )
-from mke_ray.labels.capacity import ActorPool
 from mke_ray.models.computing import Computing
 
 
