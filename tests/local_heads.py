@@ -94,22 +94,22 @@ def started_head(folder: Path, more: Mapping[str, str]) -> Iterator[Head]:
         shutil.rmtree(session, ignore_errors=True)
 
 
-def _start(folder: Path, environment: Mapping[str, str]) -> None:
+def _start(folder: Path, environment: Mapping[str, str], tries: int = 3) -> None:
     """Run the script that starts a head; again where the machine was too busy for Ray."""
-    for _ in range(3):
-        started = subprocess.run(
-            ["bash", str(REPOSITORY / "cluster" / "local_head.sh"), str(folder)],
-            env=dict(environment),
-            capture_output=True,
-            text=True,
-            timeout=START_TIMEOUT_S,
-            check=False,
-        )
-        log = (folder / "head.log").read_text()
-        if started.returncode == 0 or not any(one in log for one in BUSY):
-            break
+    started = subprocess.run(
+        ["bash", str(REPOSITORY / "cluster" / "local_head.sh"), str(folder)],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    log = (folder / "head.log").read_text()
+    if started.returncode and tries > 1 and any(one in log for one in BUSY):
+        return _start(folder, environment, tries - 1)
     assert started.returncode == 0, started.stdout + started.stderr
     assert "python jobs/submit.py --address" in started.stdout
+    return None
 
 
 def submit(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
