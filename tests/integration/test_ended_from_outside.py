@@ -7,7 +7,7 @@ import time
 
 from job_processes import start_job
 
-HELD = {"mode": "delay", "point": "create:linked:samples/commit", "occurrence": 1, "delay_s": 600}
+HELD = {"mode": "delay", "point": "create:linked:samples/commit", "occurrence": 1, "delay_s": 15}
 
 
 def test_a_job_that_gets_sigterm_gives_its_root_back_and_closes_its_run(tmp_path) -> None:
@@ -19,7 +19,7 @@ def test_a_job_that_gets_sigterm_gives_its_root_back_and_closes_its_run(tmp_path
         assert time.monotonic() < until_s
         time.sleep(0.1)
     process.terminate()
-    said = process.communicate(timeout=60)[0].decode()
+    said = process.communicate(timeout=120)[0].decode()
     assert process.returncode == signal.SIGTERM, said
     assert "the same line goes on where this one stopped" in said
     (lease,) = (tmp_path / "lease").glob("*.json")
