@@ -18,6 +18,8 @@ from composed import REPOSITORY
 
 AGENT_PORTS = ("ray-client-server", "dashboard-agent-listen", "metrics-export")
 START_TIMEOUT_S = 400
+# What Ray gives up with after 30 s, which a machine with other work may take to start a node.
+BUSY = ("Timed out waiting for node info", "The current node timed out during startup")
 MOST_S = 540.0
 
 
@@ -92,8 +94,8 @@ def started_head(folder: Path, more: Mapping[str, str]) -> Iterator[Head]:
         shutil.rmtree(session, ignore_errors=True)
 
 
-def _start(folder: Path, environment: Mapping[str, str]) -> None:
-    """Run the script that starts a head."""
+def _start(folder: Path, environment: Mapping[str, str], tries: int = 3) -> None:
+    """Run the script that starts a head; again where the machine was too busy for Ray."""
     started = subprocess.run(
         ["bash", str(REPOSITORY / "cluster" / "local_head.sh"), str(folder)],
         env=dict(environment),
@@ -102,8 +104,12 @@ def _start(folder: Path, environment: Mapping[str, str]) -> None:
         timeout=START_TIMEOUT_S,
         check=False,
     )
+    log = (folder / "head.log").read_text()
+    if started.returncode and tries > 1 and any(one in log for one in BUSY):
+        return _start(folder, environment, tries - 1)
     assert started.returncode == 0, started.stdout + started.stderr
     assert "python jobs/submit.py --address" in started.stdout
+    return None
 
 
 def submit(head: Head, *words: str) -> subprocess.CompletedProcess[str]:

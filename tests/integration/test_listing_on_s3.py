@@ -131,7 +131,8 @@ def test_a_parquet_table_in_a_bucket_is_read_from_any_row_on(flat):
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"uri": uris}), sink, row_group_size=64)
     flat.write("tables/clips.parquet", sink.getvalue().to_pybytes())
-    source = VideosSource(None, CLASSES, table=f"{flat.uri}/tables/clips.parquet")
+    table = f"{flat.uri}/tables/clips.parquet"
+    source = VideosSource(None, CLASSES, table=table, places=[flat.uri])
     rows = list(source.rows())
     assert [row.key for row in rows] == uris
     assert [row.size for row in rows] == [k % 7 for k in range(0, NUM_KEYS, 5)]
@@ -152,6 +153,7 @@ def test_a_table_on_a_disk_names_videos_in_a_bucket_with_its_own_endpoint(
         clip_seconds=2.0,
         endpoint_url=s3_server.endpoint,
         region="eu-west-1",
+        places=[root.uri],
     )
     assert [(row.start_s, row.end_s) for row in source.rows()][:2] == [(0.0, 2.0), (2.0, 4.0)]
 

@@ -44,7 +44,7 @@ def test_a_run_leaves_no_secret_of_its_options_and_environment(
     session.mkdir()
     lines = [
         *("experiment=tiny", f"root={root.uri}", "verbose=true", "arms=[mke]"),
-        f"storage.options={{key: {options['key']}, secret: '{options['secret']}'}}",
+        f"+storage.options={{key: {options['key']}, secret: '{options['secret']}'}}",
         *("source.num_unlabeled=32", "source.num_test=32", "teacher.fit.num_steps=4"),
         *("fit.num_steps=4", "fit.validate_every_steps=2"),
     ]
