@@ -82,7 +82,9 @@ class RayDataRunner:
                     fn_constructor_kwargs=arguments | item,
                     batch_size=per_call,
                     batch_format="pyarrow",
-                    compute=_strategy(size, plan.units_at_once),
+                    compute=_strategy(
+                        size, plan.units_at_once, at_first=self._at_first(pool, size, plan, refs)
+                    ),
                     num_cpus=pool.num_cpus,
                     num_gpus=pool.num_gpus or None,
                     label_selector=selector_of(pool.node_pool) or None,
@@ -101,6 +103,19 @@ class RayDataRunner:
         if plan.decodes and plan.computes:
             return [(DecodeActor, self.pool), (LabelActor, self.teachers)]
         return [(UnitActor, self.pool if plan.decodes else self.teachers)]
+
+    def _at_first(
+        self, pool: ActorPool, size: PoolSize, plan: WorkPlan, refs: Sequence[WorkItem]
+    ) -> int:
+        """Return how many actors are asked for at once, so that all their nodes come together.
+
+        That is of use where nodes come, and known where the configuration says it. Elsewhere Ray
+        Data asks for more as it finds work for them.
+        """
+        if not self.is_scaling or pool.max_actors is None:
+            return size.least
+        busy = math.ceil(len(refs) / plan.units_at_once)
+        return max(size.least, min(size.most, busy))
 
     def _context(self, pools: Sequence[ActorPool]) -> DataContext:
         """Return settings that outlast dead workers and long waits for machines."""
@@ -124,18 +139,20 @@ def _units_per_call(plan: WorkPlan, num_units: int, num_calls: int) -> int:
     return max(1, min(plan.units_per_call, num_units // (4 * num_calls)))
 
 
-def _strategy(size: PoolSize, num_calls: int) -> ActorPoolStrategy:
+def _strategy(size: PoolSize, num_calls: int, *, at_first: int) -> ActorPoolStrategy:
     """Return how Ray Data runs the actors of a pool.
 
     Args:
         size: Least and most actors.
         num_calls: Units that an actor works on at once.
+        at_first: Actors that are asked for at once.
     """
     if num_calls == 1:
-        return ActorPoolStrategy(min_size=size.least, max_size=size.most)
+        return ActorPoolStrategy(min_size=size.least, max_size=size.most, initial_size=at_first)
     return ActorPoolStrategy(
         min_size=size.least,
         max_size=size.most,
+        initial_size=at_first,
         max_concurrent_calls_per_actor=num_calls,
         enable_true_multi_threading=True,
     )
