@@ -99,8 +99,6 @@ def _requests(asked: argparse.Namespace) -> dict[str, Any]:
     """Count requests to a real S3 server."""
     del asked
     from local_s3 import BUCKET, local_s3  # noqa: PLC0415 - it sets the environment
-
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from scale_requests import per_unit  # noqa: PLC0415
 
     from mke_ray.storage import open_root  # noqa: PLC0415

