@@ -73,7 +73,7 @@ def _handed_over(number: int, num_calls: int) -> Iterator[dict[str, Any]]:
             num_cpus=CPUS_PER_ACTOR,
         )
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield from batch.to_pylist()
+        yield from cast(pa.Table, batch).to_pylist()
 
 
 def _tries() -> dict[str, float]:

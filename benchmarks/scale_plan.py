@@ -224,11 +224,14 @@ def _limits(measured: Mapping[str, Any], one: Assumed) -> list[str]:
     """Return what one process has to do and hold, and the clips at which it cannot any more."""
     unit_mb = {stage: _each_mb(measured, stage) for stage in ("index", "resume", "index read")}
     head = one.head_bytes / 2**20
+    driver_h = _driver_s(measured, one) / HOUR_S
+    is_whole = bool(measured.get("actors"))
     rows = [
         (
-            "the driver hands units over",
-            f"{_driver_s(measured, one) / HOUR_S:,.1f} h of one core",
-            f"the pass cannot be shorter than {_driver_s(measured, one) / HOUR_S:,.1f} h",
+            "the driver hands units over" if is_whole else "the driver takes reports in",
+            f"{driver_h:,.1f} h of one core",
+            f"the pass cannot be shorter than {driver_h:,.1f} h"
+            + ("" if is_whole else ", and Ray's part is not in this"),
         )
     ]
     for stage, said in (
@@ -245,7 +248,10 @@ def _limits(measured: Mapping[str, Any], one: Assumed) -> list[str]:
                 f"{most / 1e6:,.0f} million clips fill a head",
             )
         )
-    for stage, said in (("index", "the same, time"), ("resume", "looking what is there, time")):
+    for stage, said in (
+        ("index", "making the index, time"),
+        ("resume", "looking what is there, time"),
+    ):
         spent_h = _each_us(measured, "units", stage) / 1e6 * one.num_units / HOUR_S
         rows.append((said, f"{60 * spent_h:,.0f} min of one core, one store", ""))
     return [
@@ -270,11 +276,11 @@ def _each_us(measured: Mapping[str, Any], part: str, stage: str) -> float:
 
 
 def _each_mb(measured: Mapping[str, Any], stage: str) -> float:
-    """Return the mebibytes of a unit more, between the largest and the smallest size."""
+    """Return the mebibytes of a unit more, by the last doubling: what is fixed has come before."""
     found = measured["units"]
     curve, sizes = found["curves"][stage], found["sizes"]
-    grown = curve[-1]["grown_mb"] - curve[0]["grown_mb"]
-    return max(grown, 1e-6) / (sizes[-1] - sizes[0])
+    grown = curve[-1]["grown_mb"] - curve[-2]["grown_mb"]
+    return max(grown, 1e-6) / (sizes[-1] - sizes[-2])
 
 
 def _worker_ms(measured: Mapping[str, Any], stage: str) -> float:

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
+from mke_ray.batching import batched
 from mke_ray.errors import MkeRayError
 from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
 from mke_ray.labels.living_nodes import living_nodes
@@ -22,6 +23,7 @@ from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.node_pools import selector_of
 
 _MAX_BLOCKS = 4096
+_REFS_AT_ONCE = 16_384  # of which Python objects are made
 _MAX_INIT_DEATHS = 5
 _HANDED_ON_BYTES = 1 << 20
 _NEVER = -1.0
@@ -208,5 +210,13 @@ def _blocks(refs: Sequence[WorkItem], num_calls: int, per_call: int = 1) -> list
     """
     fair_share = max(len(refs) // (4 * num_calls), 1)
     size = max(min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share), per_call)
-    table = pa.Table.from_pylist([asdict(cast(Any, ref)) for ref in refs])
-    return [table.slice(start, size).combine_chunks() for start in range(0, len(refs), size)]
+    names = [one.name for one in fields(cast(Any, refs[0]))]
+    tables = (
+        pa.Table.from_pylist([{name: getattr(ref, name) for name in names} for ref in some])
+        for some in batched(refs, size * max(1, _REFS_AT_ONCE // size))
+    )
+    return [
+        table.slice(start, size).combine_chunks()
+        for table in tables
+        for start in range(0, table.num_rows, size)
+    ]
