@@ -1,11 +1,13 @@
 """Requests to an object store by kind, counted at the two clients that make them."""
 
+import importlib
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import s3fs
-from label_fakes import make_world
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.labels.compaction import CompactionPlan, compact
@@ -13,6 +15,8 @@ from mke_ray.labels.labelling import LocalRunner, run_pass
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.object_client import ObjectClient
 from mke_ray.storage import Root
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 ROWS_OF_A_UNIT = 4
 KINDS = {
@@ -67,7 +71,8 @@ class Requests:
 
 def requests_of(root: Root, num_units: int) -> dict[str, Counter[str]]:
     """Return the requests of each step over so many units, with one teacher and without sources."""
-    plan = make_world(root, num_units * ROWS_OF_A_UNIT, unit_size=ROWS_OF_A_UNIT)
+    make_world = importlib.import_module("label_fakes").make_world
+    plan: LabelPlan = make_world(root, num_units * ROWS_OF_A_UNIT, unit_size=ROWS_OF_A_UNIT)
     refs = list(plan.manifest.unit_refs())
     found = {}
     for step in STEPS:

@@ -244,5 +244,6 @@ def _table() -> pa.Table:
 
 
 def _report(unit: str) -> UnitReport:
-    seconds = dict.fromkeys(("fetch", "decode", "unpack", "teacher", "write"), 0.1)
+    stages = ("fetch", "decode", "unpack", "teacher", "write")
+    seconds: dict[str, float] = dict.fromkeys(stages, 0.1)
     return UnitReport(unit, StatusCounts(ok=UNIT_SIZE), seconds, 1000, 900, 320.0, 800, UNIT_SIZE)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from mke_ray import errors
+from mke_ray.batching import batched
 from mke_ray.errors import MkeRayError
 from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
 from mke_ray.labels.living_nodes import living_nodes
@@ -22,6 +23,7 @@ from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.node_pools import selector_of
 
 _MAX_BLOCKS = 4096
+_REFS_AT_ONCE = 16_384  # of which Python objects are made
 _MAX_INIT_DEATHS = 5
 _HANDED_ON_BYTES = 1 << 20
 _NEVER = -1.0
@@ -82,7 +84,9 @@ class RayDataRunner:
                     fn_constructor_kwargs=arguments | item,
                     batch_size=per_call,
                     batch_format="pyarrow",
-                    compute=_strategy(size, plan.units_at_once),
+                    compute=_strategy(
+                        size, plan.units_at_once, at_first=self._at_first(pool, size, plan, refs)
+                    ),
                     num_cpus=pool.num_cpus,
                     num_gpus=pool.num_gpus or None,
                     label_selector=selector_of(pool.node_pool) or None,
@@ -101,6 +105,19 @@ class RayDataRunner:
         if plan.decodes and plan.computes:
             return [(DecodeActor, self.pool), (LabelActor, self.teachers)]
         return [(UnitActor, self.pool if plan.decodes else self.teachers)]
+
+    def _at_first(
+        self, pool: ActorPool, size: PoolSize, plan: WorkPlan, refs: Sequence[WorkItem]
+    ) -> int:
+        """Return how many actors are asked for at once, so that all their nodes come together.
+
+        That is of use where nodes come, and known where the configuration says it. Elsewhere Ray
+        Data asks for more as it finds work for them.
+        """
+        if not self.is_scaling or pool.max_actors is None:
+            return size.least
+        busy = math.ceil(len(refs) / plan.units_at_once)
+        return max(size.least, min(size.most, busy))
 
     def _context(self, pools: Sequence[ActorPool]) -> DataContext:
         """Return settings that outlast dead workers and long waits for machines."""
@@ -124,18 +141,20 @@ def _units_per_call(plan: WorkPlan, num_units: int, num_calls: int) -> int:
     return max(1, min(plan.units_per_call, num_units // (4 * num_calls)))
 
 
-def _strategy(size: PoolSize, num_calls: int) -> ActorPoolStrategy:
+def _strategy(size: PoolSize, num_calls: int, *, at_first: int) -> ActorPoolStrategy:
     """Return how Ray Data runs the actors of a pool.
 
     Args:
         size: Least and most actors.
         num_calls: Units that an actor works on at once.
+        at_first: Actors that are asked for at once.
     """
     if num_calls == 1:
-        return ActorPoolStrategy(min_size=size.least, max_size=size.most)
+        return ActorPoolStrategy(min_size=size.least, max_size=size.most, initial_size=at_first)
     return ActorPoolStrategy(
         min_size=size.least,
         max_size=size.most,
+        initial_size=at_first,
         max_concurrent_calls_per_actor=num_calls,
         enable_true_multi_threading=True,
     )
@@ -191,5 +210,13 @@ def _blocks(refs: Sequence[WorkItem], num_calls: int, per_call: int = 1) -> list
     """
     fair_share = max(len(refs) // (4 * num_calls), 1)
     size = max(min(math.ceil(len(refs) / _MAX_BLOCKS), fair_share), per_call)
-    table = pa.Table.from_pylist([asdict(cast(Any, ref)) for ref in refs])
-    return [table.slice(start, size).combine_chunks() for start in range(0, len(refs), size)]
+    names = [one.name for one in fields(cast(Any, refs[0]))]
+    tables = (
+        pa.Table.from_pylist([{name: getattr(ref, name) for name in names} for ref in some])
+        for some in batched(refs, size * max(1, _REFS_AT_ONCE // size))
+    )
+    return [
+        table.slice(start, size).combine_chunks()
+        for table in tables
+        for start in range(0, table.num_rows, size)
+    ]

@@ -1,4 +1,7 @@
-"""Stages on labelled nodes: each in its pool, which is free again afterwards; then a drain."""
+"""Stages on labelled nodes: each in its pool, which is free again afterwards; then a drain.
+
+One pool has no node before it is asked for, and loses one while a network is asked there.
+"""
 
 import json
 import os
@@ -9,7 +12,18 @@ from pathlib import Path
 import pytest
 from composed import REPOSITORY
 
-STAGE_POOLS = {"decode": "decode", "teach": "teach", "trainer": "train", "tasks": "train"}
+STAGE_POOLS = {
+    "decode": "decode",
+    "teach": "teach",
+    "late": "late",
+    "trainer": "train",
+    "feed of trainer": "train",
+    "fed": "train",
+    "feed of fed": "decode",
+    "tasks": "train",
+    "feed of tasks": "train",
+}
+STAGES = ("label", "late", "trainer", "fed", "tasks", "answer")
 
 
 @pytest.mark.timeout(900)
@@ -28,8 +42,13 @@ def test_every_stage_runs_in_its_pool_and_leaves_it_and_drained_nodes_go(tmp_pat
     lines = [json.loads(line) for line in (tmp_path / "where.jsonl").read_text().splitlines()]
     found = {(line["stage"], events["pools"][line["node"]]) for line in lines}
     assert found == set(STAGE_POOLS.items())
-    assert events["freed"] == {"label": True, "trainer": True, "tasks": True}
+    assert events["freed"] == dict.fromkeys(STAGES, True)
+    stages = events["found"]
+    assert stages["late"] == 3  # all of labelling.max_actors, before any node of theirs was there
+    assert len(set(stages["fed"])) == 1  # weights of batches made here and there
+    num_units, num_answered, num_nodes_gone = stages["answer"]
+    assert num_units == num_answered > 10 and num_nodes_gone == 1
     assert events["trial"] == ["train", "train"]
     status, said = events["drained"]
-    assert status == 0 and said.count(": told") == 4, said
+    assert status == 0 and said.count(": told") == 5, said
     assert (events["alive"], events["num_alive"]) == ([""], 1)  # the head, which nobody drains
