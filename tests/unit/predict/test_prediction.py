@@ -236,6 +236,25 @@ def test_classes_of_the_source_are_those_of_the_student_or_refused(tmp_path):
     assert setting.source.label_space == LabelSpace(("cat", "dog", "owl"))
 
 
+def test_a_class_of_the_users_is_used_only_where_it_is_named(tmp_path):
+    spec = {
+        "encoders": {
+            "x": {"_target_": "faulty_encoders.Hangs", "num_inputs": 2},
+            "y": SPEC["encoders"]["y"],
+        },
+        "fusion": {"type": "concat"},
+    }
+    student = build_student(spec, 3, build=build)
+    extra, space = {"decode": DECODE}, LabelSpace(CLASSES)
+    save_student(tmp_path / "student", student, spec=spec, label_space=space, extra=extra)
+    job = job_in(tmp_path)
+    with pytest.raises(ConfigError, match=r"faulty_encoders\.Hangs"):
+        predict_all(job)
+    job.student.classes = ["faulty_encoders.Hangs"]
+    predict_all(job)
+    assert sum(row["answer"] is not None for row in published(job)[1]) == NUM - 3
+
+
 def test_more_bad_samples_than_allowed_end_the_run(tmp_path):
     job = job_in(tmp_path)
     job.labelling.max_bad_fraction = 0.01
