@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.utils import get_class, get_method, get_object, instantiate
-from omegaconf import DictConfig, OmegaConf, SCMode
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from mke_ray.config_help import dotted_keys, explanation, nearest
@@ -344,9 +344,9 @@ def _typed(cfg: DictConfig, schema: type) -> Any:
     later = getattr(schema, "filled_in_later", ())
     if left := sorted(OmegaConf.missing_keys(cfg) - set(later)):
         raise ConfigError(f"{left[0]} is missing; give {left[0]}=...")
-    job = OmegaConf.to_container(
-        cfg, resolve=True, throw_on_missing=False, structured_config_mode=SCMode.INSTANTIATE
-    )
+    for key in OmegaConf.missing_keys(cfg):
+        OmegaConf.update(cfg, key, None)
+    job = OmegaConf.to_object(cfg)
     if isinstance(job, PredictConfig):
         check_targets(plain(cfg), job.allow_targets)
         job.root = _absolute(job.root)

@@ -438,10 +438,20 @@ def _quiet() -> None:
 @functools.cache
 def _tracking_errors() -> tuple[type[Exception], ...]:
     """Return what may go wrong in MLflow, its database, its network and its disk."""
-    errors: list[type[Exception]] = [OSError, ImportError]
+    errors: list[type[Exception]] = [OSError, ImportError, *_store_errors()]
     try:
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
     except ImportError:
         return tuple(errors)
     return (*errors, MlflowException, SQLAlchemyError)
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    """Return what may go wrong where MLflow keeps files on S3."""
+    try:
+        from boto3.exceptions import Boto3Error  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    except ImportError:
+        return ()
+    return (Boto3Error, BotoCoreError, ClientError)

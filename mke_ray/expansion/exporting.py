@@ -88,23 +88,30 @@ def origin_of(run: Run, outcome: Outcome) -> dict[str, str]:
 
 
 def record_origin(run: Run, outcome: Outcome, tracker: Tracker) -> None:
-    """Record data, origin, and where it was promoted the student itself, in MLflow.
+    """Record in MLflow what a run was made from.
+
+    Args:
+        run: The run.
+        outcome: What was found.
+        tracker: Its MLflow run.
+    """
+    tracker.log_datasets(_data_sets(run, outcome))
+    tracker.set_tags({f"origin.{name}": text for name, text in origin_of(run, outcome).items()})
+
+
+def register_student(run: Run, outcome: Outcome, tracker: Tracker) -> None:
+    """Register the student in MLflow if it was promoted.
 
     Args:
         run: The run, whose student is exported.
         outcome: What was found.
         tracker: Its MLflow run.
     """
-    tracker.log_datasets(_data_sets(run, outcome))
-    origin = origin_of(run, outcome)
-    tracker.set_tags({f"origin.{name}": text for name, text in origin.items()})
     keys = run.job.tracking
-    if not outcome.decision.promoted or keys.alias is None:
-        return
-    folder = run.root.child(STUDENT_FOLDER)
-    tracker.register(
-        _package(folder, run, origin, name=keys.model or run.job.name, alias=keys.alias)
-    )
+    if outcome.decision.promoted and keys.alias is not None:
+        folder, origin = run.root.child(STUDENT_FOLDER), origin_of(run, outcome)
+        named = {"name": keys.model or run.job.name, "alias": keys.alias}
+        tracker.register(_package(folder, run, origin, **named))
 
 
 def _data_sets(run: Run, outcome: Outcome) -> list[LoggedData]:

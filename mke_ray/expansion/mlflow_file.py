@@ -49,3 +49,22 @@ def _store(path: Path, kept: Root) -> None:
             kept.write(DATABASE_NAME, database.serialize())
     except (OSError, sqlite3.Error) as error:
         logger.warning("%s/%s could not be stored: %s", kept.uri, DATABASE_NAME, error)
+
+
+@contextlib.contextmanager
+def folder_here(folder: Root) -> Iterator[str]:
+    """Yield the path of a folder on this machine: its own, or that of a copy for a block.
+
+    Args:
+        folder: A folder of a run, with a few small files.
+    """
+    if folder.is_local:
+        yield folder.path()
+        return
+    with tempfile.TemporaryDirectory(prefix="mke_ray_copy_") as scratch:
+        for name in folder.names():
+            path = os.path.join(scratch, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(folder.read(name))
+        yield scratch

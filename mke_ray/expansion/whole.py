@@ -13,7 +13,8 @@ from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.contribution import contribution_stage
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.drawn import scores_on_test
-from mke_ray.expansion.exporting import export_student, record_origin
+from mke_ray.expansion.exporting import export_student, record_origin, register_student
+from mke_ray.expansion.mlflow_file import folder_here
 from mke_ray.expansion.outcome import (
     Outcome,
     is_reported,
@@ -206,9 +207,10 @@ def _track(run: Run, content: ReportContent, outcome: Outcome) -> None:
         child.log_history(store.history(fit.fingerprint()))
         child.log_metrics({"test": metrics["arms"][fit.arm]["seeds"][str(fit.seed)]})
         child.finish()
-    if run.root.is_local:
-        tracker.log_artifacts(run.root.path("report"))
-    tracker.finish()
+    tracker.finish()  # before files, whose store is another one and may fail alone
+    with folder_here(run.root.child("report")) as folder:
+        tracker.log_artifacts(folder)
+    register_student(run, outcome, tracker)
 
 
 def _headline_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:

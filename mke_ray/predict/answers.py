@@ -22,6 +22,9 @@ from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, MaskSpec
 ANSWERS_VERSION = 1
 CHOSEN_FROM = 0.5  # of many classes those at least so likely
 
+_MOST_ROWS, _LEAST_ROWS = 1 << 16, 1 << 7
+_MOST_NUMBERS = 1 << 26  # probabilities or pixels of a file
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
@@ -44,6 +47,13 @@ class AnswerForm:
     root: str = ""
     is_explained: bool = False
     dense: DenseForm | None = None
+
+    @property
+    def rows_per_file(self) -> int:
+        """Rows of a file, so that a worker holds some tens to hundreds of megabytes of one."""
+        if self.dense is not None:
+            return max(_LEAST_ROWS, 4 * _MOST_NUMBERS // (self.dense.height * self.dense.width))
+        return min(_MOST_ROWS, max(_LEAST_ROWS, _MOST_NUMBERS // self.label_space.num_classes))
 
     @property
     def schema(self) -> pa.Schema:
@@ -151,12 +161,14 @@ def _plain_answers(form: AnswerForm, said: pa.Table) -> list[dict[str, Any] | No
     """Return the answer of each sample, None where the student gave none."""
     logits = said.column("logits").to_pylist()
     kind, classes = form.label_space.kind, form.label_space.classes
-    return [
-        None
-        if one is None
-        else _answer(probabilities(torch.tensor([one]), kind, form.temperature)[0], kind, classes)
-        for one in logits
-    ]
+    there = [place for place, one in enumerate(logits) if one is not None]
+    answers: list[dict[str, Any] | None] = [None] * len(logits)
+    if there:
+        logits_BC = torch.tensor([logits[place] for place in there])
+        found_BC = probabilities(logits_BC, kind, form.temperature)
+        for place, probability_C in zip(there, found_BC, strict=True):
+            answers[place] = _answer(probability_C, kind, classes)
+    return answers
 
 
 def _answer(probability_C: Tensor, kind: LabelKind, classes: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -114,38 +114,38 @@ def _tried(setting: Setting, source: Source) -> list[str]:
     Raises:
         ConfigError: None of those tried can be.
     """
-    decode, reader, lines = setting.decode, source.reader(setting.decode), []
-    loaded, why = setting.student.loaded, "it lists no samples"
+    decode, lines, why = setting.decode, [], "it lists no samples"
+    reader = source.reader(decode)
     for row in islice(source.rows(), _MOST_TRIED):
         stored = decode_row(reader, manifest_row(row), decode)
-        if stored.status not in (Status.OK, Status.PARTIAL):
+        if stored.status in (Status.OK, Status.PARTIAL):
+            lines.append(f"sample          {row.key}: {_said(setting, stored.pieces)}")
+        else:
             why = f"{row.key}: {stored.error}"
-            continue
-        arrays = {
-            name: decode_modality(stored.pieces[name], spec)
-            if name in stored.pieces
-            else empty_modality(spec)
-            for name, spec in decode.items()
-        }
-        present = {name: np.array([name in stored.pieces]) for name in decode}
-        batch = {name: one[None] for name, one in arrays.items()}
-        logits_BC = torch.as_tensor(setting.student.predict(batch, present))
-        probability_BC = loaded.probabilities(logits_BC)
-        top = (
-            int(probability_BC.flatten(2).mean(dim=2)[0].argmax())
-            if (probability_BC.dim() > 2)
-            else int(probability_BC[0].argmax())
-        )
-        sure = float(probability_BC[0, top].mean())
-        lines.append(f"sample          {row.key}: {loaded.label_space.classes[top]}, {sure:.0%}")
         if len(lines) == _NUM_TRIED:
-            break
-    if not lines:
-        raise ConfigError(
-            f"source: none of the first {_MOST_TRIED} samples can be read ({why}); look at "
-            "source.root and the files"
-        )
-    return lines
+            return lines
+    if lines:
+        return lines
+    raise ConfigError(
+        f"source: none of the first {_MOST_TRIED} samples can be read ({why}); look at "
+        "source.root and the files"
+    )
+
+
+def _said(setting: Setting, pieces: Mapping[str, list[bytes]]) -> str:
+    """Return what the student says of one sample, of dense labels the class of most pixels."""
+    arrays, present = {}, {}
+    for name in setting.student.modalities:
+        spec, there = setting.decode[name], name in pieces
+        arrays[name] = (decode_modality(pieces[name], spec) if there else empty_modality(spec))[
+            None
+        ]
+        present[name] = np.array([there])
+    loaded = setting.student.loaded
+    logits_BC = torch.as_tensor(setting.student.predict(arrays, present))
+    mean_C = loaded.probabilities(logits_BC).reshape(logits_BC.shape[1], -1).mean(dim=1)
+    top = int(mean_C.argmax())
+    return f"{loaded.label_space.classes[top]}, {float(mean_C[top]):.0%}"
 
 
 def _listed(setting: Setting) -> Manifest:

@@ -26,7 +26,6 @@ from mke_ray.storage import Root
 
 ANSWERS_FOLDER = "answers"
 ABOUT_NAME = "answers/_about.json"
-ROWS_PER_FILE = 1 << 16
 
 _FEW_FILES = 4
 
@@ -238,12 +237,13 @@ def _write_about(plan: AnswersPlan, names: Sequence[str], report: PassReport) ->
 def _files(plan: AnswersPlan, refs: Sequence[UnitRef], report: PassReport) -> Iterator[AnswersRef]:
     """Yield the files, each of consecutive units; new units at the end change no file before."""
     some: list[UnitRef] = []
-    number = 0
+    number, num_rows, most = 0, 0, plan.form.rows_per_file
     for ref in refs:
         some.append(ref)
-        if sum(one.num_rows for one in some) >= ROWS_PER_FILE:
+        num_rows += ref.num_rows
+        if num_rows >= most:
             yield _file(plan, some, report, number)
-            some, number = [], number + 1
+            some, number, num_rows = [], number + 1, 0
     if some:
         yield _file(plan, some, report, number)
 

@@ -24,7 +24,6 @@ from mke_ray.session import session_of
 from mke_ray.shared_folders import check_shared, is_spread
 from mke_ray.storage import Root, open_root
 
-MISSING = "???"
 _STUDENTS = "mke_ray.models.whole_student"
 
 
@@ -192,12 +191,10 @@ def checked(job: PredictConfig) -> Setting:
 def _told(source: Mapping[str, Any], student: WholeStudent) -> dict[str, Any]:
     """Return the specification of a source with what the student says of its samples."""
     told = dict(source)
-    if told.get("classes") == MISSING:
+    if "classes" in told and told["classes"] is None:
         told["classes"] = list(student.label_space.classes)
         if "label_kind" in told:
             told["label_kind"] = str(student.label_space.kind)
-    if left := sorted(name for name, one in told.items() if one == MISSING):
-        raise ConfigError(f"source.{left[0]} is missing; give source.{left[0]}=...")
     tokens = {
         name: {"path": one["tokenizer"], "revision": one.get("revision")}
         for name, one in student.loaded.decode.items()

@@ -116,7 +116,10 @@ def exported(finished: JobConfig, folder: Path) -> tuple[str, str]:
 def evaluated(finished: JobConfig, fit: str) -> tuple[dict[int, int], dict[int, int]]:
     """Return what the evaluation had a student answer, and the truth, of the test split."""
     root, said, truth = open_root(finished.root), {}, {}
-    manifest, store = Manifest.open(root.child("manifest")), store_below(root, "predictions")
+    manifest = Manifest.open(root.child("manifest"))
+    names = {one.split("/")[1] for one in root.names("predictions")}
+    stores = [UnitStore.open(root.child("predictions", name)) for name in names]
+    (store,) = [one for one in stores if fit in one.schema.names]
     for ref in manifest.unit_refs(["test"]):
         table = store.read(ref.unit, columns=["sample_id", fit]).to_pylist()
         for row, one in zip(manifest.read_unit(ref), table, strict=True):

@@ -225,6 +225,19 @@ def test_an_error_is_one_warning_and_never_an_exception(mlflow, tmp_path, caplog
     assert "log_batch failed" in caplog.text
 
 
+def test_a_store_of_files_that_fails_is_one_warning_too(mlflow, tmp_path, caplog, monkeypatch):
+    from botocore.exceptions import NoCredentialsError
+
+    def refuse(self, run_id, path):
+        raise NoCredentialsError
+
+    monkeypatch.setattr(mlflow, "log_artifacts", refuse, raising=False)
+    tracker = start(MemoryFiles(), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        tracker.log_artifacts(str(tmp_path))
+    assert "locate credentials" in caplog.text
+
+
 def test_a_server_that_is_away_is_one_warning(mlflow, tmp_path, caplog):
     mlflow.broken = {"get_experiment_by_name"}
     with caplog.at_level(logging.WARNING):

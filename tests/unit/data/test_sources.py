@@ -144,6 +144,19 @@ def test_what_is_missing_is_named(tmp_path):
         list(VideosSource(str(tmp_path), CLASSES).rows())
 
 
+def test_every_file_is_of_one_split_where_that_is_asked_for(tmp_path):
+    for name in ("a/1.mp4", "test/dog/2.mp4", "3.mp4", "notes.txt"):
+        put(tmp_path, name)
+    source = VideosSource(str(tmp_path), CLASSES, split_of_all="unlabeled")
+    rows = list(source.rows())
+    assert [row.key for row in rows] == ["3.mp4", "a/1.mp4", "test/dog/2.mp4"]
+    assert {(row.split, row.labels) for row in rows} == {("unlabeled", None)}
+    assert [row.key for row in source.rows(after="a/1.mp4")] == ["test/dog/2.mp4"]
+    assert "split_of_all" not in VideosSource(str(tmp_path), CLASSES).identity()
+    with pytest.raises(ConfigError, match=r"split_of_all=new; choose one of \['labelled'"):
+        VideosSource(str(tmp_path), CLASSES, split_of_all="new").prepare()
+
+
 def test_the_identity_says_what_the_source_is_and_not_where_or_what_is_in_it(tmp_path):
     write_csv(tmp_path, ["uri"], ["1.mp4"])
     identity = VideosSource(str(tmp_path), CLASSES, table="clips.csv").identity()

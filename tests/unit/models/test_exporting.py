@@ -27,6 +27,14 @@ SPEC = {
     "head_hidden": [4],
 }
 ROWS = {"x": {"kind": "features", "num_features": 3}}
+PICTURES = {"image": {"kind": "image", "height": 8, "width": 8}, **ROWS}
+SMALL = {
+    "encoders": {
+        "image": {"type": "image", "channels": [4], "num_features": 4},
+        "x": {"type": "features", "num_inputs": 3, "hidden": [4]},
+    },
+    "fusion": {"type": "attention", "num_features": 4, "num_heads": 2},
+}
 
 
 def saved(folder, spec=SPEC, decode=DECODE, build=None):
@@ -39,14 +47,14 @@ def saved(folder, spec=SPEC, decode=DECODE, build=None):
 
 
 def test_a_program_of_torch_export_answers_as_the_student_does(tmp_path):
-    loaded = load_student(saved(tmp_path))
+    loaded = load_student(saved(tmp_path, SMALL, PICTURES))
     files = exported(loaded, format="torch")
     assert list(files) == ["student.pt2"]
     (tmp_path / "student.pt2").write_bytes(files["student.pt2"])
     extra = {"mke_ray.json": ""}
     module = torch.export.load(str(tmp_path / "student.pt2"), extra_files=extra).module()
     for num_samples in (1, 6):
-        inputs = example_inputs(("audio", "video"), decode_spec_from_dict(DECODE), num_samples)
+        inputs = example_inputs(("image", "x"), decode_spec_from_dict(PICTURES), num_samples)
         logits, probability = module(*inputs)
         expected = StudentProgram(loaded)(*inputs)
         torch.testing.assert_close(logits, expected[0], rtol=1e-4, atol=1e-5)

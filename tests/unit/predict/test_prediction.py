@@ -30,7 +30,7 @@ from mke_ray.models import build_student, load_student, save_student
 from mke_ray.predict.answers import AnswerForm, answers_of
 from mke_ray.predict.asking import asking_plan
 from mke_ray.predict.prediction import predict_all, rehearse
-from mke_ray.predict.setting import opened
+from mke_ray.predict.setting import checked, opened
 from mke_ray.schema import LABELS_SCHEMA, LabelKind, LabelSpace, ManifestRow
 from mke_ray.storage import open_root
 
@@ -231,10 +231,28 @@ def test_classes_of_the_source_are_those_of_the_student_or_refused(tmp_path):
     job = job_in(tmp_path, student=StudentFilesConfig(path=student))
     with pytest.raises(ConfigError, match=r"classes \[zero, one, two\].*student \[cat, dog, owl\]"):
         predict_all(job)
-    job.source = {"_target_": "mke_ray.data.videos.VideosSource", "root": "/", "classes": "???"}
-    job.source |= {"label_kind": "single", "table": "???"}
-    with pytest.raises(ConfigError, match=r"source\.table is missing"):
+    told = {"_target_": "mke_ray.data.videos.VideosSource", "root": "/", "classes": None}
+    setting = checked(replace(job, source={**told, "label_kind": "single"}))
+    assert setting.source.label_space == LabelSpace(("cat", "dog", "owl"))
+
+
+def test_a_class_of_the_users_is_used_only_where_it_is_named(tmp_path):
+    spec = {
+        "encoders": {
+            "x": {"_target_": "faulty_encoders.Hangs", "num_inputs": 2},
+            "y": SPEC["encoders"]["y"],
+        },
+        "fusion": {"type": "concat"},
+    }
+    student = build_student(spec, 3, build=build)
+    extra, space = {"decode": DECODE}, LabelSpace(CLASSES)
+    save_student(tmp_path / "student", student, spec=spec, label_space=space, extra=extra)
+    job = job_in(tmp_path)
+    with pytest.raises(ConfigError, match=r"faulty_encoders\.Hangs"):
         predict_all(job)
+    job.student.classes = ["faulty_encoders.Hangs"]
+    predict_all(job)
+    assert sum(row["answer"] is not None for row in published(job)[1]) == NUM - 3
 
 
 def test_more_bad_samples_than_allowed_end_the_run(tmp_path):
