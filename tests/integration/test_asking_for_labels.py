@@ -35,7 +35,7 @@ def filled(table: Path, truth: dict[str, str], into: Path, change=None) -> Path:
     """Write a table filled in with the truth."""
     rows = list(csv.DictReader(table.open()))
     for row in rows:
-        row["label"] = truth[row["key"]]
+        row["label"] = truth[row["key"].partition("#")[2]]
     rows = change(rows) if change else rows
     with into.open("w") as file:
         writer = csv.DictWriter(file, rows[0].keys())
