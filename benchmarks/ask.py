@@ -155,7 +155,7 @@ def compare(seeds: int, *, num_draws: int) -> list[float]:
 
 def main() -> None:
     """Print the ratio of labels, asked for over at random."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--draws", type=int, default=100)
     arguments = parser.parse_args()
