@@ -11,6 +11,7 @@ a request goes.
 
 import argparse
 import io
+import logging
 import socket
 import statistics
 import tempfile
@@ -174,7 +175,7 @@ def profile(folder: str, clip: bytes) -> DecodedSample:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--temp", default=None, help="temporary folder of Ray")
@@ -193,7 +194,7 @@ def main() -> None:
             num_cpus=4,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             _temp_dir=arguments.temp,
         )
         arrays = [(name, npy(one)) for name, one in sample.arrays.items()]

@@ -9,7 +9,7 @@ class ServeConfig:
     """What ``jobs/serve.py`` can be told.
 
     Args:
-        student: Folder of the exported student, ``student/`` below the root of a run.
+        folder: Folder of the exported student, ``student/`` below the root of a run.
         host: Address to listen at; one that other machines reach needs a token.
         port: Port to listen at.
         token_file: File with the token that requests have to show; null takes the environment's
@@ -32,7 +32,8 @@ class ServeConfig:
         decode_timeout_s: Time that decoding one sample may take.
         decode_memory_gb: Memory that decoding one sample may take.
         request_timeout_s: Time that a whole request may take.
-        decode: What is read of every modality, as in the run; null takes that of the student.
+        modalities: What is read of every modality, as ``decode`` of the run; empty takes that of
+            the student.
         classes: The student's own encoders and fusions, ``package.Class``.
         allow_targets: Packages outside ``mke_ray`` that these classes may be of.
         ray_address: Cluster to join; null joins RAY_ADDRESS or starts a local Ray.
@@ -40,7 +41,7 @@ class ServeConfig:
         verbose: Show the log lines of Ray too.
     """
 
-    student: str = "???"
+    folder: str = "???"
     host: str = "127.0.0.1"
     port: int = 8000
     token_file: str | None = None
@@ -61,7 +62,7 @@ class ServeConfig:
     decode_timeout_s: float = 20.0
     decode_memory_gb: float = 1.0
     request_timeout_s: float = 60.0
-    decode: dict[str, Any] = field(default_factory=dict)
+    modalities: dict[str, Any] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     allow_targets: list[str] = field(default_factory=list)
     ray_address: str | None = None

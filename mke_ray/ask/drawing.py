@@ -79,13 +79,20 @@ def draw_groups(groups: Sequence[Group], num_samples: int, *, seed: int) -> Draw
     total = sum(sizes.values())
     shares = {name: size / total for name, size in sizes.items()}
     spread = {name: share * math.sqrt(PLANNED[name]) for name, share in shares.items()}
-    drawn, left = {}, num_samples * 1.0
+    numbers, left = {}, float(num_samples)
     for name in sorted(strata, key=spread.__getitem__):  # what is at least taken, the other lacks
-        others = sum(spread[one] for one in strata if one not in drawn)
+        others = sum(spread[one] for one in strata if one not in numbers)
         mean_size = sizes[name] / len(strata[name])
-        num_groups = max(LEAST_GROUPS, round(left * spread[name] / others / mean_size))
-        drawn[name] = tuple(one.name for one in strata[name][:num_groups])
-        left = max(0.0, left - num_groups * mean_size)
+        wanted = max(LEAST_GROUPS, round(left * spread[name] / others / mean_size))
+        numbers[name] = min(wanted, len(strata[name]))
+        left -= numbers[name] * mean_size
+    for name, ones in strata.items():  # one stratum may be too small for its share
+        more = round(max(0.0, left) * len(ones) / sizes[name])
+        more = min(more, len(ones) - numbers[name])
+        numbers[name], left = numbers[name] + more, left - more * sizes[name] / len(ones)
+    drawn = {
+        name: tuple(one.name for one in ones[: numbers[name]]) for name, ones in strata.items()
+    }
     plain = sum(share * PLANNED[name] for name, share in shares.items())
     return Draw(drawn, shares, worth=plain / sum(spread.values()) ** 2)
 

@@ -17,19 +17,25 @@ from mke_ray.data.manifest import Manifest
 from mke_ray.data.text_files import text_tokenizers
 from mke_ray.errors import ConfigError
 from mke_ray.evaluation import FitColumn
-from mke_ray.expansion.checks import open_run
+from mke_ray.expansion.checks import check_job, open_run
 from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels, known_labels, known_teacher, predict_columns
 from mke_ray.expansion.whole import fits_of, refine_stage
 from mke_ray.expansion.work import origin_of
-from mke_ray.labels.asked import ASKED_FOLDER, AskedSample, AskRecord, table_of
+from mke_ray.labels.asked import (
+    ASKED_FOLDER,
+    PAGE_NAME,
+    PICTURE_NAME,
+    TABLE_NAME,
+    AskedSample,
+    AskRecord,
+    table_of,
+)
 from mke_ray.labels.probe import GATE, SELECT
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.schema import LabelKind, Split, fingerprint
 from mke_ray.train.fits import FitStore
-
-TABLE_NAME, PAGE_NAME, PICTURE_NAME = "labels.csv", "index.html", "sheet.png"
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +43,10 @@ logger = logging.getLogger(__name__)
 def ask(jobs: Sequence[JobConfig]) -> None:
     """Ask for labels of every draw of the data."""
     for job in jobs:
+        if job.dry_run:
+            check_job(job)
+            logger.info("%s: about %d samples would be asked for", job.root, job.ask.num)
+            continue
         with open_run(job) as run:
             logger.info("%s", ask_of(run))
 
@@ -64,8 +74,6 @@ def ask_of(run: Run) -> str:
             "ask.max_per_group, or give the source unlabeled samples of new groups"
         )
     record, places = asking.drawn(pool, groups)
-    if run.job.dry_run:
-        return f"{len(record.samples)} samples would be asked for; nothing was written"
     record.write(run.root)
     return _written(asking, record, places)
 

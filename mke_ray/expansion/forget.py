@@ -13,6 +13,7 @@ from mke_ray.data.manifest.writing import PROGRESS
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
 from mke_ray.expansion.findings import FINDINGS_FOLDERS
+from mke_ray.labels.asked import forget_asked
 from mke_ray.labels.lease import Lease
 from mke_ray.labels.probe import probe_part
 from mke_ray.labels.scrub import delete_half_stores, scrub_units, stores_below
@@ -92,6 +93,7 @@ def forget_samples(
         manifest = manifest.add_marks(_marks_of(found, keys))
         num_units = _scrub_stores(root, found)
         lease.check(now=True)
+        forget_asked(root, {one.row.sample_id for one in found})
         deleted = tuple(name for name in DERIVED_FOLDERS if _delete_folder(root, name))
         _delete_unfinished_listings(manifest)
         root.delete_unfinished(older_than_s=0.0)

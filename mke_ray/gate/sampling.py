@@ -103,7 +103,7 @@ def sampled_error(diff_N: ArrayLike, group_N: ArrayLike, sampling: Sampling) -> 
         sampling: How they were drawn.
     """
     strata = _strata(diff_N, group_N, sampling)
-    sum_2 = sum(one.sum(axis=0) for one in strata)
+    sum_2 = np.sum([one.sum(axis=0) for one in strata], axis=0)
     mean, variance = sum_2[0] / sum_2[1], 0.0
     for number, one in enumerate(strata):
         num = len(one)

@@ -5,7 +5,7 @@ import io
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from mke_ray.schema import DecodeSpec, LabelSpace, Split, sample_id
 from mke_ray.storage import Root, open_root
 
 ASKED_FOLDER = "asked"
-RECORD_NAME = "drawn.json"
+RECORD_NAME, TABLE_NAME = "drawn.json", "labels.csv"
+PAGE_NAME, PICTURE_NAME = "index.html", "sheet.png"
 COLUMNS = ("id", "key", "start_s", "end_s", "group", "label")
 NOBODY_KNOWS = "?"
 
@@ -97,6 +98,46 @@ def table_of(samples: Sequence[AskedSample]) -> str:
         span = ["" if end is None else f"{end:g}" for end in (one.start_s, one.end_s)]
         writer.writerow([one.id, one.key, *span, one.group, ""])
     return text.getvalue()
+
+
+def forget_asked(root: Root, sample_ids: Collection[int]) -> bool:
+    """Take samples out of all that was asked for: their names, and the pages that show them.
+
+    Their place in a draw stays, so that the others keep their chances.
+
+    Args:
+        root: Root of the run.
+        sample_ids: The samples.
+
+    Returns:
+        Whether there was any.
+    """
+    of_any = False
+    for record in records_of(root):
+        gone = {one.id for one in record.samples if one.sample_id in sample_ids}
+        if not gone:
+            continue
+        of_any, folder = True, root.child(ASKED_FOLDER, record.name)
+        for name in (PAGE_NAME, PICTURE_NAME):
+            folder.delete(name)
+        samples = tuple(
+            replace(one, key="", group="") if one.id in gone else one for one in record.samples
+        )
+        replace(record, samples=samples).write(root)
+        if folder.exists(TABLE_NAME):
+            folder.write(TABLE_NAME, _without(folder.read(TABLE_NAME), gone))
+    return of_any
+
+
+def _without(table: bytes, gone: Collection[str]) -> bytes:
+    """Return a table whose rows of some samples have nothing but their id and label."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in csv.reader(io.StringIO(table.decode("utf-8-sig"), newline="")):
+        writer.writerow(
+            [row[0], *[""] * (len(row) - 2), row[-1]] if row and row[0] in gone else row
+        )
+    return text.getvalue().encode()
 
 
 def read_answers(

@@ -7,6 +7,7 @@ import queue
 import secrets
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -68,6 +69,7 @@ class DecoderPool:
     def __init__(self, decode: DecodeSpec, limits: ServeLimits, num_processes: int) -> None:
         self._decode = decode
         self._folder = tempfile.mkdtemp(prefix="mke-serve-")  # only this user reads it
+        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="decode")
         self._free: queue.SimpleQueue[IsolatedDecoder] = queue.SimpleQueue()
         source = {"_target_": _SOURCE, "folder": self._folder, "limits": asdict(limits)}
@@ -95,7 +97,7 @@ class DecoderPool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         while not self._free.empty():
             self._free.get().close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove()
 
     def _read(self, sent: Sent) -> DecodedSample:
         """Lay a sample's files down for a process, and take what it makes of them."""

@@ -28,7 +28,7 @@ def serve(jobs: Sequence[ServeConfig]) -> None:
     AllowedUris(service.uri_prefixes, service.limits.file_bytes)
     card = service.load().card() if job.num_gpus == 0 else None  # the driver may have no GPU
     if card is not None:
-        logger.info("%s reads %s: %s", job.student, sorted(card["modalities"]), card["verdict"])
+        logger.info("%s reads %s: %s", job.folder, sorted(card["modalities"]), card["verdict"])
     if job.dry_run:
         logger.info("everything is there; nothing was started")
         return
@@ -52,9 +52,9 @@ def service_of(job: ServeConfig) -> Service:
     named = {"classes": [{"_target_": name} for name in job.classes]}
     check_targets(named, job.allow_targets)
     return Service(
-        student=job.student,
+        student=job.folder,
         classes={name: find_class(name) for name in job.classes},
-        decode=job.decode or None,
+        decode=job.modalities or None,
         uri_prefixes=tuple(job.uri_prefixes),
         access=access_of(job.token_file),
         limits=ServeLimits(

@@ -116,8 +116,8 @@ def load_served(
     names = loaded.student.modalities
     if missing := sorted(set(names) - set(whole)):
         raise ConfigError(
-            f"student={folder} reads {missing}, of which the decode specification says nothing (it "
-            f"has {sorted(whole)}); give decode"
+            f"folder={folder} reads {missing}, of which the decode specification says nothing (it "
+            f"has {sorted(whole)}); give modalities"
         )
     on = checked_device(device, way_out=_WAY_OUT)
     loaded.student.to(on)
@@ -134,8 +134,8 @@ def _decode_of(folder: str, loaded: LoadedStudent) -> dict[str, Any]:
         ConfigError: There is none.
         StoreError: The file is no JSON object.
     """
-    root = open_root(folder, key="student")
-    for place in (root, open_root(root.uri.rstrip("/").rpartition("/")[0], key="student")):
+    root = open_root(folder, key="folder")
+    for place in (root, open_root(root.uri.rstrip("/").rpartition("/")[0], key="folder")):
         try:
             plain = json.loads(place.read(DECODE_NAME))
         except FileNotFoundError:
@@ -146,6 +146,6 @@ def _decode_of(folder: str, loaded: LoadedStudent) -> dict[str, Any]:
     if "decode" in loaded.extra:
         return loaded.extra["decode"]
     raise ConfigError(
-        f"student={folder} was saved without its decode specification; give it as decode, as the "
-        "run has it, or export the student again"
+        f"folder={folder} was saved without its decode specification; give it as "
+        "modalities, as the run has it, or export the student again"
     )

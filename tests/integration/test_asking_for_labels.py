@@ -35,7 +35,7 @@ def filled(table: Path, truth: dict[str, str], into: Path, change=None) -> Path:
     """Write a table filled in with the truth."""
     rows = list(csv.DictReader(table.open()))
     for row in rows:
-        row["label"] = truth[row["key"]]
+        row["label"] = truth[row["key"].partition("#")[2]]
     rows = change(rows) if change else rows
     with into.open("w") as file:
         writer = csv.DictWriter(file, rows[0].keys())
@@ -58,7 +58,8 @@ def test_new_groups_of_the_gate_are_asked_for_and_no_others(asked):
         assert splits[one.sample_id] == Split.UNLABELED
         assert probe_part(one.group) == "gate"
     strata = [one.stratum for one in record.samples]
-    assert strata.count("disagree") > strata.count("agree") >= 5
+    assert strata.count("disagree") / 80 > 1.5 * record.shares["disagree"]
+    assert strata.count("agree") >= 5
     assert strata != sorted(strata)
 
 

@@ -34,6 +34,15 @@ def test_groups_of_several_samples_take_as_many_samples_together():
     assert sum(map(len, draw.groups.values())) == 20
 
 
+def test_a_stratum_that_is_too_small_leaves_its_share_to_the_other():
+    groups = [Group(f"g{number}", 1, number < 8) for number in range(100)]
+    draw = draw_groups(groups, 60, seed=0)
+    assert (len(draw.groups[DISAGREE]), len(draw.groups[AGREE])) == (8, 52)
+    assert sum(map(len, draw_groups(groups, 500, seed=0).groups.values())) == 100
+    alone = [Group(f"g{number}", 1, False) for number in range(30)]
+    assert len(draw_groups(alone, 20, seed=0).groups[AGREE]) == 20
+
+
 def test_a_draw_does_not_depend_on_the_order_of_the_groups():
     assert draw_groups(GROUPS[::-1], 50, seed=3) == draw_groups(GROUPS, 50, seed=3)
 
