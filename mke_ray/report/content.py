@@ -54,6 +54,7 @@ class SampleCard:
         texts: What can be read of it, by modality.
         clip: A small mp4 file of what can be played of it, empty where nothing can.
         has_pictures: Whether the clip is more than sound.
+        poster: Its middle frame, which a player shows before it plays.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class SampleCard:
     texts: Mapping[str, str] = field(default_factory=dict)
     clip: bytes = field(default=b"", repr=False)
     has_pictures: bool = False
+    poster: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
