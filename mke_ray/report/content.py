@@ -392,9 +392,11 @@ def calibration_line(content: ReportContent) -> str:
     found = content.calibration
     if found is None:
         return ""
+    said = f"The teacher's confidence is {found.before:.1%} off its accuracy on the test set"
+    if found.temperature == 1:  # none was fitted
+        return f"{said} (expected calibration error)."
     return (
-        f"The teacher's confidence is {found.before:.1%} off its accuracy on the test set, "
-        f"{found.after:.1%} at the temperature {found.temperature:.2f} of the select part "
+        f"{said}, {found.after:.1%} at the temperature {found.temperature:.2f} of the select part "
         "(expected calibration error)."
     )
 
