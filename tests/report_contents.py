@@ -164,7 +164,9 @@ def played(kind: str, key: str, *, is_sound: bool = False) -> SampleCard:
     clip, has_pictures = sample_clip(
         arrays, {"video": VideoSpec(8, 48, 64), "audio": AudioSpec(8000, 2.0)}
     )
-    return replace(card(kind, key), clip=clip, has_pictures=has_pictures)
+    made = card(kind, key)
+    poster = made.jpeg if has_pictures else b""
+    return replace(made, clip=clip, has_pictures=has_pictures, poster=poster)
 
 
 def full_content(**changes: Any) -> ReportContent:

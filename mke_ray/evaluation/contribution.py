@@ -98,6 +98,7 @@ def contribution_plan(
     folder: Root,
     modalities: Sequence[str],
     noise_levels: Sequence[float] = (),
+    spread: Mapping[str, Sequence[float]] | None = None,
 ) -> PredictionPlan:
     """Return the plan of the predictions that a contribution is made of.
 
@@ -107,13 +108,15 @@ def contribution_plan(
         folder: Folder of the student.
         modalities: What it reads.
         noise_levels: How much noise each modality is put under in turn.
+        spread: Standard deviation of each feature, of modalities of features.
     """
     seen = {
         _column(fit, one): one for one in [tuple(sorted(modalities)), *parts_of_all(modalities)]
     }
     noise = _noise_columns(plan, fit, modalities, noise_levels)
     columns = [*seen, *noise]
-    return replace(plan, students=dict.fromkeys(columns, folder), seen=seen, noise=noise)
+    students = dict.fromkeys(columns, folder)
+    return replace(plan, students=students, seen=seen, noise=noise, spread=spread or {})
 
 
 def measure_contribution(

@@ -83,6 +83,8 @@ class PredictionPlan:
         seen: Modalities that a student is shown, by its column; all that it reads where not named.
         noise: A modality that is under noise, and how much (``noisy``), by column; none where not
             named.
+        spread: Standard deviation of each feature of a modality of features, by which noise on it
+            is measured.
     """
 
     root: Root
@@ -97,6 +99,7 @@ class PredictionPlan:
     packing: Packing | None = None
     seen: Mapping[str, Sequence[str]] = field(default_factory=dict)
     noise: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    spread: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     units_at_once = 1
     units_per_call = UNITS_PER_CALL
@@ -111,6 +114,8 @@ class PredictionPlan:
             made_of["seen"] = {column: list(names) for column, names in sorted(self.seen.items())}
         if self.noise:
             made_of["noise"] = {column: list(one) for column, one in sorted(self.noise.items())}
+        if self.spread:
+            made_of["spread"] = fingerprint({name: list(one) for name, one in self.spread.items()})
         if self.packing is None:
             return made_of
         folds = self.packing.folds
@@ -230,7 +235,8 @@ class EvaluateWorker:
         if column not in self.plan.noise:
             return arrays
         modality, level = self.plan.noise[column]
-        made = noisy(arrays[modality], level, modality=modality, sample_ids=ids)
+        spread = self.plan.spread.get(modality)
+        made = noisy(arrays[modality], level, modality=modality, sample_ids=ids, spread=spread)
         return {**arrays, modality: made}
 
     def _shown(self, column: str, present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -1,6 +1,9 @@
 """The stage that tells what each modality is worth to the shipped student, whole or under noise."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
 
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import EvaluationPlan, PredictionPlan, run_predictions
@@ -9,14 +12,17 @@ from mke_ray.evaluation.contribution import (
     contribution_plan,
     measure_contribution,
 )
-from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER
+from mke_ray.evaluation.noise import spread_of
+from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER, stored_batch
 from mke_ray.expansion.compacting import compact_store
+from mke_ray.expansion.findings import REFINE_FOLDER, kept
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
 from mke_ray.expansion.work import LazyRunner, PassShown, folder_name, light_runner, origin_of
+from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.report.progress import stage_progress
-from mke_ray.schema import LabelKind, Split
-from mke_ray.train.fits import FitSpec, FitStore
+from mke_ray.schema import FeatureSpec, LabelKind, Split
+from mke_ray.train.fits import FitSpec, FitStore, revisions_of
 
 
 def contribution_stage(
@@ -44,6 +50,7 @@ def contribution_stage(
     modalities, fit = list(shipped.student["encoders"]), shipped.fingerprint()
     if len(modalities) < 2:
         return None
+    levels = run.job.noise_levels
     plan = contribution_plan(
         PredictionPlan(
             root=run.root,
@@ -58,7 +65,8 @@ def contribution_stage(
         fit=fit,
         folder=FitStore(run.root).student_folder(fit),
         modalities=modalities,
-        noise_levels=run.job.noise_levels,
+        noise_levels=levels,
+        spread=_spreads(run, manifest, labels, modalities) if levels else None,
     )
     run.refer(f"{PREDICTIONS_FOLDER}/{plan.name}")
     refs = list(manifest.unit_refs([Split.TEST]))
@@ -73,6 +81,31 @@ def contribution_stage(
         noise=plan.noise,
         knows_gaps=_knows_gaps(shipped.objective.get("modality_dropout") or {}, modalities),
     )
+
+
+def _spreads(
+    run: Run, manifest: Manifest, labels: Labels, modalities: Sequence[str]
+) -> dict[str, list[float]]:
+    """Return the standard deviation of each feature over the test split, found once."""
+    decode = {name: run.decode[name] for name in modalities}
+    names = [name for name, spec in decode.items() if isinstance(spec, FeatureSpec)]
+    if not names:
+        return {}
+    rows = [manifest.digest([Split.TEST]), revisions_of(labels.samples, [Split.TEST])]
+
+    def found() -> dict[str, Any]:
+        samples = sample_reader(labels.samples, run.root, origin_of(run))
+        batches: dict[str, list[Tensor]] = {name: [] for name in names}
+        for ref in manifest.unit_refs([Split.TEST]):
+            table = samples.read(ref.unit, [*samples.small_columns, *names])
+            arrays, present = stored_batch(table, {name: decode[name] for name in names})
+            for name in names:
+                batches[name].append(arrays[name][present[name]])
+        spreads = {name: spread_of(some) for name, some in batches.items()}
+        return {name: one for name, one in spreads.items() if one}
+
+    made_of = [labels.labels.name, *rows, "spread", sorted(names)]
+    return kept(run.root.child(REFINE_FOLDER), made_of, found)
 
 
 def _knows_gaps(dropout: Mapping[str, float], modalities: Sequence[str]) -> bool:

@@ -65,7 +65,8 @@ def alluvial_picture(
         bands, names = _bands_by_class(moves, classes)
         where = "on the test set"
     elif flow is not None and flow.num:
-        bands, names, where = _bands_of_flow(flow), {1: "right", 0: "wrong"}, ""
+        bands, names = _bands_of_flow(flow), {1: "right", 0: "wrong"}
+        where = "on the unlabeled set"
     else:
         return None
     with house_style():
@@ -92,8 +93,8 @@ def alluvial_picture(
         name="flow",
         title="From the teacher's answer to the student's",
         alt=_alt(bands, where),
-        note="A band is as high as its answers are many. "
-        + (f"Answers {where}, by the class that was named." if where else ""),
+        note=f"A band is as high as its answers {where} are many"
+        + (", by the class that was named." if moves else "."),
     )
 
 
@@ -227,4 +228,4 @@ def _alt(bands: Sequence[Band], where: str) -> str:
     """Say the figure in words."""
     num = np.fromiter(totals(bands).values(), float)
     parts = [f"{one:,.0f} {_OUTCOMES[name][0]}" for name, one in zip(_OUTCOMES, num, strict=True)]
-    return f"Of {num.sum():,.0f} answers of the teacher {where}".rstrip() + ": " + ", ".join(parts)
+    return f"Of {num.sum():,.0f} answers of the teacher {where}: " + ", ".join(parts)

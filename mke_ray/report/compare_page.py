@@ -199,7 +199,7 @@ def _differences_picture(found: Comparison) -> Picture:
             _draw_run(axes, rows, results, number + 1, found.names[number + 1])
         _finish(axes, [arm_title(arm) for arm in arms], num)
         axes.set_xlabel(f"difference to {found.names[0]} on the same test samples")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if value else "0")
     return style.to_picture(
         figure,
         name="compared_differences",

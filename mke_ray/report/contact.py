@@ -90,6 +90,7 @@ def sample_cards(
                 texts={name: _shortened(one) for name, one in _texts(arrays, tokenizers).items()},
                 clip=clip,
                 has_pictures=has_pictures,
+                poster=_poster(arrays, shown) if has_pictures else b"",
             )
         )
     return cards
@@ -283,6 +284,13 @@ def _said(answer: Answer, classes: Sequence[str]) -> str:
     if answer.confidence is None:
         return "saw nothing"
     return f"{_names(answer.classes, classes)} ({answer.confidence:.0%})"
+
+
+def _poster(arrays: Mapping[str, np.ndarray], decode: Mapping[str, ModalitySpec]) -> bytes:
+    """Return the middle frame of the first video of a sample as JPEG."""
+    videos = (name for name, spec in decode.items() if isinstance(spec, VideoSpec))
+    video_THWC = next(arrays[name] for name in videos if name in arrays)
+    return _jpeg(Image.fromarray(video_THWC[len(video_THWC) // 2]))
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -54,6 +54,7 @@ class SampleCard:
         texts: What can be read of it, by modality.
         clip: A small mp4 file of what can be played of it, empty where nothing can.
         has_pictures: Whether the clip is more than sound.
+        poster: Its middle frame, which a player shows before it plays.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class SampleCard:
     texts: Mapping[str, str] = field(default_factory=dict)
     clip: bytes = field(default=b"", repr=False)
     has_pictures: bool = False
+    poster: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,9 +392,11 @@ def calibration_line(content: ReportContent) -> str:
     found = content.calibration
     if found is None:
         return ""
+    said = f"The teacher's confidence is {found.before:.1%} off its accuracy on the test set"
+    if found.temperature == 1:  # none was fitted
+        return f"{said} (expected calibration error)."
     return (
-        f"The teacher's confidence is {found.before:.1%} off its accuracy on the test set, "
-        f"{found.after:.1%} at the temperature {found.temperature:.2f} of the select part "
+        f"{said}, {found.after:.1%} at the temperature {found.temperature:.2f} of the select part "
         "(expected calibration error)."
     )
 

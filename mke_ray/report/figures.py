@@ -307,18 +307,9 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
         [one for one in ends if one[1] < _EARLY * last],
         [one for one in ends if one[1] >= _EARLY * last],
     )
-    for arm, x, y in early:
-        axes.annotate(
-            style.arm_short(arm),
-            xy=(x, y),
-            xytext=(-2, -5),
-            textcoords="offset points",
-            color=arm_colour(arm),
-            fontsize=9.5,
-            ha="right",
-            va="top",
-        )
-    places = style.spread_labels([y for _, _, y in ends], gap=(high - low) * 0.095)
+    gap = (high - low) * 0.095
+    _name_early(axes, early, gap=gap, last=last)
+    places = style.spread_labels([y for _, _, y in ends], gap=gap)
     overshoot = max(0.0, max(places) - high)
     axes.set_ylim(low - max(0.0, low - min(places)), high + overshoot)
     for (arm, x, y), place in zip(ends, places, strict=True):
@@ -339,6 +330,18 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
             },
         )
     axes.set_xlim(0, last)
+
+
+def _name_early(
+    axes: Axes, ends: Sequence[tuple[str, float, float]], *, gap: float, last: float
+) -> None:
+    """Name curves that end early beside their ends, none above another."""
+    places = style.spread_labels([y for _, _, y in ends], gap=gap)
+    for (arm, x, _), place in zip(ends, places, strict=True):
+        axes.text(
+            x + 0.015 * last, place, style.arm_short(arm), color=arm_colour(arm), fontsize=9.5,
+            va="center",
+        )  # fmt: skip
 
 
 def _label_flow(axes: Axes, row: int, bar: FlowBar, *, pad: float) -> None:

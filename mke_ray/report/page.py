@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mke_ray.evaluation.further import TITLES
+from mke_ray.evaluation.plan import RELABELLED
+from mke_ray.evaluation.results import Flow
 from mke_ray.report.alluvial import alluvial_picture
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
 from mke_ray.report.content import (
@@ -156,6 +158,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             said=headline(content),
             refined=refined_lines(content),
             refinement_said=refinement_line(content),
+            relabelled=_relabelled(content),
             metric=metric_word(content.evaluation.metric),
             verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
             tiles=_tiles(content),
@@ -177,6 +180,12 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             further_titles=_further_titles(content),
         )
     )
+
+
+def _relabelled(content: ReportContent) -> Flow | None:
+    """Return what refining did to the teacher's labels, None where that is not known."""
+    found = content.evaluation.arms.get(RELABELLED)
+    return None if found is None else found.flow
 
 
 def _is_ahead(picture: Picture) -> bool:

@@ -144,8 +144,9 @@ def noise_picture(found: Contribution, *, teacher: float, metric: str) -> Pictur
             for name in names
         ),
         note="The student on the test set with Gaussian noise on one modality, the others as they "
-        "are; bars are 95% intervals. At 1 there is as much noise as signal. The dashed line is "
-        "the teacher without noise.",
+        "are; bars are 95% intervals. At 1 there is as much noise as signal (the spread of the "
+        "values of a sample, or of each feature over samples). The dashed line is the teacher "
+        "without noise.",
     )
 
 

@@ -10,14 +10,17 @@ from composed import composed
 from job_processes import kill_once, start_job
 
 from mke_ray.config_predict import PredictConfig, StudentFilesConfig
-from mke_ray.config_schema import JobConfig
+from mke_ray.config_schema import JobConfig, ReportConfig
 from mke_ray.data.demo import plan_clips
 from mke_ray.data.manifest import Manifest
+from mke_ray.expansion.reporting import report
 from mke_ray.expansion.whole import run_stages
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.verify import verify
 from mke_ray.models import save_student
 from mke_ray.predict.prediction import predict_all
+from mke_ray.report.comparing import arm_scores
+from mke_ray.report.stored import stored_run
 from mke_ray.storage import Root, open_root
 from mke_ray.train.fits import FitStore
 
@@ -62,9 +65,9 @@ def test_every_file_has_a_status_and_the_broken_ones_are_listed(finished: JobCon
 @pytest.mark.parametrize("kind", ["samples", "labels"])
 def test_every_row_of_the_manifest_is_stored_exactly_once(finished: JobConfig, kind: str) -> None:
     root = open_root(finished.root)
-    report = verify(store_below(root, kind), Manifest.open(root.child("manifest")))
-    assert report.ok, report.problems
-    assert report.num_rows == NUM_CLIPS
+    found = verify(store_below(root, kind), Manifest.open(root.child("manifest")))
+    assert found.ok, found.problems
+    assert found.num_rows == NUM_CLIPS
 
 
 def test_all_arms_are_compared_on_the_whole_test_split(finished: JobConfig) -> None:
@@ -189,6 +192,21 @@ def test_a_finished_run_started_again_computes_nothing(finished: JobConfig) -> N
     before = times()
     run_stages(finished)
     assert times() == before
+
+
+def test_the_page_is_made_again_from_what_is_stored(finished: JobConfig) -> None:
+    root = open_root(finished.root)
+    page, stored = root.read("report/index.html").decode(), stored_run(root)
+    assert {"teacher/0", "mke/0"} <= set(stored.scores.column_names)
+    assert stored.scores.num_rows == 60
+    arm = stored.content.evaluation.arms["mke"]
+    assert arm_scores(stored.scores, "mke").mean() == pytest.approx(arm.value, abs=1e-6)
+    noisy = stored.content.contribution.noisy
+    assert {one.modality for one in noisy} == {"audio", "video"}
+    assert stored.content.student_calibration.bins_before and stored.content.calibration.bins_after
+    assert page.count('<video class="player"') > 10
+    report([ReportConfig(roots=[finished.root])])
+    assert root.read("report/index.html").decode() == page
 
 
 def test_the_same_run_works_in_a_bucket(ray_session, s3_server) -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from report_contents import arm, content, evaluation
 
+from mke_ray.evaluation.calibration import Calibration
 from mke_ray.gate import GateDecision
 from mke_ray.report import RefinementRound, metrics_of
-from mke_ray.report.content import headline, refined_lines
+from mke_ray.report.content import calibration_line, headline, refined_lines
 
 
 def test_metrics_have_the_shape_that_the_design_promises():
@@ -130,3 +131,9 @@ def test_it_says_that_nobody_else_was_of_any_use():
     found = said(0.0, {"guesser": (0.0, 1.0)})
     assert found.startswith("No witness was of any use (audio), nor another teacher (guesser): ")
     assert "count: teacher 1, teacher tagger 0.5." in said(0.0, {"tagger": (0.5, 1.0)})
+
+
+def test_no_temperature_is_named_where_none_was_fitted():
+    said = calibration_line(content(calibration=Calibration(1.0, 0.126, 0.126)))
+    assert said.endswith("is 12.6% off its accuracy on the test set (expected calibration error).")
+    assert "temperature 1.50" in calibration_line(content(calibration=Calibration(1.5, 0.1, 0.05)))

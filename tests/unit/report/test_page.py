@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -171,6 +172,16 @@ def full():
     return render_page(made, draw_pictures(made))
 
 
+def test_what_refining_did_to_the_labels_stands_beside_its_rounds():
+    found = evaluation()
+    arms = {**found.arms, "relabel_only": replace(found.arms["mke"], arm="relabel_only")}
+    made = full_content()
+    made = replace(made, evaluation=replace(made.evaluation, arms=arms))
+    page = render_page(made, draw_pictures(made))
+    assert "corrected 60.0%, of its right ones it corrupted 2.0%: 60.0% of them" in page
+    assert "were right before, 82.8% after" in page
+
+
 def test_a_run_that_has_everything_has_every_section_and_a_way_to_it(full):
     outline = Outline(full)
     assert outline.open == []
@@ -208,6 +219,7 @@ def test_samples_that_can_be_played_have_a_player(full):
     outline = Outline(full)
     (video,), (audio,) = outline.find("video"), outline.find("audio")
     assert video["src"].startswith("data:video/mp4;base64,")
+    assert video["poster"].startswith("data:image/jpeg;base64,")
     assert audio["src"].startswith("data:audio/mp4;base64,")
 
 
