@@ -25,9 +25,8 @@ from mke_ray.storage import open_root
 
 pytestmark = pytest.mark.timeout(2400)  # of all starts together, where others work too
 
-# Stops every worker as a whole, after two units each of the fifteen.
-HELD = {"mode": "stop", "point": "create:linked:labels/commit", "occurrence": 2}
-NUM_UNITS = 15
+# One unit of each worker does not come back, so that no pass ends before the job is stopped.
+HELD = {"mode": "delay", "point": "create:linked:labels/commit", "occurrence": 2, "delay_s": 900}
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAPLANTEDPLANTED00",
     "AWS_SECRET_ACCESS_KEY": "planted-secret-of-aws",
@@ -43,11 +42,8 @@ class Brightness:
     needs = {"kind": "video"}
 
     def predict(self, arrays):
-        import os
-
         import numpy as np
 
-        assert os.environ["AWS_SECRET_ACCESS_KEY"], "workers have the environment of their node"
         mean_B = arrays.reshape(len(arrays), -1).mean(axis=1) / 255.0
         return (mean_B[:, None] * np.linspace(-4.0, 4.0, 10)[None]).astype("float32")
 
@@ -196,7 +192,7 @@ def test_a_stopped_job_gives_its_root_back_and_leaves_no_run_open(story: Story) 
 
 def test_each_start_goes_on_and_every_label_is_there_exactly_once(story: Story) -> None:
     first, second = story.held
-    assert len(first) >= 2 and first < second and len(second) < NUM_UNITS
+    assert len(first) >= 2 and first < second
     root = open_root(str(story.root))
     manifest = Manifest.open(root.child("manifest"))
     (name,) = {one.split("/")[1] for one in root.names("labels")}
