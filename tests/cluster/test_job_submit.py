@@ -58,14 +58,13 @@ class Story:
 
     Args:
         root: Root of its run.
-        head: The last head.
         secrets: What was planted, and the tokens of both heads.
         held: Numbers of label commits when the first and the second start were held.
         second: What a second driver on the same root said.
         holder: The lease while the second driver was kept out.
         again: What the same line said while the job ran.
         stopped: What stopping it said; and seconds.
-        after_stop: Lease and MLflow runs after it.
+        after_stop: Lease and states of MLflow runs after it.
         shown: What the clusters show of their jobs, as JSON.
         sessions: Folders of Ray's sessions, with their logs.
         said: What the last start said.
