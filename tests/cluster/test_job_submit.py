@@ -25,9 +25,8 @@ from mke_ray.storage import open_root
 
 pytestmark = pytest.mark.timeout(2400)  # of all starts together, where others work too
 
-# Stops every worker as a whole, after two units each of the fifteen.
-HELD = {"mode": "stop", "point": "create:linked:labels/commit", "occurrence": 2}
-NUM_UNITS = 15
+# One unit of each worker does not come back, so that no pass ends before the job is stopped.
+HELD = {"mode": "delay", "point": "create:linked:labels/commit", "occurrence": 2, "delay_s": 900}
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "AKIAPLANTEDPLANTED00",
     "AWS_SECRET_ACCESS_KEY": "planted-secret-of-aws",
@@ -43,11 +42,8 @@ class Brightness:
     needs = {"kind": "video"}
 
     def predict(self, arrays):
-        import os
-
         import numpy as np
 
-        assert os.environ["AWS_SECRET_ACCESS_KEY"], "workers have the environment of their node"
         mean_B = arrays.reshape(len(arrays), -1).mean(axis=1) / 255.0
         return (mean_B[:, None] * np.linspace(-4.0, 4.0, 10)[None]).astype("float32")
 
@@ -62,14 +58,13 @@ class Story:
 
     Args:
         root: Root of its run.
-        head: The last head.
         secrets: What was planted, and the tokens of both heads.
         held: Numbers of label commits when the first and the second start were held.
         second: What a second driver on the same root said.
         holder: The lease while the second driver was kept out.
         again: What the same line said while the job ran.
         stopped: What stopping it said; and seconds.
-        after_stop: Lease and MLflow runs after it.
+        after_stop: Lease and states of MLflow runs after it.
         shown: What the clusters show of their jobs, as JSON.
         sessions: Folders of Ray's sessions, with their logs.
         said: What the last start said.
@@ -196,7 +191,7 @@ def test_a_stopped_job_gives_its_root_back_and_leaves_no_run_open(story: Story) 
 
 def test_each_start_goes_on_and_every_label_is_there_exactly_once(story: Story) -> None:
     first, second = story.held
-    assert len(first) >= 2 and first < second and len(second) < NUM_UNITS
+    assert len(first) >= 2 and first < second
     root = open_root(str(story.root))
     manifest = Manifest.open(root.child("manifest"))
     (name,) = {one.split("/")[1] for one in root.names("labels")}
