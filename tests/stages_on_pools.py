@@ -87,7 +87,7 @@ class PlacedObjective:
 
 @dataclass
 class PlacedWeight:
-    """Weighs all labels alike, and notes where batches are made."""
+    """Weighs all labels alike, and notes where: in workers, or in the tasks of a feed."""
 
     folder: str
     stage: str
@@ -96,7 +96,10 @@ class PlacedWeight:
         return {}
 
     def weights(self, probability_NKL: np.ndarray, fitted: Any) -> np.ndarray:
-        note(self.folder, self.stage)
+        import ray
+
+        in_task = ray.get_runtime_context().get_actor_id() is None
+        note(self.folder, f"{self.stage} by tasks" if in_task else self.stage)
         return np.ones(probability_NKL.shape[:2], np.float32)
 
 

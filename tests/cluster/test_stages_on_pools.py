@@ -19,9 +19,10 @@ STAGE_POOLS = {
     "trainer": "train",
     "feed of trainer": "train",
     "fed": "train",
-    "feed of fed": "decode",
+    "feed of fed": "train",  # its workers look at all labels once, for their mean weight
+    "feed of fed by tasks": "decode",
     "tasks": "train",
-    "feed of tasks": "train",
+    "feed of tasks by tasks": "train",
 }
 STAGES = ("label", "late", "trainer", "fed", "tasks", "answer")
 
