@@ -64,7 +64,7 @@ def _in_full_precision(device: str) -> contextlib.AbstractContextManager[object]
 
     A program of torch.export with a region of it can be written, and not be loaded again.
     """
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 
