@@ -308,7 +308,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
         [one for one in ends if one[1] >= _EARLY * last],
     )
     gap = (high - low) * 0.095
-    _name_early(axes, early, gap=gap, last=last)
+    _name_early(axes, early, gap=gap, last=last, top=high)
     places = style.spread_labels([y for _, _, y in ends], gap=gap)
     overshoot = max(0.0, max(places) - high)
     axes.set_ylim(low - max(0.0, low - min(places)), high + overshoot)
@@ -333,10 +333,12 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
 
 
 def _name_early(
-    axes: Axes, ends: Sequence[tuple[str, float, float]], *, gap: float, last: float
+    axes: Axes, ends: Sequence[tuple[str, float, float]], *, gap: float, last: float, top: float
 ) -> None:
-    """Name curves that end early beside their ends, none above another."""
+    """Name curves that end early beside their ends, none above another, all below the top."""
     places = style.spread_labels([y for _, _, y in ends], gap=gap)
+    lower = max(0.0, max(places, default=top) - top)
+    places = [one - lower for one in places]
     for (arm, x, _), place in zip(ends, places, strict=True):
         axes.text(
             x + 0.015 * last, place, style.arm_short(arm), color=arm_colour(arm), fontsize=9.5,
