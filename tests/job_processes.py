@@ -31,14 +31,19 @@ def start_job(
     )
 
 
-def kill_once(is_time: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Kill a process as soon as it is time; one that ends before is a failure."""
+def wait_until(is_time: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait until it is time; a process that ends before, or takes too long, is a failure."""
     until_s = time.monotonic() + _MOST_S
     while not is_time():
         if process.poll() is not None or time.monotonic() > until_s:
             process.kill()
             raise AssertionError(process.communicate()[0].decode())
         time.sleep(0.05)
+
+
+def kill_once(is_time: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Kill a process as soon as it is time; one that ends before is a failure."""
+    wait_until(is_time, process)
     process.kill()
     process.communicate()
 
