@@ -12,6 +12,15 @@ _INNER_KEY = re.compile(r"""([\w.]+)["']?\s*[:=]""")
 _CONFIG_DIR = "--config-dir"
 
 
+def entrypoint(words: Sequence[str]) -> str:
+    """Return the line by which the cluster knows a job.
+
+    Args:
+        words: The job and what it is told, with or without ``python``.
+    """
+    return shlex.join(["python", *_without_python(words)])
+
+
 def job_line(words: Sequence[str], files: Collection[str]) -> str:
     """Return the line that the cluster runs.
 
@@ -23,7 +32,7 @@ def job_line(words: Sequence[str], files: Collection[str]) -> str:
         ConfigError: There is no such job, the line carries a secret, its root would be gone with
             the job, or its own configuration does not travel.
     """
-    told = list(words[1:] if words[:1] == ["python"] else words)
+    told = _without_python(words)
     if not told:
         raise ConfigError("what is to run? Give it behind --, as in -- jobs/expand.py root=...")
     if told[0] not in files:
@@ -32,7 +41,11 @@ def job_line(words: Sequence[str], files: Collection[str]) -> str:
         _check_secret(word)
     _check_root(told)
     _check_config_dir(told, files)
-    return shlex.join(["python", *told])
+    return entrypoint(told)
+
+
+def _without_python(words: Sequence[str]) -> list[str]:
+    return list(words[1:] if words[:1] == ["python"] else words)
 
 
 def _check_secret(word: str) -> None:
