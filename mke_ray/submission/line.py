@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Collection, Sequence
 
 from mke_ray.errors import ConfigError
-from mke_ray.secret_looks import has_secret_look, has_secret_name
+from mke_ray.secret_looks import has_secret_look, has_secret_name, has_secret_variable
 
 _INNER_KEY = re.compile(r"""([\w.]+)["']?\s*[:=]""")
+_VARIABLES = "env_vars"
 _CONFIG_DIR = "--config-dir"
 
 
@@ -55,7 +56,8 @@ def _check_secret(word: str) -> None:
         ConfigError: It names the key, and not what it holds.
     """
     key, _, value = word.partition("=")
-    named = [name for name in [key, *_INNER_KEY.findall(value)] if has_secret_name(name)]
+    is_secret = has_secret_variable if _VARIABLES in key else has_secret_name
+    named = [name for name in [key, *_INNER_KEY.findall(value)] if is_secret(name)]
     if named or has_secret_look(word):
         raise ConfigError(
             f"{named[0] if named else key} carries what is likely to be a secret, and Ray shows "
