@@ -76,7 +76,7 @@ def _run(told: argparse.Namespace, folder: str) -> int:
     modules = [os.path.abspath(one) for one in told.py_module]
     parcels = {one: files_to_take(one, rules.excludes) for one in [folder, *modules]}
     check_size(parcels, max_mb=told.max_mb)
-    line = job_line(told.job, {one.name for one in parcels[folder]})
+    line = job_line(told.job, {one.name for one in parcels[folder]}, folder)
     env_vars = {**rules.env_vars, **variables(told.env, os.environ)}
     cluster = JobCluster(told.address)
     with tempfile.TemporaryDirectory(prefix="mke_ray_submit_") as scratch:
