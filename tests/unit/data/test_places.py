@@ -49,7 +49,8 @@ def where(root_uri: str, key: str) -> tuple[str, str]:
     """Return protocol and path of what a key means to whoever decodes it a few times."""
     is_uri = re.match(r"[a-z][a-z0-9+.-]*://", key, re.IGNORECASE)
     whole = key if is_uri else f"{root_uri}/{key}"
-    protocol, _, rest = whole.rpartition("://") if "://" in whole else ("file", "", whole)
+    cut = whole.rpartition if is_uri else whole.partition  # a name may hold :// too
+    protocol, _, rest = cut("://") if is_uri or "://" in root_uri else ("file", "", whole)
     for _ in range(5):
         rest = unquote(rest).replace("\\", "/")
     return protocol.lower(), os.path.normpath(f"/{rest.lstrip('/')}")
