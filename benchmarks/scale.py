@@ -36,7 +36,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part in asked.parts:
         if part == "plan":
-            print("\n".join(plan_lines(_kept(folder), Assumed(num_clips=asked.clips))))
+            print("\n".join(plan_lines(_measured(folder), Assumed(num_clips=asked.clips))))
             continue
         found = _MEASURE[part](asked)
         _keep(folder, {**_kept(folder), part: found})
@@ -152,6 +152,17 @@ def _kept(folder: Path) -> dict[str, Any]:
     """Return what was measured before."""
     file = folder / "scale.json"
     return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """Return what was measured before, refusing where a plan has nothing to go by."""
+    kept = _kept(folder)
+    if not {"rows", "units"} <= set(kept):
+        raise SystemExit(
+            f"{folder}/scale.json holds no rows and units; run scale.py rows units --out {folder} "
+            "first"
+        )
+    return kept
 
 
 def _keep(folder: Path, found: Mapping[str, Any]) -> None:

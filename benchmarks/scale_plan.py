@@ -18,6 +18,7 @@ from mke_ray.labels.worker import UNITS_PER_CALL
 HOUR_S = 3600.0
 GB = 1e9
 PARTS_OF_BYTES = 64e6
+DELETES_OF_UNIT = 2  # one in each of two stores, counted by scale_requests.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Assumed:
         put_price: Of 1,000 requests that write or list.
         get_price: Of 1,000 requests that read.
         gb_price: Of a gigabyte and month.
+        put_rate: Requests a second that write or delete below one prefix; AWS documents at least
+            that many (Best practices design patterns: optimizing Amazon S3 performance).
+        get_rate: Requests a second that read or list below one prefix; likewise.
+        num_prefixes: Prefixes that the store has split the source and the root into, each; a new
+            one is not split, and S3 splits by itself, slowly, while it is asked for much.
     """
 
     num_clips: int = 100_000_000
@@ -75,6 +81,9 @@ class Assumed:
     put_price: float = 0.005
     get_price: float = 0.0004
     gb_price: float = 0.023
+    put_rate: float = 3500.0
+    get_rate: float = 5500.0
+    num_prefixes: int = 1
 
     @property
     def num_units(self) -> int:
@@ -124,13 +133,19 @@ def plan_lines(measured: Mapping[str, Any], one: Assumed) -> list[str]:
 
 
 def _stages(measured: Mapping[str, Any], one: Assumed) -> list[str]:
-    """Return hours and dollars of every stage."""
-    label_h = max(one.estimate.wall_s, _driver_s(measured, one)) / HOUR_S
-    list_h = one.num_clips * _each_us(measured, "rows", "first listing") / 1e6 / HOUR_S
+    """Return hours and dollars of every stage: of computing, or of requests where they are more."""
+    asked = _asked(one)
+    list_s = one.num_clips * _each_us(measured, "rows", "first listing") / 1e6
+    label_s = max(one.estimate.wall_s, _driver_s(measured, one))
     compact_s = 2 * one.num_units * _worker_ms(measured, "compaction") / 1000
-    compact_h = compact_s / (one.decode_nodes * one.decode_cpus * one.used) / HOUR_S
+    compact_s /= one.decode_nodes * one.decode_cpus * one.used
     num_gpus = one.train_nodes * one.train_gpus
-    train_h = one.num_clips * one.num_epochs / (one.train_rate * num_gpus) / HOUR_S
+    train_s = one.num_clips * one.num_epochs / (one.train_rate * num_gpus)
+    list_h = max(list_s, _requests_s(asked["list"], one)) / HOUR_S
+    clips_s, root_s = (_requests_s(asked[name], one) for name in ("clips fetched", "label"))
+    label_h = max(label_s, clips_s, root_s) / HOUR_S
+    compact_h = max(compact_s, _compaction_requests_s(one)) / HOUR_S
+    train_h = max(train_s, one.num_epochs * _requests_s(asked["an epoch"], one)) / HOUR_S
     rows = [
         ("list", "head alone", list_h, 0.0),
         (
@@ -165,25 +180,40 @@ def _stages(measured: Mapping[str, Any], one: Assumed) -> list[str]:
     ]
 
 
-def _requests(one: Assumed) -> list[str]:
-    """Return requests and what they cost."""
+def _asked(one: Assumed) -> dict[str, Requests]:
+    """Return the requests of every stage: of the source for clips, of the root for the rest."""
     num_parts = math.ceil(one.num_clips * one.stored_bytes / PARTS_OF_BYTES)
-    rows = {
+    return {
         "list": listing_requests(one.num_clips, one.num_units),
         "clips fetched": Requests(gets=one.num_clips),
         "label": one.estimate.requests,
         "compact": compaction_requests(one.num_units, num_parts, num_stores=2),
         "an epoch": epoch_requests(one.num_units, num_stores=2),
     }
+
+
+def _requests(one: Assumed) -> list[str]:
+    """Return requests and what they cost."""
     return [
         "| requests | write | read | list | dollars |",
         "|---|---|---|---|---|",
         *(
             f"| {name} | {asked.puts:,} | {asked.gets:,} | {asked.lists:,} "
             f"| {_price(asked, one):,.2f} |"
-            for name, asked in rows.items()
+            for name, asked in _asked(one).items()
         ),
     ]
+
+
+def _requests_s(asked: Requests, one: Assumed, *, num_deletes: int = 0) -> float:
+    """Return the seconds that a store takes at least for requests."""
+    writing_s = (asked.puts + num_deletes) / one.put_rate
+    return max(writing_s, (asked.gets + asked.lists) / one.get_rate) / one.num_prefixes
+
+
+def _compaction_requests_s(one: Assumed) -> float:
+    """Return the seconds of the requests of a compaction, with what it deletes unbilled."""
+    return _requests_s(_asked(one)["compact"], one, num_deletes=DELETES_OF_UNIT * one.num_units)
 
 
 def _price(asked: Requests, one: Assumed) -> float:
@@ -227,12 +257,13 @@ def _limits(measured: Mapping[str, Any], one: Assumed) -> list[str]:
     driver_h = _driver_s(measured, one) / HOUR_S
     is_whole = bool(measured.get("actors"))
     rows = [
+        *_request_limits(one),
         (
             "the driver hands units over" if is_whole else "the driver takes reports in",
             f"{driver_h:,.1f} h of one core",
             f"the pass cannot be shorter than {driver_h:,.1f} h"
             + ("" if is_whole else ", and Ray's part is not in this"),
-        )
+        ),
     ]
     for stage, said in (
         ("index", "the driver makes the index"),
@@ -255,9 +286,23 @@ def _limits(measured: Mapping[str, Any], one: Assumed) -> list[str]:
         spent_h = _each_us(measured, "units", stage) / 1e6 * one.num_units / HOUR_S
         rows.append((said, f"{60 * spent_h:,.0f} min of one core, one store", ""))
     return [
-        "| one process | at this size | limit |",
+        "| one process, or one prefix | at this size | limit |",
         "|---|---|---|",
         *(f"| {name} | {now} | {then} |" for name, now, then in rows),
+    ]
+
+
+def _request_limits(one: Assumed) -> list[tuple[str, str, str]]:
+    """Return what the rates of a store's prefixes allow."""
+    stages = {
+        "clips are fetched": _requests_s(_asked(one)["clips fetched"], one),
+        "units are labelled": _requests_s(one.estimate.requests, one),
+        "units are compacted": _compaction_requests_s(one),
+    }
+    of = f"{one.put_rate:,.0f} writes and {one.get_rate:,.0f} reads a second and prefix"
+    return [
+        (f"{stage}: requests", f"{spent_s / HOUR_S:,.1f} h, prefixes: {one.num_prefixes}", of)
+        for stage, spent_s in stages.items()
     ]
 
 

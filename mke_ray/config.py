@@ -231,6 +231,8 @@ def _make_absolute(source: dict[str, Any]) -> None:
     for key in (folder, "made"):
         if isinstance(source.get(key), str):
             source[key] = _absolute(source[key])
+    if isinstance(source.get("places"), list):
+        source["places"] = [_absolute(str(one)) for one in source["places"]]
 
 
 def _with_absolute_files(node: Any, key: str = "") -> Any:

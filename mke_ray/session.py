@@ -15,7 +15,7 @@ import ray.exceptions
 
 from mke_ray.config_schema import RayConfig
 from mke_ray.errors import ConfigError
-from mke_ray.secret_looks import has_secret_look, has_secret_name
+from mke_ray.secret_looks import has_secret_look, has_secret_variable
 
 _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -58,7 +58,7 @@ class Session:
             ConfigError: A variable is likely to be one.
         """
         for name, value in self.env_vars.items():
-            if has_secret_name(name) or has_secret_look(value):
+            if has_secret_variable(name) or has_secret_look(value):
                 raise ConfigError(
                     f"ray.env_vars.{name} is likely to be a secret, and Ray shows what it gives to "
                     "workers; set it in the environment of the nodes instead (workers of a local "

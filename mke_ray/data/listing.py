@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from mke_ray.data.key_ranges import NUM_THREADS
-from mke_ray.data.links import check_links
+from mke_ray.data.links import LinkedFiles, check_links
 from mke_ray.data.listing_s3 import list_s3
 from mke_ray.filesystems import is_s3
 from mke_ray.retries import retried
@@ -63,7 +63,7 @@ def walk(
     if root.is_local:
         path, tops = root.path(folder), (root.path(), *further)
         check_links(path, tops)
-        yield from _walk_local(path, folder, after, (os.path.realpath(path),), tops)
+        yield from _walk_local(path, folder, after, (os.path.realpath(path),), LinkedFiles(tops))
     elif is_s3(root.filesystem()):
         below = len(folder.rstrip("/")) + 1 if folder else 0
         for entry in list_s3(root, folder, after, num_threads=num_threads):
@@ -101,25 +101,25 @@ def _is_hidden(name: str) -> bool:
 
 
 def _walk_local(
-    path: str, folder: str, after: str, way: tuple[str, ...], tops: Sequence[str]
+    path: str, folder: str, after: str, way: tuple[str, ...], links: LinkedFiles
 ) -> Iterator[ListedFile]:
     """Yield the files of a folder; ``way`` has its real path and those of the folders above."""
-    for name in _local_names(path):
+    for name in _local_names(path, links):
         whole = posixpath.join(folder, name)
         if name.endswith("/"):
             below = os.path.join(path, name[:-1])
             real = os.path.realpath(below) if _may_hold(whole, after) else way[-1]
             if real not in way:
                 if os.path.islink(below):
-                    check_links(below, tops)
-                yield from _walk_local(below, whole[:-1], after, (*way, real), tops)
+                    check_links(below, links.tops)
+                yield from _walk_local(below, whole[:-1], after, (*way, real), links)
         elif whole > after and (file := stat_local(os.path.join(path, name), whole)):
             yield file
 
 
-def _local_names(path: str) -> list[str]:
+def _local_names(path: str, links: LinkedFiles) -> list[str]:
     """Return the names in a folder, folders with a slash, in the order of whole keys."""
-    names = []
+    names, linked = [], []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -127,10 +127,13 @@ def _local_names(path: str) -> list[str]:
                     continue
                 if entry.is_file():
                     names.append(entry.name)
+                    if entry.is_symlink():
+                        linked.append(entry.path)
                 elif entry.is_dir() and not _is_loop(entry, path):
                     names.append(f"{entry.name}/")
     except FileNotFoundError:
         return []
+    links.look(sorted(linked))
     return sorted(names)
 
 

@@ -1,5 +1,6 @@
 """From the keys of samples to the stores that hold them."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from mke_ray.storage import Root, open_root
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FLAT = (*S3, *GOOGLE, *AZURE)
+_SAME_STORE = {name: family[0] for family in (S3, GOOGLE, AZURE) for name in family}
 _VERSION = "?versionId="  # which s3fs takes for the version of an object and cuts off
 _DECODINGS = 3  # what servers and proxies on the way may undo of %25252e
 
@@ -46,9 +48,9 @@ class Places:
     """Finds the root and the name of a key; a root is opened once per bucket or host.
 
     Keys are names below the source's root, or absolute URIs below it or below a further place. The
-    options are those of the root, and of absolute URIs of the same protocol; where the root is a
-    local folder they are those of the URIs. A store of another protocol is reached by what the
-    environment says.
+    options are those of the root, and of absolute URIs of the same store (``s3a://`` and ``s3://``
+    are one); where the root is a local folder they are those of the URIs. Another store is reached
+    by what the environment says.
 
     Args:
         root_uri: Local folder or URI of the source.
@@ -124,7 +126,7 @@ class Places:
     def _other(self, place: str) -> Root:
         """Return the root of a bucket or host."""
         if place not in self._others:
-            here, there = protocol_of(self.root_uri), protocol_of(place)
+            here, there = _store_of(self.root_uri), _store_of(place)
             options = self.options if here in ("file", there) and there != "file" else {}
             self._others[place] = open_root(place, options, key="uri")
         return self._others[place]
@@ -172,13 +174,24 @@ def _climbs(name: str) -> bool:
 
 
 def _is_below(key: str, top: str) -> bool:
-    """Return whether an absolute URI lies below a folder or another URI."""
+    """Return whether an absolute URI lies below a folder or another URI.
+
+    Folders are compared as they are written and, where a link leads to one, as they are: what may
+    be read behind further links is asked when a file is.
+    """
     if (here := local_path(key)) is not None:
         there = local_path(top)
-        return there is not None and is_in(here, there)
-    protocol, _, rest = top.partition("://")
-    start = f"{protocol.lower()}://{rest.rstrip('/')}/"
-    return f"{protocol_of(key)}://{key.partition('://')[2]}".startswith(start)
+        return there is not None and (
+            is_in(here, there) or is_in(os.path.realpath(here), os.path.realpath(there))
+        )
+    rest = top.partition("://")[2].rstrip("/")
+    return _store_of(key) == _store_of(top) and key.partition("://")[2].startswith(f"{rest}/")
+
+
+def _store_of(uri: str) -> str:
+    """Return the protocol of a URI, of several names of one store the first."""
+    protocol = protocol_of(uri)
+    return _SAME_STORE.get(protocol, protocol)
 
 
 def split_key(key: str) -> tuple[str | None, str]:

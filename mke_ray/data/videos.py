@@ -196,7 +196,7 @@ class VideosSource:
         places, label_space = self._places, self.label_space
         root = places.root
         if self.split_of_all is not None:
-            for file in walk(root, "", after):
+            for file in walk(root, "", after, further=places.further):
                 if not file.name.lower().endswith(NOTES):
                     yield _row_of_file(file, Split(self.split_of_all), None)
             return

@@ -1,8 +1,9 @@
 """A running cluster that takes jobs: submits one, follows it, stops it."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -13,6 +14,7 @@ from mke_ray.errors import ConfigError, StoreError
 
 _POLL_S = 0.5
 _LIVING = (JobStatus.PENDING, JobStatus.RUNNING)
+_NO_ANSWER = (ConnectionError, RuntimeError, requests.RequestException)
 
 
 class JobCluster:
@@ -30,7 +32,7 @@ class JobCluster:
         try:
             self._client = JobSubmissionClient(address)
             self._client.list_jobs()
-        except (ConnectionError, RuntimeError, requests.RequestException) as error:
+        except _NO_ANSWER as error:
             raise ConfigError(
                 f"--address {address}: no cluster takes jobs there ({_first_line(error)}); start "
                 "one (cluster/local_head.sh), forward its port, and export RAY_AUTH_MODE=token and "
@@ -54,16 +56,20 @@ class JobCluster:
                 f"{job} runs this line already; follow it with --follow, or end it with --stop, "
                 "before the same line"
             )
-        try:
+        with self._answering("does not take the job"):
             return self._client.submit_job(entrypoint=line, runtime_env=dict(runtime_env))
-        except RuntimeError as error:
-            raise ConfigError(f"the cluster does not take the job: {_first_line(error)}") from error
 
     def living(self, line: str) -> list[JobDetails]:
-        """Return the jobs that wait or run with a line, the newest first."""
+        """Return the jobs that wait or run with a line, the newest first.
+
+        Raises:
+            ConfigError: The cluster does not say.
+        """
+        with self._answering("does not say what runs"):
+            jobs = self._client.list_jobs()
         found = [
             one
-            for one in self._client.list_jobs()
+            for one in jobs
             if one.entrypoint == line and one.status in _LIVING and one.submission_id
         ]
         return sorted(found, key=lambda one: -(one.start_time or 0))
@@ -85,9 +91,28 @@ class JobCluster:
         Args:
             job: Its name.
             patience_s: How long it is waited for.
+
+        Raises:
+            ConfigError: The cluster does not take the order, or does not say what became of it.
         """
-        self._client.stop_job(job)
-        return self._wait(job, patience_s=patience_s)
+        with self._answering(f"does not end {job}"):
+            self._client.stop_job(job)
+        with self._answering(f"was told to end {job}, and does not say whether it did"):
+            return self._wait(job, patience_s=patience_s)
+
+    @contextlib.contextmanager
+    def _answering(self, failing: str) -> Iterator[None]:
+        """Let a cluster that refuses, or that is gone, be an error of this project.
+
+        Raises:
+            ConfigError: It says what failed and why.
+        """
+        try:
+            yield
+        except _NO_ANSWER as error:
+            raise ConfigError(
+                f"the cluster at {self._address} {failing}: {_first_line(error)}"
+            ) from error
 
     async def _tail(self, job: str, write: Callable[[str], object]) -> None:
         async for text in self._client.tail_job_logs(job):

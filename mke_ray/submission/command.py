@@ -9,7 +9,7 @@ from ray.job_submission import JobStatus
 
 from mke_ray.errors import ConfigError, MkeRayError
 from mke_ray.submission.cluster import JobCluster
-from mke_ray.submission.line import job_line
+from mke_ray.submission.line import entrypoint, job_line
 from mke_ray.submission.parcel import check_size, files_to_take, pack, read_rules, variables
 
 RULES = os.path.join("cluster", "runtime_env.yaml")
@@ -68,16 +68,17 @@ def run(job_file: str) -> None:
 
 def _run(told: argparse.Namespace, folder: str) -> int:
     """Do what was told and return the exit status."""
+    if told.follow or told.stop:  # of a job that runs; what would travel now is nothing to it
+        cluster = JobCluster(told.address)
+        job = _living(cluster, entrypoint(told.job))
+        return _stop(cluster, job) if told.stop else _follow(cluster, job, told.address)
     rules = read_rules(os.path.join(folder, RULES))
     modules = [os.path.abspath(one) for one in told.py_module]
     parcels = {one: files_to_take(one, rules.excludes) for one in [folder, *modules]}
     check_size(parcels, max_mb=told.max_mb)
-    line = job_line(told.job, {one.name for one in parcels[folder]})
+    line = job_line(told.job, {one.name for one in parcels[folder]}, folder)
     env_vars = {**rules.env_vars, **variables(told.env, os.environ)}
     cluster = JobCluster(told.address)
-    if told.follow or told.stop:
-        job = _living(cluster, line)
-        return _stop(cluster, job) if told.stop else _follow(cluster, job, told.address)
     with tempfile.TemporaryDirectory(prefix="mke_ray_submit_") as scratch:
         archive = os.path.join(scratch, "working_dir.zip")
         pack(folder, parcels[folder], archive)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from mke_ray.errors import ConfigError
-from mke_ray.secret_looks import has_secret_look, has_secret_name
+from mke_ray.secret_looks import has_secret_look, has_secret_variable
 
 _MB = 1_000_000
 _MOST_NAMED = 5
@@ -130,7 +130,7 @@ def variables(names: Sequence[str], environment: Mapping[str, str]) -> dict[str,
             raise ConfigError(f"--env {name}: jobs set it themselves; use +ray.env_vars.{name}=...")
         if name not in environment:
             raise ConfigError(f"--env {name}: there is no such variable here; export it first")
-        if has_secret_name(name) or has_secret_look(environment[name]):
+        if has_secret_variable(name) or has_secret_look(environment[name]):
             raise ConfigError(
                 f"--env {name} is likely to be a secret, and Ray shows what a job was submitted "
                 "with to all who see the cluster; set it in the environment of the nodes, or give "

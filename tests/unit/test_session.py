@@ -89,3 +89,10 @@ def test_an_error_of_our_own_is_not_taken_for_rays(monkeypatch):
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(AssertionError), Session().connected():
         pytest.fail("connected")
+
+
+@pytest.mark.parametrize("name", ["OPENAI_KEY", "HF_TOKEN"])
+def test_a_secret_among_the_variables_of_workers_is_refused_by_its_name(name):
+    with pytest.raises(ConfigError, match=rf"ray\.env_vars\.{name} is likely to be a secret"):
+        Session(env_vars={name: "planted"})
+    assert Session(env_vars={"AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token"}).env_vars

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from mke_ray.data.ahead import map_ahead
-from mke_ray.data.links import UnusableKeyError
+from mke_ray.data.links import UnusableKeyError, check_links
 from mke_ray.data.listing import walk
 from mke_ray.data.lookup import Lookup
 from mke_ray.data.places import Places, split_key
@@ -131,6 +131,36 @@ def test_a_file_that_may_not_be_looked_at_is_an_error_and_not_absent(root, monke
     monkeypatch.setattr(type(root.filesystem()), "info", denied)
     with pytest.raises(ConfigError, match=r"v/a\.mp4 may not be looked at.*s3:ListBucket"):
         Lookup(Places(root.uri)).find(["v/a.mp4"])
+
+
+def test_linked_files_that_will_not_be_read_are_told_of_once_with_the_place_of_all(
+    tmp_path, caplog
+):
+    for name in ("v/a/1.mp4", "v/a/2.mp4", "v/b/3.mp4"):
+        blob = tmp_path / "blobs" / name[-5] / "x"
+        for path in (tmp_path / name, blob):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(b"1")
+        os.symlink(blob, tmp_path / name)
+    root, blobs = open_root(f"{tmp_path}/v"), f"{tmp_path}/blobs"
+    assert names(walk(root, "")) == ["a/1.mp4", "a/2.mp4", "b/3.mp4"]
+    (record,) = caplog.records
+    assert f"v/a/1.mp4 is behind a link to {blobs}/1/x" in record.message
+    assert f"add source.places=[{blobs}]" in record.message
+    caplog.clear()
+    list(walk(root, "", further=(blobs,)))
+    list(walk(open_root(str(tmp_path)), ""))
+    assert not caplog.records
+
+
+def test_the_folders_that_links_may_lead_to_are_resolved_once(tmp_path, monkeypatch):
+    top = tmp_path / "v"
+    top.mkdir()
+    asked, realpath = [], os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: asked.append(path) or realpath(path))
+    for number in range(3):
+        check_links(f"{top}/{number}.mp4", [str(top), "/further"])
+    assert asked.count("/further") == 1 and len(asked) == 5
 
 
 def test_links_that_lead_to_each_other_end(tmp_path):

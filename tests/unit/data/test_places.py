@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from composed import composed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +49,8 @@ def where(root_uri: str, key: str) -> tuple[str, str]:
     """Return protocol and path of what a key means to whoever decodes it a few times."""
     is_uri = re.match(r"[a-z][a-z0-9+.-]*://", key, re.IGNORECASE)
     whole = key if is_uri else f"{root_uri}/{key}"
-    protocol, _, rest = whole.rpartition("://") if "://" in whole else ("file", "", whole)
+    cut = whole.rpartition if is_uri else whole.partition  # a name may hold :// too
+    protocol, _, rest = cut("://") if is_uri or "://" in root_uri else ("file", "", whole)
     for _ in range(5):
         rest = unquote(rest).replace("\\", "/")
     return protocol.lower(), os.path.normpath(f"/{rest.lstrip('/')}")
@@ -88,6 +90,50 @@ def test_full_uris_below_the_root_and_in_places_that_are_named_are_read() -> Non
     for key in ("file:///moreover/1.mp4", "s3://another/1.mp4", "https://host/v/%2e%2e/1.mp4"):
         with pytest.raises(UnusableKeyError):
             named.check(key)
+
+
+@pytest.mark.parametrize(
+    ("top", "other"),
+    [
+        ("s3a://b/v", "s3://b/v/1.mp4"),
+        ("s3://b/v", "S3A://b/v/1.mp4"),
+        ("gcs://b/v", "gs://b/v/1.mp4"),
+        ("abfs://b/v", "az://b/v/1.mp4"),
+    ],
+)
+def test_several_names_of_one_store_are_one(top: str, other: str) -> None:
+    Places(top).check(other)
+    Places("/data", further=(top,)).check(other)
+    with pytest.raises(UnusableKeyError):
+        Places(top).check(other.replace("/v/", "/videos/"))
+    with pytest.raises(UnusableKeyError):
+        Places(top).check(other.replace(other.partition(":")[0], "https"))
+
+
+def test_the_options_of_a_root_are_those_of_its_store_by_another_name() -> None:
+    places = Places("s3a://b/v", {"endpoint_url": "http://127.0.0.1:9", "anonymous": True})
+    root, _ = places.find("s3://b/v/1.mp4")
+    assert getattr(root.filesystem(), "endpoint_url", None) == "http://127.0.0.1:9"
+
+
+def test_a_root_that_is_a_link_holds_what_its_target_does(tmp_path) -> None:
+    (tmp_path / "nfs" / "data").mkdir(parents=True)
+    (tmp_path / "nfs" / "other").mkdir()
+    (tmp_path / "nfs" / "data" / "1.mp4").write_bytes(b"1")
+    os.symlink(tmp_path / "nfs" / "data", tmp_path / "data")
+    for root, key in (("data", "nfs/data/1.mp4"), ("nfs/data", "data/1.mp4")):
+        places = Places(f"{tmp_path}/{root}")
+        found, name = places.find_to_read(f"file://{tmp_path}/{key}")
+        assert found.read(name) == b"1"
+        with pytest.raises(UnusableKeyError):
+            places.check(f"file://{tmp_path}/nfs/other/1.mp4")
+
+
+def test_places_are_those_of_the_folder_that_a_job_is_started_in(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = ["source=videos", "source.classes=[cat,dog]", "source.root=data"]
+    (job,) = composed(*told, "source.places=[more,s3://bucket/x]")
+    assert job.source["places"] == [f"{tmp_path}/more", "s3://bucket/x"]
 
 
 @given(name=KEYS)

@@ -7,8 +7,10 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from composed import composed
 from media_files import write_clip
 
+from mke_ray.config import build
 from mke_ray.data.table_rows import read_table
 from mke_ray.data.videos import VideosSource
 from mke_ray.errors import ConfigError, MediaError
@@ -155,6 +157,17 @@ def test_every_file_is_of_one_split_where_that_is_asked_for(tmp_path):
     assert "split_of_all" not in VideosSource(str(tmp_path), CLASSES).identity()
     with pytest.raises(ConfigError, match=r"split_of_all=new; choose one of \['labelled'"):
         VideosSource(str(tmp_path), CLASSES, split_of_all="new").prepare()
+
+
+def test_a_bucket_of_unlabeled_files_follows_links_to_the_places_that_are_named(tmp_path):
+    put(tmp_path, "more/1.mp4")
+    put(tmp_path, "data/2.mp4")
+    os.symlink(tmp_path / "more", tmp_path / "data" / "linked")
+    told = ["source=bucket", "source.classes=[cat,dog]", f"source.root={tmp_path}/data"]
+    with pytest.raises(ConfigError, match=r"linked is behind a link to .*add source\.places="):
+        list(build(composed(*told)[0].source).rows())
+    (job,) = composed(*told, f"source.places=[{tmp_path}/more]")
+    assert [row.key for row in build(job.source).rows()] == ["2.mp4", "linked/1.mp4"]
 
 
 def test_the_identity_says_what_the_source_is_and_not_where_or_what_is_in_it(tmp_path):

@@ -112,6 +112,8 @@ def test_only_variables_that_are_named_travel_and_no_secret_does() -> None:
         "RAY_AUTH_TOKEN": "planted",
         "HarmlessName": "AKIAPLANTEDPLANTED00",
         "MLFLOW_TRACKING_URI": "https://me:planted@mlflow.example.com",
+        "OPENAI_KEY": "planted",
+        "AZURE_STORAGE_CONNECTION_STRING": "AccountName=me;AccountKey=planted==",
         "LINK": "https://host/x?X-Amz-Signature=planted",
     }
     assert variables(["NCCL_DEBUG"], here) == {"NCCL_DEBUG": "INFO"}
