@@ -20,7 +20,45 @@ PAIRED, DRAWS = "paired", "draws"
 
 _SEEDS = ("seed", "data_seed", "data_seeds", "model_seeds", "source.data_seed")
 _PLACES = ("root", "name", "source.root", "source.made", "source.storage_options")
-_MACHINES = ("ray", "tracking", "storage", "scaling", "engine", "labelling", "preflight")
+_MACHINES = ("ray", "tracking", "storage", "preflight")
+# Of groups that also hold what changes a network (rows of a pass, precision, order of units) only
+# these do not; a key that is new there counts as a setting until it is listed.
+_NEUTRAL = {
+    "scaling": (
+        "launch",
+        "num_workers",
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "pool",
+        "max_failures",
+        "checkpoint_every_steps",
+        "checkpoints_kept",
+        "resize_every_s",
+        "cache_bytes",
+        "feed",
+        "feed_threads",
+        "prefetch_batches",
+        "prefetch_bytes",
+        "feed_cpus",
+        "feed_pool",
+        "feed_timeout_s",
+        "log_every_steps",
+    ),
+    "labelling": (
+        "plan",
+        "units_ahead",
+        "min_actors",
+        "max_actors",
+        "num_cpus",
+        "num_gpus",
+        "pool",
+        "teachers_pool",
+        "max_bad_fraction",
+        "cost_per_hour",
+        "part_mb",
+        "runner",
+    ),
+}
 _SWITCHES = ("verbose", "dry_run", "refresh", "verify", "retry", "accept_loss", "allow_targets")
 
 
@@ -121,12 +159,11 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
         _check_alike(first, one)
     names = short_names([one.uri for one in runs])
     settings = _differing([one.content.config for one in runs])
-    is_repeat = all(is_of_seeds(key) for key in settings)
-    spreads = [_spread(arm, runs) for arm in _arms_of_all(runs)] if is_repeat else []
+    is_alike = all(is_of_seeds(key) for key in settings)
     if _are_draws(runs):
-        if not is_repeat:
+        if not is_alike:
             raise StoreError(_mixed(runs, settings))
-        return Comparison(DRAWS, names, runs, spreads=spreads, settings=settings)
+        return Comparison(DRAWS, names, runs, spreads=_spreads(runs), settings=settings)
     common = _common_rows(runs)
     groups_N = np.asarray(first.scores.column("group").to_pylist(), dtype=object)[common[0]]
     return Comparison(
@@ -136,7 +173,7 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
         num_common=len(groups_N),
         num_groups=len(set(groups_N.tolist())),
         differences=_differences(runs, common, groups_N),
-        spreads=spreads,
+        spreads=_spreads(runs) if is_alike and _have_own_seeds(settings, len(runs)) else [],
         settings=settings,
     )
 
@@ -153,8 +190,10 @@ def short_names(uris: Sequence[str]) -> list[str]:
 
 def is_of_seeds(key: str) -> bool:
     """Return whether a key says which draw or where, and not how."""
-    same = key in (*_SEEDS, *_PLACES, *_SWITCHES)
-    return same or key.split(".", 1)[0] in _MACHINES
+    if key in (*_SEEDS, *_PLACES, *_SWITCHES):
+        return True
+    group, _, rest = key.partition(".")
+    return group in _MACHINES or rest.split(".", 1)[0] in _NEUTRAL.get(group, ())
 
 
 def arm_scores(scores: pa.Table, arm: str) -> NDArray | None:
@@ -260,6 +299,17 @@ def _differences(
                 )
             )
     return found
+
+
+def _have_own_seeds(settings: Mapping[str, Sequence[Any]], num: int) -> bool:
+    """Return whether no two runs have the same seeds, as copies of one run do."""
+    seeds = {str([settings[key][n] for key in _SEEDS if key in settings]) for n in range(num)}
+    return len(seeds) == num
+
+
+def _spreads(runs: Sequence[StoredRun]) -> list[Spread]:
+    """Return every arm that all runs have, over them."""
+    return [_spread(arm, runs) for arm in _arms_of_all(runs)]
 
 
 def _spread(arm: str, runs: Sequence[StoredRun]) -> Spread:

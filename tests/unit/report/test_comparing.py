@@ -1,17 +1,18 @@
 """Runs side by side: paired where they share samples, by their spread over draws."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from report_contents import arm, content, evaluation
 
-from mke_ray.config_schema import ReportConfig
+from mke_ray.config_schema import LabellingConfig, ReportConfig, ScalingConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.reporting import report
 from mke_ray.metrics import bootstrap_by_group
-from mke_ray.report import write_report
+from mke_ray.report import comparing, write_report
 from mke_ray.report.compare_page import comparison_dict, comparison_words, write_comparison
 from mke_ray.report.comparing import DRAWS, PAIRED, arm_scores, compare, short_names
 from mke_ray.report.stored import StoredRun
@@ -95,6 +96,32 @@ def test_settings_that_differ_are_listed_and_then_no_spread_is_told():
     found = compare(runs)
     assert found.settings == {"fit.num_steps": [10, 20], "seed": [None, 1]}
     assert not found.spreads
+
+
+@pytest.mark.parametrize(
+    ("config", "is_repeat"),
+    [
+        ({"seed": 1}, True),
+        ({"model_seeds": [1], "scaling": {"num_workers": 4}, "labelling": {"num_cpus": 2}}, True),
+        ({"seed": 1, "labelling": {"teachers_pool": {"num_gpus": 1}}}, True),
+        ({}, False),  # a copy of the first
+        ({"scaling": {"num_workers": 4}}, False),
+        ({"seed": 1, "engine": {"bf16": True}}, False),
+        ({"seed": 1, "scaling": {"micro_batch": 8}}, False),
+        ({"seed": 1, "scaling": {"window_units": 2}}, False),
+        ({"seed": 1, "labelling": {"precision": "bfloat16"}}, False),
+    ],
+)
+def test_runs_are_repeats_only_where_each_has_its_own_seeds_and_nothing_else(config, is_repeat):
+    runs = [run("a", scores(RIGHT[1])), run("b", scores(RIGHT[2]), config=config)]
+    assert bool(compare(runs).spreads) == is_repeat
+    copied = [*runs, run("c", scores(RIGHT[2]), config=config)]
+    assert not compare(copied).spreads
+
+
+def test_every_neutral_key_is_a_key_of_the_configuration():
+    for group, kind in (("scaling", ScalingConfig), ("labelling", LabellingConfig)):
+        assert set(comparing._NEUTRAL[group]) <= {one.name for one in fields(kind)}
 
 
 @pytest.mark.parametrize(
