@@ -13,7 +13,16 @@ from mke_ray.data.manifest.parts import row_digest
 from mke_ray.evaluation import TEACHER, Evaluation
 from mke_ray.schema import Split, fingerprint
 
-_WHERE = ("root", "table", "made", "storage_options", "endpoint_url", "region", "anonymous")
+_WHERE = (
+    "root",
+    "table",
+    "made",
+    "places",
+    "storage_options",
+    "endpoint_url",
+    "region",
+    "anonymous",
+)
 _DRAW = "data_seed"
 
 

@@ -19,7 +19,18 @@ from mke_ray.report.stored import StoredRun
 PAIRED, DRAWS = "paired", "draws"
 
 _SEEDS = ("seed", "data_seed", "data_seeds", "model_seeds", "source.data_seed")
-_PLACES = ("root", "name", "source.root", "source.made", "source.storage_options")
+# No source.table: another table may label other samples.
+_PLACES = (
+    "root",
+    "name",
+    "source.root",
+    "source.made",
+    "source.places",
+    "source.storage_options",
+    "source.endpoint_url",
+    "source.region",
+    "source.anonymous",
+)
 _MACHINES = ("ray", "tracking", "storage", "preflight")
 # Of groups that also hold what changes a network (rows of a pass, precision, order of units) only
 # these do not; a key that is new there counts as a setting until it is listed.
@@ -190,7 +201,7 @@ def short_names(uris: Sequence[str]) -> list[str]:
 
 def is_of_seeds(key: str) -> bool:
     """Return whether a key says which draw or where, and not how."""
-    if key in (*_SEEDS, *_PLACES, *_SWITCHES):
+    if key in (*_SEEDS, *_SWITCHES) or _is_place(key):
         return True
     group, _, rest = key.partition(".")
     return group in _MACHINES or rest.split(".", 1)[0] in _NEUTRAL.get(group, ())
@@ -340,8 +351,13 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {
         key: row
         for key, row in values.items()
-        if key not in _PLACES and any(value != row[0] for value in row)
+        if not _is_place(key) and any(value != row[0] for value in row)
     }
+
+
+def _is_place(key: str) -> bool:
+    """Return whether a key, or the one that it is below, says where data and runs are."""
+    return any(key == place or key.startswith(f"{place}.") for place in _PLACES)
 
 
 def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -119,6 +119,27 @@ def test_runs_are_repeats_only_where_each_has_its_own_seeds_and_nothing_else(con
     assert not compare(copied).spreads
 
 
+def test_where_the_data_are_is_no_setting_but_which_table_says_what_is_labelled_is():
+    there = {"root": "/a", "places": [], "storage_options": {}, "table": "few.csv"}
+    moved = {
+        "root": "s3://b/a",
+        "places": ["/links"],
+        "storage_options": {"key": "x"},
+        "endpoint_url": "http://store",
+        "region": "r",
+        "anonymous": True,
+        "table": "few.csv",
+    }
+    runs = [
+        run("a", scores(RIGHT[1]), config={"source": there}),
+        run("b", scores(RIGHT[2]), config={"source": moved, "seed": 1}),
+    ]
+    found = compare(runs)
+    assert list(found.settings) == ["seed"] and found.spreads
+    runs[1] = run("b", scores(RIGHT[2]), config={"source": {**moved, "table": "all.csv"}, "seed": 1})
+    assert "source.table" in compare(runs).settings and not compare(runs).spreads
+
+
 def test_every_neutral_key_is_a_key_of_the_configuration():
     for group, kind in (("scaling", ScalingConfig), ("labelling", LabellingConfig)):
         assert set(comparing._NEUTRAL[group]) <= {one.name for one in fields(kind)}
