@@ -49,6 +49,7 @@ def write_comparison(folder: Root, found: Comparison) -> str:
         },
         found=found,
         said=comparison_words(found),
+        intervals=interval_words(found),
         metric=first_upper(metric_word(found.metric)),
         pictures=pictures,
         verdicts=VERDICT_WORDS,
@@ -116,7 +117,13 @@ def comparison_words(found: Comparison) -> str:
         said = f"{name} against {found.names[0]}"
     else:
         said = f"The best of the others, {name}, against {found.names[0]}"
-    return f"{said}: {arm_title(shipped)} {_difference_words(best)}."
+    return f"{said}: {arm_title(shipped)} {_difference_words(best, interval_words(found))}."
+
+
+def interval_words(found: Comparison) -> str:
+    """Return what the intervals of the differences are, in the singular where there is one."""
+    num = len(found.runs) - 1
+    return "95% interval" if num == 1 else f"simultaneous 95% intervals over {num} comparisons"
 
 
 def comparison_pictures(found: Comparison) -> list[Picture]:
@@ -149,14 +156,14 @@ def _cell(result: Any) -> str:
     return "-" if result is None else f"{result.value:.1%} ({percent_range(result.ci95)})"
 
 
-def _difference_words(one: Difference) -> str:
-    """Return a difference and whether it is certain."""
+def _difference_words(one: Difference, intervals: str) -> str:
+    """Return a difference and whether it is certain, by intervals of this name."""
     said = f"{100 * one.difference:+.1f} points on the same test samples"
     if one.ci95 is None:
         return said
     low, high = one.ci95
     sure = "better" if low > 0 else "worse" if high < 0 else "which may be chance"
-    return f"{said} (95% interval {points_range(one.ci95)}), {sure}"
+    return f"{said} ({intervals}: {points_range(one.ci95)}), {sure}"
 
 
 def _arms_picture(found: Comparison) -> Picture:
@@ -210,7 +217,7 @@ def _differences_picture(found: Comparison) -> Picture:
             for one in found.differences
         ),
         note=f"In points, paired sample by sample on {found.num_common:,} test samples of "
-        f"{found.num_groups:,} groups, with 95% intervals by group. Right of the line is better.",
+        f"{found.num_groups:,} groups, with {interval_words(found)} by group. Right of the line is better.",
     )
 
 

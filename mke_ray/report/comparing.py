@@ -83,7 +83,8 @@ class Difference:
         base: Its score in the first run, on the common samples.
         value: Its score in this run, on the same samples.
         difference: What this run has more.
-        ci95: 95% interval of that by group; None where all samples are of one group.
+        ci95: 95% interval of that by group, simultaneous over the runs that are compared with the
+            first (Bonferroni); None where all samples are of one group.
     """
 
     run: int
@@ -291,13 +292,19 @@ def _differences(
 ) -> list[Difference]:
     """Return every arm of every run against the same arm of the first."""
     found = []
+    num_compared = len(runs) - 1  # the best of several is looked for, and would often win by chance
     for number, (one, rows) in enumerate(zip(runs[1:], common[1:], strict=True), start=1):
         for arm in _arms_of_all([runs[0], one]):
             base_N, value_N = arm_scores(runs[0].scores, arm), arm_scores(one.scores, arm)
             if base_N is None or value_N is None:
                 continue
             base_N, value_N = base_N[common[0]], value_N[rows]
-            interval = bootstrap_by_group(value_N - base_N, groups_N)
+            interval = bootstrap_by_group(
+                value_N - base_N,
+                groups_N,
+                num_resamples=2000 * num_compared,
+                confidence=1.0 - 0.05 / num_compared,
+            )
             ends = interval.ends()
             found.append(
                 Difference(

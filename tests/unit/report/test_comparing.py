@@ -58,6 +58,19 @@ def test_runs_of_the_same_samples_are_paired_by_group():
     assert student.ci95 == pytest.approx((wanted.low, wanted.high))
 
 
+def test_the_best_of_several_is_judged_by_simultaneous_intervals():
+    runs = [run(name, scores(RIGHT[row])) for name, row in (("a", 1), ("b", 2), ("c", 3))]
+    found = compare(runs)
+    groups = np.array([f"g{one // 2}" for one in range(NUM)])
+    gain_N = RIGHT[3].astype(float) - RIGHT[1]
+    wanted = bootstrap_by_group(gain_N, groups, num_resamples=4000, confidence=0.975)
+    best = found.differences[-1]
+    assert best.ci95 == pytest.approx((wanted.low, wanted.high))
+    alone = compare([runs[0], runs[2]]).differences[-1]
+    assert best.ci95[0] < alone.ci95[0] < alone.ci95[1] < best.ci95[1]
+    assert "simultaneous 95% intervals over 2 comparisons" in comparison_words(found)
+
+
 def test_only_samples_that_both_have_are_paired():
     found = compare([run("a", scores(RIGHT[1])), run("b", scores(RIGHT[2], first=20))])
     assert found.num_common == NUM - 20
