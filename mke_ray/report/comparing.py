@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mke_ray.errors import StoreError
 from mke_ray.evaluation.results import TEACHER
@@ -127,7 +129,7 @@ class Comparison:
         names: A short name of each run.
         runs: The runs.
         num_common: Test samples that all have, 0 of draws.
-        num_groups: Groups of these.
+        num_groups: Groups of these; samples that any run has in one group are in one.
         differences: Each run against the first, arm by arm; none of draws.
         spreads: Every arm over the runs, where they differ in seeds alone; else none.
         settings: Keys of the configuration that differ, with the value of each run.
@@ -177,13 +179,13 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
             raise StoreError(_mixed(runs, settings))
         return Comparison(DRAWS, names, runs, spreads=_spreads(runs), settings=settings)
     common = _common_rows(runs)
-    groups_N = np.asarray(first.scores.column("group").to_pylist(), dtype=object)[common[0]]
+    groups_N = _joined_groups(runs, common)
     return Comparison(
         PAIRED,
         names,
         runs,
         num_common=len(groups_N),
-        num_groups=len(set(groups_N.tolist())),
+        num_groups=len(np.unique(groups_N)),
         differences=_differences(runs, common, groups_N),
         spreads=_spreads(runs) if is_alike and _have_own_seeds(settings, len(runs)) else [],
         settings=settings,
@@ -279,6 +281,23 @@ def _common_rows(runs: Sequence[StoredRun]) -> list[NDArray]:
         )
     ordered = [one for one in keys[0] if one in common]
     return [np.array([mine[one] for one in ordered]) for mine in keys]
+
+
+def _joined_groups(runs: Sequence[StoredRun], common: Sequence[NDArray]) -> NDArray:
+    """Return the group of each common sample [N], the finest that no run's groups cut across.
+
+    A run that was listed without its groups has one for every sample; to trust it alone would call
+    samples of one speaker independent.
+    """
+    num = len(common[0])
+    starts, ends = [], []
+    for one, rows in zip(runs, common, strict=True):
+        names = one.scores.column("group").take(pa.array(rows)).to_pylist()
+        first: dict[str | None, int] = {}
+        starts += [first.setdefault(name, place) for place, name in enumerate(names)]
+        ends += range(num)
+    links = coo_array((np.ones(len(starts)), (starts, ends)), shape=(num, num))
+    return np.asarray(connected_components(links, directed=False)[1])
 
 
 def _keys(scores: pa.Table) -> dict[tuple[int, int], int]:

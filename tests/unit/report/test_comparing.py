@@ -71,6 +71,27 @@ def test_the_best_of_several_is_judged_by_simultaneous_intervals():
     assert "simultaneous 95% intervals over 2 comparisons" in comparison_words(found)
 
 
+def test_groups_of_all_runs_count_whichever_is_first():
+    plain = scores(RIGHT[1])
+    alone = plain.set_column(1, "group", [[f"s{one}" for one in range(NUM)]])
+    speakers = scores(RIGHT[3]).set_column(1, "group", [[f"g{one // 6}" for one in range(NUM)]])
+    a, b = run("a", alone), run("b", speakers)
+    one, two = compare([a, b]), compare([b, a])
+    assert one.num_groups == two.num_groups == NUM // 6
+    low, high = two.differences[1].ci95
+    assert one.differences[1].ci95 == pytest.approx((-high, -low))
+    pairs = run("c", plain.set_column(1, "group", [[f"p{(n + 1) // 6}" for n in range(NUM)]]))
+    assert compare([b, pairs]).num_groups == 1  # each cuts across the other
+
+
+def test_the_page_says_that_scores_of_samples_are_no_mean_iou_of_a_part(tmp_path):
+    dense = {"evaluation": evaluation(metric="miou")}
+    runs = [run("a", scores(RIGHT[1]), **dense), run("b", scores(RIGHT[2], first=20), **dense)]
+    root = open_root(str(tmp_path))
+    write_comparison(root, compare(runs))
+    assert "is not the mean IoU of that part" in root.read("index.html").decode()
+
+
 def test_only_samples_that_both_have_are_paired():
     found = compare([run("a", scores(RIGHT[1])), run("b", scores(RIGHT[2], first=20))])
     assert found.num_common == NUM - 20
