@@ -50,6 +50,7 @@ def write_comparison(folder: Root, found: Comparison) -> str:
         found=found,
         said=comparison_words(found),
         intervals=interval_words(found),
+        shared=shared_words(found),
         metric=first_upper(metric_word(found.metric)),
         pictures=pictures,
         verdicts=VERDICT_WORDS,
@@ -67,6 +68,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "said": comparison_words(found),
         "num_common": found.num_common,
         "num_groups": found.num_groups,
+        "shared": found.shared,
         "runs": [
             {
                 "name": name,
@@ -103,10 +105,12 @@ def comparison_words(found: Comparison) -> str:
         one = next((one for one in found.spreads if one.arm == shipped), None)
         if one is None:
             return f"{len(found.runs)} draws of the data; they have no student in common."
+        interval = f" (95% interval of the mean {points_range(one.gain_ci95)})"
         return (
-            f"Over {one.num} draws of the data {arm_title(shipped)} gains {100 * one.gain:+.1f} "
-            f"points over its teacher (95% interval of the mean {points_range(one.gain_ci95)}), "
-            f"and is better in {one.above:.0%} of them."
+            f"Over {one.num} draws of the data{shared_words(found)} {arm_title(shipped)} gains "
+            f"{100 * one.gain:+.1f} points over its teacher{interval if one.gain_ci95 else ''}, and "
+            f"is better in {one.above:.0%} of them"
+            f"{'; this says nothing of other samples' if found.shares_samples else ''}."
         )
     mine = [one for one in found.differences if one.arm == shipped]
     if not mine:
@@ -118,6 +122,15 @@ def comparison_words(found: Comparison) -> str:
     else:
         said = f"The best of the others, {name}, against {found.names[0]}"
     return f"{said}: {arm_title(shipped)} {_difference_words(best, interval_words(found))}."
+
+
+def shared_words(found: Comparison) -> str:
+    """Return how far draws have the same test samples, nothing where each has its own."""
+    if not found.shares_samples:
+        return ""
+    if all(len(one.scores) == found.num_common for one in found.runs):
+        return f" on the same {found.num_common:,} test samples"
+    return f", of whose test samples up to {found.shared:.0%} are the same in two of them,"
 
 
 def interval_words(found: Comparison) -> str:

@@ -3,7 +3,8 @@
 # N common test samples.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from mke_ray.metrics import bootstrap_by_group
 from mke_ray.report.stored import StoredRun
 
 PAIRED, DRAWS = "paired", "draws"
+
+_FEW_SHARED = 0.01  # of a test set: files of the same size and class occur by chance too
 
 _SEEDS = ("seed", "data_seed", "data_seeds", "model_seeds", "source.data_seed")
 # No source.table: another table may label other samples.
@@ -107,7 +110,8 @@ class Spread:
         mean: Mean of its metric over them.
         std: Standard deviation over them, None of one run.
         gain: Mean gain over the teacher.
-        gain_ci95: 95% t-interval of the mean gain over runs, None of one run.
+        gain_ci95: 95% t-interval of the mean gain over runs, None of one run, and of draws that
+            share test samples.
         above: Share of the runs in which it is better than the teacher.
     """
 
@@ -128,8 +132,9 @@ class Comparison:
         kind: ``paired`` where they have test samples in common, else ``draws``.
         names: A short name of each run.
         runs: The runs.
-        num_common: Test samples that all have, 0 of draws.
-        num_groups: Groups of these; samples that any run has in one group are in one.
+        num_common: Test samples that all have.
+        num_groups: Groups of these; samples that any run has in one group are in one. 0 of draws.
+        shared: The largest share of a draw's test samples that another draw has too.
         differences: Each run against the first, arm by arm; none of draws.
         spreads: Every arm over the runs, where they differ in seeds alone; else none.
         settings: Keys of the configuration that differ, with the value of each run.
@@ -140,6 +145,7 @@ class Comparison:
     runs: Sequence[StoredRun]
     num_common: int = 0
     num_groups: int = 0
+    shared: float = 0.0
     differences: Sequence[Difference] = ()
     spreads: Sequence[Spread] = ()
     settings: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -148,6 +154,11 @@ class Comparison:
     def metric(self) -> str:
         """The metric of the arms."""
         return self.runs[0].content.evaluation.metric
+
+    @property
+    def shares_samples(self) -> bool:
+        """Whether these are draws that have test samples in common, not by chance alone."""
+        return self.kind == DRAWS and self.shared > _FEW_SHARED
 
     @property
     def arms(self) -> list[str]:
@@ -177,7 +188,7 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
     if _are_draws(runs):
         if not is_alike:
             raise StoreError(_mixed(runs, settings))
-        return Comparison(DRAWS, names, runs, spreads=_spreads(runs), settings=settings)
+        return _of_draws(runs, names, settings)
     common = _common_rows(runs)
     groups_N = _joined_groups(runs, common)
     return Comparison(
@@ -190,6 +201,34 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
         spreads=_spreads(runs) if is_alike and _have_own_seeds(settings, len(runs)) else [],
         settings=settings,
     )
+
+
+def _of_draws(
+    runs: Sequence[StoredRun], names: Sequence[str], settings: Mapping[str, Sequence[Any]]
+) -> Comparison:
+    """Return the spread over draws, with an interval where their test samples are their own.
+
+    Scores on one test list depend on each other through it: their spread holds nothing of what
+    other samples would have given. The correction of Nadeau and Bengio (Inference for the
+    Generalization Error, Machine Learning 2003) is for splits drawn anew, and none for that.
+    """
+    keys = [set(_versions(one.scores)) for one in runs]
+    shared = max(
+        len(keys[one] & keys[two]) / max(min(len(keys[one]), len(keys[two])), 1)
+        for one, two in combinations(range(len(runs)), 2)
+    )
+    found = Comparison(
+        DRAWS,
+        names,
+        runs,
+        num_common=len(set.intersection(*keys)),
+        shared=shared,
+        spreads=_spreads(runs),
+        settings=settings,
+    )
+    if not found.shares_samples:
+        return found
+    return replace(found, spreads=[replace(one, gain_ci95=None) for one in found.spreads])
 
 
 def short_names(uris: Sequence[str]) -> list[str]:
@@ -304,6 +343,13 @@ def _keys(scores: pa.Table) -> dict[tuple[int, int], int]:
     """Return the row of each sample by its id and the digest of its size and labels."""
     ids, digests = (scores.column(name).to_pylist() for name in ("sample_id", "digest"))
     return {pair: row for row, pair in enumerate(zip(ids, digests, strict=True))}
+
+
+def _versions(scores: pa.Table) -> list[tuple[int, ...]]:
+    """Return what tells the samples of draws apart: id, digest and, of newer reports, version."""
+    names = ("sample_id", "digest", "version")
+    known = [scores.column(one).to_pylist() for one in names if one in scores.column_names]
+    return list(zip(*known, strict=True))
 
 
 def _differences(

@@ -122,6 +122,36 @@ def test_draws_of_the_data_are_compared_by_their_spread():
     assert "gains +5.0 points" in comparison_words(found)
 
 
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (0, "draws of the data on the same 60 test samples "),
+        (20, "up to 67% are the same in two of them"),
+    ],
+)
+def test_draws_that_share_test_samples_get_no_interval(tmp_path, first, said):
+    runs = [
+        run(f"d/{n}", scores(RIGHT[n + 1], first=n * first), data_seed=n) for n in range(3)
+    ]
+    found = compare(runs)
+    assert found.kind == DRAWS and all(one.gain_ci95 is None for one in found.spreads)
+    assert found.spreads[1].std is not None
+    words = comparison_words(found)
+    assert said in words and "interval" not in words and "nothing of other samples" in words
+    root = open_root(str(tmp_path))
+    write_comparison(root, found)
+    assert "the spread says nothing of other test samples" in root.read("index.html").decode()
+
+
+def test_rows_of_drawn_tables_are_told_apart_by_their_version():
+    tables = [
+        scores(RIGHT[1]).append_column("version", pa.array([n] * NUM, pa.uint64()))
+        for n in range(2)
+    ]
+    found = compare([run(f"d/{n}", one, data_seed=n) for n, one in enumerate(tables)])
+    assert found.shared == 0.0 and found.spreads[1].gain_ci95 is not None
+
+
 def test_settings_that_differ_are_listed_and_then_no_spread_is_told():
     runs = [
         run("a", scores(RIGHT[1])),
