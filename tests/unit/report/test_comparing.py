@@ -51,9 +51,7 @@ def test_runs_of_the_same_samples_are_paired_by_group():
     assert (found.num_common, found.num_groups) == (NUM, NUM // 2)
     teacher, student = found.differences
     assert (teacher.arm, teacher.difference) == ("teacher", 0.0)
-    wanted = bootstrap_by_group(
-        RIGHT[3].astype(float) - RIGHT[1], np.array([f"g{one // 2}" for one in range(NUM)])
-    )
+    wanted = bootstrap_by_group(RIGHT[3].astype(float) - RIGHT[1], np.arange(NUM) // 2)
     assert student.difference == pytest.approx(RIGHT[3].mean() - RIGHT[1].mean())
     assert student.ci95 == pytest.approx((wanted.low, wanted.high))
 
@@ -61,7 +59,7 @@ def test_runs_of_the_same_samples_are_paired_by_group():
 def test_the_best_of_several_is_judged_by_simultaneous_intervals():
     runs = [run(name, scores(RIGHT[row])) for name, row in (("a", 1), ("b", 2), ("c", 3))]
     found = compare(runs)
-    groups = np.array([f"g{one // 2}" for one in range(NUM)])
+    groups = np.arange(NUM) // 2
     gain_N = RIGHT[3].astype(float) - RIGHT[1]
     wanted = bootstrap_by_group(gain_N, groups, num_resamples=4000, confidence=0.975)
     best = found.differences[-1]
@@ -73,15 +71,18 @@ def test_the_best_of_several_is_judged_by_simultaneous_intervals():
 
 def test_groups_of_all_runs_count_whichever_is_first():
     plain = scores(RIGHT[1])
-    alone = plain.set_column(1, "group", [[f"s{one}" for one in range(NUM)]])
-    speakers = scores(RIGHT[3]).set_column(1, "group", [[f"g{one // 6}" for one in range(NUM)]])
+    alone = plain.set_column(1, "group", pa.array([f"s{one}" for one in range(NUM)]))
+    sixes = pa.array([f"g{one // 6}" for one in range(NUM)])
+    speakers = scores(RIGHT[3]).set_column(1, "group", sixes)
     a, b = run("a", alone), run("b", speakers)
     one, two = compare([a, b]), compare([b, a])
     assert one.num_groups == two.num_groups == NUM // 6
     low, high = two.differences[1].ci95
     assert one.differences[1].ci95 == pytest.approx((-high, -low))
-    pairs = run("c", plain.set_column(1, "group", [[f"p{(n + 1) // 6}" for n in range(NUM)]]))
-    assert compare([b, pairs]).num_groups == 1  # each cuts across the other
+    across = pa.array([f"p{(one + 1) // 6}" for one in range(NUM)])
+    assert (
+        compare([b, run("c", plain.set_column(1, "group", across))]).num_groups == 1
+    )  # each cuts across the other
 
 
 def test_the_page_says_that_scores_of_samples_are_no_mean_iou_of_a_part(tmp_path):
@@ -130,9 +131,7 @@ def test_draws_of_the_data_are_compared_by_their_spread():
     ],
 )
 def test_draws_that_share_test_samples_get_no_interval(tmp_path, first, said):
-    runs = [
-        run(f"d/{n}", scores(RIGHT[n + 1], first=n * first), data_seed=n) for n in range(3)
-    ]
+    runs = [run(f"d/{n}", scores(RIGHT[n + 1], first=n * first), data_seed=n) for n in range(3)]
     found = compare(runs)
     assert found.kind == DRAWS and all(one.gain_ci95 is None for one in found.spreads)
     assert found.spreads[1].std is not None
@@ -200,7 +199,9 @@ def test_where_the_data_are_is_no_setting_but_which_table_says_what_is_labelled_
     ]
     found = compare(runs)
     assert list(found.settings) == ["seed"] and found.spreads
-    runs[1] = run("b", scores(RIGHT[2]), config={"source": {**moved, "table": "all.csv"}, "seed": 1})
+    runs[1] = run(
+        "b", scores(RIGHT[2]), config={"source": {**moved, "table": "all.csv"}, "seed": 1}
+    )
     assert "source.table" in compare(runs).settings and not compare(runs).spreads
 
 
