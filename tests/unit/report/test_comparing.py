@@ -12,7 +12,7 @@ from mke_ray.config_schema import LabellingConfig, ReportConfig, ScalingConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.reporting import report
 from mke_ray.metrics import bootstrap_by_group
-from mke_ray.report import comparing, write_report
+from mke_ray.report import compare_page, comparing, write_report
 from mke_ray.report.compare_page import comparison_dict, comparison_words, write_comparison
 from mke_ray.report.comparing import DRAWS, PAIRED, arm_scores, compare, short_names
 from mke_ray.report.stored import StoredRun
@@ -253,6 +253,23 @@ def test_the_page_and_its_numbers_say_the_same(tmp_path):
     assert plain["said"] in shown and "better" in plain["said"]
     assert f"{100 * plain['differences'][1]['difference']:+.1f}" in shown
     assert root.exists("figures/compared_arms.png") and "<script" not in shown
+
+
+def test_names_with_underscores_dollars_and_signs_are_drawn(tmp_path, monkeypatch):
+    drawn = []
+    keep = compare_page.style.to_picture
+    monkeypatch.setattr(
+        compare_page.style,
+        "to_picture",
+        lambda figure, **words: drawn.append(figure) or keep(figure, **words),
+    )
+    names = ["$a_$", "_old", "<b>"]
+    runs = [run(f"r/{name}", scores(RIGHT[row])) for row, name in enumerate(names, start=1)]
+    root = open_root(str(tmp_path))
+    write_comparison(root, compare(runs))
+    legends = [[one.get_text() for one in figure.legends[0].get_texts()] for figure in drawn]
+    assert legends == [names, names[1:]]
+    assert "&lt;b&gt;" in root.read("index.html").decode()
 
 
 def test_the_job_makes_a_page_again_and_compares(tmp_path, capsys):
