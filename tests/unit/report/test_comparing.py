@@ -30,7 +30,7 @@ def scores(student_N, *, first=0, seeds=1, digest=7):
         "teacher/0": RIGHT[0].astype(np.float32),
     }
     for seed in range(seeds):
-        columns[f"mke/{seed}"] = np.roll(student_N, 0).astype(np.float32) * (seed == 0)
+        columns[f"mke/{seed}"] = np.roll(student_N, seed).astype(np.float32)
     return pa.table(columns)
 
 
@@ -103,7 +103,9 @@ def test_only_samples_that_both_have_are_paired():
 
 def test_seeds_of_an_arm_are_averaged():
     table = scores(RIGHT[1], seeds=2)
-    assert arm_scores(table, "mke") == pytest.approx(RIGHT[1] / 2)
+    other_N = np.roll(RIGHT[1], 1)
+    assert (other_N != RIGHT[1]).any()
+    assert arm_scores(table, "mke") == pytest.approx((RIGHT[1].astype(float) + other_N) / 2)
     assert arm_scores(table, "mk") is None
 
 
