@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -49,6 +50,8 @@ def write_comparison(folder: Root, found: Comparison) -> str:
         },
         found=found,
         said=comparison_words(found),
+        intervals=interval_words(found),
+        shared=shared_words(found),
         metric=first_upper(metric_word(found.metric)),
         pictures=pictures,
         verdicts=VERDICT_WORDS,
@@ -66,6 +69,7 @@ def comparison_dict(found: Comparison) -> dict[str, Any]:
         "said": comparison_words(found),
         "num_common": found.num_common,
         "num_groups": found.num_groups,
+        "shared": found.shared,
         "runs": [
             {
                 "name": name,
@@ -102,10 +106,12 @@ def comparison_words(found: Comparison) -> str:
         one = next((one for one in found.spreads if one.arm == shipped), None)
         if one is None:
             return f"{len(found.runs)} draws of the data; they have no student in common."
+        ends, rest = one.gain_ci95, "; this says nothing of other samples"
+        interval = f" (95% interval of the mean {points_range(ends)})" if ends else ""
         return (
-            f"Over {one.num} draws of the data {arm_title(shipped)} gains {100 * one.gain:+.1f} "
-            f"points over its teacher (95% interval of the mean {points_range(one.gain_ci95)}), "
-            f"and is better in {one.above:.0%} of them."
+            f"Over {one.num} draws of the data{shared_words(found)} {arm_title(shipped)} gains "
+            f"{100 * one.gain:+.1f} points over its teacher{interval}, and is better in "
+            f"{one.above:.0%} of them{rest if found.shares_samples else ''}."
         )
     mine = [one for one in found.differences if one.arm == shipped]
     if not mine:
@@ -116,7 +122,22 @@ def comparison_words(found: Comparison) -> str:
         said = f"{name} against {found.names[0]}"
     else:
         said = f"The best of the others, {name}, against {found.names[0]}"
-    return f"{said}: {arm_title(shipped)} {_difference_words(best)}."
+    return f"{said}: {arm_title(shipped)} {_difference_words(best, interval_words(found))}."
+
+
+def shared_words(found: Comparison) -> str:
+    """Return how far draws have the same test samples, nothing where each has its own."""
+    if not found.shares_samples:
+        return ""
+    if all(len(one.scores) == found.num_common for one in found.runs):
+        return f" on the same {found.num_common:,} test samples"
+    return f", of whose test samples up to {found.shared:.0%} are the same in two of them,"
+
+
+def interval_words(found: Comparison) -> str:
+    """Return what the intervals of the differences are, in the singular where there is one."""
+    num = len(found.runs) - 1
+    return "95% interval" if num == 1 else f"simultaneous 95% intervals over {num} comparisons"
 
 
 def comparison_pictures(found: Comparison) -> list[Picture]:
@@ -149,14 +170,14 @@ def _cell(result: Any) -> str:
     return "-" if result is None else f"{result.value:.1%} ({percent_range(result.ci95)})"
 
 
-def _difference_words(one: Difference) -> str:
-    """Return a difference and whether it is certain."""
+def _difference_words(one: Difference, intervals: str) -> str:
+    """Return a difference and whether it is certain, by intervals of this name."""
     said = f"{100 * one.difference:+.1f} points on the same test samples"
     if one.ci95 is None:
         return said
     low, high = one.ci95
     sure = "better" if low > 0 else "worse" if high < 0 else "which may be chance"
-    return f"{said} (95% interval {points_range(one.ci95)}), {sure}"
+    return f"{said} ({intervals}: {points_range(one.ci95)}), {sure}"
 
 
 def _arms_picture(found: Comparison) -> Picture:
@@ -165,10 +186,11 @@ def _arms_picture(found: Comparison) -> Picture:
     with house_style():
         figure = new_figure(1.3 + len(arms) * (0.22 + 0.17 * num) + 0.2 * (num // 3))
         axes = figure.subplots()
+        marks = []
         for number, one in enumerate(found.runs):
             rows, results = _placed(one.content.evaluation.arms, arms, number, num)
-            _draw_run(axes, rows, results, number, found.names[number])
-        _finish(axes, [arm_title(arm) for arm in arms], num)
+            marks.append(_draw_run(axes, rows, results, number))
+        _finish(axes, [arm_title(arm) for arm in arms], marks, found.names)
         axes.set_xlabel(f"{first_upper(metric_word(found.metric))} on the run's test set")
         style.percent_axis(axes, "x")
     return style.to_picture(
@@ -193,11 +215,12 @@ def _differences_picture(found: Comparison) -> Picture:
         figure = new_figure(1.3 + len(arms) * (0.22 + 0.17 * num) + 0.2 * (num // 3))
         axes = figure.subplots()
         axes.axvline(0, color=style.INK, lw=1)
+        marks = []
         for number in range(num):
             mine = {one.arm: one for one in found.differences if one.run == number + 1}
             rows, results = _placed(mine, arms, number, num)
-            _draw_run(axes, rows, results, number + 1, found.names[number + 1])
-        _finish(axes, [arm_title(arm) for arm in arms], num)
+            marks.append(_draw_run(axes, rows, results, number + 1))
+        _finish(axes, [arm_title(arm) for arm in arms], marks, found.names[1:])
         axes.set_xlabel(f"difference to {found.names[0]} on the same test samples")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if value else "0")
     return style.to_picture(
@@ -210,7 +233,8 @@ def _differences_picture(found: Comparison) -> Picture:
             for one in found.differences
         ),
         note=f"In points, paired sample by sample on {found.num_common:,} test samples of "
-        f"{found.num_groups:,} groups, with 95% intervals by group. Right of the line is better.",
+        f"{found.num_groups:,} groups, with {interval_words(found)} by group. "
+        "Right of the line is better.",
     )
 
 
@@ -228,19 +252,19 @@ def _placed(
     return [row for row, _ in there], [one for _, one in there]
 
 
-def _draw_run(
-    axes: Axes, rows: Sequence[float], results: Sequence[Any], number: int, name: str
-) -> None:
-    """Draw the dots of a run and their intervals."""
+def _draw_run(axes: Axes, rows: Sequence[float], results: Sequence[Any], number: int) -> Line2D:
+    """Draw the dots of a run and their intervals; return the dots for the legend."""
     colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
     for row, one in zip(rows, results, strict=True):
         if one.ci95 is not None:
             axes.plot(list(one.ci95), [row, row], color=colour, lw=1.8, solid_capstyle="round")
     values = [one.difference if isinstance(one, Difference) else one.value for one in results]
-    axes.plot(values, rows, mark, color=colour, ms=6, ls="none", label=name)
+    return axes.plot(values, rows, mark, color=colour, ms=6, ls="none")[0]
 
 
-def _finish(axes: Axes, titles: Sequence[str], num: int) -> None:
+def _finish(
+    axes: Axes, titles: Sequence[str], marks: Sequence[Line2D], names: Sequence[str]
+) -> None:
     """Name the rows, and the runs above them."""
     axes.set_yticks(range(len(titles)), titles)
     axes.set_ylim(len(titles) - 0.5, -0.5)
@@ -252,7 +276,10 @@ def _finish(axes: Axes, titles: Sequence[str], num: int) -> None:
     axes.tick_params(axis="y", labelcolor=style.INK)
     figure = axes.get_figure()
     if figure is not None:
-        figure.legend(loc="outside upper center", ncols=min(num, 3), frameon=False, fontsize=9.5)
+        look = {"loc": "outside upper center", "frameon": False, "fontsize": 9.5}
+        legend = figure.legend(marks, [" "] * len(names), ncols=min(len(names), 3), **look)
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            text.set_text(name)  # a label that begins with _ would be left out
 
 
 def _setting(value: Any) -> str:

@@ -3,13 +3,16 @@
 # N common test samples.
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mke_ray.errors import StoreError
 from mke_ray.evaluation.results import TEACHER
@@ -18,9 +21,60 @@ from mke_ray.report.stored import StoredRun
 
 PAIRED, DRAWS = "paired", "draws"
 
+_FEW_SHARED = 0.01  # of a test set: files of the same size and class occur by chance too
+
 _SEEDS = ("seed", "data_seed", "data_seeds", "model_seeds", "source.data_seed")
-_PLACES = ("root", "name", "source.root", "source.made", "source.storage_options")
-_MACHINES = ("ray", "tracking", "storage", "scaling", "engine", "labelling", "preflight")
+# No source.table: another table may label other samples.
+_PLACES = (
+    "root",
+    "name",
+    "source.root",
+    "source.made",
+    "source.places",
+    "source.storage_options",
+    "source.endpoint_url",
+    "source.region",
+    "source.anonymous",
+)
+_MACHINES = ("ray", "tracking", "storage", "preflight")
+# Of groups that also hold what changes a network (rows of a pass, precision, order of units) only
+# these do not; a key that is new there counts as a setting until it is listed.
+_NEUTRAL = {
+    "scaling": (
+        "launch",
+        "num_workers",
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "pool",
+        "max_failures",
+        "checkpoint_every_steps",
+        "checkpoints_kept",
+        "resize_every_s",
+        "cache_bytes",
+        "feed",
+        "feed_threads",
+        "prefetch_batches",
+        "prefetch_bytes",
+        "feed_cpus",
+        "feed_pool",
+        "feed_timeout_s",
+        "log_every_steps",
+    ),
+    "labelling": (
+        "plan",
+        "units_ahead",
+        "min_actors",
+        "max_actors",
+        "num_cpus",
+        "num_gpus",
+        "pool",
+        "teachers_pool",
+        "max_bad_fraction",
+        "cost_per_hour",
+        "part_mb",
+        "runner",
+    ),
+}
 _SWITCHES = ("verbose", "dry_run", "refresh", "verify", "retry", "accept_loss", "allow_targets")
 
 
@@ -34,7 +88,8 @@ class Difference:
         base: Its score in the first run, on the common samples.
         value: Its score in this run, on the same samples.
         difference: What this run has more.
-        ci95: 95% interval of that by group; None where all samples are of one group.
+        ci95: 95% interval of that by group, simultaneous over the runs that are compared with the
+            first (Bonferroni); None where all samples are of one group.
     """
 
     run: int
@@ -55,7 +110,8 @@ class Spread:
         mean: Mean of its metric over them.
         std: Standard deviation over them, None of one run.
         gain: Mean gain over the teacher.
-        gain_ci95: 95% t-interval of the mean gain over runs, None of one run.
+        gain_ci95: 95% t-interval of the mean gain over runs, None of one run, and of draws that
+            share test samples.
         above: Share of the runs in which it is better than the teacher.
     """
 
@@ -76,8 +132,9 @@ class Comparison:
         kind: ``paired`` where they have test samples in common, else ``draws``.
         names: A short name of each run.
         runs: The runs.
-        num_common: Test samples that all have, 0 of draws.
-        num_groups: Groups of these.
+        num_common: Test samples that all have.
+        num_groups: Groups of these; samples that any run has in one group are in one. 0 of draws.
+        shared: The largest share of a draw's test samples that another draw has too.
         differences: Each run against the first, arm by arm; none of draws.
         spreads: Every arm over the runs, where they differ in seeds alone; else none.
         settings: Keys of the configuration that differ, with the value of each run.
@@ -88,6 +145,7 @@ class Comparison:
     runs: Sequence[StoredRun]
     num_common: int = 0
     num_groups: int = 0
+    shared: float = 0.0
     differences: Sequence[Difference] = ()
     spreads: Sequence[Spread] = ()
     settings: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -96,6 +154,11 @@ class Comparison:
     def metric(self) -> str:
         """The metric of the arms."""
         return self.runs[0].content.evaluation.metric
+
+    @property
+    def shares_samples(self) -> bool:
+        """Whether these are draws that have test samples in common, not by chance alone."""
+        return self.kind == DRAWS and self.shared > _FEW_SHARED
 
     @property
     def arms(self) -> list[str]:
@@ -121,24 +184,51 @@ def compare(runs: Sequence[StoredRun]) -> Comparison:
         _check_alike(first, one)
     names = short_names([one.uri for one in runs])
     settings = _differing([one.content.config for one in runs])
-    is_repeat = all(is_of_seeds(key) for key in settings)
-    spreads = [_spread(arm, runs) for arm in _arms_of_all(runs)] if is_repeat else []
+    is_alike = all(is_of_seeds(key) for key in settings)
     if _are_draws(runs):
-        if not is_repeat:
+        if not is_alike:
             raise StoreError(_mixed(runs, settings))
-        return Comparison(DRAWS, names, runs, spreads=spreads, settings=settings)
+        return _of_draws(runs, names, settings)
     common = _common_rows(runs)
-    groups_N = np.asarray(first.scores.column("group").to_pylist(), dtype=object)[common[0]]
+    groups_N = _joined_groups(runs, common)
     return Comparison(
         PAIRED,
         names,
         runs,
         num_common=len(groups_N),
-        num_groups=len(set(groups_N.tolist())),
+        num_groups=len(np.unique(groups_N)),
         differences=_differences(runs, common, groups_N),
-        spreads=spreads,
+        spreads=_spreads(runs) if is_alike and _have_own_seeds(settings, len(runs)) else [],
         settings=settings,
     )
+
+
+def _of_draws(
+    runs: Sequence[StoredRun], names: Sequence[str], settings: Mapping[str, Sequence[Any]]
+) -> Comparison:
+    """Return the spread over draws, with an interval where their test samples are their own.
+
+    Scores on one test list depend on each other through it: their spread holds nothing of what
+    other samples would have given. The correction of Nadeau and Bengio (Inference for the
+    Generalization Error, Machine Learning 2003) is for splits drawn anew, and none for that.
+    """
+    keys = [set(_versions(one.scores)) for one in runs]
+    shared = max(
+        len(keys[one] & keys[two]) / max(min(len(keys[one]), len(keys[two])), 1)
+        for one, two in combinations(range(len(runs)), 2)
+    )
+    found = Comparison(
+        DRAWS,
+        names,
+        runs,
+        num_common=len(set.intersection(*keys)),
+        shared=shared,
+        spreads=_spreads(runs),
+        settings=settings,
+    )
+    if not found.shares_samples:
+        return found
+    return replace(found, spreads=[replace(one, gain_ci95=None) for one in found.spreads])
 
 
 def short_names(uris: Sequence[str]) -> list[str]:
@@ -153,8 +243,10 @@ def short_names(uris: Sequence[str]) -> list[str]:
 
 def is_of_seeds(key: str) -> bool:
     """Return whether a key says which draw or where, and not how."""
-    same = key in (*_SEEDS, *_PLACES, *_SWITCHES)
-    return same or key.split(".", 1)[0] in _MACHINES
+    if key in (*_SEEDS, *_SWITCHES) or _is_place(key):
+        return True
+    group, _, rest = key.partition(".")
+    return group in _MACHINES or rest.split(".", 1)[0] in _NEUTRAL.get(group, ())
 
 
 def arm_scores(scores: pa.Table, arm: str) -> NDArray | None:
@@ -230,10 +322,34 @@ def _common_rows(runs: Sequence[StoredRun]) -> list[NDArray]:
     return [np.array([mine[one] for one in ordered]) for mine in keys]
 
 
+def _joined_groups(runs: Sequence[StoredRun], common: Sequence[NDArray]) -> NDArray:
+    """Return the group of each common sample [N], the finest that no run's groups cut across.
+
+    A run that was listed without its groups has one for every sample; to trust it alone would call
+    samples of one speaker independent.
+    """
+    num = len(common[0])
+    starts, ends = [], []
+    for one, rows in zip(runs, common, strict=True):
+        names = one.scores.column("group").take(pa.array(rows)).to_pylist()
+        first: dict[str | None, int] = {}
+        starts += [first.setdefault(name, place) for place, name in enumerate(names)]
+        ends += range(num)
+    links = coo_array((np.ones(len(starts)), (starts, ends)), shape=(num, num))
+    return np.asarray(connected_components(links, directed=False)[1])
+
+
 def _keys(scores: pa.Table) -> dict[tuple[int, int], int]:
     """Return the row of each sample by its id and the digest of its size and labels."""
     ids, digests = (scores.column(name).to_pylist() for name in ("sample_id", "digest"))
     return {pair: row for row, pair in enumerate(zip(ids, digests, strict=True))}
+
+
+def _versions(scores: pa.Table) -> list[tuple[int, ...]]:
+    """Return what tells the samples of draws apart: id, digest and, of newer reports, version."""
+    names = ("sample_id", "digest", "version")
+    known = [scores.column(one).to_pylist() for one in names if one in scores.column_names]
+    return list(zip(*known, strict=True))
 
 
 def _differences(
@@ -241,13 +357,19 @@ def _differences(
 ) -> list[Difference]:
     """Return every arm of every run against the same arm of the first."""
     found = []
+    num_compared = len(runs) - 1  # the best of several is looked for, and would often win by chance
     for number, (one, rows) in enumerate(zip(runs[1:], common[1:], strict=True), start=1):
         for arm in _arms_of_all([runs[0], one]):
             base_N, value_N = arm_scores(runs[0].scores, arm), arm_scores(one.scores, arm)
             if base_N is None or value_N is None:
                 continue
             base_N, value_N = base_N[common[0]], value_N[rows]
-            interval = bootstrap_by_group(value_N - base_N, groups_N)
+            interval = bootstrap_by_group(
+                value_N - base_N,
+                groups_N,
+                num_resamples=2000 * num_compared,
+                confidence=1.0 - 0.05 / num_compared,
+            )
             ends = interval.ends()
             found.append(
                 Difference(
@@ -260,6 +382,17 @@ def _differences(
                 )
             )
     return found
+
+
+def _have_own_seeds(settings: Mapping[str, Sequence[Any]], num: int) -> bool:
+    """Return whether no two runs have the same seeds, as copies of one run do."""
+    seeds = {str([settings[key][n] for key in _SEEDS if key in settings]) for n in range(num)}
+    return len(seeds) == num
+
+
+def _spreads(runs: Sequence[StoredRun]) -> list[Spread]:
+    """Return every arm that all runs have, over them."""
+    return [_spread(arm, runs) for arm in _arms_of_all(runs)]
 
 
 def _spread(arm: str, runs: Sequence[StoredRun]) -> Spread:
@@ -290,8 +423,13 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {
         key: row
         for key, row in values.items()
-        if key not in _PLACES and any(value != row[0] for value in row)
+        if not _is_place(key) and any(value != row[0] for value in row)
     }
+
+
+def _is_place(key: str) -> bool:
+    """Return whether a key, or the one that it is below, says where data and runs are."""
+    return any(key == place or key.startswith(f"{place}.") for place in _PLACES)
 
 
 def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:

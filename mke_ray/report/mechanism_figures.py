@@ -182,7 +182,7 @@ def _draw_gains(axes: Axes, bands: Sequence[Band], *, is_log: bool) -> None:
             label=label,
         )
     if is_log:
-        axes.set_xscale("log")
+        style.log_axis(axes)
     axes.grid(axis="y")
     axes.tick_params(length=0)
 

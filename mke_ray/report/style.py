@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 WIDTH_IN = 5.6
 PNG_DPI = 200
@@ -90,6 +90,7 @@ _RC: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10.5,
     "text.color": INK,
+    "text.parse_math": False,  # names of classes and runs are text, whatever dollars they have
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
     "axes.titlelocation": "left",
@@ -228,6 +229,16 @@ def percent_axis(axes: Axes, axis: str) -> None:
     """Write the ticks of an axis of shares as whole percents."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis
     chosen.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+
+
+def log_axis(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, once its limits are set, with plain numbers."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    if high < 100 * low:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _block_start(block: list[int], positions: list[float], gap: float) -> float:

@@ -205,9 +205,9 @@ def _limit(axes: Axes, place_T: np.ndarray, words: Sequence[str] | None) -> None
         return
     low, high = float(place_T.min()), float(place_T.max())
     if _is_log(place_T):
-        axes.set_xscale("log")
         edge = (high / low) ** _EDGE
         axes.set_xlim(low / edge, high * edge)
+        style.log_axis(axes)
     else:
         edge = _EDGE * (high - low) or 0.5
         axes.set_xlim(low - edge, high + edge)

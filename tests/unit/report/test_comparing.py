@@ -1,17 +1,18 @@
 """Runs side by side: paired where they share samples, by their spread over draws."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from report_contents import arm, content, evaluation
 
-from mke_ray.config_schema import ReportConfig
+from mke_ray.config_schema import LabellingConfig, ReportConfig, ScalingConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.reporting import report
 from mke_ray.metrics import bootstrap_by_group
-from mke_ray.report import write_report
+from mke_ray.report import compare_page, comparing, write_report
 from mke_ray.report.compare_page import comparison_dict, comparison_words, write_comparison
 from mke_ray.report.comparing import DRAWS, PAIRED, arm_scores, compare, short_names
 from mke_ray.report.stored import StoredRun
@@ -29,7 +30,7 @@ def scores(student_N, *, first=0, seeds=1, digest=7):
         "teacher/0": RIGHT[0].astype(np.float32),
     }
     for seed in range(seeds):
-        columns[f"mke/{seed}"] = np.roll(student_N, 0).astype(np.float32) * (seed == 0)
+        columns[f"mke/{seed}"] = np.roll(student_N, seed).astype(np.float32)
     return pa.table(columns)
 
 
@@ -50,11 +51,46 @@ def test_runs_of_the_same_samples_are_paired_by_group():
     assert (found.num_common, found.num_groups) == (NUM, NUM // 2)
     teacher, student = found.differences
     assert (teacher.arm, teacher.difference) == ("teacher", 0.0)
-    wanted = bootstrap_by_group(
-        RIGHT[3].astype(float) - RIGHT[1], np.array([f"g{one // 2}" for one in range(NUM)])
-    )
+    wanted = bootstrap_by_group(RIGHT[3].astype(float) - RIGHT[1], np.arange(NUM) // 2)
     assert student.difference == pytest.approx(RIGHT[3].mean() - RIGHT[1].mean())
     assert student.ci95 == pytest.approx((wanted.low, wanted.high))
+
+
+def test_the_best_of_several_is_judged_by_simultaneous_intervals():
+    runs = [run(name, scores(RIGHT[row])) for name, row in (("a", 1), ("b", 2), ("c", 3))]
+    found = compare(runs)
+    groups = np.arange(NUM) // 2
+    gain_N = RIGHT[3].astype(float) - RIGHT[1]
+    wanted = bootstrap_by_group(gain_N, groups, num_resamples=4000, confidence=0.975)
+    best = found.differences[-1]
+    assert best.ci95 == pytest.approx((wanted.low, wanted.high))
+    alone = compare([runs[0], runs[2]]).differences[-1]
+    assert best.ci95[0] < alone.ci95[0] < alone.ci95[1] < best.ci95[1]
+    assert "simultaneous 95% intervals over 2 comparisons" in comparison_words(found)
+
+
+def test_groups_of_all_runs_count_whichever_is_first():
+    plain = scores(RIGHT[1])
+    alone = plain.set_column(1, "group", pa.array([f"s{one}" for one in range(NUM)]))
+    sixes = pa.array([f"g{one // 6}" for one in range(NUM)])
+    speakers = scores(RIGHT[3]).set_column(1, "group", sixes)
+    a, b = run("a", alone), run("b", speakers)
+    one, two = compare([a, b]), compare([b, a])
+    assert one.num_groups == two.num_groups == NUM // 6
+    low, high = two.differences[1].ci95
+    assert one.differences[1].ci95 == pytest.approx((-high, -low))
+    across = pa.array([f"p{(one + 1) // 6}" for one in range(NUM)])
+    assert (
+        compare([b, run("c", plain.set_column(1, "group", across))]).num_groups == 1
+    )  # each cuts across the other
+
+
+def test_the_page_says_that_scores_of_samples_are_no_mean_iou_of_a_part(tmp_path):
+    dense = {"evaluation": evaluation(metric="miou")}
+    runs = [run("a", scores(RIGHT[1]), **dense), run("b", scores(RIGHT[2], first=20), **dense)]
+    root = open_root(str(tmp_path))
+    write_comparison(root, compare(runs))
+    assert "is not the mean IoU of that part" in root.read("index.html").decode()
 
 
 def test_only_samples_that_both_have_are_paired():
@@ -67,7 +103,9 @@ def test_only_samples_that_both_have_are_paired():
 
 def test_seeds_of_an_arm_are_averaged():
     table = scores(RIGHT[1], seeds=2)
-    assert arm_scores(table, "mke") == pytest.approx(RIGHT[1] / 2)
+    other_N = np.roll(RIGHT[1], 1)
+    assert (other_N != RIGHT[1]).any()
+    assert arm_scores(table, "mke") == pytest.approx((RIGHT[1].astype(float) + other_N) / 2)
     assert arm_scores(table, "mk") is None
 
 
@@ -87,6 +125,34 @@ def test_draws_of_the_data_are_compared_by_their_spread():
     assert "gains +5.0 points" in comparison_words(found)
 
 
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (0, "draws of the data on the same 60 test samples "),
+        (20, "up to 67% are the same in two of them"),
+    ],
+)
+def test_draws_that_share_test_samples_get_no_interval(tmp_path, first, said):
+    runs = [run(f"d/{n}", scores(RIGHT[n + 1], first=n * first), data_seed=n) for n in range(3)]
+    found = compare(runs)
+    assert found.kind == DRAWS and all(one.gain_ci95 is None for one in found.spreads)
+    assert found.spreads[1].std is not None
+    words = comparison_words(found)
+    assert said in words and "interval" not in words and "nothing of other samples" in words
+    root = open_root(str(tmp_path))
+    write_comparison(root, found)
+    assert "the spread says nothing of other test samples" in root.read("index.html").decode()
+
+
+def test_rows_of_drawn_tables_are_told_apart_by_their_version():
+    tables = [
+        scores(RIGHT[1]).append_column("version", pa.array([n] * NUM, pa.uint64()))
+        for n in range(2)
+    ]
+    found = compare([run(f"d/{n}", one, data_seed=n) for n, one in enumerate(tables)])
+    assert found.shared == 0.0 and found.spreads[1].gain_ci95 is not None
+
+
 def test_settings_that_differ_are_listed_and_then_no_spread_is_told():
     runs = [
         run("a", scores(RIGHT[1])),
@@ -95,6 +161,55 @@ def test_settings_that_differ_are_listed_and_then_no_spread_is_told():
     found = compare(runs)
     assert found.settings == {"fit.num_steps": [10, 20], "seed": [None, 1]}
     assert not found.spreads
+
+
+@pytest.mark.parametrize(
+    ("config", "is_repeat"),
+    [
+        ({"seed": 1}, True),
+        ({"model_seeds": [1], "scaling": {"num_workers": 4}, "labelling": {"num_cpus": 2}}, True),
+        ({"seed": 1, "labelling": {"teachers_pool": {"num_gpus": 1}}}, True),
+        ({}, False),  # a copy of the first
+        ({"scaling": {"num_workers": 4}}, False),
+        ({"seed": 1, "engine": {"bf16": True}}, False),
+        ({"seed": 1, "scaling": {"micro_batch": 8}}, False),
+        ({"seed": 1, "scaling": {"window_units": 2}}, False),
+        ({"seed": 1, "labelling": {"precision": "bfloat16"}}, False),
+    ],
+)
+def test_runs_are_repeats_only_where_each_has_its_own_seeds_and_nothing_else(config, is_repeat):
+    runs = [run("a", scores(RIGHT[1])), run("b", scores(RIGHT[2]), config=config)]
+    assert bool(compare(runs).spreads) == is_repeat
+    copied = [*runs, run("c", scores(RIGHT[2]), config=config)]
+    assert not compare(copied).spreads
+
+
+def test_where_the_data_are_is_no_setting_but_which_table_says_what_is_labelled_is():
+    there = {"root": "/a", "places": [], "storage_options": {}, "table": "few.csv"}
+    moved = {
+        "root": "s3://b/a",
+        "places": ["/links"],
+        "storage_options": {"key": "x"},
+        "endpoint_url": "http://store",
+        "region": "r",
+        "anonymous": True,
+        "table": "few.csv",
+    }
+    runs = [
+        run("a", scores(RIGHT[1]), config={"source": there}),
+        run("b", scores(RIGHT[2]), config={"source": moved, "seed": 1}),
+    ]
+    found = compare(runs)
+    assert list(found.settings) == ["seed"] and found.spreads
+    runs[1] = run(
+        "b", scores(RIGHT[2]), config={"source": {**moved, "table": "all.csv"}, "seed": 1}
+    )
+    assert "source.table" in compare(runs).settings and not compare(runs).spreads
+
+
+def test_every_neutral_key_is_a_key_of_the_configuration():
+    for group, kind in (("scaling", ScalingConfig), ("labelling", LabellingConfig)):
+        assert set(comparing._NEUTRAL[group]) <= {one.name for one in fields(kind)}
 
 
 @pytest.mark.parametrize(
@@ -140,6 +255,23 @@ def test_the_page_and_its_numbers_say_the_same(tmp_path):
     assert plain["said"] in shown and "better" in plain["said"]
     assert f"{100 * plain['differences'][1]['difference']:+.1f}" in shown
     assert root.exists("figures/compared_arms.png") and "<script" not in shown
+
+
+def test_names_with_underscores_dollars_and_signs_are_drawn(tmp_path, monkeypatch):
+    drawn = []
+    keep = compare_page.style.to_picture
+    monkeypatch.setattr(
+        compare_page.style,
+        "to_picture",
+        lambda figure, **words: drawn.append(figure) or keep(figure, **words),
+    )
+    names = ["$a_$", "_old", "<b>"]
+    runs = [run(f"r/{name}", scores(RIGHT[row])) for row, name in enumerate(names, start=1)]
+    root = open_root(str(tmp_path))
+    write_comparison(root, compare(runs))
+    legends = [[one.get_text() for one in figure.legends[0].get_texts()] for figure in drawn]
+    assert legends == [names, names[1:]]
+    assert "&lt;b&gt;" in root.read("index.html").decode()
 
 
 def test_the_job_makes_a_page_again_and_compares(tmp_path, capsys):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mke_ray.evaluation.results import Flow
 from mke_ray.report import figures as figures_module
 from mke_ray.report import style
+from mke_ray.report.diagnosis import class_picture
 from mke_ray.report.figures import (
     ArmBar,
     Curve,
@@ -198,6 +200,29 @@ def test_labels_are_moved_apart_as_little_as_it_takes():
     moved = style.spread_labels([3.0, 1.0, 1.2, 1.1, 2.0], 1.0)
     assert all(gap >= 1.0 - 1e-9 for gap in np.diff(sorted(moved)))
     assert np.argsort(moved).tolist() == [1, 3, 2, 4, 0]
+
+
+def test_names_of_classes_are_text_whatever_they_hold():
+    names = ["$a_$", "<b>", "$5-$10"]
+    picture = class_picture([Flow(50, 20, 10.0, 2.0)] * 3, names)
+    assert all(name in picture.alt for name in names)
+    assert ET.fromstring(picture.svg) is not None
+    with style.house_style():
+        assert not style.new_figure(1.0).text(0, 0, "$5-$10").get_parse_math()
+
+
+@pytest.mark.parametrize(
+    ("at", "wanted"), [((0.001, 10.0), "0.001"), ((0.1, 0.6), "0.2"), ((1.0, 1e6), "1000")]
+)
+def test_a_logarithmic_axis_has_plain_numbers(at, wanted):
+    with style.house_style():
+        figure = style.new_figure(2.0)
+        axes = figure.subplots()
+        axes.plot(at, [0, 1])
+        style.log_axis(axes)
+        figure.canvas.draw()
+        shown = [one.get_text() for one in axes.get_xticklabels(which="both")]
+    assert wanted in shown and not any("$" in one for one in shown)
 
 
 def test_nobody_elses_matplotlib_is_changed():
