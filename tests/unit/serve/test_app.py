@@ -111,6 +111,16 @@ def test_single_modalities_are_sent_as_files_or_arrays(served):
     assert both["probabilities"] != alone["probabilities"]
 
 
+def test_a_file_of_one_modality_goes_before_the_clip(served):
+    client, _, _ = served
+    silence = npy(np.zeros(8000, np.float32))
+    parts = [("clip", ("c.mp4", clip())), ("audio", ("a.npy", silence))]
+    mixed = client.post("/v1/predict", files=parts).json()["items"][0]
+    alone = upload(client, clip()).json()["items"][0]
+    assert mixed["modalities"] == alone["modalities"] == {"audio": "ok", "video": "ok"}
+    assert mixed["probabilities"] != alone["probabilities"]
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [
