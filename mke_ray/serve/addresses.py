@@ -48,15 +48,20 @@ class AllowedUris:
             root = open_root(_plain(prefix), key="uri_prefixes", patience_s=_PATIENCE_S)
             self._roots[_plain(prefix)] = root
 
-    def fetch(self, uri: str) -> bytes:
-        """Return a file.
+    def fetch(self, uri: str, left_bytes: int) -> bytes:
+        """Return a file, or its beginning where it is larger than what is left.
+
+        Args:
+            uri: The file.
+            left_bytes: Bytes that its request may still fetch; one more of them says that the file
+                has more.
 
         Raises:
             ProblemError: It is not allowed, not there, too large, or its store does not answer.
         """
         root, name = self.find(uri)
         try:
-            content = root.read_range(name, 0, self.max_bytes + 1)
+            content = root.read_range(name, 0, min(self.max_bytes, left_bytes) + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ProblemError(422, f"there is no file {uri!r}", "correct the uri") from None
         except OSError:

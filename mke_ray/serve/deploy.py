@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,10 +151,15 @@ def _application(service: Service) -> serve.Application:
 
 
 def _batched(student: ServedStudent, batching: Batching) -> Predict:
-    """Return what asks the student, with the samples of all requests that are there."""
+    """Return what asks the student, with the samples of all requests that are there.
+
+    The student has a thread of its own: a store that hangs holds threads that all others share.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="student")
 
     @serve.batch(max_batch_size=batching.size, batch_wait_timeout_s=batching.wait_s)
     async def predict(samples: list[DecodedSample]) -> list[np.ndarray]:
-        return await asyncio.to_thread(student.predict, samples)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(thread, student.predict, samples)
 
     return predict
