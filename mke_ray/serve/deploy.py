@@ -67,8 +67,10 @@ class Service:
     Args:
         student: Folder of the exported student.
         classes: The user's own encoders and fusions by ``_target_``.
-        decode: Plain decode specification; None takes that of the student's folder.
+        decode: Plain decode specification; None takes that which the student was saved with.
+        options: Options of the file system of the student's folder.
         uri_prefixes: Folders whose files a request may name.
+        uri_options: Options of their file systems.
         access: Who may ask.
         limits: What requests may take.
         batching: How samples share batches.
@@ -78,7 +80,9 @@ class Service:
     student: str
     classes: Mapping[str, type] = field(default_factory=dict)
     decode: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     uri_prefixes: Sequence[str] = ()
+    uri_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     access: Access = field(default_factory=Access)
     limits: ServeLimits = field(default_factory=ServeLimits)
     batching: Batching = field(default_factory=Batching)
@@ -87,7 +91,17 @@ class Service:
     def load(self) -> ServedStudent:
         """Return the student on the device of a replica."""
         device = "cuda" if self.replicas.num_gpus > 0 else "cpu"
-        return load_served(self.student, device=device, classes=self.classes, decode=self.decode)
+        return load_served(
+            self.student,
+            device=device,
+            classes=self.classes,
+            decode=self.decode,
+            options=self.options,
+        )
+
+    def uris(self) -> AllowedUris:
+        """Return what finds the files that requests name."""
+        return AllowedUris(self.uri_prefixes, self.limits.file_bytes, self.uri_options)
 
     def replica(self) -> Guard:
         """Return the API of one replica, all of whose helper processes run."""
@@ -95,9 +109,8 @@ class Service:
         student = self.load()
         decoders = DecoderPool(student.decode, self.limits, self.replicas.num_decoders)
         decoders.warm_up()
-        uris = AllowedUris(self.uri_prefixes, self.limits.file_bytes)
         predict = _batched(student, self.batching)
-        return build_app(Parts(student, decoders, predict, uris, self.access, self.limits))
+        return build_app(Parts(student, decoders, predict, self.uris(), self.access, self.limits))
 
 
 def start(service: Service, *, host: str, port: int) -> None:
