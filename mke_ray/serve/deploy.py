@@ -1,6 +1,8 @@
 """The API on Ray Serve: replicas that decode and predict, and requests that share batches."""
 
 import asyncio
+import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,9 @@ import numpy as np
 import torch
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.util import list_named_actors
 
+from mke_ray.errors import ConfigError
 from mke_ray.serve.access import Access, check_bind
 from mke_ray.serve.addresses import AllowedUris
 from mke_ray.serve.app import Parts, Predict, build_app
@@ -23,7 +27,10 @@ from mke_ray.serve.served import ServedStudent, load_served
 
 APP_NAME = "mke_ray_student"
 
+_CONTROLLER = {"namespace": "serve", "name": "SERVE_CONTROLLER_ACTOR"}  # Serve is there if it is
 _SPARE_REQUESTS = 16  # those beyond the limit, which the replica itself tells to come again
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class Service:
 
 
 def start(service: Service, *, host: str, port: int) -> None:
-    """Serve on the Ray that this process is connected to, until ``serve.delete``.
+    """Serve on the Ray that this process is connected to, until ``stop``.
 
     Args:
         service: What is served.
@@ -122,17 +129,33 @@ def start(service: Service, *, host: str, port: int) -> None:
         port: Port.
 
     Raises:
-        ConfigError: It would listen to other machines, and there is no token.
+        ConfigError: It would listen to other machines, and there is no token; or Serve is there
+            already.
     """
     check_bind(host, service.access)
+    _check_is_ours()
     is_alone = service.replicas.num == 1
-    serve.start(
-        proxy_location=ProxyLocation.HeadOnly if is_alone else ProxyLocation.EveryNode,
-        http_options=HTTPOptions(
-            host=host, port=port, request_timeout_s=2 * service.limits.request_s
-        ),
-    )
-    serve.run(_application(service), name=APP_NAME, route_prefix="/")
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(stop)
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly if is_alone else ProxyLocation.EveryNode,
+            http_options=HTTPOptions(
+                host=host, port=port, request_timeout_s=2 * service.limits.request_s
+            ),
+        )
+        serve.run(_application(service), name=APP_NAME, route_prefix="/")
+        on_failure.pop_all()
+
+
+def stop() -> None:
+    """Take the replicas down, and Serve itself unless others serve on it meanwhile."""
+    served = set(serve.status().applications)
+    if APP_NAME in served:
+        serve.delete(APP_NAME)
+    if others := sorted(served - {APP_NAME}):
+        _logger.warning("Ray Serve is left running, since it serves %s too", ", ".join(others))
+        return
+    serve.shutdown()
 
 
 def stay() -> None:
@@ -141,7 +164,22 @@ def stay() -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: is_over.set())
     is_over.wait()
-    serve.shutdown()
+    stop()
+
+
+def _check_is_ours() -> None:
+    """Refuse a Ray on which Serve runs, whose address and port are not those that are asked for.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if _CONTROLLER in list_named_actors(all_namespaces=True):
+        raise ConfigError(
+            "Ray Serve runs on this Ray already, at an address that host and port do not change, "
+            "so that others might reach a student without a token. Give ray_address of another "
+            "cluster (ray_address=local starts one here), or end what is served there: "
+            "serve status shows it, serve shutdown ends all of it"
+        )
 
 
 def _application(service: Service) -> serve.Application:
