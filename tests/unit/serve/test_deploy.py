@@ -1,5 +1,8 @@
 """Which Ray Serve a student may be served by, and what its end takes down; Serve is not started."""
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +32,9 @@ class Serve:
     def delete(self, name):
         self.asked.append("delete")
         self.applications.remove(name)
+
+    def batch(self, **_):
+        return lambda function: function
 
     def shutdown(self):
         self.asked.append("shutdown")
@@ -81,3 +87,22 @@ def test_the_controller_is_called_as_ray_calls_it():
         "namespace": constants.SERVE_NAMESPACE,
         "name": constants.SERVE_CONTROLLER_NAME,
     }
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_student(monkeypatch):
+    use(monkeypatch, Serve())
+    student = SimpleNamespace(predict=lambda samples: [one + 1 for one in samples])
+    predict = deploy._batched(student, deploy.Batching(size=2))
+    gate = threading.Event()
+
+    async def ask():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        hung = asyncio.create_task(asyncio.to_thread(gate.wait))
+        await asyncio.sleep(0)
+        try:
+            return await asyncio.wait_for(predict([1]), 60)
+        finally:
+            gate.set()
+            await hung
+
+    assert asyncio.run(ask()) == [2]
