@@ -25,12 +25,11 @@ import numpy as np
 import ray
 import requests
 import torch
-from ray import serve
 
 from mke_ray.models import build_student, save_student
 from mke_ray.schema import LabelSpace
 from mke_ray.serve.decoding import DecodedSample, DecoderPool, Sent
-from mke_ray.serve.deploy import APP_NAME, Batching, Service, start
+from mke_ray.serve.deploy import Batching, Service, start, stop
 from mke_ray.serve.limits import ServeLimits
 from mke_ray.serve.served import load_served
 
@@ -211,8 +210,7 @@ def main() -> None:
             for kind, content in kinds.items():
                 for num in (1, 8):
                     _say(url, (kind, content, num), size, bare, arguments)
-            serve.delete(APP_NAME)
-            serve.shutdown()
+            stop()
         ray.shutdown()
 
 

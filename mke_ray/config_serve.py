@@ -10,11 +10,13 @@ class ServeConfig:
 
     Args:
         folder: Folder of the exported student, ``student/`` below the root of a run.
+        options: Options of the file system of the folder; credentials belong in the environment.
         host: Address to listen at; one that other machines reach needs a token.
         port: Port to listen at.
         token_file: File with the token that requests have to show; null takes the environment's
             MKE_RAY_SERVE_TOKEN, and without that only this machine is served.
         uri_prefixes: Folders, of a disk or an object store, whose files a request may name.
+        uri_options: Options of the file systems of these folders, where they are of object stores.
         batch_size: Samples of different requests that the student is asked at once; 1 asks one by
             one.
         batch_wait_s: How long the first sample of a batch waits for others.
@@ -42,10 +44,12 @@ class ServeConfig:
     """
 
     folder: str = "???"
+    options: dict[str, Any] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 8000
     token_file: str | None = None
     uri_prefixes: list[str] = field(default_factory=list)
+    uri_options: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 16
     batch_wait_s: float = 0.005
     num_replicas: int = 1

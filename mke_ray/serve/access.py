@@ -48,9 +48,10 @@ class Access:
             raise ProblemError(401, "no token, or a wrong one", "send Authorization: Bearer TOKEN")
 
     def _check_is_here(self, headers: Mapping[str, str]) -> None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        origin = urlsplit(headers.get("origin", "")).hostname
-        if not is_loopback(host) or (origin is not None and not is_loopback(origin)):
+        host, origin = headers.get("host", ""), headers.get("origin")
+        is_here = is_loopback(_host_of(f"//{host}"))
+        # Pages in a sandbox or of a file have the origin "null", which is no host.
+        if not is_here or (origin is not None and not is_loopback(_host_of(origin))):
             raise ProblemError(
                 403,
                 "without a token only programs of this machine are served",
@@ -97,6 +98,14 @@ def check_bind(host: str, access: Access) -> None:
             f"host={host} listens to other machines, and there is no token: set {TOKEN_VARIABLE} "
             "or token_file, or host=127.0.0.1"
         )
+
+
+def _host_of(address: str) -> str:
+    """Return the host of an address, "" where it has none or is no address."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

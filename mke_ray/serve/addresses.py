@@ -1,8 +1,9 @@
 """Files that a request names instead of sending them: only below prefixes that were allowed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mke_ray.data.places import UnusableKeyError, check_name
 from mke_ray.errors import ConfigError
@@ -26,6 +27,7 @@ class AllowedUris:
     Args:
         prefixes: Folders, ``/folder`` or ``s3://bucket/folder``.
         max_bytes: Bytes of the largest file.
+        options: Options of the file systems of object stores.
 
     Raises:
         ConfigError: A prefix is no folder of a store.
@@ -33,6 +35,7 @@ class AllowedUris:
 
     prefixes: Sequence[str]
     max_bytes: int
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _roots: dict[str, Root] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -45,18 +48,26 @@ class AllowedUris:
                     f"({', '.join(_STORES)}), such as /data/clips or s3://bucket/clips. Web "
                     "addresses are not fetched"
                 )
-            root = open_root(_plain(prefix), key="uri_prefixes", patience_s=_PATIENCE_S)
-            self._roots[_plain(prefix)] = root
+            plain = _plain(prefix)
+            options = self.options if "://" in plain else {}
+            self._roots[plain] = open_root(
+                plain, options, key="uri_prefixes", patience_s=_PATIENCE_S
+            )
 
-    def fetch(self, uri: str) -> bytes:
-        """Return a file.
+    def fetch(self, uri: str, left_bytes: int) -> bytes:
+        """Return a file, or its beginning where it is larger than what is left.
+
+        Args:
+            uri: The file.
+            left_bytes: Bytes that its request may still fetch; one more of them says that the file
+                has more.
 
         Raises:
             ProblemError: It is not allowed, not there, too large, or its store does not answer.
         """
         root, name = self.find(uri)
         try:
-            content = root.read_range(name, 0, self.max_bytes + 1)
+            content = root.read_range(name, 0, min(self.max_bytes, left_bytes) + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ProblemError(422, f"there is no file {uri!r}", "correct the uri") from None
         except OSError:

@@ -1,8 +1,9 @@
 """The JSON API over a student, as an ASGI application that knows nothing of Ray."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +106,15 @@ class Parts:
 
 
 def build_app(parts: Parts) -> Guard:
-    """Return the API."""
+    """Return the API, which ends its decoders when it ends."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(parts.decoders.close)
+
     app = FastAPI(
+        lifespan=lifespan,
         title="mke_ray student",
         version=__version__,
         description="What a multimodal student says of clips that are sent or named.",

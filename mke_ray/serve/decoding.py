@@ -6,8 +6,6 @@ import os
 import queue
 import secrets
 import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -20,6 +18,7 @@ from mke_ray.labels.isolation import IsolatedDecoder
 from mke_ray.labels.rows import StoredRow
 from mke_ray.schema import DecodeSpec, ManifestRow
 from mke_ray.serve.limits import ServeLimits
+from mke_ray.serve.spool import Spool
 from mke_ray.serve.uploads import file_of
 
 _SOURCE = "mke_ray.serve.uploads.UploadSource"
@@ -68,11 +67,10 @@ class DecoderPool:
 
     def __init__(self, decode: DecodeSpec, limits: ServeLimits, num_processes: int) -> None:
         self._decode = decode
-        self._folder = tempfile.mkdtemp(prefix="mke-serve-")  # only this user reads it
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._spool = Spool()
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="decode")
         self._free: queue.SimpleQueue[IsolatedDecoder] = queue.SimpleQueue()
-        source = {"_target_": _SOURCE, "folder": self._folder, "limits": asdict(limits)}
+        source = {"_target_": _SOURCE, "folder": self._spool.folder, "limits": asdict(limits)}
         of_sample = SampleLimits(limits.decode_s, limits.decode_bytes)
         for _ in range(num_processes):
             self._free.put(IsolatedDecoder(source, decode, limits=of_sample))
@@ -97,12 +95,12 @@ class DecoderPool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         while not self._free.empty():
             self._free.get().close()
-        self._remove()
+        self._spool.close()
 
     def _read(self, sent: Sent) -> DecodedSample:
         """Lay a sample's files down for a process, and take what it makes of them."""
         key = secrets.token_hex(16)
-        folder = os.path.join(self._folder, key)
+        folder = os.path.join(self._spool.folder, key)
         decoder = self._free.get()
         try:
             os.mkdir(folder, mode=0o700)

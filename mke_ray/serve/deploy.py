@@ -1,9 +1,12 @@
 """The API on Ray Serve: replicas that decode and predict, and requests that share batches."""
 
 import asyncio
+import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +14,9 @@ import numpy as np
 import torch
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.util import list_named_actors
 
+from mke_ray.errors import ConfigError
 from mke_ray.serve.access import Access, check_bind
 from mke_ray.serve.addresses import AllowedUris
 from mke_ray.serve.app import Parts, Predict, build_app
@@ -22,7 +27,10 @@ from mke_ray.serve.served import ServedStudent, load_served
 
 APP_NAME = "mke_ray_student"
 
+_CONTROLLER = {"namespace": "serve", "name": "SERVE_CONTROLLER_ACTOR"}  # Serve is there if it is
 _SPARE_REQUESTS = 16  # those beyond the limit, which the replica itself tells to come again
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,10 @@ class Service:
     Args:
         student: Folder of the exported student.
         classes: The user's own encoders and fusions by ``_target_``.
-        decode: Plain decode specification; None takes that of the student's folder.
+        decode: Plain decode specification; None takes that which the student was saved with.
+        options: Options of the file system of the student's folder.
         uri_prefixes: Folders whose files a request may name.
+        uri_options: Options of their file systems.
         access: Who may ask.
         limits: What requests may take.
         batching: How samples share batches.
@@ -77,7 +87,9 @@ class Service:
     student: str
     classes: Mapping[str, type] = field(default_factory=dict)
     decode: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     uri_prefixes: Sequence[str] = ()
+    uri_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     access: Access = field(default_factory=Access)
     limits: ServeLimits = field(default_factory=ServeLimits)
     batching: Batching = field(default_factory=Batching)
@@ -86,7 +98,17 @@ class Service:
     def load(self) -> ServedStudent:
         """Return the student on the device of a replica."""
         device = "cuda" if self.replicas.num_gpus > 0 else "cpu"
-        return load_served(self.student, device=device, classes=self.classes, decode=self.decode)
+        return load_served(
+            self.student,
+            device=device,
+            classes=self.classes,
+            decode=self.decode,
+            options=self.options,
+        )
+
+    def uris(self) -> AllowedUris:
+        """Return what finds the files that requests name."""
+        return AllowedUris(self.uri_prefixes, self.limits.file_bytes, self.uri_options)
 
     def replica(self) -> Guard:
         """Return the API of one replica, all of whose helper processes run."""
@@ -94,13 +116,12 @@ class Service:
         student = self.load()
         decoders = DecoderPool(student.decode, self.limits, self.replicas.num_decoders)
         decoders.warm_up()
-        uris = AllowedUris(self.uri_prefixes, self.limits.file_bytes)
         predict = _batched(student, self.batching)
-        return build_app(Parts(student, decoders, predict, uris, self.access, self.limits))
+        return build_app(Parts(student, decoders, predict, self.uris(), self.access, self.limits))
 
 
 def start(service: Service, *, host: str, port: int) -> None:
-    """Serve on the Ray that this process is connected to, until ``serve.delete``.
+    """Serve on the Ray that this process is connected to, until ``stop``.
 
     Args:
         service: What is served.
@@ -108,17 +129,33 @@ def start(service: Service, *, host: str, port: int) -> None:
         port: Port.
 
     Raises:
-        ConfigError: It would listen to other machines, and there is no token.
+        ConfigError: It would listen to other machines, and there is no token; or Serve is there
+            already.
     """
     check_bind(host, service.access)
+    _check_is_ours()
     is_alone = service.replicas.num == 1
-    serve.start(
-        proxy_location=ProxyLocation.HeadOnly if is_alone else ProxyLocation.EveryNode,
-        http_options=HTTPOptions(
-            host=host, port=port, request_timeout_s=2 * service.limits.request_s
-        ),
-    )
-    serve.run(_application(service), name=APP_NAME, route_prefix="/")
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(stop)
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly if is_alone else ProxyLocation.EveryNode,
+            http_options=HTTPOptions(
+                host=host, port=port, request_timeout_s=2 * service.limits.request_s
+            ),
+        )
+        serve.run(_application(service), name=APP_NAME, route_prefix="/")
+        on_failure.pop_all()
+
+
+def stop() -> None:
+    """Take the replicas down, and Serve itself unless others serve on it meanwhile."""
+    served = set(serve.status().applications)
+    if APP_NAME in served:
+        serve.delete(APP_NAME)
+    if others := sorted(served - {APP_NAME}):
+        _logger.warning("Ray Serve is left running, since it serves %s too", ", ".join(others))
+        return
+    serve.shutdown()
 
 
 def stay() -> None:
@@ -127,7 +164,22 @@ def stay() -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: is_over.set())
     is_over.wait()
-    serve.shutdown()
+    stop()
+
+
+def _check_is_ours() -> None:
+    """Refuse a Ray on which Serve runs, whose address and port are not those that are asked for.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if _CONTROLLER in list_named_actors(all_namespaces=True):
+        raise ConfigError(
+            "Ray Serve runs on this Ray already, at an address that host and port do not change, "
+            "so that others might reach a student without a token. Give ray_address of another "
+            "cluster (ray_address=local starts one here), or end what is served there: "
+            "serve status shows it, serve shutdown ends all of it"
+        )
 
 
 def _application(service: Service) -> serve.Application:
@@ -150,10 +202,15 @@ def _application(service: Service) -> serve.Application:
 
 
 def _batched(student: ServedStudent, batching: Batching) -> Predict:
-    """Return what asks the student, with the samples of all requests that are there."""
+    """Return what asks the student, with the samples of all requests that are there.
+
+    The student has a thread of its own: a store that hangs holds threads that all others share.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="student")
 
     @serve.batch(max_batch_size=batching.size, batch_wait_timeout_s=batching.wait_s)
     async def predict(samples: list[DecodedSample]) -> list[np.ndarray]:
-        return await asyncio.to_thread(student.predict, samples)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(thread, student.predict, samples)
 
     return predict

@@ -7,7 +7,6 @@ from mke_ray.config import check_targets, find_class
 from mke_ray.config_serve import ServeConfig
 from mke_ray.errors import ConfigError
 from mke_ray.serve.access import access_of, check_bind
-from mke_ray.serve.addresses import AllowedUris
 from mke_ray.serve.deploy import Batching, Replicas, Service, start, stay
 from mke_ray.serve.limits import ServeLimits
 from mke_ray.session import Session
@@ -25,7 +24,7 @@ def serve(jobs: Sequence[ServeConfig]) -> None:
     (job,) = jobs
     service = service_of(job)
     check_bind(job.host, service.access)
-    AllowedUris(service.uri_prefixes, service.limits.file_bytes)
+    service.uris()
     card = service.load().card() if job.num_gpus == 0 else None  # the driver may have no GPU
     if card is not None:
         logger.info("%s reads %s: %s", job.folder, sorted(card["modalities"]), card["verdict"])
@@ -55,7 +54,9 @@ def service_of(job: ServeConfig) -> Service:
         student=job.folder,
         classes={name: find_class(name) for name in job.classes},
         decode=job.modalities or None,
+        options=dict(job.options),
         uri_prefixes=tuple(job.uri_prefixes),
+        uri_options=dict(job.uri_options),
         access=access_of(job.token_file),
         limits=ServeLimits(
             body_bytes=round(job.max_body_mb * 2**20),

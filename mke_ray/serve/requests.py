@@ -114,7 +114,7 @@ def _checked(files: dict[str, bytes], limits: ServeLimits) -> Sent | ProblemErro
 async def _of_json(
     request: Request, fields: Sequence[str], limits: ServeLimits, uris: AllowedUris
 ) -> list[Sent | ProblemError]:
-    """Return samples that are named, fetched side by side."""
+    """Return samples that are named."""
     body = await request.body()
     if len(body) > _JSON_BYTES:
         raise ProblemError(413, f"JSON of {len(body):,} bytes", f"send at most {_JSON_BYTES:,}")
@@ -126,19 +126,51 @@ async def _of_json(
     files = [one.uris or {CLIP: str(one.uri)} for one in asked.items]
     for one in files:
         _check_fields(one, fields)
-    fetched = [asyncio.to_thread(_fetched, one, uris) for one in files]
-    return [
-        one if isinstance(one, ProblemError) else Sent(one, named.start_s, named.end_s)
-        for one, named in zip(await asyncio.gather(*fetched), asked.items, strict=True)
-    ]
+    contents = await _fetched([uri for one in files for uri in one.values()], limits, uris)
+    return [_named(one, contents, named) for one, named in zip(files, asked.items, strict=True)]
 
 
-def _fetched(files: dict[str, str], uris: AllowedUris) -> dict[str, bytes] | ProblemError:
-    """Return the files of one sample, or why they cannot be had."""
-    try:
-        return {name: uris.fetch(uri) for name, uri in files.items()}
-    except ProblemError as problem:
-        return problem
+async def _fetched(
+    wanted: Sequence[str], limits: ServeLimits, uris: AllowedUris
+) -> dict[str, bytes | ProblemError]:
+    """Return the content of every file, or why it cannot be had.
+
+    Each file is fetched once, however often it is named, and one after the other, since a few
+    letters of JSON may name more than the memory holds.
+
+    Raises:
+        ProblemError: Together they have more bytes than a request may upload.
+    """
+    contents: dict[str, bytes | ProblemError] = {}
+    left_bytes = limits.body_bytes
+    for uri in dict.fromkeys(wanted):
+        try:
+            content = await asyncio.to_thread(uris.fetch, uri, left_bytes)
+        except ProblemError as problem:
+            contents[uri] = problem
+            continue
+        left_bytes -= len(content)
+        if left_bytes < 0:
+            raise ProblemError(
+                413,
+                f"files of more than {limits.body_bytes:,} bytes together",
+                "name fewer or shorter samples",
+            )
+        contents[uri] = content
+    return contents
+
+
+def _named(
+    files: dict[str, str], contents: dict[str, bytes | ProblemError], asked: NamedSample
+) -> Sent | ProblemError:
+    """Return one sample, or why the first of its files cannot be had."""
+    found: dict[str, bytes] = {}
+    for name, uri in files.items():
+        content = contents[uri]
+        if isinstance(content, ProblemError):
+            return content
+        found[name] = content
+    return Sent(found, asked.start_s, asked.end_s)
 
 
 def _check_fields(given: dict[str, Any], fields: Sequence[str]) -> None:

@@ -4,7 +4,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,12 @@ from scipy.special import expit, softmax
 
 from mke_ray import __version__
 from mke_ray.data.codec import empty_modality
-from mke_ray.errors import ConfigError, StoreError
+from mke_ray.errors import ConfigError
 from mke_ray.models.device import checked_device
 from mke_ray.models.weights import LoadedStudent, load_student
 from mke_ray.schema import MASK, DecodeSpec, LabelKind, decode_spec_from_dict, decode_spec_to_dict
 from mke_ray.serve.decoding import DecodedSample
 from mke_ray.storage import open_root
-
-DECODE_NAME = "decode.json"
 
 _WAY_OUT = "num_gpus=0"
 
@@ -97,6 +94,7 @@ def load_served(
     device: str = "cpu",
     classes: Mapping[str, type] | None = None,
     decode: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> ServedStudent:
     """Load an exported student.
 
@@ -104,14 +102,20 @@ def load_served(
         folder: Its folder, local or in an object store.
         device: Device to compute on.
         classes: The user's own encoders and fusions by ``_target_``.
-        decode: Plain decode specification; None takes that of the folder.
+        decode: Plain decode specification; None takes that which the student was saved with.
+        options: Options of the file system of the folder.
 
     Raises:
         StoreError: The folder holds no student.
         ConfigError: Nothing says how its modalities are read, or the device does not compute.
     """
-    loaded = load_student(folder, classes=classes)
-    plain = decode or _decode_of(folder, loaded)
+    loaded = load_student(open_root(folder, options, key="folder"), classes=classes)
+    plain = decode or loaded.extra.get("decode")
+    if plain is None:
+        raise ConfigError(
+            f"folder={folder} was saved without its decode specification; give it as "
+            "modalities, as the run has it, or export the student again"
+        )
     whole = decode_spec_from_dict({name: one for name, one in plain.items() if name != MASK})
     names = loaded.student.modalities
     if missing := sorted(set(names) - set(whole)):
@@ -122,30 +126,3 @@ def load_served(
     on = checked_device(device, way_out=_WAY_OUT)
     loaded.student.to(on)
     return ServedStudent(loaded, {name: whole[name] for name in names}, on)
-
-
-def _decode_of(folder: str, loaded: LoadedStudent) -> dict[str, Any]:
-    """Return the decode specification that a student was saved with.
-
-    It is the file ``decode.json`` of its folder, or of the folder above, which is the root of the
-    run; else what ``student.json`` keeps of it.
-
-    Raises:
-        ConfigError: There is none.
-        StoreError: The file is no JSON object.
-    """
-    root = open_root(folder, key="folder")
-    for place in (root, open_root(root.uri.rstrip("/").rpartition("/")[0], key="folder")):
-        try:
-            plain = json.loads(place.read(DECODE_NAME))
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            raise StoreError(f"{place.uri}/{DECODE_NAME} is not JSON: {error}") from None
-        return plain.get("decode", plain)
-    if "decode" in loaded.extra:
-        return loaded.extra["decode"]
-    raise ConfigError(
-        f"folder={folder} was saved without its decode specification; give it as "
-        "modalities, as the run has it, or export the student again"
-    )

@@ -142,13 +142,15 @@ class UploadReader:
             return None
 
     def _wanted(self, field: str, decoded: Decoded) -> DecodeSpec:
-        """Return what a file is to give."""
+        """Return what a file is to give; a clip gives nothing that came in a file of its own."""
         if field != CLIP:
             return {field: self.spec[field]}
         return {
             name: one
             for name, one in self.spec.items()
-            if isinstance(one, _STREAMS) and decoded.missing.get(name) == NOT_GIVEN
+            if isinstance(one, _STREAMS)
+            and name not in decoded.arrays
+            and decoded.missing.get(name) == NOT_GIVEN
         }
 
     def _add(self, content: bytes, wanted: DecodeSpec, row: ManifestRow, into: Decoded) -> None:

@@ -13,7 +13,7 @@ from served_students import clip, export
 
 from mke_ray.errors import ConfigError
 from mke_ray.serve.access import Access, access_of
-from mke_ray.serve.deploy import Batching, Replicas, Service, start
+from mke_ray.serve.deploy import Batching, Replicas, Service, start, stop
 from mke_ray.serve.limits import ServeLimits
 
 TOKEN = "a-token-of-the-tests-0123456789"
@@ -24,8 +24,6 @@ WAIT_S = 120.0
 @pytest.fixture(scope="module")
 def address(ray_session, tmp_path_factory):
     """Serve a student with a token, on loopback."""
-    from ray import serve
-
     folder = tmp_path_factory.mktemp("serving")
     service = Service(
         student=export(folder / "student"),
@@ -37,7 +35,7 @@ def address(ray_session, tmp_path_factory):
     (port,) = free_ports(1)
     start(service, host="127.0.0.1", port=port)
     yield f"http://127.0.0.1:{port}"
-    serve.shutdown()
+    stop()
 
 
 def ask(address, content, **more):
@@ -90,6 +88,12 @@ def test_a_decoder_that_is_killed_takes_no_replica_with_it(address):
 def _is_ours(process: psutil.Process) -> bool:
     """Tell whether a process was started, over any number of others, by this one."""
     return any(one.pid == os.getpid() for one in process.parents())
+
+
+def test_a_second_job_leaves_what_is_served_there_alone(address, tmp_path):
+    with pytest.raises(ConfigError, match="runs on this Ray already"):
+        start(Service(student=str(tmp_path)), host="127.0.0.1", port=1)
+    assert requests.get(f"{address}/v1/health", timeout=WAIT_S).status_code == 200
 
 
 def test_nobody_serves_other_machines_without_a_token(tmp_path):

@@ -6,7 +6,6 @@ import os
 import struct
 import tempfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +16,11 @@ from starlette.testclient import TestClient
 
 from mke_ray.data.codec import decode_modality, encode_modality
 from mke_ray.data.media import decode_clip
-from mke_ray.schema import decode_spec_from_dict
+from mke_ray.schema import ManifestRow, decode_spec_from_dict
 from mke_ray.serve.access import access_of
 from mke_ray.serve.decoding import DecodedSample
 from mke_ray.serve.limits import ServeLimits
+from mke_ray.serve.uploads import UploadSource
 
 LIMITS = ServeLimits(
     body_bytes=4 << 20,
@@ -43,12 +43,15 @@ def served(tmp_path_factory):
     (folder / "clips" / "link.mp4").symlink_to(folder / "secret.mp4")
     os.mkfifo(folder / "clips" / "pipe.mp4")
     export(folder / "student")
-    app, student, decoders = served_app(
-        folder / "student", limits=LIMITS, uri_prefixes=[str(folder / "clips")]
-    )
+    (folder / "spools").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder / "spools"))
+        app, student, _ = served_app(
+            folder / "student", limits=LIMITS, uri_prefixes=[str(folder / "clips")]
+        )
     with TestClient(app, base_url="http://127.0.0.1") as client:
         yield client, student, folder
-    decoders.close()
+    assert not os.listdir(folder / "spools")  # the end of the application is that of its decoders
 
 
 def upload(client, *files, field="clip", **headers):
@@ -109,6 +112,16 @@ def test_single_modalities_are_sent_as_files_or_arrays(served):
     assert both["status"] == "ok"
     assert alone["modalities"] == {"audio": "not_given", "video": "ok"}
     assert both["probabilities"] != alone["probabilities"]
+
+
+def test_a_file_of_one_modality_goes_before_the_clip(served):
+    client, _, _ = served
+    silence = npy(np.zeros(8000, np.float32))
+    parts = [("clip", ("c.mp4", clip())), ("audio", ("a.npy", silence))]
+    mixed = client.post("/v1/predict", files=parts).json()["items"][0]
+    alone = upload(client, clip()).json()["items"][0]
+    assert mixed["modalities"] == alone["modalities"] == {"audio": "ok", "video": "ok"}
+    assert mixed["probabilities"] != alone["probabilities"]
 
 
 @pytest.mark.parametrize(
@@ -323,11 +336,10 @@ def test_a_token_is_asked_for_everywhere_but_of_a_load_balancer(served, tmp_path
 
 
 def test_nothing_is_left_of_what_was_sent(served):
-    client, _, _ = served
+    client, _, folder = served
     assert upload(client, clip(), b"no clip").status_code == 200
-    spools = list(Path(tempfile.gettempdir()).glob("mke-serve-*"))
-    assert spools
-    assert not [one for spool in spools for one in spool.iterdir()]
+    (spool,) = (folder / "spools").iterdir()
+    assert not list(spool.iterdir())
 
 
 def test_json_answers_are_plain_numbers(served):
@@ -338,15 +350,11 @@ def test_json_answers_are_plain_numbers(served):
 
 
 def test_a_picture_student_reads_pictures(tmp_path):
-    from mke_ray.serve.uploads import UploadSource
-
     spec = decode_spec_from_dict({"rgb": {"kind": "image", "height": 8, "width": 8}})
     file = io.BytesIO()
     Image.new("RGB", (20, 10), "red").save(file, format="PNG")
     (tmp_path / "k").mkdir()
     (tmp_path / "k" / "0").write_bytes(file.getvalue())
     reader = UploadSource(str(tmp_path), {}).reader(spec)
-    from mke_ray.schema import ManifestRow
-
     row = ManifestRow(0, "", "k", 0, "", None, None, "k", "unlabeled", None)
     assert reader.read(row).arrays["rgb"].shape == (8, 8, 3)
