@@ -404,6 +404,7 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
             labelled_only_N=part.scores[rival[0]] if rival else None,
             metric=evaluation.metric,
             sampling=sampling_of(part.sample_id_N, records_of(run.root)),
+            truth_N=part.truth_N,
         )
     gate = run.job.gate
     rules = GateRules(
