@@ -64,6 +64,7 @@ class AskRecord:
         worth: How many samples drawn without strata one of these is worth, fixed before any label.
         shares: Per stratum the share of the samples that were drawn from.
         samples: What was asked for.
+        num: Samples that were wanted; 0 in records of versions before.
     """
 
     name: str
@@ -73,6 +74,7 @@ class AskRecord:
     worth: float
     shares: Mapping[str, float]
     samples: tuple[AskedSample, ...]
+    num: int = 0
 
     def write(self, root: Root) -> None:
         """Keep it below the root of its run."""
@@ -91,6 +93,12 @@ def records_of(root: Root) -> list[AskRecord]:
     folder = root.child(ASKED_FOLDER)
     names = [one for one in folder.names() if posixpath.basename(one) == RECORD_NAME]
     return [AskRecord.from_dict(json.loads(folder.read(name))) for name in names]
+
+
+def answered_records(records: Sequence[AskRecord], source: Source) -> list[AskRecord]:
+    """Return the draws whose labels came back, and are in a source."""
+    answers = source.answers if isinstance(source, MoreProbe) else {}
+    return [one for one in records if all(each.sample_id in answers for each in one.samples)]
 
 
 def table_of(samples: Sequence[AskedSample]) -> str:
@@ -214,6 +222,7 @@ def read_answers(
             label = (row["label"] or "").strip() or (NOBODY_KNOWS if is_forgotten else "")
             answers[name] = _answer(label, space, where)
     _check_whole(answers, records)
+    _check_once([asked[name] for name in answers])
     return {asked[name].sample_id: one for name, one in answers.items()}
 
 
@@ -250,6 +259,22 @@ def _answer(said: str, space: LabelSpace, where: str) -> tuple[int, ...] | None:
             "tell. A row that is left out at will would spoil the draw"
         )
     return None if said == NOBODY_KNOWS else parse_labels(said, space, where=where)
+
+
+def _check_once(samples: Sequence[AskedSample]) -> None:
+    """Refuse draws that have a sample in common.
+
+    Raises:
+        ConfigError: Two have.
+    """
+    names: dict[int, str] = {}
+    for one in samples:
+        before = names.setdefault(one.sample_id, one.id)
+        if before != one.id:
+            raise ConfigError(
+                f"probe.more has one sample twice, as {before} and {one.id}: two draws asked for "
+                "it; give the table of one of the two"
+            )
 
 
 def _check_whole(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mke_ray.ask.drawing import AGREE, DISAGREE, Group, draw_groups, draw_unsure
+from mke_ray.errors import ConfigError
 
 GROUPS = [Group(f"g{number}", 1, number % 5 == 0) for number in range(1000)]
 
@@ -41,6 +42,17 @@ def test_a_stratum_that_is_too_small_leaves_its_share_to_the_other():
     assert sum(map(len, draw_groups(groups, 500, seed=0).groups.values())) == 100
     alone = [Group(f"g{number}", 1, False) for number in range(30)]
     assert len(draw_groups(alone, 20, seed=0).groups[AGREE]) == 20
+
+
+def test_what_was_drawn_before_counts_in_the_shares_and_is_not_drawn_again():
+    first = draw_groups(GROUPS, 100, seed=0)
+    taken = {name for names in first.groups.values() for name in names}
+    second = draw_groups(GROUPS, 100, seed=1, taken=taken)
+    assert second.shares == first.shares
+    assert not taken & {name for names in second.groups.values() for name in names}
+    everything = [one.name for one in GROUPS if one.differs]
+    with pytest.raises(ConfigError, match="student and teacher disagree was asked for"):
+        draw_groups(GROUPS, 100, seed=1, taken=everything)
 
 
 def test_a_draw_does_not_depend_on_the_order_of_the_groups():

@@ -1,5 +1,8 @@
 """Tables of samples that people label: what comes back, and what is forgotten."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from mke_ray.data.sources import Placed, SourceRow
@@ -125,3 +128,12 @@ def test_a_table_that_nobody_can_read_is_deleted_with_what_it_may_show(tmp_path,
     assert forget_asked(root, {SAMPLES[3].sample_id})
     assert not folder.exists("labels.csv")
     assert "labels.csv was no table of rows" in caplog.text
+
+
+def test_a_sample_of_two_draws_is_given_back_once(tmp_path):
+    again = tuple(replace(one, id=one.id.replace("q1", "q2")) for one in SAMPLES)
+    table = filled(tmp_path, ["cat"] * 20)
+    (tmp_path / "q2.csv").write_text(Path(table).read_text().replace("q1", "q2"))
+    records = [RECORD, replace(RECORD, name="q2", samples=again)]
+    with pytest.raises(ConfigError, match="one sample twice, as q1-0000 and q2-0000"):
+        read_answers([table, str(tmp_path / "q2.csv")], records, SPACE)
