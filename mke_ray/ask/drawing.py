@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mke_ray.errors import ConfigError
 from mke_ray.gate.sampling import LEAST_CHANGED
 
 AGREE, DISAGREE = "agree", "disagree"
@@ -71,10 +70,7 @@ def draw_groups(
         num_samples: Samples to ask for, about.
         seed: Seed of the draw.
         taken: Groups that were drawn by chance before: they count in the shares, and are not drawn
-            again.
-
-    Raises:
-        ConfigError: All groups of a stratum are taken, so that a draw would not stand for it.
+            again, but where all of a stratum are taken: a draw has to stand for each of them.
 
     Source:
         Neyman, On the Two Different Aspects of the Representative Method, JRSS 1934.
@@ -87,13 +83,10 @@ def draw_groups(
     sizes = _sizes(strata)
     total = sum(sizes.values())
     shares = {name: size / total for name, size in sizes.items()}
-    strata = {name: [one for one in ones if one.name not in taken] for name, ones in strata.items()}
-    for name, ones in strata.items():
-        if not ones:
-            raise ConfigError(
-                f"every group on which student and teacher {name} was asked for in this root; give "
-                "these tables to probe.more first"
-            )
+    strata = {
+        name: [one for one in ones if one.name not in taken] or ones
+        for name, ones in strata.items()
+    }
     sizes = _sizes(strata)
     spread = {name: share * math.sqrt(PLANNED[name]) for name, share in shares.items()}
     numbers, left = {}, float(num_samples)

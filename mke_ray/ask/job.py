@@ -139,8 +139,8 @@ class _Asking:
     def drawn(self, pool: Pool, groups: Sequence[Group]) -> tuple[AskRecord, dict[str, Place]]:
         """Return what is drawn, and where each sample of it is, by its name in the table.
 
-        A draw that was made with the same keys is that draw; others leave its groups alone, so that
-        no sample is asked for twice.
+        A draw that was made with the same keys is that draw; others leave its groups alone while
+        there are more.
         """
         keys = self.run.job.ask
         records = records_of(self.run.root)
@@ -186,12 +186,8 @@ class _Asking:
             draw = draw_groups(groups, keys.num, seed=keys.seed, taken=taken)
             strata = {name: stratum for stratum, names in draw.groups.items() for name in names}
             return strata, dict(draw.shares), draw.worth
-        names = sorted(one.name for one in groups if one.name not in taken)
-        if not names:
-            raise ConfigError(
-                "every group that ask.purpose=learn could ask for was asked for in this root; give "
-                "these tables to probe.more first"
-            )
+        everything = sorted(one.name for one in groups)
+        names = [one for one in everything if one not in taken] or everything
         said_NC = np.stack([np.mean(pool.probabilities[one], axis=0) for one in names])
         mean_size = float(np.mean([one.num_samples for one in groups]))
         num = max(1, round(keys.num / mean_size))

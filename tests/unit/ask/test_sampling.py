@@ -61,7 +61,7 @@ def test_a_stratum_without_any_difference_is_not_taken_to_be_certain():
 
 @pytest.mark.parametrize("alone", [0, 1, 2])
 def test_a_stratum_of_one_group_is_joined_with_the_next(alone):
-    diff_N = np.concatenate([np.ones(1), np.tile([1.0, 1.0, 0.0], 10)])
+    diff_N = np.concatenate([np.zeros(1), np.tile([1.0, 1.0, 0.0], 10)])
     stratum_N = np.array([alone] + [(alone + 1) % 3] * 15 + [(alone + 2) % 3] * 15)
     heavy = Sampling(np.array([5.0] + [1.0] * 30), stratum_N)
     light = Sampling(np.ones(31), stratum_N)
