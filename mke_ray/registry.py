@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MODEL_FOLDER = "model"
-DIGEST_TAG = "student"
+DIGEST_TAG = "digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class ModelPackage:
         output: Name and shape of the output after the samples.
         example: An input of one sample; empty keeps none.
         requirements: What has to be installed.
-        tags: What it was made from, as short texts; ``student`` names it.
+        tags: What it was made from, as short texts; ``digest`` changes with
+            everything that makes it another version.
         description: Its model card.
     """
 
@@ -101,7 +102,7 @@ def dataset_inputs(datasets: Sequence[LoggedData]) -> list[Any]:
 
 
 def _known_version(client: "MlflowClient", model: ModelPackage) -> str | None:
-    """Return the version of exactly this student."""
+    """Return the version of exactly this student, calibrated and judged as it is now."""
     wanted = model.tags.get(DIGEST_TAG)
     found = client.search_model_versions(f"name = '{model.name}'")
     return next((one.version for one in found if one.tags.get(DIGEST_TAG) == wanted), None)

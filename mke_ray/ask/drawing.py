@@ -4,7 +4,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,18 +54,23 @@ class Draw:
     worth: float
 
 
-def draw_groups(groups: Sequence[Group], num_samples: int, *, seed: int) -> Draw:
+def draw_groups(
+    groups: Sequence[Group], num_samples: int, *, seed: int, taken: Collection[str] = ()
+) -> Draw:
     """Draw groups by chance within strata, more of them where student and teacher disagree.
 
     A paired difference can only be seen where the two differ, so most labels go there; the others
     get as many as keeps the error of the whole least (Neyman's allocation of planned deviations),
     since the student that is judged in the end is trained anew, and may differ there too. Every
-    group has a known chance above zero, which makes the weighted mean unbiased.
+    group has a known chance above zero, which makes the weighted mean unbiased where groups are of
+    one size; otherwise it is a ratio of two estimates, whose bias falls with the number of groups.
 
     Args:
         groups: The groups to draw from.
         num_samples: Samples to ask for, about.
         seed: Seed of the draw.
+        taken: Groups that were drawn by chance before: they count in the shares, and are not drawn
+            again, but where all of a stratum are taken: a draw has to stand for each of them.
 
     Source:
         Neyman, On the Two Different Aspects of the Representative Method, JRSS 1934.
@@ -75,9 +80,14 @@ def draw_groups(groups: Sequence[Group], num_samples: int, *, seed: int) -> Draw
         for name in (DISAGREE, AGREE)
     }
     strata = {name: ones for name, ones in strata.items() if ones}
-    sizes = {name: sum(one.num_samples for one in ones) for name, ones in strata.items()}
+    sizes = _sizes(strata)
     total = sum(sizes.values())
     shares = {name: size / total for name, size in sizes.items()}
+    strata = {
+        name: [one for one in ones if one.name not in taken] or ones
+        for name, ones in strata.items()
+    }
+    sizes = _sizes(strata)
     spread = {name: share * math.sqrt(PLANNED[name]) for name, share in shares.items()}
     numbers, left = {}, float(num_samples)
     for name in sorted(strata, key=spread.__getitem__):  # what is at least taken, the other lacks
@@ -131,6 +141,11 @@ def draw_unsure(probability_NC: NDArray, num: int, *, seed: int) -> NDArray:
         far_N = np.minimum(far_N, away_N)
         far_N[chosen] = 0.0
     return np.array(chosen)
+
+
+def _sizes(strata: Mapping[str, Sequence[Group]]) -> dict[str, int]:
+    """Return the samples of each stratum."""
+    return {name: sum(one.num_samples for one in ones) for name, ones in strata.items()}
 
 
 def _rank(group: Group, seed: int) -> bytes:

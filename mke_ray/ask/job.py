@@ -3,7 +3,7 @@
 import logging
 import posixpath
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from mke_ray.labels.asked import (
     TABLE_NAME,
     AskedSample,
     AskRecord,
+    records_of,
     table_of,
 )
 from mke_ray.labels.probe import GATE, SELECT
@@ -136,15 +137,24 @@ class _Asking:
         ).read()
 
     def drawn(self, pool: Pool, groups: Sequence[Group]) -> tuple[AskRecord, dict[str, Place]]:
-        """Return what is drawn, and where each sample of it is, by its name in the table."""
+        """Return what is drawn, and where each sample of it is, by its name in the table.
+
+        A draw that was made with the same keys is that draw; others leave its groups alone while
+        there are more.
+        """
         keys = self.run.job.ask
-        strata, shares, worth = self._chosen(pool, groups)
-        name = f"q{fingerprint([self.fit, keys.purpose, keys.num, keys.seed, sorted(strata)])[:6]}"
+        records = records_of(self.run.root)
+        wanted = (self.fit, keys.purpose, keys.seed, keys.num)
+        same = next((r for r in records if (r.fit, r.purpose, r.seed, r.num) == wanted), None)
+        if same is not None:
+            return same, self._places(pool, same)
+        taken = frozenset(one.group for record in records for one in record.samples)
+        strata, shares, worth = self._chosen(pool, groups, taken)
+        name = f"q{fingerprint([*wanted, sorted(strata)])[:6]}"
         rows = list(asked_rows(self.manifest, pool, list(strata)))
         random.Random(f"{keys.seed}").shuffle(rows)  # noqa: S311 - a place says nothing of a stratum
-        samples, places = [], {}
-        for number, (group, place, row) in enumerate(rows, start=1):
-            asked = AskedSample(
+        samples = tuple(
+            AskedSample(
                 f"{name}-{number:04d}",
                 row.sample_id,
                 row.key,
@@ -153,21 +163,31 @@ class _Asking:
                 group,
                 strata[group],
             )
-            samples.append(asked)
-            places[asked.id] = place
-        record = AskRecord(name, keys.purpose, self.fit, keys.seed, worth, shares, tuple(samples))
-        return record, places
+            for number, (group, _, row) in enumerate(rows, start=1)
+        )
+        record = AskRecord(
+            name, keys.purpose, self.fit, keys.seed, worth, shares, samples, num=keys.num
+        )
+        return record, self._places(pool, record)
+
+    def _places(self, pool: Pool, record: AskRecord) -> dict[str, Place]:
+        """Return where the samples of a draw are, but for those that are forgotten."""
+        names = {one.sample_id: one.id for one in record.samples}
+        groups = {one.group for one in record.samples} & set(pool.places)
+        rows = asked_rows(self.manifest, pool, groups)
+        return {names[row.sample_id]: place for _, place, row in rows if row.sample_id in names}
 
     def _chosen(
-        self, pool: Pool, groups: Sequence[Group]
+        self, pool: Pool, groups: Sequence[Group], taken: Collection[str]
     ) -> tuple[dict[str, str], dict[str, float], float]:
         """Return the stratum of each chosen group, the shares of the strata, and the worth."""
         keys = self.run.job.ask
         if keys.purpose == SETTLE:
-            draw = draw_groups(groups, keys.num, seed=keys.seed)
+            draw = draw_groups(groups, keys.num, seed=keys.seed, taken=taken)
             strata = {name: stratum for stratum, names in draw.groups.items() for name in names}
             return strata, dict(draw.shares), draw.worth
-        names = sorted(one.name for one in groups)
+        everything = sorted(one.name for one in groups)
+        names = [one for one in everything if one not in taken] or everything
         said_NC = np.stack([np.mean(pool.probabilities[one], axis=0) for one in names])
         mean_size = float(np.mean([one.num_samples for one in groups]))
         num = max(1, round(keys.num / mean_size))
@@ -183,6 +203,8 @@ def _written(asking: _Asking, record: AskRecord, places: Mapping[str, Place]) ->
     tokenizers = text_tokenizers(run.decode, run.job.source.get("tokenizers", {}))
     cards = []
     for one in record.samples:
+        if one.id not in places:  # forgotten since it was drawn
+            continue
         place = places[one.id]
         table = reader.read(place.ref.unit, list(decode), rows=[place.row]).slice(place.row, 1)
         pieces = {name: table.column(name)[0].as_py() for name in decode}

@@ -2,6 +2,7 @@
 
 # B samples of a unit, N samples of a part, C classes.
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -136,6 +137,7 @@ class Part:
         scores: Per column the scores, by unit.
         logits: Per column the logits, by unit, where they are kept.
         truths: Truth [B, C], by unit, where logits are kept.
+        marks: 64 bits over the truth of each sample [B], by unit.
     """
 
     sample_ids: list[np.ndarray] = field(default_factory=list)
@@ -143,11 +145,13 @@ class Part:
     scores: dict[str, list[np.ndarray]] = field(default_factory=dict)
     logits: dict[str, list[np.ndarray]] = field(default_factory=dict)
     truths: list[np.ndarray] = field(default_factory=list)
+    marks: list[np.ndarray] = field(default_factory=list)
 
     def add(self, answers: UnitAnswers, *, keep_logits: bool) -> None:
         """Add the usable rows of a unit."""
         self.sample_ids.append(answers.sample_id_B)
         self.groups.extend(answers.groups)
+        self.marks.append(truth_marks(np.packbits(answers.truth_BC, axis=1)))
         for column in answers.logits:
             self.scores.setdefault(column, []).append(answers.score(column))
             if keep_logits:
@@ -162,4 +166,11 @@ class Part:
             np.concatenate(self.sample_ids) if self.sample_ids else np.zeros(0, np.int64),
             np.asarray(self.groups, dtype=object),
             {one: np.concatenate(self.scores.get(one, [empty])) for one in columns},
+            np.concatenate(self.marks) if self.marks else np.zeros(0, np.uint64),
         )
+
+
+def truth_marks(truth_BX: np.ndarray) -> np.ndarray:
+    """Return 64 bits per sample that change with its true label [B], uint64."""
+    marks = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in truth_BX]
+    return np.frombuffer(b"".join(marks), dtype="<u8")

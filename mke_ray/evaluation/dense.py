@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.errors import StoreError
-from mke_ray.evaluation.answers import Part
+from mke_ray.evaluation.answers import Part, truth_marks
 from mke_ray.evaluation.dense_showcase import DenseShowcase
 from mke_ray.evaluation.plan import GATE, RELABELLED, SELECT, EvaluationPlan
 from mke_ray.evaluation.predictions import refs_with_truth
@@ -92,16 +92,19 @@ class DensePart:
         sample_ids: Sample ids, by unit.
         groups: Group of each sample.
         counts: Per column the counted pixels, by unit.
+        marks: 64 bits over the truth of each sample [B], by unit.
     """
 
     sample_ids: list[np.ndarray] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     counts: dict[str, list[PixelCounts]] = field(default_factory=dict)
+    marks: list[np.ndarray] = field(default_factory=list)
 
     def add(self, maps: UnitMaps) -> None:
         """Add the rows of a unit."""
         self.sample_ids.append(maps.sample_id_B)
         self.groups.extend(maps.groups)
+        self.marks.append(truth_marks(maps.truth_BHW))
         for column in maps.named:
             self.counts.setdefault(column, []).append(maps.counts(column))
 
@@ -112,7 +115,7 @@ class DensePart:
     def scored(self) -> Part:
         """Return the same part with a score per sample whose mean is the mean IoU."""
         scores = {column: [self.joined(column).scores()] for column in self.counts}
-        return Part(self.sample_ids, self.groups, scores)
+        return Part(self.sample_ids, self.groups, scores, marks=self.marks)
 
 
 def evaluate_dense(plan: EvaluationPlan) -> Evaluation:

@@ -101,11 +101,14 @@ class PartScores:
         group_N: Group of each sample [N], text.
         scores: Per column (``teacher`` or the fingerprint of a fit) the score [N]: right or wrong,
             the sample's average precision, or of dense labels what ``PixelCounts.scores`` says.
+        truth_N: Per sample 64 bits that change with its true label [N], uint64; None
+            where nothing is recorded.
     """
 
     sample_id_N: np.ndarray
     group_N: np.ndarray
     scores: Mapping[str, np.ndarray]
+    truth_N: np.ndarray | None = None
 
     @property
     def num_samples(self) -> int:

@@ -34,6 +34,7 @@ _USES = {
     Split.PROBE: "select and gate",
     Split.TEST: "test",
 }
+_MAX_DESCRIPTION = 5000  # letters, as MLflow's databases have it
 _MAX_INPUT_VALUES = 200_000  # of an example, which is kept as text
 
 
@@ -111,7 +112,7 @@ def register_student(run: Run, outcome: Outcome, tracker: Tracker) -> None:
     if outcome.decision.promoted and keys.alias is not None:
         folder, origin = run.root.child(STUDENT_FOLDER), origin_of(run, outcome)
         named = {"name": keys.model or run.job.name, "alias": keys.alias}
-        tracker.register(_package(folder, run, origin, **named))
+        tracker.register(package_of(folder, run, origin, **named))
 
 
 def _data_sets(run: Run, outcome: Outcome) -> list[LoggedData]:
@@ -132,10 +133,18 @@ def _data_sets(run: Run, outcome: Outcome) -> list[LoggedData]:
     ]
 
 
-def _package(
+def package_of(
     folder: Root, run: Run, origin: dict[str, str], *, name: str, alias: str
 ) -> ModelPackage:
-    """Return an exported student as it is registered."""
+    """Return an exported student as it is registered.
+
+    Args:
+        folder: Where it is.
+        run: The run.
+        origin: What it was made from.
+        name: Name of the registered model.
+        alias: Alias that its version gets.
+    """
     loaded = load_student(folder, classes=run.classes())
     specs, modalities = decode_spec_from_dict(loaded.decode), loaded.student.modalities
     names = [*modalities, *(one + PRESENT_SUFFIX for one in modalities)]
@@ -157,6 +166,11 @@ def _package(
         if is_small
         else {},
         requirements=[f"mke-ray=={__version__}", f"torch=={metadata.version('torch')}"],
-        tags={**origin, DIGEST_TAG: loaded.digest, "gate": json.dumps(loaded.extra["gate"])[:500]},
-        description=files[CARD_NAME].decode(),
+        tags={
+            **origin,
+            DIGEST_TAG: fingerprint([loaded.digest, loaded.temperature, loaded.extra["gate"]]),
+            "student": loaded.digest,
+            "gate": json.dumps(loaded.extra["gate"])[:500],
+        },
+        description=files[CARD_NAME].decode()[:_MAX_DESCRIPTION],
     )

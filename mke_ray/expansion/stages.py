@@ -41,7 +41,7 @@ from mke_ray.gate import (
     with_rival_on_test,
     with_test_gain,
 )
-from mke_ray.labels.asked import records_of
+from mke_ray.labels.asked import answered_records, records_of
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
 from mke_ray.labels.plan import LabelPlan
@@ -403,7 +403,10 @@ def gate_stage(run: Run, evaluation: Evaluation) -> GateDecision:
             student_N=part.scores[student],
             labelled_only_N=part.scores[rival[0]] if rival else None,
             metric=evaluation.metric,
-            sampling=sampling_of(part.sample_id_N, records_of(run.root)),
+            sampling=sampling_of(
+                part.sample_id_N, answered_records(records_of(run.root), run.source)
+            ),
+            truth_N=part.truth_N,
         )
     gate = run.job.gate
     rules = GateRules(

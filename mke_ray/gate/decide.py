@@ -3,6 +3,7 @@
 # N gate samples.
 
 import json
+import math
 import time
 from dataclasses import asdict, replace
 
@@ -32,9 +33,9 @@ def decide(
 ) -> GateDecision:
     """Open the gate for a student, once.
 
-    The same student, samples and rules get the recorded decision, which is no new opening. Every
-    earlier decision on any of the samples counts as an opening, also where the others were not
-    the same.
+    The same student, samples, true labels and rules get the recorded decision, which is no new
+    opening. Every earlier decision on any of the samples counts as an opening, also where the
+    others, or their labels, were not the same.
 
     Args:
         root: Root of the run; openings are recorded below ``gate/``.
@@ -46,7 +47,7 @@ def decide(
     if scores is None or shortage_of(scores, rules):
         return judge(scores, rules)
     folder = root.child(GATE_FOLDER, scores.digest())
-    name = f"{fingerprint([student, asdict(rules)])}.json"
+    name = _name_of(folder, scores, student=student, rules=rules)
     if not folder.exists(name):
         decision = judge(scores, rules, openings=1 + _num_earlier(root, scores))
         record = {
@@ -58,6 +59,22 @@ def decide(
         folder.create(name, json.dumps(record, indent=1).encode())
     kept = GateDecision.from_dict(json.loads(folder.read(name))["decision"])
     return _with_rival(kept, scores)
+
+
+def _name_of(folder: Root, scores: GateScores, *, student: str, rules: GateRules) -> str:
+    """Return the name of the record of a decision.
+
+    Records of versions before did not say by which labels: one that found the same gain is taken
+    to be by these.
+    """
+    name = f"{fingerprint([student, asdict(rules), scores.truth_digest()])}.json"
+    before = f"{fingerprint([student, asdict(rules)])}.json"
+    if folder.exists(name) or not folder.exists(before):
+        return name
+    found = GateDecision.from_dict(json.loads(folder.read(before))["decision"]).gain
+    gain = judge(scores, rules).gain
+    is_same = found is not None and gain is not None and math.isclose(found, gain, abs_tol=1e-9)
+    return before if is_same else name
 
 
 def with_rival_on_test(

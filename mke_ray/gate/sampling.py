@@ -83,15 +83,22 @@ def sampled_lower_bound(
         confidence: Probability that the true mean is above the bound.
 
     Returns:
-        The bound; minus infinity where a stratum has fewer than two groups.
+        The bound; minus infinity where there are fewer than two groups in all.
+
+    Source:
+        Satterthwaite, An Approximate Distribution of Estimates of Variance Components, Biometrics
+        Bulletin 1946, for the degrees of freedom.
     """
     strata = _strata(diff_N, group_N, sampling)
-    if any(len(one) < 2 for one in strata):
+    if len(strata[0].sum_G2) < 2:
         return -math.inf
-    mean = sampling.mean(diff_N)
-    freedom = sum(len(one) - 1 for one in strata)
-    by_t = mean - sampled_error(diff_N, group_N, sampling) * float(stdtrit(freedom, confidence))
-    return min(float(np.quantile(_resampled(strata), 1.0 - confidence)), by_t)
+    variance_H = _variances(strata)
+    own_H = np.array([one.num_effective - 1.0 for one in strata])
+    total = variance_H.sum()
+    freedom = total**2 / (variance_H**2 / own_H).sum() if total > 0 else own_H.sum()
+    by_t = sampling.mean(diff_N) - math.sqrt(total) * float(stdtrit(freedom, confidence))
+    by_resamples = float(np.quantile(_resampled(strata), 1.0 - confidence))
+    return -math.inf if math.isnan(by_t) else min(by_resamples, by_t)
 
 
 def sampled_error(diff_N: ArrayLike, group_N: ArrayLike, sampling: Sampling) -> float:
@@ -101,20 +108,12 @@ def sampled_error(diff_N: ArrayLike, group_N: ArrayLike, sampling: Sampling) -> 
         diff_N: Paired difference of each sample [N].
         group_N: Group of each sample [N].
         sampling: How they were drawn.
+
+    Returns:
+        The error; infinity where there are fewer than two groups in all.
     """
     strata = _strata(diff_N, group_N, sampling)
-    sum_2 = np.sum([one.sum(axis=0) for one in strata], axis=0)
-    mean, variance = sum_2[0] / sum_2[1], 0.0
-    for number, one in enumerate(strata):
-        num = len(one)
-        if num < 2:
-            return math.inf
-        left_out_G2 = sum_2 - one.sum(axis=0) + (one.sum(axis=0) - one) * num / (num - 1)
-        own = float(np.square(left_out_G2[:, 0] / left_out_G2[:, 1] - mean).sum()) * (num - 1) / num
-        share = one[:, 1].sum() / sum_2[1]
-        is_asked = number > 0 or not (sampling.stratum_N == 0).any()
-        variance += max(own, share**2 * LEAST_CHANGED / num if is_asked else 0.0)
-    return math.sqrt(variance)
+    return math.inf if len(strata[0].sum_G2) < 2 else math.sqrt(_variances(strata).sum())
 
 
 def num_more(
@@ -139,23 +138,78 @@ def num_more(
     return max(1, math.ceil(total - num_samples))
 
 
-def _strata(diff_N: ArrayLike, group_N: ArrayLike, sampling: Sampling) -> list[NDArray]:
-    """Return of every stratum the weighted sum and the weight of each of its groups [G, 2]."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stratum:
+    """Strata of a sample that are taken as one.
+
+    Args:
+        sum_G2: The weighted sum and the weight of each group [G, 2].
+        least: Least variance of the weighted sum, of what was asked for.
+    """
+
+    sum_G2: NDArray
+    least: float
+
+    @property
+    def num_effective(self) -> float:
+        """Number of groups of equal weight that would say as much (Kish)."""
+        return float(self.sum_G2[:, 1].sum() ** 2 / np.square(self.sum_G2[:, 1]).sum())
+
+
+def _strata(diff_N: ArrayLike, group_N: ArrayLike, sampling: Sampling) -> list[_Stratum]:
+    """Return the strata, one of a single group together with the next.
+
+    A single group cannot show how groups of its stratum differ. Joined strata vary by the
+    difference between their means too, so that they seem less sure than they are (Cochran,
+    Sampling Techniques, 3rd edition, 1977, section 5A.12).
+    """
     diff_N, group_N = np.asarray(diff_N, float), np.asarray(group_N)
     strata = []
-    for stratum in np.unique(sampling.stratum_N):
-        own = sampling.stratum_N == stratum
+    for numbers in _joined(group_N, sampling.stratum_N):
+        own = np.isin(sampling.stratum_N, numbers)
         weight, (_, index) = sampling.weight_N[own], np.unique(group_N[own], return_inverse=True)
         sums = np.bincount(index, weights=weight * diff_N[own])
-        strata.append(np.stack([sums, np.bincount(index, weights=weight)], axis=1))
+        sum_G2 = np.stack([sums, np.bincount(index, weights=weight)], axis=1)
+        asked = [sampling.stratum_N == number for number in numbers if number > 0]
+        least = sum(
+            sampling.weight_N[one].sum() ** 2 * LEAST_CHANGED / len(np.unique(group_N[one]))
+            for one in asked
+        )
+        strata.append(_Stratum(sum_G2, float(least)))
     return strata
 
 
-def _resampled(strata: Sequence[NDArray]) -> NDArray:
+def _joined(group_N: NDArray, stratum_N: NDArray) -> list[list[int]]:
+    """Return the numbers of the strata, joined until each has two groups, if there are two."""
+    joined: list[list[int]] = []
+    some: list[int] = []
+    for number in np.unique(stratum_N).tolist():
+        some.append(number)
+        if len(np.unique(group_N[np.isin(stratum_N, some)])) > 1:
+            joined.append(some)
+            some = []
+    if some and joined:
+        joined[-1].extend(some)
+    return joined or [some]
+
+
+def _variances(strata: Sequence[_Stratum]) -> NDArray:
+    """Return what each stratum adds to the variance of the mean [H]; each has two groups."""
+    sum_2 = np.sum([one.sum_G2.sum(axis=0) for one in strata], axis=0)
+    mean, variances = sum_2[0] / sum_2[1], []
+    for one in strata:
+        all_2, num = one.sum_G2.sum(axis=0), len(one.sum_G2)
+        left_out_G2 = sum_2 - all_2 + (all_2 - one.sum_G2) * num / (num - 1)
+        own = float(np.square(left_out_G2[:, 0] / left_out_G2[:, 1] - mean).sum()) * (num - 1) / num
+        variances.append(max(own, one.least / sum_2[1] ** 2))
+    return np.array(variances)
+
+
+def _resampled(strata: Sequence[_Stratum]) -> NDArray:
     """Return the mean of each resample of the groups within their strata [R]."""
     generator = np.random.default_rng(0)
     total_R2 = np.zeros((_NUM_RESAMPLES, 2))
-    for one in strata:
+    for one in (stratum.sum_G2 for stratum in strata):
         num_parts = 1 + _NUM_RESAMPLES * len(one) // DRAWS_AT_ONCE
         for rows in np.array_split(np.arange(_NUM_RESAMPLES), num_parts):
             drawn = generator.integers(len(one), size=(len(rows), len(one)))

@@ -3,6 +3,7 @@
 # N gate samples, G groups.
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -70,6 +71,8 @@ class GateScores:
         metric: ``accuracy``, ``map`` or ``miou``, for the wording.
         sampling: How the samples were drawn, where some were asked for by other chances; None
             where all are alike.
+        truth_N: Per sample 64 bits that change with its true label [N]; None where nothing is to
+            be recorded.
     """
 
     sample_id_N: np.ndarray
@@ -79,6 +82,7 @@ class GateScores:
     labelled_only_N: np.ndarray | None = None
     metric: str = "accuracy"
     sampling: Sampling | None = None
+    truth_N: np.ndarray | None = None
 
     def mean(self, score_N: ArrayLike) -> float:
         """Return the mean of a score over what the samples stand for."""
@@ -106,6 +110,13 @@ class GateScores:
         """Return 16 hex digits over which samples these are, in any order."""
         ids = np.sort(np.asarray(self.sample_id_N, dtype="<i8"))
         return hashlib.blake2b(ids.tobytes(), digest_size=8).hexdigest()
+
+    def truth_digest(self) -> str:
+        """Return 16 hex digits over the true labels of the samples and their groups."""
+        order = np.argsort(self.sample_id_N)
+        truth_N = np.zeros(0) if self.truth_N is None else self.truth_N[order]
+        known = [np.asarray(truth_N).tolist(), [str(one) for one in self.group_N[order]]]
+        return hashlib.blake2b(json.dumps(known).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

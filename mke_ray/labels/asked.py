@@ -1,8 +1,10 @@
 """Samples that people are asked for: what was drawn and how, and the labels that came back."""
 
+import codecs
 import csv
 import io
 import json
+import logging
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +22,8 @@ RECORD_NAME, TABLE_NAME = "drawn.json", "labels.csv"
 PAGE_NAME, PICTURE_NAME = "index.html", "sheet.png"
 COLUMNS = ("id", "key", "start_s", "end_s", "group", "label")
 NOBODY_KNOWS = "?"
+
+logger = logging.getLogger(__name__)
 
 _LEAST_ANSWERED = 0.9
 _LEAST_OF_STRATUM = 2
@@ -60,6 +64,7 @@ class AskRecord:
         worth: How many samples drawn without strata one of these is worth, fixed before any label.
         shares: Per stratum the share of the samples that were drawn from.
         samples: What was asked for.
+        num: Samples that were wanted; 0 in records of versions before.
     """
 
     name: str
@@ -69,6 +74,7 @@ class AskRecord:
     worth: float
     shares: Mapping[str, float]
     samples: tuple[AskedSample, ...]
+    num: int = 0
 
     def write(self, root: Root) -> None:
         """Keep it below the root of its run."""
@@ -87,6 +93,12 @@ def records_of(root: Root) -> list[AskRecord]:
     folder = root.child(ASKED_FOLDER)
     names = [one for one in folder.names() if posixpath.basename(one) == RECORD_NAME]
     return [AskRecord.from_dict(json.loads(folder.read(name))) for name in names]
+
+
+def answered_records(records: Sequence[AskRecord], source: Source) -> list[AskRecord]:
+    """Return the draws whose labels came back, and are in a source."""
+    answers = source.answers if isinstance(source, MoreProbe) else {}
+    return [one for one in records if all(each.sample_id in answers for each in one.samples)]
 
 
 def table_of(samples: Sequence[AskedSample]) -> str:
@@ -125,19 +137,59 @@ def forget_asked(root: Root, sample_ids: Collection[int]) -> bool:
         )
         replace(record, samples=samples).write(root)
         if folder.exists(TABLE_NAME):
-            folder.write(TABLE_NAME, _without(folder.read(TABLE_NAME), gone))
+            _forget_in_table(folder, gone)
     return of_any
 
 
-def _without(table: bytes, gone: Collection[str]) -> bytes:
-    """Return a table whose rows of some samples have nothing but their id and label."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for row in csv.reader(io.StringIO(table.decode("utf-8-sig"), newline="")):
+def _forget_in_table(folder: Root, gone: Collection[str]) -> None:
+    """Take samples out of the table of a draw, or the table away where it is none."""
+    table = _without(folder.read(TABLE_NAME), gone)
+    if table is not None:
+        folder.write(TABLE_NAME, table)
+        return
+    folder.delete(TABLE_NAME)
+    logger.warning(
+        "%s/%s was no table of rows, so nobody can tell whether it shows what is forgotten; it was "
+        "deleted",
+        folder.uri,
+        TABLE_NAME,
+    )
+
+
+def _without(table: bytes, gone: Collection[str]) -> bytes | None:
+    """Return a table whose rows of some samples have nothing but their id and label.
+
+    It is read as whatever a spreadsheet saves, since it has to be forgotten from that too.
+
+    Returns:
+        The table; None where it is no text of rows.
+    """
+    try:
+        text, encoding = table.decode("utf-8-sig"), "utf-8"
+    except UnicodeDecodeError:
+        text, encoding = table.decode("latin-1"), "latin-1"  # every byte stays what it is
+    if "\0" in text:
+        return None
+    delimiter = _delimiter_of(text)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error:
+        return None
+    kept = {rows[0].index(name) for name in ("id", "label") if name in rows[0]} if rows else set()
+    written = io.StringIO()
+    writer = csv.writer(written, delimiter=delimiter, lineterminator="\n")
+    for row in rows:
+        is_gone = any(cell.strip() in gone for cell in row)
         writer.writerow(
-            [row[0], *[""] * (len(row) - 2), row[-1]] if row and row[0] in gone else row
+            [cell if place in kept else "" for place, cell in enumerate(row)] if is_gone else row
         )
-    return text.getvalue().encode()
+    mark = codecs.BOM_UTF8 if table.startswith(codecs.BOM_UTF8) else b""
+    return mark + written.getvalue().encode(encoding)
+
+
+def _delimiter_of(text: str) -> str:
+    """Return what the cells of a table are separated by, from its first row."""
+    return max(",;\t", key=text.partition("\n")[0].count)
 
 
 def read_answers(
@@ -166,8 +218,11 @@ def read_answers(
                 )
             if name in answers:
                 raise ConfigError(f"{where}: id {name} occurs twice; keep one of the rows")
-            answers[name] = _answer(row["label"], space, where)
+            is_forgotten = not asked[name].key
+            label = (row["label"] or "").strip() or (NOBODY_KNOWS if is_forgotten else "")
+            answers[name] = _answer(label, space, where)
     _check_whole(answers, records)
+    _check_once([asked[name] for name in answers])
     return {asked[name].sample_id: one for name, one in answers.items()}
 
 
@@ -181,9 +236,7 @@ def _rows_of(table: str) -> Iterator[tuple[int, dict[str, str | None]]]:
         raise ConfigError(f"probe.more={table}: there is no such file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"probe.more={table}: {error}; save it as CSV in UTF-8") from None
-    first = text.partition("\n")[0]
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter_of(text))
     missing = {"id", "label"} - set(rows.fieldnames or ())
     if missing:
         raise ConfigError(
@@ -198,15 +251,30 @@ def _rows_of(table: str) -> Iterator[tuple[int, dict[str, str | None]]]:
         raise ConfigError(f"probe.more={table}, row {rows.line_num}: {error}") from None
 
 
-def _answer(text: str | None, space: LabelSpace, where: str) -> tuple[int, ...] | None:
+def _answer(said: str, space: LabelSpace, where: str) -> tuple[int, ...] | None:
     """Return the classes that a cell names, None where nobody knows."""
-    said = (text or "").strip()
     if not said:
         raise ConfigError(
             f"{where}: the label is empty; fill it in, or write {NOBODY_KNOWS} where nobody can "
             "tell. A row that is left out at will would spoil the draw"
         )
     return None if said == NOBODY_KNOWS else parse_labels(said, space, where=where)
+
+
+def _check_once(samples: Sequence[AskedSample]) -> None:
+    """Refuse draws that have a sample in common.
+
+    Raises:
+        ConfigError: Two have.
+    """
+    names: dict[int, str] = {}
+    for one in samples:
+        before = names.setdefault(one.sample_id, one.id)
+        if before != one.id:
+            raise ConfigError(
+                f"probe.more has one sample twice, as {before} and {one.id}: two draws asked for "
+                "it; give the table of one of the two"
+            )
 
 
 def _check_whole(
@@ -226,8 +294,9 @@ def _check_whole(
             )
         if not all(given):
             continue
-        known = Counter(one.stratum for one in record.samples if answers[one.id] is not None)
-        drawn = Counter(one.stratum for one in record.samples)
+        asked = [one for one in record.samples if one.key]  # what is forgotten was nobody's choice
+        known = Counter(one.stratum for one in asked if answers[one.id] is not None)
+        drawn = Counter(one.stratum for one in asked)
         for stratum, number in drawn.items() if record.purpose == "settle" else ():
             if known[stratum] < max(_LEAST_ANSWERED * number, min(number, _LEAST_OF_STRATUM)):
                 raise ConfigError(

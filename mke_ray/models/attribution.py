@@ -64,7 +64,7 @@ def attribution(
     for subset in _subsets(whole):
         shown = _shown(present, subset)
         seen_B = torch.stack([shown[name] for name in whole]).any(dim=0)
-        said_BAX = answer if subset == whole else decided(shown)
+        said_BAX = answer if subset in ((), whole) else decided(shown)  # of nothing, none is used
         given_B = said_BAX.gather(1, chosen_B1X).mean(dim=(1, 2))
         value_B[subset] = torch.where(seen_B, given_B, 1.0 / answer.shape[1])
         if len(subset) == len(whole) - 1:

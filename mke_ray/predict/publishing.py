@@ -2,6 +2,8 @@
 
 import io
 import json
+import posixpath
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ ANSWERS_FOLDER = "answers"
 ABOUT_NAME = "answers/_about.json"
 
 _FEW_FILES = 4
+_OURS = re.compile(r"part-\d{5,}-[0-9a-f]+\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,8 @@ def publish(
     """Write the answers for all units; files that are there already are left alone.
 
     Files are named by their content, the list of those that belong together is written when all
-    are there, and files of before are deleted then.
+    are there, and files of before are deleted then. Until then both are in the folder, so whoever
+    reads takes what the list names. What others put there stays.
 
     Args:
         plan: What is published.
@@ -183,9 +187,11 @@ def publish(
     todo = [one for one in files if f"{ANSWERS_FOLDER}/{one.name}" not in there]
     _write(plan, todo, runner, progress=progress, lease=lease)
     names = [one.name for one in files]
+    if lease is not None:
+        lease.check(now=True)
     _write_about(plan, names, report)
-    stale = there - {f"{ANSWERS_FOLDER}/{name}" for name in names} - {ABOUT_NAME}
-    for name in sorted(stale):
+    ours = {name for name in there if _OURS.fullmatch(posixpath.basename(name))}
+    for name in sorted(ours - {f"{ANSWERS_FOLDER}/{name}" for name in names}):
         plan.root.delete(name)
     return Published(tuple(names), len(todo))
 
@@ -209,8 +215,6 @@ def _write(
         done += one.num_units
         if progress is not None:
             progress(done, total)
-    if lease is not None:
-        lease.check(now=True)
 
 
 def _write_about(plan: AnswersPlan, names: Sequence[str], report: PassReport) -> None:

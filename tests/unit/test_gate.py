@@ -13,6 +13,7 @@ from mke_ray.gate import (
     with_rival_on_test,
     with_test_gain,
 )
+from mke_ray.schema import fingerprint
 from mke_ray.storage import open_root
 
 
@@ -241,3 +242,28 @@ def test_a_gain_on_the_test_set_or_a_student_that_is_kept_needs_no_caution():
     promoted, kept = judge(scores(40, 5), GateRules()), judge(scores(5, 30), GateRules())
     assert with_test_gain(promoted, gain=0.0006, ci95=None) == promoted
     assert with_test_gain(kept, gain=-0.1, ci95=None) == kept
+
+
+def test_a_corrected_label_opens_the_gate_anew_and_nothing_else_does(root):
+    truth_N = np.arange(145, dtype=np.uint64)
+    first = decide(root, scores(40, 5, truth_N=truth_N), student="one")
+    order = np.arange(145)[::-1]
+    given = scores(40, 5, truth_N=truth_N)
+    names = ("sample_id_N", "group_N", "teacher_N", "student_N", "truth_N")
+    shuffled = dataclasses.replace(given, **{one: getattr(given, one)[order] for one in names})
+    assert decide(root, shuffled, student="one") == first
+    mended = scores(5, 40, truth_N=np.where(truth_N == 3, 7, truth_N))
+    again = decide(root, mended, student="one")
+    assert (again.verdict, again.openings) == ("rejected", 2)
+
+
+def test_a_record_of_before_stands_where_it_found_the_same(root):
+    before = scores(40, 5)
+    first = decide(root, before, student="one")
+    folder = root.child("gate", before.digest())
+    (name,) = folder.names()
+    rules = dataclasses.asdict(GateRules())
+    folder.write(f"{fingerprint(['one', rules])}.json", folder.read(name))
+    folder.delete(name)
+    assert decide(root, before, student="one") == first
+    assert decide(root, scores(5, 40), student="one").openings == 2

@@ -43,6 +43,17 @@ def test_a_stratum_that_is_too_small_leaves_its_share_to_the_other():
     assert len(draw_groups(alone, 20, seed=0).groups[AGREE]) == 20
 
 
+def test_what_was_drawn_before_counts_in_the_shares_and_is_not_drawn_again():
+    first = draw_groups(GROUPS, 100, seed=0)
+    taken = {name for names in first.groups.values() for name in names}
+    second = draw_groups(GROUPS, 100, seed=1, taken=taken)
+    assert second.shares == first.shares
+    assert not taken & {name for names in second.groups.values() for name in names}
+    everything = [one.name for one in GROUPS if one.differs]
+    third = draw_groups(GROUPS, 100, seed=1, taken=everything)
+    assert set(third.groups[DISAGREE]) < set(everything)  # a draw has to stand for them too
+
+
 def test_a_draw_does_not_depend_on_the_order_of_the_groups():
     assert draw_groups(GROUPS[::-1], 50, seed=3) == draw_groups(GROUPS, 50, seed=3)
 

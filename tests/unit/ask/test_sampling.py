@@ -59,10 +59,36 @@ def test_a_stratum_without_any_difference_is_not_taken_to_be_certain():
     assert error == pytest.approx(math.sqrt(2 * 0.25 * LEAST_CHANGED / 10))
 
 
-def test_a_stratum_of_one_group_says_nothing():
+@pytest.mark.parametrize("alone", [0, 1, 2])
+def test_a_stratum_of_one_group_is_joined_with_the_next(alone):
+    diff_N = np.concatenate([np.zeros(1), np.tile([1.0, 1.0, 0.0], 10)])
+    stratum_N = np.array([alone] + [(alone + 1) % 3] * 15 + [(alone + 2) % 3] * 15)
+    heavy = Sampling(np.array([5.0] + [1.0] * 30), stratum_N)
+    light = Sampling(np.ones(31), stratum_N)
+    bounds = [sampled_lower_bound(diff_N, np.arange(31), one) for one in (heavy, light)]
+    assert 0 < bounds[0] < bounds[1] < 2 / 3  # the more one group stands for, the less is sure
+    errors = [sampled_error(diff_N, np.arange(31), one) for one in (heavy, light)]
+    assert 0 < errors[1] < errors[0] < math.inf
+
+
+def test_a_single_group_that_stands_for_most_settles_nothing():
+    sampling = Sampling(np.array([40.0] + [1.0] * 10), np.array([1] + [2] * 10))
+    assert sampled_lower_bound(np.ones(11), np.arange(11), sampling) < 0
+
+
+def test_one_group_in_all_says_nothing():
     sampling = Sampling(np.ones(11), np.array([0] * 10 + [1]))
-    diff_N = np.ones(11)
-    assert sampled_lower_bound(diff_N, np.arange(11), sampling) == -math.inf
+    assert sampled_lower_bound(np.ones(11), np.zeros(11, int), sampling) == -math.inf
+    assert sampled_error(np.ones(11), np.zeros(11, int), sampling) == math.inf
+
+
+def test_few_groups_of_the_stratum_that_varies_give_few_degrees_of_freedom():
+    noisy, calm = np.array([1.0, 0.9, -0.8, 1.0]), np.full(200, 0.5)
+    diff_N, stratum_N = np.concatenate([noisy, calm]), np.repeat([1, 2], [4, 200])
+    sampling = Sampling(np.repeat([50.0, 1.0], [4, 200]), stratum_N)
+    error = sampled_error(diff_N, np.arange(204), sampling)
+    bound = sampled_lower_bound(diff_N, np.arange(204), sampling)
+    assert bound < sampling.mean(diff_N) - 2.2 * error  # 2.35 of three degrees, not 1.65
 
 
 def test_the_bound_lies_above_the_truth_as_seldom_as_it_says():

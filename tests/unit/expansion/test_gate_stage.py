@@ -8,6 +8,7 @@ import pytest
 from mke_ray.config_schema import GateConfig
 from mke_ray.evaluation import TEACHER, ArmResult, Evaluation, PartScores
 from mke_ray.expansion.stages import gate_stage
+from mke_ray.labels.asked import AskedSample, AskRecord, MoreProbe
 from mke_ray.storage import open_root
 
 
@@ -29,6 +30,7 @@ def evaluation(*, gain=0.1, num_groups=200):
 def run(tmp_path):
     return SimpleNamespace(
         root=open_root(str(tmp_path)),
+        source=None,
         shipped="mke",
         job=SimpleNamespace(gate=GateConfig()),
         check_lease=lambda: None,
@@ -53,3 +55,15 @@ def test_the_rules_are_those_of_the_configuration(run):
     assert gate_stage(run, evaluation(num_groups=8)).verdict == "unverified"
     run.job.gate = GateConfig(min_samples=201)
     assert gate_stage(run, evaluation()).verdict == "unverified"
+
+
+def test_a_draw_that_was_never_answered_changes_no_weight(run):
+    plain = gate_stage(run, evaluation())
+    drawn = [AskedSample(f"q-{n}", n, f"{n}", None, None, f"g{n}", "agree") for n in range(60)]
+    AskRecord("q", "settle", "fit", 0, 3.0, {"agree": 1.0}, tuple(drawn)).write(run.root)
+    run.source = MoreProbe(None, dict.fromkeys(range(59), (0,)))
+    run.job.gate = GateConfig(confidence=0.9)  # nothing recorded is taken
+    assert gate_stage(run, evaluation()).gain == plain.gain
+    run.source = MoreProbe(None, dict.fromkeys(range(60), (0,)))
+    run.job.gate = GateConfig(confidence=0.91)
+    assert gate_stage(run, evaluation()).gain > plain.gain

@@ -1,5 +1,8 @@
 """Tables of samples that people label: what comes back, and what is forgotten."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from mke_ray.data.sources import Placed, SourceRow
@@ -98,3 +101,39 @@ def test_a_forgotten_sample_leaves_its_place_and_nothing_else(tmp_path):
     (record,) = records_of(root)
     assert record.samples[3].stratum == "agree"
     assert folder.read("labels.csv").splitlines()[4] == b"q1-0003,,,,,"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_it_is_forgotten_in_whatever_a_spreadsheet_saved(tmp_path, delimiter, encoding):
+    root = open_root(str(tmp_path))
+    RECORD.write(root)
+    rows = [line.split(",") for line in table_of(SAMPLES).splitlines()]
+    rows[1][-1], rows[4][-1] = "Käfer", "dog"
+    rows = [[row[4], row[0], *row[1:4], row[5]] for row in rows]  # group before id
+    text = "\n".join(delimiter.join(row) for row in rows)
+    folder = root.child("asked", "q1")
+    folder.write("labels.csv", text.encode(encoding))
+    assert forget_asked(root, {SAMPLES[3].sample_id})
+    left = folder.read("labels.csv").decode(encoding).splitlines()
+    assert left[4] == delimiter.join(["", "q1-0003", "", "", "", "dog"])
+    assert left[:4] + left[5:] == text.splitlines()[:4] + text.splitlines()[5:]
+
+
+def test_a_table_that_nobody_can_read_is_deleted_with_what_it_may_show(tmp_path, caplog):
+    root = open_root(str(tmp_path))
+    RECORD.write(root)
+    folder = root.child("asked", "q1")
+    folder.write("labels.csv", b"PK\x03\x04\x00 3.mp4")
+    assert forget_asked(root, {SAMPLES[3].sample_id})
+    assert not folder.exists("labels.csv")
+    assert "labels.csv was no table of rows" in caplog.text
+
+
+def test_a_sample_of_two_draws_is_given_back_once(tmp_path):
+    again = tuple(replace(one, id=one.id.replace("q1", "q2")) for one in SAMPLES)
+    table = filled(tmp_path, ["cat"] * 20)
+    (tmp_path / "q2.csv").write_text(Path(table).read_text().replace("q1", "q2"))
+    records = [RECORD, replace(RECORD, name="q2", samples=again)]
+    with pytest.raises(ConfigError, match="one sample twice, as q1-0000 and q2-0000"):
+        read_answers([table, str(tmp_path / "q2.csv")], records, SPACE)

@@ -41,7 +41,10 @@ def test_a_modality_that_is_missing_has_no_part():
 def test_three_modalities_follow_the_formula():
     worth = {"a": 1.0, "b": 2.0, "c": 4.0}
 
+    asked = []
+
     def by_worth(present):
+        asked.append(present)
         num = sum(worth[name] * present[name].float() for name in worth)
         probability_B = 0.5 + num / 16 + 0.05 * (present["a"] & present["b"]).float()
         return torch.stack([probability_B, 1 - probability_B], dim=1)[..., None]
@@ -49,6 +52,7 @@ def test_three_modalities_follow_the_formula():
     yes = torch.ones(1, dtype=torch.bool)
     found = attribution(by_worth, ("a", "b", "c"), dict.fromkeys(worth, yes))
     assert found.shapley_BM[0].tolist() == pytest.approx([1 / 16 + 0.025, 2 / 16 + 0.025, 4 / 16])
+    assert len(asked) == 7  # of no modality nothing has to be asked
 
 
 def test_decisions_are_one_for_a_class_one_for_each_of_many_and_one_for_each_pixel():

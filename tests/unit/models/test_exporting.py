@@ -37,11 +37,11 @@ SMALL = {
 }
 
 
-def saved(folder, spec=SPEC, decode=DECODE, build=None):
+def saved(folder, spec=SPEC, decode=DECODE, build=None, space=SPACE):
     torch.manual_seed(0)
-    student = build_student(spec, 3, build=build).eval()
+    student = build_student(spec, space.num_classes, build=build).eval()
     save_student(
-        folder, student, spec=spec, label_space=SPACE, temperature=0.3, extra={"decode": decode}
+        folder, student, spec=spec, label_space=space, temperature=0.3, extra={"decode": decode}
     )
     return folder
 
@@ -120,7 +120,9 @@ class Forgetful(FeatureEncoder):
         return x_BD * self.scale * self.num
 
 
-def test_a_file_that_computes_otherwise_is_refused(tmp_path):
+@pytest.mark.parametrize("num_classes", [3, 1000])
+def test_a_file_that_computes_otherwise_is_refused(tmp_path, num_classes):
+    space = LabelSpace(tuple(f"class {number}" for number in range(num_classes)))
     spec = {
         "encoders": {"x": {"_target_": "mine.Net", "num_inputs": 3}},
         "fusion": {"type": "concat"},
@@ -129,7 +131,8 @@ def test_a_file_that_computes_otherwise_is_refused(tmp_path):
     def build(part, **extra):
         return Forgetful(num_inputs=part["num_inputs"], **extra)
 
-    loaded = load_student(saved(tmp_path, spec, ROWS, build), classes={"mine.Net": Forgetful})
+    folder = saved(tmp_path, spec, ROWS, build, space)
+    loaded = load_student(folder, classes={"mine.Net": Forgetful})
     with pytest.raises(ConfigError, match="differ by up to"):
         exported(loaded, format="torch")
 

@@ -226,6 +226,35 @@ def test_another_student_writes_its_own_answers_in_the_place_of_the_first(tmp_pa
     assert [row["probabilities"] for row in before] != [row["probabilities"] for row in after]
 
 
+def test_files_of_others_stay_and_those_of_before_go_last(tmp_path, monkeypatch):
+    job = job_in(tmp_path)
+    predict_all(job)
+    folder = Path(job.root, "answers")
+    for name in ("summary.csv", "part-mine.parquet"):
+        (folder / name).write_bytes(b"mine")
+    before = set(published_names(job))
+    student_in(tmp_path / "other", seed=5)
+    other = replace(job, student=StudentFilesConfig(path=str(tmp_path / "other")))
+    with monkeypatch.context() as changed:
+        changed.setattr("mke_ray.predict.publishing._write_about", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict_all(other)
+    assert set(published_names(job)) == before  # the list still names whole answers
+    assert before < {path.name for path in folder.glob("part-*-*.parquet")}
+    predict_all(other)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*published_names(job), "_about.json", "summary.csv", "part-mine.parquet"}
+    assert not before & left
+
+
+def published_names(job):
+    return json.loads(Path(job.root, "answers", "_about.json").read_text())["files"]
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
 def test_classes_of_the_source_are_those_of_the_student_or_refused(tmp_path):
     student = student_in(tmp_path / "pets", classes=("cat", "dog", "owl"))
     job = job_in(tmp_path, student=StudentFilesConfig(path=student))
