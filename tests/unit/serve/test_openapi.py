@@ -27,8 +27,22 @@ def app(tmp_path_factory):
         export(folder / "student"), access=access, limits=limits, uri_prefixes=[str(folder)]
     )
     decoders.warm_up()
-    yield app
+    yield lasting(app)
     decoders.close()
+
+
+def lasting(app):
+    """Return the API so that its end is this module's: every request of schemathesis ends it."""
+
+    async def answered(scope, receive, send):
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        for moment in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{moment}.complete"})
+
+    return answered
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
