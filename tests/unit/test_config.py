@@ -337,7 +337,8 @@ def test_either_modality_teaches_the_experiment_on_ravdess(modality: str) -> Non
 def submitted(arguments: list[str]) -> list[str]:
     """Return job and arguments of a line that submits one."""
     job, *told = parser().parse_args(arguments).job
-    assert job_line([job, *(one.replace("$PWD", "/tmp") for one in told)], {job})
+    line = [job, *(one.replace("$PWD", "/tmp") for one in told)]
+    assert job_line(line, {job}, str(ROOT))
     return [Path(job).stem, *told]
 
 
