@@ -259,7 +259,11 @@ def start_tracking(
         connection.client = client
     except _tracking_errors() as error:
         connection.give_up(error)
-    tracker.log_params(params)
+    try:
+        tracker.log_params(params)
+    except BaseException:  # told to end before anybody knows of the run
+        tracker.finish("KILLED")
+        raise
     return tracker
 
 

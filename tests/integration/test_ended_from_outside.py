@@ -9,13 +9,13 @@ from pathlib import Path
 from job_processes import start_job, wait_until
 
 
-def states_of_runs(database: Path) -> set[str]:
-    """Return the states of MLflow's runs, none as long as there is no table of them."""
+def found_in(database: Path, what: str) -> set[str]:
+    """Return what MLflow has of its runs, nothing as long as there is no table of it."""
     if not database.exists():
         return set()
     try:
         with closing(sqlite3.connect(database)) as opened:
-            return {one for (one,) in opened.execute("select status from runs")}
+            return {one for (one,) in opened.execute(f"select {what}")}
     except sqlite3.OperationalError:
         return set()
 
@@ -26,11 +26,11 @@ def test_a_job_that_gets_sigterm_gives_its_root_back_and_closes_its_run(tmp_path
     lines += ["source.num_unlabeled=16", "source.num_test=16", "tracking=mlflow"]
     lines += ["fit.num_steps=2000"]
     process = start_job("expand", lines)
-    wait_until(lambda: "RUNNING" in states_of_runs(tmp_path / "mlflow.db"), process)
+    wait_until(lambda: bool(found_in(tmp_path / "mlflow.db", "key from params")), process)
     process.terminate()
     said = process.communicate(timeout=120)[0].decode()
     assert process.returncode == signal.SIGTERM, said
     assert "the same line goes on where this one stopped" in said
     (lease,) = (tmp_path / "lease").glob("*.json")
     assert json.loads(lease.read_text())["released"] is True
-    assert states_of_runs(tmp_path / "mlflow.db") == {"KILLED"}
+    assert found_in(tmp_path / "mlflow.db", "status from runs") == {"KILLED"}
