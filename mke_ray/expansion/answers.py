@@ -10,8 +10,6 @@ from mke_ray.expansion.compacting import compact_store
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
 from mke_ray.expansion.work import (
-    LazyRunner,
-    WithoutGpus,
     folder_name,
     is_little,
     light_runner,
@@ -22,6 +20,7 @@ from mke_ray.labels.derivations import Derivation
 from mke_ray.labels.derived import DerivedPlan, derive
 from mke_ray.labels.folds import FoldDivision
 from mke_ray.labels.labelling import LocalRunner
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.store import UnitStore
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import Split
@@ -73,7 +72,7 @@ class Answers:
         )
         refs = [*self.manifest.unit_refs(splits), *more]
         run.refer(f"predictions/{plan.name}")
-        runner = light_runner(plan, refs) or LazyRunner(run)
+        runner = light_runner(plan, refs) or LazyRunner(run.working_runner)
         with stage_progress(f"ask {fits[0].name.partition('/')[0]}", unit="samples") as progress:
             said = run_predictions(plan, refs, runner=runner.run, progress=progress)
         return compact_store(run, said, refs)
@@ -102,7 +101,11 @@ class Answers:
         self.run.refer(f"labels/{plan.name}")
         refs = list(self.manifest.unit_refs(splits) if refs is None else refs)
         with stage_progress("refine labels", unit="samples") as progress:
-            runner = LocalRunner() if is_little(refs) else WithoutGpus(self.run)
+            runner = (
+                LocalRunner()
+                if is_little(refs)
+                else LazyRunner(self.run.working_runner, is_light=True)
+            )
             made = derive(plan, refs, runner=runner, progress=progress)
         return compact_store(self.run, made, refs)
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from mke_ray.data.manifest import UnitRef
 from mke_ray.expansion.run import Run
-from mke_ray.expansion.work import WithoutGpus
 from mke_ray.labels.compaction import CompactionPlan, compact
 from mke_ray.labels.index import Index
 from mke_ray.labels.labelling import PassReport
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.store import UnitStore
 from mke_ray.report.progress import stage_progress
@@ -69,7 +69,7 @@ def _compacted(
             CompactionPlan(run.root, stores),
             refs,
             indexes,
-            WithoutGpus(run, lambda text: progress(0, 0, text)),
+            LazyRunner(run.working_runner, lambda text: progress(0, 0, text), is_light=True),
             part_bytes=part_bytes,
             progress=progress,
             lease=run.lease,

@@ -18,7 +18,8 @@ from mke_ray.expansion.compacting import compact_store
 from mke_ray.expansion.findings import REFINE_FOLDER, kept
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels
-from mke_ray.expansion.work import LazyRunner, PassShown, folder_name, light_runner, origin_of
+from mke_ray.expansion.work import PassShown, folder_name, light_runner, origin_of
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.sample_reader import sample_reader
 from mke_ray.report.progress import stage_progress
 from mke_ray.schema import FeatureSpec, LabelKind, Split
@@ -71,7 +72,7 @@ def contribution_stage(
     run.refer(f"{PREDICTIONS_FOLDER}/{plan.name}")
     refs = list(manifest.unit_refs([Split.TEST]))
     with stage_progress("hide modalities", unit="samples") as progress:
-        runner = light_runner(plan, refs) or LazyRunner(run, PassShown(progress).say)
+        runner = light_runner(plan, refs) or LazyRunner(run.working_runner, PassShown(progress).say)
         predictions = run_predictions(plan, refs, runner=runner.run, progress=progress)
     return measure_contribution(
         compared,

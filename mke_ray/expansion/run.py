@@ -259,6 +259,15 @@ class Run:
             say=say,
         )
 
+    def working_runner(self, say: Callable[[str], None] | None = None) -> Runner:
+        """Return the runner, now that work begins.
+
+        Args:
+            say: Called with what the units wait for.
+        """
+        self.clock.work_begins()
+        return self.runner(say)
+
     def classes(self) -> dict[str, type]:
         """Return the user's own encoders and fusion by their ``_target_``."""
         student = self.job.student

@@ -23,7 +23,6 @@ from mke_ray.expansion.doubles import doubles_stage
 from mke_ray.expansion.label_rules import LabelRules
 from mke_ray.expansion.run import Run, num_in_splits, num_select
 from mke_ray.expansion.work import (
-    LazyRunner,
     PassShown,
     folder_name,
     make_label_plan,
@@ -44,6 +43,7 @@ from mke_ray.gate import (
 from mke_ray.labels.asked import answered_records, records_of
 from mke_ray.labels.doubles import TAUGHT_SPLITS
 from mke_ray.labels.labelling import PassReport, run_pass
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.sample_reader import SampleReader, keeps_media, sample_reader
 from mke_ray.labels.store import UnitStore
@@ -371,7 +371,7 @@ def predict_columns(
         predictions = run_predictions(
             plan,
             refs,
-            runner=LazyRunner(run, PassShown(progress).say).run,
+            runner=LazyRunner(run.working_runner, PassShown(progress).say).run,
             progress=progress,
         )
     return compact_store(run, predictions, refs)

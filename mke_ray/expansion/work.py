@@ -1,28 +1,24 @@
 """The work of the stages: units and fits, with their progress, on Ray only where there is any."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.evaluation import PredictionPlan
 from mke_ray.expansion.pass_curve import PassCurve
 from mke_ray.expansion.run import TEACHER_ENGINE, Run
-from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import LocalRunner, PassReport, Runner, run_pass
-from mke_ray.labels.labelling_keys import computing_of
+from mke_ray.labels.labelling_keys import computing_of, limits_of, plan_keys, threads_of
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.origin import Origin
 from mke_ray.labels.pass_words import summary
 from mke_ray.labels.plan import LabelPlan, samples_store, with_teachers
 from mke_ray.labels.ray_metrics import RayMetrics
-from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
-from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.report.progress import PassShown, stage_progress
 from mke_ray.train.engine_settings import engine_words
 from mke_ray.train.fits import FitSpec, FitStore
@@ -36,18 +32,13 @@ MOST_ROWS_HERE = 4096  # of so few, starting actors takes longer than the work
 def make_label_plan(run: Run, manifest: Manifest, teachers: Sequence[dict[str, Any]]) -> LabelPlan:
     """Return the plan of a pass over the run's source."""
     labelling = run.job.labelling
-    is_split = labelling.plan == "split" and labelling.runner == "ray"
     plan = LabelPlan(
         run.root,
         manifest,
         run.job.source,
         samples_of(run),
-        max_bad_fraction=labelling.max_bad_fraction,
-        num_threads=_num_threads(labelling.num_cpus),
-        limits=_limits(labelling),
         retry=retry_reasons(run.job.retry),
-        units_ahead=labelling.units_ahead,
-        teacher_threads=_num_threads(labelling.teachers_pool.num_cpus) if is_split else None,
+        **plan_keys(labelling),
     )
     return with_teachers(plan, teachers, computing=computing_of(labelling), top_k=labelling.top_k)
 
@@ -66,19 +57,7 @@ def origin_of(run: Run, num_cpus: float = 1.0) -> Origin | None:
     """
     if run.job.samples:
         return None
-    return Origin(run.job.source, _num_threads(num_cpus), _limits(run.job.labelling))
-
-
-def _num_threads(num_cpus: float) -> int:
-    """Return the threads of a worker."""
-    return max(1, int(num_cpus))
-
-
-def _limits(labelling: LabellingConfig) -> SampleLimits | None:
-    """Return what reading one sample may take, None for reading without a process of its own."""
-    if labelling.sample_timeout_s is None:
-        return None
-    return SampleLimits(labelling.sample_timeout_s, int(labelling.sample_memory_gb * 2**30))
+    return Origin(run.job.source, threads_of(num_cpus), limits_of(run.job.labelling))
 
 
 def run_label_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -> PassReport:
@@ -90,7 +69,7 @@ def run_label_pass(run: Run, plan: LabelPlan, refs: list[UnitRef], title: str) -
         report = run_pass(
             plan,
             refs,
-            LazyRunner(run, shown.say, spilling),
+            LazyRunner(run.working_runner, shown.say, spilling),
             progress=shown.tell,
             lease=run.lease,
             cost_per_hour=run.job.labelling.cost_per_hour,
@@ -145,50 +124,6 @@ def train_fits(run: Run, fits: Sequence[FitSpec], title: str) -> None:
             progress=progress,
             origin=origin_of(run, run.job.scaling.cpus_per_worker),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class LazyRunner:
-    """Connects to Ray only when there is work.
-
-    Args:
-        run_context: The run.
-        say: Called with what the work waits for.
-        spilling: Asked to begin when the work does.
-    """
-
-    run_context: Run
-    say: Callable[[str], None] | None = None
-    spilling: Spilling | None = None
-
-    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
-        """Work on the units with the runner of the run; called only if there are any."""
-        self.run_context.clock.work_begins()
-        runner = self.run_context.runner(self.say)
-        if self.spilling is not None:
-            self.spilling.begin()
-        yield from runner.run(plan, refs)
-
-
-@dataclass(frozen=True, slots=True)
-class WithoutGpus:
-    """The runner of the run without its GPUs, for work that CPUs do.
-
-    Args:
-        run_context: The run.
-        say: Called with what the work waits for.
-    """
-
-    run_context: Run
-    say: Callable[[str], None] | None = None
-
-    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
-        """Work on the units; called only if there are any."""
-        self.run_context.clock.work_begins()
-        runner = self.run_context.runner(self.say)
-        if isinstance(runner, RayDataRunner):
-            runner = replace(runner, pool=replace(runner.pool, num_gpus=0.0))
-        yield from runner.run(plan, refs)
 
 
 def light_runner(plan: PredictionPlan, refs: Sequence[UnitRef]) -> Runner | None:

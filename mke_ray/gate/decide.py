@@ -137,9 +137,9 @@ def judge(scores: GateScores | None, rules: GateRules, *, openings: int = 1) -> 
         return _unverified(shortage, scores, rules)
     gain_N = np.asarray(scores.student_N, float) - np.asarray(scores.teacher_N, float)
     gain = scores.mean(gain_N)
-    bound, more = _bound_and_more(gain_N, scores, rules)
+    bound = _bound(gain_N, scores, rules)
     verdict = _verdict(gain, bound)
-    more = more if verdict is Verdict.INCONCLUSIVE else None
+    more = _more(gain_N, scores, rules) if verdict is Verdict.INCONCLUSIVE else None
     rival = None if scores.labelled_only_N is None else scores.mean(scores.labelled_only_N)
     own = scores.mean(scores.student_N)
     sentences = [
@@ -165,16 +165,20 @@ def judge(scores: GateScores | None, rules: GateRules, *, openings: int = 1) -> 
     )
 
 
-def _bound_and_more(
-    gain_N: np.ndarray, scores: GateScores, rules: GateRules
-) -> tuple[float, int | None]:
-    """Return the lower bound of a gain, and how many more samples would settle it."""
+def _bound(gain_N: np.ndarray, scores: GateScores, rules: GateRules) -> float:
+    """Return the lower bound of a gain."""
     group_N, confidence = scores.group_N, rules.confidence
     if scores.sampling is None:
-        bound = lower_bound_by_group(gain_N, group_N, confidence=confidence)
-        return bound, num_needed(gain_N, group_N, confidence=confidence)
-    bound = sampled_lower_bound(gain_N, group_N, scores.sampling, confidence=confidence)
-    return bound, num_more(gain_N, group_N, scores.sampling, confidence=confidence)
+        return lower_bound_by_group(gain_N, group_N, confidence=confidence)
+    return sampled_lower_bound(gain_N, group_N, scores.sampling, confidence=confidence)
+
+
+def _more(gain_N: np.ndarray, scores: GateScores, rules: GateRules) -> int | None:
+    """Return how many more samples would settle a gain."""
+    group_N, confidence = scores.group_N, rules.confidence
+    if scores.sampling is None:
+        return num_needed(gain_N, group_N, confidence=confidence)
+    return num_more(gain_N, group_N, scores.sampling, confidence=confidence)
 
 
 def _with_rival(decision: GateDecision, scores: GateScores) -> GateDecision:

@@ -1,10 +1,12 @@
 """What the section ``labelling`` says of pools of actors and of teachers, checked."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mke_ray.config_schema import LabellingConfig, TeachersPoolConfig
 from mke_ray.errors import ConfigError
 from mke_ray.labels.capacity import ActorPool, NodeRoom
+from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.ray_runner import RayDataRunner
 from mke_ray.models.computing import PRECISIONS, Computing
 
@@ -44,6 +46,30 @@ def check_labelling(labelling: LabellingConfig) -> None:
 def computing_of(labelling: LabellingConfig) -> Computing:
     """Return how teachers compute."""
     return Computing(labelling.precision, labelling.compile, labelling.channels_last)
+
+
+def limits_of(labelling: LabellingConfig) -> SampleLimits | None:
+    """Return what reading one sample may take, None for reading without a process of its own."""
+    if labelling.sample_timeout_s is None:
+        return None
+    return SampleLimits(labelling.sample_timeout_s, int(labelling.sample_memory_gb * 2**30))
+
+
+def threads_of(num_cpus: float) -> int:
+    """Return the threads of a worker."""
+    return max(1, int(num_cpus))
+
+
+def plan_keys(labelling: LabellingConfig) -> dict[str, Any]:
+    """Return what the plan of a pass takes from the keys, as arguments of ``LabelPlan``."""
+    is_split = labelling.plan == "split" and labelling.runner == "ray"
+    return {
+        "max_bad_fraction": labelling.max_bad_fraction,
+        "num_threads": threads_of(labelling.num_cpus),
+        "limits": limits_of(labelling),
+        "units_ahead": labelling.units_ahead,
+        "teacher_threads": threads_of(labelling.teachers_pool.num_cpus) if is_split else None,
+    }
 
 
 def num_gpus_of(labelling: LabellingConfig) -> float:

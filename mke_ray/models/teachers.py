@@ -4,21 +4,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mke_ray.errors import ConfigError, StoreError
-from mke_ray.models.device import checked_device
 from mke_ray.models.student import Network
 from mke_ray.models.token_input import AT_MOST, DIGEST, another_tokenizer
-from mke_ray.models.weights import load_student
-from mke_ray.schema import DecodeSpec, LabelSpace, fingerprint
-from mke_ray.storage import Root, open_root
+from mke_ray.models.whole_student import WholeStudent
+from mke_ray.schema import DecodeSpec
+from mke_ray.storage import Root
 
 AT_LEAST = ("num_frames", "height", "width", "seconds")
 
@@ -93,48 +90,35 @@ class StudentTeacher:
         storage_options: Mapping[str, Any] | None = None,
         classes: Mapping[str, type] | None = None,
     ) -> None:
-        root = path if isinstance(path, Root) else open_root(str(path), storage_options)
-        loaded = load_student(root, classes=classes)
-        if len(loaded.student.modalities) != 1:
+        self._whole = WholeStudent(
+            path, device=device, storage_options=storage_options, classes=classes
+        )
+        if len(self._whole.modalities) != 1:
             raise ConfigError(
-                f"teacher.path={path} reads {list(loaded.student.modalities)}; "
+                f"teacher.path={path} reads {list(self._whole.modalities)}; "
                 "a teacher reads exactly one modality"
             )
-        self.modality = loaded.student.modalities[0]
-        self.needs = dict(loaded.student.encoder(self.modality).needs)
-        self.label_space: LabelSpace = loaded.label_space
-        self._loaded = loaded.student
-        self._device_name = device
-        self._fingerprint = fingerprint({"weights": loaded.digest, "spec": loaded.spec})
+        (self.modality,) = self._whole.modalities
+        self.needs = self._whole.needs[self.modality]
+        self.label_space = self._whole.label_space
 
-    @torch.inference_mode()
     def predict(self, arrays_BX: np.ndarray | Tensor) -> np.ndarray:
         """Return float32 logits [B, C] of a batch of stored arrays, on the CPU.
 
         Raises:
             ConfigError: The device cannot compute in this process.
         """
-        x_BX = torch.as_tensor(arrays_BX).to(self._device)
-        present_B = torch.ones(x_BX.shape[0], dtype=torch.bool, device=self._device)
-        logits_BC = self._student({self.modality: x_BX}, {self.modality: present_B})
-        return logits_BC.to(device="cpu", dtype=torch.float32).numpy()
+        present_B = np.ones(len(arrays_BX), bool)
+        return self._whole.predict({self.modality: arrays_BX}, {self.modality: present_B})
 
     def fingerprint(self) -> str:
         """Return a hash of the weights and the specification."""
-        return self._fingerprint
+        return self._whole.fingerprint()
 
     @property
     def network(self) -> Network:
         """The network, for whoever compiles it or reorders its weights before ``predict``."""
-        return self._loaded
-
-    @cached_property
-    def _device(self) -> torch.device:
-        return checked_device(self._device_name)
-
-    @cached_property
-    def _student(self) -> Network:
-        return self._loaded.to(self._device)
+        return self._whole.network
 
 
 def unmet_needs(needs: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:

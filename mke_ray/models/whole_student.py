@@ -19,7 +19,7 @@ from mke_ray.models.weights import LoadedStudent, load_student
 from mke_ray.schema import LabelSpace, fingerprint
 from mke_ray.storage import Root, open_root
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray | Tensor]
 
 
 class WholeStudent:

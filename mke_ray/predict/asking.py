@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mke_ray.config import build
-from mke_ray.config_schema import LabellingConfig
 from mke_ray.data.manifest import Manifest, UnitRef
 from mke_ray.labels.compaction import CompactionPlan, compact
-from mke_ray.labels.decode_process import SampleLimits
 from mke_ray.labels.labelling import PassReport, run_pass
-from mke_ray.labels.labelling_keys import computing_of
+from mke_ray.labels.labelling_keys import computing_of, plan_keys
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.pass_words import summary
 from mke_ray.labels.plan import LabelPlan, TeacherPlan, samples_store, with_teachers
 from mke_ray.labels.ray_metrics import RayMetrics
@@ -18,7 +17,7 @@ from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.store import UnitStore
 from mke_ray.labels.todo import retry_reasons
 from mke_ray.models.whole_student import ExplainedStudent
-from mke_ray.predict.setting import LazyRunner, Setting
+from mke_ray.predict.setting import Setting
 from mke_ray.report.progress import PassShown, stage_progress
 from mke_ray.schema import LABELS_SCHEMA, decode_spec_to_dict, fingerprint
 
@@ -35,19 +34,14 @@ def asking_plan(setting: Setting, manifest: Manifest) -> LabelPlan:
         StoreError: A store was made from something else.
     """
     job, labelling = setting.job, setting.job.labelling
-    is_split = labelling.plan == "split" and labelling.runner == "ray"
     samples = samples_store(setting.root, decode_spec_to_dict(setting.decode), media=job.samples)
     plan = LabelPlan(
         setting.root,
         manifest,
         job.source,
         samples,
-        max_bad_fraction=labelling.max_bad_fraction,
-        num_threads=_num_threads(labelling.num_cpus),
-        limits=_limits(labelling),
         retry=retry_reasons(job.retry),
-        units_ahead=labelling.units_ahead,
-        teacher_threads=_num_threads(labelling.teachers_pool.num_cpus) if is_split else None,
+        **plan_keys(labelling),
     )
     computing = computing_of(labelling)
     asked = with_teachers(
@@ -70,7 +64,7 @@ def ask(setting: Setting, plan: LabelPlan, refs: Sequence[UnitRef]) -> PassRepor
         report = run_pass(
             plan,
             refs,
-            LazyRunner(setting, shown.say, spilling=spilling),
+            LazyRunner(setting.runner, shown.say, spilling),
             progress=shown.tell,
             lease=setting.lease,
             cost_per_hour=setting.job.labelling.cost_per_hour,
@@ -117,20 +111,8 @@ def _compacted(
             CompactionPlan(setting.root, plan.stores),
             refs,
             indexes,
-            LazyRunner(setting, lambda text: shown(0, 0, text), is_light=True),
+            LazyRunner(setting.runner, lambda text: shown(0, 0, text), is_light=True),
             part_bytes=part_bytes,
             progress=shown,
             lease=setting.lease,
         )
-
-
-def _num_threads(num_cpus: float) -> int:
-    """Return the threads of a worker."""
-    return max(1, int(num_cpus))
-
-
-def _limits(labelling: LabellingConfig) -> SampleLimits | None:
-    """Return what reading one sample may take, None for reading without a process of its own."""
-    if labelling.sample_timeout_s is None:
-        return None
-    return SampleLimits(labelling.sample_timeout_s, int(labelling.sample_memory_gb * 2**30))

@@ -16,13 +16,14 @@ from mke_ray.data.sources import Previewed, Source
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.labels.dense import DenseForm
 from mke_ray.labels.labelling import PassReport
+from mke_ray.labels.lazy_runner import LazyRunner
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.rows import decode_row
 from mke_ray.labels.verify import verify
 from mke_ray.predict.answers import AnswerForm
 from mke_ray.predict.asking import ask, asking_plan
 from mke_ray.predict.publishing import ANSWERS_FOLDER, AnswersPlan, Published, publish
-from mke_ray.predict.setting import LazyRunner, Setting, checked, opened
+from mke_ray.predict.setting import Setting, checked, opened
 from mke_ray.report.progress import stage_progress
 from mke_ray.report.terminal import counts_line, terminal
 from mke_ray.schema import Status
@@ -69,7 +70,7 @@ def predict_all(job: PredictConfig) -> tuple[PassReport, Published]:
                 _answers_plan(setting, plan),
                 refs,
                 report,
-                LazyRunner(setting, lambda text: progress(0, 0, text), is_light=True),
+                LazyRunner(setting.runner, lambda text: progress(0, 0, text), is_light=True),
                 progress=progress,
                 lease=setting.lease,
             )

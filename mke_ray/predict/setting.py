@@ -1,8 +1,8 @@
 """One run of predictions: its configuration checked, its student, source, root and cluster."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from mke_ray.config import build, find_class
@@ -13,11 +13,7 @@ from mke_ray.labels.cluster_file import coming_nodes
 from mke_ray.labels.labelling import LocalRunner, Runner
 from mke_ray.labels.labelling_keys import check_labelling, num_gpus_of, ray_runner
 from mke_ray.labels.lease import Lease
-from mke_ray.labels.ray_runner import RayDataRunner
-from mke_ray.labels.spilling import Spilling
 from mke_ray.labels.todo import retry_reasons
-from mke_ray.labels.unit_report import UnitReport
-from mke_ray.labels.worker import WorkItem, WorkPlan
 from mke_ray.models.whole_student import WholeStudent
 from mke_ray.schema import MASK, DecodeSpec, LabelSpace, decode_spec_from_dict
 from mke_ray.session import session_of
@@ -126,32 +122,6 @@ class Setting:
                 written,
                 {k: p for k, p in read.items() if inside is None or not p.startswith(inside)},
             )
-
-
-@dataclass(frozen=True, slots=True)
-class LazyRunner:
-    """Connects to Ray only when there is work.
-
-    Args:
-        setting: The run.
-        say: Called with what the work waits for.
-        is_light: Whether the work is none for GPUs.
-        spilling: Asked to begin when the work does.
-    """
-
-    setting: Setting
-    say: Callable[[str], None] | None = None
-    is_light: bool = False
-    spilling: Spilling | None = None
-
-    def run(self, plan: WorkPlan, refs: Sequence[WorkItem]) -> Iterator[UnitReport]:
-        """Work on the units; called only if there are any."""
-        runner = self.setting.runner(self.say)
-        if self.is_light and isinstance(runner, RayDataRunner):
-            runner = replace(runner, pool=replace(runner.pool, num_gpus=0.0))
-        if self.spilling is not None:
-            self.spilling.begin()
-        yield from runner.run(plan, refs)
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ def test_a_device_that_cannot_compute_is_refused_when_it_is_used_and_no_sooner(t
 def test_network_and_batch_are_put_on_the_device(tmp_path, monkeypatch):
     # "meta" takes part in computations like any device, but has no numbers to bring back.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr("mke_ray.models.teachers.checked_device", torch.device)
+    monkeypatch.setattr("mke_ray.models.whole_student.checked_device", torch.device)
     _saved(tmp_path, ["x"])
     with pytest.raises(NotImplementedError, match="meta"):
         StudentTeacher(tmp_path, device="meta").predict(np.ones((2, 3), np.float32))
