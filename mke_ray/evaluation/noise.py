@@ -3,7 +3,7 @@
 # B samples, D features.
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,18 +49,26 @@ def noisy(
     )
 
 
-def spread_of(batches_BD: Iterable[Tensor]) -> list[float]:
-    """Return the standard deviation of each feature over the samples of batches [B, D]."""
-    num, total_2D = 0, None
-    for array_BD in batches_BD:
+class Spread:
+    """The standard deviation of each feature over samples, of which sums alone are kept."""
+
+    def __init__(self) -> None:
+        self._num = 0
+        self._sums_2D: Tensor | None = None
+
+    def add(self, array_BD: Tensor) -> None:
+        """Take samples [B, D] in."""
         values_BD = array_BD.double()
         sums_2D = torch.stack([values_BD.sum(dim=0), values_BD.square().sum(dim=0)])
-        total_2D = sums_2D if total_2D is None else total_2D + sums_2D
-        num += len(values_BD)
-    if total_2D is None or not num:
-        return []
-    mean_D, square_D = total_2D / num
-    return (square_D - mean_D.square()).clamp(min=0.0).sqrt().tolist()
+        self._sums_2D = sums_2D if self._sums_2D is None else self._sums_2D + sums_2D
+        self._num += len(values_BD)
+
+    def value(self) -> list[float]:
+        """Return it [D], nothing where there was no sample."""
+        if self._sums_2D is None or not self._num:
+            return []
+        mean_D, square_D = self._sums_2D / self._num
+        return (square_D - mean_D.square()).clamp(min=0.0).sqrt().tolist()
 
 
 def _noisy_one(array: Tensor, level: float, *, seed: int, spread: Tensor | None) -> Tensor:

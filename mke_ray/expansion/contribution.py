@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from mke_ray.data.manifest import Manifest
 from mke_ray.evaluation import EvaluationPlan, PredictionPlan, run_predictions
 from mke_ray.evaluation.contribution import (
@@ -12,7 +10,7 @@ from mke_ray.evaluation.contribution import (
     contribution_plan,
     measure_contribution,
 )
-from mke_ray.evaluation.noise import spread_of
+from mke_ray.evaluation.noise import Spread
 from mke_ray.evaluation.predictions import PREDICTIONS_FOLDER, stored_batch
 from mke_ray.expansion.compacting import compact_store
 from mke_ray.expansion.findings import REFINE_FOLDER, kept
@@ -96,14 +94,13 @@ def _spreads(
 
     def found() -> dict[str, Any]:
         samples = sample_reader(labels.samples, run.root, origin_of(run))
-        batches: dict[str, list[Tensor]] = {name: [] for name in names}
+        spreads = {name: Spread() for name in names}
         for ref in manifest.unit_refs([Split.TEST]):
             table = samples.read(ref.unit, [*samples.small_columns, *names])
             arrays, present = stored_batch(table, {name: decode[name] for name in names})
             for name in names:
-                batches[name].append(arrays[name][present[name]])
-        spreads = {name: spread_of(some) for name, some in batches.items()}
-        return {name: one for name, one in spreads.items() if one}
+                spreads[name].add(arrays[name][present[name]])
+        return {name: value for name, one in spreads.items() if (value := one.value())}
 
     made_of = [labels.labels.name, *rows, "spread", sorted(names)]
     return kept(run.root.child(REFINE_FOLDER), made_of, found)

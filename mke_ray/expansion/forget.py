@@ -176,10 +176,15 @@ def _fits_that_saw(root: Root, manifest: Manifest, found: list[FoundRow]) -> dic
         then = Manifest.open_generation(manifest.root, generation)
         of_then = [fit for fit, rows in taken.items() if rows and _is_of(specs[fit], then)]
         in_use = _in_use(then, found) if of_then else frozenset()
+        units = {fit: _units_read(specs[fit], then) for fit in of_then}
         saw |= {
             fit
             for fit in of_then
-            if any(_place(one) in in_use and _reads(specs[fit], then, one) for one in taken[fit])
+            if any(
+                _place(one) in in_use
+                and one.ref.unit in units[fit].get(one.row.split, {one.ref.unit})
+                for one in taken[fit]
+            )
         }
     while more := {fit for fit, spec in specs.items() if spec.init_from in saw} - saw:
         saw |= more
@@ -191,15 +196,20 @@ def _takes(spec: FitSpec, one: FoundRow) -> bool:
     return any(_selects(selection, spec, one) for selection in spec.rows)
 
 
-def _reads(spec: FitSpec, manifest: Manifest, one: FoundRow) -> bool:
-    """Return whether a fit reads the unit of a row: some read a share of the units of a split."""
-    return any(
-        selection.most is None
-        or one.ref.unit
-        in {ref.unit for ref in evenly([*manifest.unit_refs([selection.split])], selection.most)}
-        for selection in spec.rows
-        if _selects(selection, spec, one)
-    )
+def _units_read(spec: FitSpec, manifest: Manifest) -> dict[str, frozenset[str]]:
+    """Return the units that a fit read of the splits of which it did not read all, by split."""
+    rows: dict[str, list[RowSelection]] = {}
+    for one in spec.rows:
+        rows.setdefault(one.split, []).append(one)
+    return {
+        split: frozenset(
+            ref.unit
+            for one in some
+            for ref in evenly([*manifest.unit_refs([split])], one.most or 0)
+        )
+        for split, some in rows.items()
+        if all(one.most is not None for one in some)
+    }
 
 
 def _is_of(spec: FitSpec, manifest: Manifest) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mke_ray.evaluation.noise import can_be_noisy, noisy, spread_of
+from mke_ray.evaluation.noise import Spread, can_be_noisy, noisy
 from mke_ray.schema import AudioSpec, FeatureSpec, TokenSpec
 
 
@@ -43,10 +43,13 @@ def test_tokens_are_left_alone():
 def test_noise_on_features_is_measured_by_the_spread_of_each_over_samples():
     scale_D = torch.tensor([1.0, 100.0])
     array_BD = 5.0 + scale_D * torch.randn(4000, 2, generator=torch.Generator().manual_seed(0))
-    spread = spread_of([array_BD[:1000], array_BD[1000:]])
+    measured = Spread()
+    measured.add(array_BD[:1000])
+    measured.add(array_BD[1000:])
+    spread = measured.value()
     assert spread == pytest.approx(array_BD.std(dim=0, correction=0).tolist())
     made_BD = noisy(array_BD, 2.0, modality="x", sample_ids=range(4000), spread=spread)
     assert (made_BD - array_BD).std(dim=0).tolist() == pytest.approx([2.0, 200.0], rel=0.05)
     one = noisy(array_BD[:1, :1], 1.0, modality="x", sample_ids=[0], spread=spread[:1])
     assert one.item() != array_BD[0, 0].item()  # a single value has no spread of its own
-    assert spread_of([]) == []
+    assert Spread().value() == []
