@@ -10,6 +10,8 @@ from mke_ray.errors import MkeRayError
 from mke_ray.node_pools import selector_of
 
 _WATCH_S = 5.0
+_CANCELS = 4
+_CANCEL_S = 3.0
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -73,10 +75,23 @@ def wait_for(
                 watch(len(tasks) - len(left))
                 is_hung = False
     finally:
-        for one in left:
-            ray.cancel(one, force=is_hung)
+        _end(left, is_hung=is_hung)
     if report is not None:
         report(len(tasks), len(tasks))
+
+
+def _end(tasks: Sequence[ray.ObjectRef], *, is_hung: bool) -> None:
+    """End tasks whose results nobody wants.
+
+    Ray tells a task once and forgets it: one that was just about to start, or that caught it, goes
+    on. So each is told again until it ends, and at last its process is killed.
+    """
+    left = list(tasks)
+    for tries_left in range(_CANCELS - 1, -1, -1):
+        for one in left:
+            ray.cancel(one, force=is_hung or not tries_left)
+        if left:
+            _, left = ray.wait(left, num_returns=len(left), timeout=_CANCEL_S)
 
 
 def _raise_ours(done: list[ray.ObjectRef]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+import psutil
 import ray
 import ray.exceptions
 
@@ -24,6 +25,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+_LOG = logging.getLogger(__name__)
+_STARTS = 3
+_END_S = 10.0
 _LISTEN_S = 10.0
 _PAUSE_S = 1.0
 _MAX_LETTERS = 300
@@ -89,18 +93,19 @@ class Session:
         is_local = address in (None, "", "local")
         if not is_local:
             _check_somebody_listens(address)
+        options = {
+            "address": "local" if is_local else address,
+            "runtime_env": {"env_vars": {**_WORKER_ENV, **self.env_vars}},
+            "log_to_driver": self.verbose,
+            "logging_level": logging.INFO if self.verbose else logging.ERROR,
+            **(self._local_options() if is_local else {}),
+        }
         try:
-            ray.init(
-                address="local" if is_local else address,
-                runtime_env={"env_vars": {**_WORKER_ENV, **self.env_vars}},
-                log_to_driver=self.verbose,
-                logging_level=logging.INFO if self.verbose else logging.ERROR,
-                **(self._local_options() if is_local else {}),
-            )
+            _started(options) if is_local else ray.init(**options)
         except Exception as error:
             # Ray raises Exception itself where a node does not start in time, so no narrower class
             # can be named; whatever is neither that nor an error of starting goes on.
-            if type(error) is not Exception and not isinstance(error, _START_ERRORS):
+            if not _is_late(error) and not isinstance(error, _START_ERRORS):
                 raise
             said = " ".join(str(error).split())
             why = self._why_not_started(said) if is_local else _why_not_joined(address, said)
@@ -129,6 +134,38 @@ class Session:
     def _num_cpus(self) -> int:
         """Return the logical CPUs of a local Ray."""
         return self.num_cpus or max(4, 2 * (os.cpu_count() or 1))
+
+
+def _started(options: Mapping[str, Any]) -> None:
+    """Start a local Ray; once more where this machine was too busy for the 30 s that Ray waits."""
+    for tries_left in range(_STARTS - 1, -1, -1):
+        before = set(psutil.Process().children())
+        try:
+            ray.init(**options)
+        except Exception as error:
+            if not tries_left or not _is_late(error):
+                raise
+            _LOG.warning("Ray did not start in time and is started again: this machine is busy")
+        else:
+            return
+        _end([one for one in psutil.Process().children() if one not in before])
+
+
+def _is_late(error: Exception) -> bool:
+    """Return whether an error is Ray's word for a node that did not start in time."""
+    return type(error) is Exception
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """End what a start that failed left; Ray itself ends it with the driver only."""
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=_END_S)
+    for one in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(alive, timeout=_END_S)
 
 
 class OnRay(Protocol):

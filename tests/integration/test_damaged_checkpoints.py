@@ -49,6 +49,15 @@ def broken_off(ray_session, tmp_path_factory):
     return run, spec, Path(f"{marker}.calls")
 
 
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, tmp_path_factory):
+    """The digest of the weights of the same fit where nothing happens."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make_run(open_root(str(folder)), {"unlabeled": 90})
+    plain = fit_spec(num_steps=24)
+    return train(folder, plain).weights_digest(plain.fingerprint())
+
+
 def copy_of(run: Path, tmp_path: Path) -> Path:
     copied = tmp_path / "run"
     shutil.copytree(run, copied)
@@ -56,12 +65,12 @@ def copy_of(run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "until"), [("state.json", "the last step"), ("digests/1.json", "step 15")]
+    "damaged", [("state.json", "the last step"), ("digests/1.json", "step 15")]
 )
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_what_that_costs(
-    broken_off, tmp_path, caplog, file, until
+    broken_off, undisturbed, tmp_path, caplog, damaged
 ):
-    run, spec, calls = broken_off
+    (run, spec, calls), (file, until) = broken_off, damaged
     folder = copy_of(run, tmp_path)
     damage(checkpoints_of(folder)[-1] / file)
     calls.unlink()
@@ -70,12 +79,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_what_th
     steps = [round(24 * float(line)) for line in calls.read_text().splitlines()]
     assert steps == list(range(10, 24))
     assert f"goes on at step 10, and the steps from there to {until} are made again" in caplog.text
-    undisturbed = open_root(str(tmp_path / "undisturbed"))
-    make_run(undisturbed, {"unlabeled": 90})
-    plain = fit_spec(num_steps=24)
-    assert store.weights_digest(spec.fingerprint()) == train(
-        tmp_path / "undisturbed", plain
-    ).weights_digest(plain.fingerprint())
+    assert store.weights_digest(spec.fingerprint()) == undisturbed
 
 
 def test_a_run_of_which_no_checkpoint_is_whole_ends_with_the_newest_one_and_the_way_out(

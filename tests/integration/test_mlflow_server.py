@@ -26,7 +26,8 @@ def as_composed(uri: str, port: int, folder: Path) -> tuple[list[str], dict[str,
     ini = (CLUSTER / "mlflow" / "basic_auth.ini").read_text()
     assert there in ini
     (folder / "basic_auth.ini").write_text(ini.replace(there, here))
-    options = document(COMPOSE[0])["services"]["mlflow"]["command"]
+    service = document(COMPOSE[0])["services"]["mlflow"]
+    options, jobs = service["command"], "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
     changed = {
         "--host": "127.0.0.1",
         "--port": str(port),
@@ -45,6 +46,7 @@ def as_composed(uri: str, port: int, folder: Path) -> tuple[list[str], dict[str,
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "basic_auth.ini"),
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of this test",
+        jobs: service["environment"][jobs],
     }
     return [str(Path(sys.executable).with_name("mlflow")), *command[1:]], environment
 

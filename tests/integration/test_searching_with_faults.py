@@ -32,21 +32,22 @@ def is_faulty(record: Any) -> bool:
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_trial_that_hangs_is_ended_and_on_record_and_its_room_is_free(
-    run_folder: Path, num_workers: int
+    run_folder: Path, tmp_path: Path, num_workers: int
 ) -> None:
+    marker = tmp_path / "marker"
     records = search_encoders(
         run_folder,
-        "{_target_: faulty_encoders.Hangs, num_inputs: 3}",
+        f"{{_target_: faulty_encoders.HangsOnce, num_inputs: 3, marker: {marker}}}",
         f"search.workers_per_trial={num_workers}",
         "search.silence_s=75",
         "search.max_concurrent=1",  # the next one needs its room
         "search.max_failures=2",
     )
     assert [one.number for one in records] == [0, 1, 2, 3]
-    hung = [one for one in records if is_faulty(one)]
-    assert hung and all(one.state == "failed" for one in hung)
-    assert all("made no step for 75 s" in one.reason for one in hung)
-    assert all(one.state in ("finished", "stopped") for one in records if not is_faulty(one))
+    (hung,) = [one for one in records if one.state == "failed"]
+    assert is_faulty(hung) and hung.number < 3
+    assert "made no step for 75 s" in hung.reason
+    assert all(one.state in ("finished", "stopped") for one in records if one is not hung)
 
 
 @pytest.mark.usefixtures("ray_session")

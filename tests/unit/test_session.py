@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
 import ray
@@ -80,6 +81,26 @@ def test_a_local_ray_that_does_not_start_in_time_is_one_line(monkeypatch, error)
     monkeypatch.setattr(ray, "init", init)
     said = message_of(Session(num_cpus=7))
     assert "did not start" in said and "ray.num_cpus=7" in said and "ray.address" in said
+
+
+def test_a_local_ray_that_is_late_is_started_again_and_leaves_nothing_of_its_first_start(
+    monkeypatch, caplog
+):
+    started = []
+
+    def init(**options):
+        started.append(subprocess.Popen(["sleep", "600"]))
+        assert options["address"] == "local"
+        if len(started) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with Session().connected():
+        assert "started again" in caplog.text
+        assert [one.poll() is None for one in started] == [False, True]
+    started[1].kill()
+    started[1].wait()
 
 
 def test_an_error_of_our_own_is_not_taken_for_rays(monkeypatch):
