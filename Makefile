@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 FAULT_POINTS := tests/integration/test_dying_at_every_write.py
-BY_FILE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Clusters and jobs of their own wait a lot, so three files at a time keep two cores busy.
+BY_FILE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 BENCHMARKS ?= train train_ranks tune feed label decode ranges listing bucket manifest doubles mutated demo_difficulty focus
 export RAY_USAGE_STATS_ENABLED ?= 0
 
@@ -17,8 +18,7 @@ expand: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers
 	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 2 $(ARGS)
-	$(BIN)/python -m pytest tests/cluster $(ARGS)
-	$(BIN)/python -m pytest tests/integration --ignore $(FAULT_POINTS) $(BY_FILE) $(ARGS)
+	$(BIN)/python -m pytest tests/cluster tests/integration --ignore $(FAULT_POINTS) $(BY_FILE) $(ARGS)
 
 check: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers unit

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from composed import composed
+from job_processes import kill_once, start_job
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
@@ -41,8 +42,9 @@ def write_table(path: Path, *, witness: float) -> None:
     pq.write_table(pa.table({**columns, "label": names, "split": split}), path)
 
 
-def job_of(folder: Path, *overrides: str, root: str = "run") -> JobConfig:
-    (job,) = composed(
+def lines_of(folder: Path, *overrides: str, root: str = "run") -> list[str]:
+    """Return what a job on the rows of a folder is told."""
+    return [
         "experiment=features",
         "objective=expansion",
         "scaling.launch=local",
@@ -66,7 +68,11 @@ def job_of(folder: Path, *overrides: str, root: str = "run") -> JobConfig:
         "expansion.rounds=1",
         f"root={folder / root}",
         *overrides,
-    )
+    ]
+
+
+def job_of(folder: Path, *overrides: str, root: str = "run") -> JobConfig:
+    (job,) = composed(*lines_of(folder, *overrides, root=root))
     return job
 
 
@@ -194,6 +200,45 @@ def test_a_bucket_that_grows_is_not_looked_at_again(tmp_path, monkeypatch):
     second = run_stages(job)
     assert second["counts"]["samples"] > first["counts"]["samples"]
     assert second["preflight"] == first["preflight"]
+
+
+def test_a_driver_killed_between_its_two_trainings_repeats_none_and_finds_the_same(helpful):
+    """The witness that was there is read, the trial student trained, and all numbers agree."""
+    keys = ("preflight.samples=200", "fit.num_steps=400")
+    calm = run_stages(job_of(helpful, *keys, root="calm"))
+    killed = job_of(helpful, *keys, root="killed")
+    fits = Path(killed.root) / "fits"
+    process = start_job("expand", lines_of(helpful, *keys, root="killed"))
+    kill_once(lambda: len(list(fits.glob("*/done.json"))) >= 2, process)
+    trained = {one: one.stat().st_mtime_ns for one in fits.glob("*/done.json")}
+    assert 2 <= len(trained) < len(fits_of(job_of(helpful, root="calm")))
+    found = run_stages(killed)
+    assert found["preflight"] == calm["preflight"]
+    assert found["arms"] == calm["arms"]
+    assert {one: one.stat().st_mtime_ns for one in trained} == trained
+
+
+def test_where_samples_are_not_kept_it_finds_the_same(helpful):
+    """Each training reads its rows from the source again."""
+    keys = ("preflight.samples=200", "preflight.worth=0.9", "preflight=stop")
+    kept = run_stages(job_of(helpful, *keys, root="kept"))["preflight"]
+    assert run_stages(job_of(helpful, *keys, "samples=off", root="off"))["preflight"] == kept
+
+
+@pytest.mark.s3
+def test_in_a_bucket_it_finds_the_same_and_leaves_its_page_there(helpful, s3_server):
+    """What it found is read from there by the next start, and nothing is asked again."""
+    keys = ("preflight.samples=200", "preflight.worth=0.9", "preflight=stop")
+    here = run_stages(job_of(helpful, *keys, root="kept"))["preflight"]
+    uri = s3_server.uri("ahead")
+    job = job_of(helpful, *keys, f"root={uri}")
+    assert run_stages(job)["preflight"] == here
+    root = open_root(uri)
+    assert json.loads(root.read("report/preflight.json")) == here
+    assert b"No-go" in root.read("report/preflight.html")
+    before = set(root.names("fits"))
+    assert run_stages(job)["preflight"] == here
+    assert set(root.names("fits")) == before
 
 
 def test_its_samples_are_spread_over_all(helpful):
