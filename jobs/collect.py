@@ -1,7 +1,7 @@
 """Delete the stores of a run that nobody has referred to for some time."""
 
 from mke_ray.config import run_job
-from mke_ray.config_schema import CollectConfig
+from mke_ray.config_upkeep import CollectConfig
 
 if __name__ == "__main__":
     run_job(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mke_ray.config_schema import CollectConfig
+from mke_ray.config_upkeep import CollectConfig
 from mke_ray.data.manifest import META
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.findings import orphaned_findings

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mke_ray.config_schema import ForgetConfig
+from mke_ray.config_upkeep import ForgetConfig
 from mke_ray.data.manifest import META, Manifest, Mark, evenly
 from mke_ray.data.manifest.marks import FORGOTTEN
 from mke_ray.data.manifest.tombstones import FoundRow, find_rows, scrub_rows

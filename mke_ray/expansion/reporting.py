@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 
-from mke_ray.config_schema import ReportConfig
+from mke_ray.config_upkeep import ReportConfig
 from mke_ray.data.manifest import META
 from mke_ray.errors import ConfigError
 from mke_ray.labels.lease import Lease

@@ -10,7 +10,8 @@ from composed import composed
 from job_processes import kill_once, start_job
 
 from mke_ray.config_predict import PredictConfig, StudentFilesConfig
-from mke_ray.config_schema import JobConfig, ReportConfig
+from mke_ray.config_schema import JobConfig
+from mke_ray.config_upkeep import ReportConfig
 from mke_ray.data.demo import plan_clips
 from mke_ray.data.manifest import Manifest
 from mke_ray.expansion.reporting import report

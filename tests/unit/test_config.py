@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 
 from mke_ray.config import build, check_targets, shown, to_yaml
 from mke_ray.config_predict import ExportConfig, PredictConfig
-from mke_ray.config_schema import CollectConfig, ForgetConfig, JobConfig, ReportConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.config_serve import ServeConfig
+from mke_ray.config_upkeep import CollectConfig, ForgetConfig, ReportConfig
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.checks import check_job
 from mke_ray.submission.command import parser

@@ -7,8 +7,9 @@ from composed import composed
 
 from mke_ray.config_help import dotted_keys
 from mke_ray.config_predict import PredictConfig
-from mke_ray.config_schema import CollectConfig, JobConfig, ReportConfig
+from mke_ray.config_schema import JobConfig
 from mke_ray.config_serve import ServeConfig
+from mke_ray.config_upkeep import CollectConfig, ReportConfig
 from mke_ray.secret_looks import has_secret_look, has_secret_name, has_secret_variable
 
 

@@ -9,7 +9,7 @@ import pytest
 from label_fakes import make_world, teacher_spec
 from training_stores import fit_spec
 
-from mke_ray.config_schema import CollectConfig
+from mke_ray.config_upkeep import CollectConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion import references as references_module
 from mke_ray.expansion.collect import collect, collect_root

@@ -10,7 +10,7 @@ from left_behind import traces
 from training_stores import fit_spec
 
 from mke_ray.config_labels import LabelsConfig
-from mke_ray.config_schema import ForgetConfig
+from mke_ray.config_upkeep import ForgetConfig
 from mke_ray.data.manifest import Manifest, evenly, write_manifest
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.findings import FINDINGS_FOLDERS, kept

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from report_contents import arm, content, evaluation
 
-from mke_ray.config_schema import LabellingConfig, ReportConfig, ScalingConfig
+from mke_ray.config_schema import LabellingConfig, ScalingConfig
+from mke_ray.config_upkeep import ReportConfig
 from mke_ray.errors import ConfigError, StoreError
 from mke_ray.expansion.reporting import report
 from mke_ray.metrics import bootstrap_by_group
