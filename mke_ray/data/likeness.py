@@ -16,6 +16,8 @@ ALONE_PICTURE_DISTANCE = 0.08
 ALONE_SOUND_DISTANCE = 0.2
 # Two clips that are as unlike as this share of what one of them changes by itself are two takes.
 ALONE_SHARE_OF_CHANGE = 0.5
+# Fewer frames have too few bits for the larger distance, unless the sound is alike as well.
+MIN_FRAMES = 4
 
 BY_COST = ("features", "tokens", "depth", "mask", "image", "video", "audio")
 _LARGEST = {
@@ -34,6 +36,7 @@ RULES = (
     ALONE_PICTURE_DISTANCE,
     ALONE_SOUND_DISTANCE,
     ALONE_SHARE_OF_CHANGE,
+    MIN_FRAMES,
 )
 
 # Sound may begin this many words (of 64 ms) earlier or later.
@@ -95,7 +98,8 @@ def copies(
     Two samples are copies when every modality that both have a signature of is alike. Bit for bit
     equal content always is; features, tokens and depth have to be equal. Where only one modality
     can be compared it has to be more alike than otherwise: pictures by themselves may be two takes
-    before one background.
+    before one background. So have single pictures where there is no sound: of 64 bits, a quarter
+    differs between many pictures of one thing.
 
     Args:
         mine: Per modality the signatures of some samples.
@@ -110,6 +114,7 @@ def copies(
     num_compared_P = np.zeros(num_pairs, np.int8)
     is_strict_P = np.ones(num_pairs, dtype=bool)
     alive_P = np.ones(num_pairs, dtype=bool)
+    is_heard_P = _is_heard(mine, other, pairs)
     for modality in sorted(mine, key=lambda one: BY_COST.index(mine[one].kind)):
         both_P = mine[modality].has_N[pairs[0]] & other[modality].has_N[pairs[1]]
         here_H = np.flatnonzero(alive_P & both_P)
@@ -119,9 +124,30 @@ def copies(
         distance_P[here_H] = np.maximum(distance_P[here_H], unlike_H)
         num_compared_P[here_H] += 1
         is_strict_P[here_H] &= is_strict_H
-        alive_P[here_H] &= unlike_H <= _LARGEST[one.kind]
+        alive_P[here_H] &= unlike_H <= _largest(one, two, is_heard_P[here_H])
     alive_P &= (num_compared_P > 1) | ((num_compared_P == 1) & is_strict_P)
     return np.where(alive_P, distance_P, np.float32(np.nan))
+
+
+def _is_heard(
+    mine: Mapping[str, Signatures],
+    other: Mapping[str, Signatures],
+    pairs: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Return which pairs have sound that can be compared, bool [P]."""
+    sounds = [one for one in mine if mine[one].kind == "audio"]
+    both = [mine[one].has_N[pairs[0]] & other[one].has_N[pairs[1]] for one in sounds]
+    return np.any(both, axis=0) if both else np.zeros(len(pairs[0]), dtype=bool)
+
+
+def _largest(one: Signatures, two: Signatures, is_heard_P: np.ndarray) -> np.ndarray:
+    """Return how unlike the pairs may be in a modality, beside others that are alike [P]."""
+    largest = _LARGEST[one.kind]
+    if largest != MAX_PICTURE_DISTANCE or one.kind == "audio":
+        return np.full(len(one), largest)
+    num_said_P = ((one.words_NK | two.words_NK) != 0).sum(axis=1)
+    is_short_P = (num_said_P < MIN_FRAMES) & ~is_heard_P
+    return np.where(is_short_P, ALONE_PICTURE_DISTANCE, largest)
 
 
 def picture_distance(mine_PK: np.ndarray, other_PK: np.ndarray) -> np.ndarray:

@@ -198,3 +198,22 @@ def test_of_a_long_clip_some_frames_and_the_first_seconds_count():
 def test_a_single_picture_has_one_word():
     picture = moving(1)[0]
     assert len(signature(picture, ImageSpec(48, 64))) == 16
+
+
+@pytest.mark.parametrize(
+    ("num_bits", "with_sound", "is_one"),
+    [(4, False, True), (10, False, False), (10, True, True), (20, True, False)],
+)
+def test_single_pictures_have_to_be_more_alike_where_there_is_no_sound(
+    num_bits, with_sound, is_one
+):
+    word = np.uint64(0x0F1E2D3C4B5A6978)
+    other = word ^ np.uint64((1 << num_bits) - 1)
+    columns = {
+        name: Signatures.parse([b"x" * 8 + word.tobytes(), b"y" * 8 + other.tobytes()], "image")
+        for name in ("front", "back")
+    }
+    if with_sound:
+        columns |= {"audio": signed({"audio": noise(1)}, {"audio": noise(1)})["audio"]}
+    (distance,) = copies(columns, columns, (np.array([0]), np.array([1])))
+    assert np.isfinite(distance) == is_one
