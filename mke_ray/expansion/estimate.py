@@ -174,13 +174,16 @@ def workers_of(job: JobConfig, *, is_cluster: bool) -> Workers:
     return Workers(num_actors, min(num_threads, cores), f"{cores} cores of this machine")
 
 
-def estimate_lines(one: Estimate, *, least: str = "", is_local: bool = True) -> list[str]:
+def estimate_lines(
+    one: Estimate, *, least: str = "", is_local: bool = True, training: Sequence[str] = ()
+) -> list[str]:
     """Return an estimate in lines for a person, with what it assumes.
 
     Args:
         one: The estimate.
         least: Put before every sum, for example ``at least`` where not all samples were counted.
         is_local: Whether the root lies on a disk, which bills no requests.
+        training: Lines on the training, where anything is known of it.
     """
     least = f"{least} " if least else ""
     each = one.each
@@ -190,7 +193,8 @@ def estimate_lines(one: Estimate, *, least: str = "", is_local: bool = True) -> 
         f"fetch {_hours(one.num_samples * each.fetch_s)} h ({_each(each.fetch_s)} each)",
         f"  teacher       {least}{_teacher(one)}",
         f"  wall time     {least}{time_text(one.wall_s)} on {_actors(one.workers)}; "
-        "training not counted",
+        f"training {'comes on top' if training else 'not counted'}",
+        *training,
     ]
     if each.read_bytes:
         share = each.needed_bytes / each.read_bytes

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ from mke_ray.expansion.refining_storage import label_form, stores_of_refining
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.teacher_trial import try_teachers
 from mke_ray.expansion.token_keys import token_lines
+from mke_ray.expansion.training_time import Tried, training_lines
 from mke_ray.expansion.witnesses import teachers_of, witness_fit, witnessed
 from mke_ray.gate import num_effective_groups
 from mke_ray.labels.dense import dense_size
@@ -81,12 +83,15 @@ def rehearse(job: JobConfig, console: Console) -> None:
         for note in source.notes() if isinstance(source, Noted) else ():
             console.print(f"noted           {note}")
         teacher_s = try_teachers(run, good, console)
-        _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
+        tried = _try_students(run, _batch(good[:NUM_SAMPLES], run), console)
         num_unlabeled, is_whole = found.splits[Split.UNLABELED], found.is_whole and not is_preview
         ahead = preflight_lines(job, num_unlabeled=num_unlabeled, is_whole=is_whole)
         for line in [*ahead, *_refining_lines(run)]:
             console.print(line)
-        for line in _estimate_lines(run, found, good, teacher_s=teacher_s, is_preview=is_preview):
+        training = training_lines(job, tried)
+        for line in _estimate_lines(
+            run, found, good, teacher_s=teacher_s, training=training, is_preview=is_preview
+        ):
             console.print(line)
         for line in cluster_lines(job):
             console.print(line)
@@ -158,6 +163,7 @@ def _estimate_lines(
     good: Sequence[Probed],
     *,
     teacher_s: float | None,
+    training: Sequence[str],
     is_preview: bool,
 ) -> list[str]:
     """Say what the pass over all samples will take, per thousand of a source yet to be made."""
@@ -180,7 +186,7 @@ def _estimate_lines(
     return [
         *unkept,
         f"estimate        for {whole} samples, from {len(good)} that were read",
-        *estimate_lines(estimate, least=least, is_local=run.root.is_local),
+        *estimate_lines(estimate, least=least, is_local=run.root.is_local, training=training),
     ]
 
 
@@ -257,18 +263,24 @@ def _made_up_target(run: Run, num: int) -> Tensor:
     return target_BC
 
 
-def _try_students(run: Run, batch: Batch, console: Console) -> None:
-    """Take one step with every arm."""
-    settings = run.trial_settings()
+def _try_students(run: Run, batch: Batch, console: Console) -> list[Tried]:
+    """Take a step with every arm, and a second one that is timed."""
+    settings, tried = run.trial_settings(), []
     fits = settings.fits(run.arms, run.job.model_seeds[:1])
     for fit in [*_witness(run, settings), *fits]:
         student = build_student(fit.student, run.source.label_space.num_classes, build=build)
         objective: Objective = build(fit.objective)
         optimizer = build_optimizer(student.parameters(), fit.optimizer)
         views: dict[str, View] = {name: build(view) for name, view in fit.views.items()}
-        losses = objective(student, apply_views(batch, views), 0.0)
-        losses["loss"].backward()
-        optimizer.step()
+        losses, spent_s = [], 0.0
+        for _ in range(2):
+            begun_s = time.perf_counter()
+            found = objective(student, apply_views(batch, views), 0.0)["loss"]
+            found.backward()
+            optimizer.step()
+            losses.append(float(found.detach()))
+            spent_s = time.perf_counter() - begun_s
+        tried.append(Tried(fit, spent_s / batch.num_samples))
         num = sum(one.numel() for one in student.parameters())
-        loss = float(losses["loss"].detach())
-        console.print(f"{fit.arm:<20} {num:,} parameters, one step, loss {loss:.3f}")
+        console.print(f"{fit.arm:<20} {num:,} parameters, one step, loss {losses[0]:.3f}")
+    return tried
