@@ -5,6 +5,7 @@
 # Environment: RAY_PORT (6399), DASHBOARD_PORT (8365), NUM_CPUS (twice the cores, at least four),
 # RAY_EXTRA (further options of `ray start`).
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit ;; esac
 cd "$(dirname "$0")/.."
 
 folder=${1:-outputs/local-cluster}
@@ -15,6 +16,7 @@ dashboard_port=${DASHBOARD_PORT:-8365}
 cores=$(nproc)
 num_cpus=${NUM_CPUS:-$((cores * 2 < 4 ? 4 : cores * 2))}
 
+temporary=${RAY_TEMP_DIR:-/tmp/mke_ray_$port}
 umask 077
 [ -s "$folder/token" ] || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$folder/token"
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token"
@@ -24,15 +26,18 @@ export PATH="$PWD/.venv/bin:$PATH" # entry points of jobs are looked up on this 
 # --block keeps the head in one process tree, so that it can be stopped by its own process id.
 setsid ray start --head --block --port="$port" --num-cpus="$num_cpus" \
   --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port" \
-  --temp-dir="${RAY_TEMP_DIR:-/tmp/mke_ray_$port}" ${RAY_EXTRA:-} > "$folder/head.log" 2>&1 &
+  --temp-dir="$temporary" ${RAY_EXTRA:-} > "$folder/head.log" 2>&1 &
 echo $! > "$folder/head.pid"
+rm -f "$folder"/address "$folder"/node-*.pid
 
 for _ in $(seq 120); do
   if ray job list --address "http://127.0.0.1:$dashboard_port" > /dev/null 2>&1; then
+    cp "$temporary/ray_current_cluster" "$folder/address"
     cat <<EOF
 The cluster is up; its dashboard is http://127.0.0.1:$dashboard_port
 Submit:  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$folder/token
          python jobs/submit.py --address http://127.0.0.1:$dashboard_port -- jobs/expand.py root=$PWD/outputs/submitted
+A node:  cluster/local_node.sh $folder
 Stop:    kill -- -$(cat "$folder/head.pid")
 EOF
     exit 0

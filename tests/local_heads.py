@@ -39,6 +39,20 @@ class Head:
     session: Path
     environment: dict[str, str] = field(repr=False)
 
+    def add_node(self, num_cpus: int) -> Path:
+        """Add a node by the script that does, and return the folder of its Ray."""
+        started = subprocess.run(
+            ["bash", str(REPOSITORY / "cluster" / "local_node.sh"), str(self.folder)],
+            env={**self.environment, "NUM_CPUS": str(num_cpus)},
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        assert started.returncode == 0, started.stdout + started.stderr
+        (logs,) = [one.split()[1] for one in started.stdout.splitlines() if one.startswith("Logs:")]
+        return Path(logs).parents[1]
+
     def kill(self) -> None:
         """End the head and all that it started, as if its machine were gone."""
         leader = psutil.Process(int((self.folder / "head.pid").read_text()))
@@ -75,22 +89,23 @@ def started_head(folder: Path, more: Mapping[str, str]) -> Iterator[Head]:
             folder,
             {
                 **environment,
+                "NUM_CPUS": "6",
                 **more,
                 "RAY_PORT": str(port),
                 "DASHBOARD_PORT": str(dashboard_port),
                 "RAY_TEMP_DIR": str(session),
                 "RAY_EXTRA": " ".join(f"--{name}-port={one}" for name, one in agents),
-                "NUM_CPUS": "6",
             },
         )
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
         address = f"http://127.0.0.1:{dashboard_port}"
         yield Head(address, folder, session, {**environment, **token})
     finally:
-        group = int((folder / "head.pid").read_text())
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGTERM)
-        wait_until(lambda: not Path(f"/proc/{group}").exists(), most_s=30)
+        groups = [int(one.read_text()) for one in sorted(folder.glob("*.pid"), reverse=True)]
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
+        wait_until(lambda: not any(Path(f"/proc/{one}").exists() for one in groups), most_s=30)
         shutil.rmtree(session, ignore_errors=True)
 
 

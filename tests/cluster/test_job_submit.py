@@ -2,10 +2,11 @@
 
 One job is told in full, since its parts are costly: it is submitted with a teacher of the user's,
 holds while it labels, keeps a second driver out, is stopped, is submitted again, loses the head of
-its cluster, and is submitted to a new one, where it ends.
+its cluster, and is submitted to a new one of two nodes, where it ends.
 """
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ class Story:
         after_stop: Lease and states of MLflow runs after it.
         shown: What the clusters show of their jobs, as JSON.
         sessions: Folders of Ray's sessions, with their logs.
+        node: That of the second node of the second cluster.
         said: What the last start said.
         status: How it ended.
     """
@@ -81,6 +83,7 @@ class Story:
     after_stop: tuple[dict[str, object], list[str]] = ({}, [])
     shown: list[str] = field(default_factory=list)
     sessions: list[Path] = field(default_factory=list)
+    node: Path = Path()
     said: str = ""
     status: int = -1
 
@@ -125,12 +128,14 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         told.sessions.append(Path(head.session.rename(folder / "first-session")))
     second = folder / "second"
     second.mkdir()
-    with started_head(second, SECRETS) as head:
+    with started_head(second, {**SECRETS, "NUM_CPUS": "3"}) as head:
+        told.node = head.add_node(num_cpus=3)
         ended = submit(head, *line)
         told.said, told.status = ended.stdout + ended.stderr, ended.returncode
         remember(told, head)
-        told.sessions.append(head.session)
+        told.sessions += [head.session, told.node]
         yield told
+        shutil.rmtree(told.node, ignore_errors=True)
 
 
 def hold(told: Story, head: Head, line: list[str]) -> None:
@@ -216,20 +221,20 @@ def test_no_secret_of_the_nodes_is_in_stores_reports_tracking_logs_or_what_is_sh
                 num_files += 1
                 of_the_job += b"brightness.Brightness" in content
                 assert not [one for one in needles if one in content], path
-    assert num_files > 50 and of_the_job >= len(story.sessions)
+    assert num_files > 50 and of_the_job >= 2  # the drivers' logs
 
 
 def test_what_travels_is_code_and_the_variables_that_are_named(story: Story) -> None:
-    (session,) = story.sessions[1:]
-    (package,) = [
-        one
-        for one in session.glob("session_latest/runtime_resources/working_dir_files/*")
-        if one.is_dir()
-    ]
-    names = {one.name for one in package.iterdir()}
-    assert {"jobs", "mke_ray", "conf"} <= names
-    assert not names & {".git", ".venv", "outputs", "tests"}
-    assert not [*package.rglob("*.db"), *package.rglob("*.mp4")]
+    for session in story.sessions[1:]:  # both nodes of the second cluster
+        (package,) = [
+            one
+            for one in session.glob("session_latest/runtime_resources/working_dir_files/*")
+            if one.is_dir()
+        ]
+        names = {one.name for one in package.iterdir()}
+        assert {"jobs", "mke_ray", "conf"} <= names
+        assert not names & {".git", ".venv", "outputs", "tests"}
+        assert not [*package.rglob("*.db"), *package.rglob("*.mp4")]
     for job in json.loads(story.shown[-1]):
         variables = set(job["runtime_env"]["env_vars"])
         assert variables <= {"RAY_JOB_STOP_WAIT_TIME_S", "OMP_NUM_THREADS"}
