@@ -23,15 +23,16 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token"
 export RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 export PATH="$PWD/.venv/bin:$PATH" # entry points of jobs are looked up on this PATH
 
+rm -f "$temporary/ray_current_cluster" "$folder"/address "$folder"/node-*.pid
 # --block keeps the head in one process tree, so that it can be stopped by its own process id.
 setsid ray start --head --block --port="$port" --num-cpus="$num_cpus" \
   --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port" \
   --temp-dir="$temporary" ${RAY_EXTRA:-} > "$folder/head.log" 2>&1 &
 echo $! > "$folder/head.pid"
-rm -f "$folder"/address "$folder"/node-*.pid
 
 for _ in $(seq 120); do
-  if ray job list --address "http://127.0.0.1:$dashboard_port" > /dev/null 2>&1; then
+  if ray job list --address "http://127.0.0.1:$dashboard_port" > /dev/null 2>&1 \
+    && [ -s "$temporary/ray_current_cluster" ]; then
     cp "$temporary/ray_current_cluster" "$folder/address"
     cat <<EOF
 The cluster is up; its dashboard is http://127.0.0.1:$dashboard_port
