@@ -91,8 +91,8 @@ def tiles_of(found: Preflight) -> list[tuple[str, str, str]]:
     tiles = [
         (
             "Expected gain",
-            f"{100 * found.gain:+.1f}",
-            f"points, {100 * low:+.1f} to {100 * high:+.1f}",
+            f"{100 * found.gain:+z.1f}",
+            f"points, {100 * low:+z.1f} to {100 * high:+z.1f}",
         ),
         ("Worth it", f"{found.probability:.0%}", f"probability of {points_of(found.worth)}"),
         ("Teacher", f"{evidence['teacher']['value']:.1%}", "on the select part"),

@@ -46,10 +46,10 @@ def headline(
         "no-go": "No-go: it is not to be expected that the student gains",
         "unsure": "Unsure whether the student gains",
     }[str(verdict)]
-    low, high = (f"{100 * end:+.1f}" for end in interval)
+    low, high = (f"{100 * end:+z.1f}" for end in interval)
     return (
         f"{said} at least {points_of(worth)} over its teacher (probability {probability:.0%}); "
-        f"expected are {100 * gain:+.1f} points, with a probability of 80% {low} to {high}."
+        f"expected are {100 * gain:+z.1f} points, with a probability of 80% {low} to {high}."
     )
 
 
@@ -85,9 +85,9 @@ def hint(gain: float, interval: tuple[float, float], *, caveat: str) -> str:
         interval: Where it lies with a probability of 80%.
         caveat: Why there is no verdict.
     """
-    low, high = (f"{100 * end:+.1f}" for end in interval)
+    low, high = (f"{100 * end:+z.1f}" for end in interval)
     return (
-        f"Unsure: expected are {100 * gain:+.1f} points over the teacher ({low} to {high}), but "
+        f"Unsure: expected are {100 * gain:+z.1f} points over the teacher ({low} to {high}), but "
         f"that is a hint and no verdict. {caveat}"
     )
 
@@ -141,7 +141,7 @@ def _joining(evidence: Evidence, names: str) -> str:
     """Say what joining both answers gives."""
     return (
         f"Joined with {names}, the teacher's answers reach {evidence.joined.value:.1%}: "
-        f"{100 * evidence.gain.value:+.1f} points{_points(evidence.gain)}."
+        f"{100 * evidence.gain.value:+z.1f} points{_points(evidence.gain)}."
     )
 
 
@@ -152,7 +152,7 @@ def _trial(evidence: Evidence) -> str:
         return ""
     return (
         f"A trial student that learnt refined labels of these samples, and the labelled split, "
-        f"reaches {trial.value:.1%}: {100 * gain.value:+.1f} points{_points(gain)}."
+        f"reaches {trial.value:.1%}: {100 * gain.value:+z.1f} points{_points(gain)}."
     )
 
 
@@ -187,8 +187,8 @@ def _errors(evidence: Evidence, names: str) -> str:
     if value <= -_APART:
         how = "rather exclude each other"
     return (
-        f"Their errors {how} (correlation {value:+.2f}{_ends(found.correlation, '+.2f')}): of what "
-        f"the teacher has wrong, {names} gets {found.rescued.value:.0%} right"
+        f"Their errors {how} (correlation {value:+z.2f}{_ends(found.correlation, '+z.2f')}): of "
+        f"what the teacher has wrong, {names} gets {found.rescued.value:.0%} right"
         f"{_ends(found.rescued, '.0%')}."
     )
 
@@ -221,7 +221,7 @@ def _points(gain: Estimate) -> str:
     """Return the interval of a gain, "" where there is none."""
     if gain.ci95 is None:
         return ""
-    return f", 95% interval {100 * gain.ci95[0]:+.1f} to {100 * gain.ci95[1]:+.1f}"
+    return f", 95% interval {100 * gain.ci95[0]:+z.1f} to {100 * gain.ci95[1]:+z.1f}"
 
 
 def _ends(found: Estimate, form: str) -> str:
