@@ -34,6 +34,7 @@ HIDDEN = "***"
 _SECRET_SECTIONS = ("options", "env_vars")
 _OF_A_SUBMITTED_JOB = "/runtime_resources/working_dir_files/"
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
+_OF_ADDED_GROUP = re.compile(r"To append to your default list use (\S+)")
 _NOT_IN_SECTION = re.compile(r"raised while composing config:\s+Key '.*\s+full_key: (\S+)")
 _QUOTES = """a value with braces, brackets, commas or colons is put in quotes: 'KEY="VALUE"'"""
 _PASSWORD = re.compile(r"//[^/@\s]*@")
@@ -365,7 +366,9 @@ def _explained(schema: type) -> str:
 
 
 def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
-    """Return the key that a misspelt one of the command line or a file was probably meant to be."""
+    """Return what a wrong key of the command line or a file was probably meant to be."""
+    if found := _OF_ADDED_GROUP.search(message):
+        return f"; this group is added with a plus: {found[1]}"
     if found := _NOT_IN_SECTION.search(message):
         section, _, key = found[1].rpartition(".")
         near = nearest_key(section, key, schema)

@@ -271,7 +271,7 @@ class ScalingConfig:
         feed_pool: Label ``pool`` of the nodes that its tasks may be on; null takes any.
         feed_timeout_s: How long a worker waits for a batch of this pool, in three tries, before the
             run ends; beside it each try waits for ``storage.patience_s``.
-        log_every_steps: Steps between logged losses.
+        log_every_steps: Steps between logged losses; at most a tenth of a fit.
         micro_batch: Most rows of a worker in one forward and backward pass; a step then adds up the
             gradients of several. null takes all rows of a worker in one pass.
         skip_non_finite: Most steps of a fit that may be left out because a loss or a gradient is

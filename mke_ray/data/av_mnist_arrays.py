@@ -27,6 +27,8 @@ SIDES = {"image": 28, "audio": 112}
 _TRAIN, _TEST = "train", "test"
 _ROWS_AT_ONCE = 4096
 _ROWS_LOOKED_AT, _MIN_POSITIVE = 64, 0.01
+_BLACK = 3  # of 255; what is scaled to 1 and has noise reaches a little beyond
+_MOST_CUT = 0.25  # of their spread; pictures without most of their principal components have 0.1
 _ABOUT = (
     "AV-MNIST as arrays: image/train_data.npy [60000, 784], audio/train_data.npy "
     "[60000, 112, 112], train_labels.npy [60000], and the same of test. The data are not part of "
@@ -70,8 +72,11 @@ class AvMnistArraysSource:
     def __post_init__(self) -> None:
         """Check the root and the numbers."""
         check_given(self.root, f"hold {_ABOUT}")
-        if self.num_probe < 0:
-            raise ConfigError(f"source.num_probe={self.num_probe}; give a number from 0")
+        num: Any = self.num_probe
+        if not isinstance(num, int) or isinstance(num, bool) or num < 0:
+            raise ConfigError(
+                f"source.num_probe={num}; give a number of rows, a whole one from 0, as 5000"
+            )
         _ = self._shares
 
     @property
@@ -151,7 +156,7 @@ class AvMnistArraysSource:
                     f"or features with num_features={num or [s**2 for s in SIDES.values()]}"
                 )
             if isinstance(one, ImageSpec):
-                _refuse_small(NpyRows(self._location, _file(name, _TRAIN)))
+                _refuse_no_greys(NpyRows(self._location, _file(name, _TRAIN)))
         return AvMnistArraysReader(self._location, spec)
 
     @property
@@ -241,25 +246,36 @@ def _decoded(values_X: np.ndarray, side: int, spec: Any) -> np.ndarray:
     return resized_picture(np.repeat(grey_HW[:, :, None], 3, axis=2), spec)
 
 
-def _refuse_small(array: NpyRows) -> None:
-    """Refuse values that are no greys from 0 to 255: as pictures they would be black.
+def _refuse_no_greys(array: NpyRows) -> None:
+    """Refuse values that are no greys from 0 to 255: as pictures they would be black or cut.
 
     Raises:
-        ConfigError: None of the first rows is above 1, or hardly any value above 0.
+        ConfigError: The first rows are of another range.
     """
-    if array.is_whole:
-        return
     some_NX = array.rows(0, min(_ROWS_LOOKED_AT, array.shape[0]))
-    some = some_NX[np.isfinite(some_NX)]
-    if not some.size or (some.max() > 1 and (some > 0).mean() > _MIN_POSITIVE):
+    some = some_NX[np.isfinite(some_NX)].astype(np.float64)
+    if not some.size or _are_greys(some, is_whole=array.is_whole):
         return
-    modality = array.name.partition("/")[0]
-    num = math.prod(array.shape[1:])
+    name, num = array.name.partition("/")[0], math.prod(array.shape[1:])
     raise ConfigError(
         f"{array.name} in {array.root.uri} has values from {some.min():.3g} to {some.max():.3g}; "
-        f"as pictures (decode.{modality}.kind=image) they have to be greys from 0 to 255: scale "
-        f"them, or take decode.{modality}={{kind: features, num_features: {num}}}"
+        f"as pictures (decode.{name}.kind=image) they have to be greys from 0 to 255: scale them, "
+        f"or read them as they are: ~decode.{name} "
+        f"'+decode.{name}={{kind: features, num_features: {num}}}' ~student.encoders.{name} "
+        f"'+student.encoders.{name}={{type: features, num_inputs: {num}, hidden: [64]}}'"
     )
+
+
+def _are_greys(some: np.ndarray, *, is_whole: bool) -> bool:
+    """Tell whether values run from 0 to 255, but for noise beyond the ends.
+
+    Args:
+        some: Finite values.
+        is_whole: Whether they are whole numbers, which may be few and dark.
+    """
+    if np.abs(some - some.clip(0, 255)).mean() > _MOST_CUT * some.std():
+        return False
+    return is_whole or bool(some.max() > _BLACK and (some > 0).mean() > _MIN_POSITIVE)
 
 
 def _file(name: str, part: str) -> str:

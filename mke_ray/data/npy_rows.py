@@ -79,6 +79,11 @@ class NpyRows:
             raise ConfigError(
                 f"{self.name} in {self.root.uri} has values of type {kind} and the shape "
                 f"{list(shape)}{' by columns' if is_by_column else ''}; it has to hold rows of "
-                "numbers, as numpy.save writes them"
+                f"numbers, as numpy.save writes them{_way_out(kind)}"
             )
         return shape, kind, file.tell()
+
+
+def _way_out(kind: np.dtype) -> str:
+    """Say what makes numbers of objects, "" of other types."""
+    return "; of objects that are numbers take .astype('float32')" if kind.hasobject else ""

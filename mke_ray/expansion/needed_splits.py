@@ -1,10 +1,13 @@
 """Which splits a run cannot do without."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from mke_ray.config_schema import JobConfig
 from mke_ray.errors import ConfigError
 from mke_ray.schema import Split
+
+_SHARES = ("splits", *(f"{before}{one.value}" for one in Split for before in ("", "num_")))
 
 
 def check_needed_splits(job: JobConfig, counts: Mapping[str, int]) -> None:
@@ -23,6 +26,13 @@ def check_needed_splits(job: JobConfig, counts: Mapping[str, int]) -> None:
         if not counts.get(split):
             raise ConfigError(
                 f"source: there are no rows with split={split}; the source has "
-                f"{dict(counts)}. Give some rows that split, "
-                "in the table or by folder"
+                f"{dict(counts)}. {_way_out(job.source)}"
             )
+
+
+def _way_out(source: Mapping[str, Any]) -> str:
+    """Say where rows get another split: by keys of the source where it draws them, else in it."""
+    drawn = [f"source.{one}={source[one]}" for one in _SHARES if source.get(one) is not None]
+    if not drawn:
+        return "Give some rows that split, in the table or by folder"
+    return f"The splits are drawn by {', '.join(drawn)}: change these so that it gets some rows"

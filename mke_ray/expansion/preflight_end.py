@@ -36,7 +36,7 @@ def end_with_preflight(
         tracker.finish()
     if console is not None:
         word, _ = badge_of(found.verdict)
-        console.print(Text.assemble((f"{word}. ", "bold red"), found.said))
+        console.print(Text.assemble((word, "bold red"), found.said.removeprefix(word)))
         for line in (*(f"  {one}" for one in found.reasons), what_follows(run, found)):
             console.print(Text(line))
         if run.root.exists(f"{REPORT_FOLDER}/metrics.json"):

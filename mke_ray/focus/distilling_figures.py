@@ -70,7 +70,7 @@ def _arms_picture(summary: Mapping[str, Any]) -> Picture:
         name="arms",
         title="Whose labels, and which channels, help the student?",
         alt="; ".join(
-            f"{ARM_WORDS[name]} {100 * arms[name][key]['mean']:+.1f} {words}"
+            f"{ARM_WORDS[name]} {100 * arms[name][key]['mean']:+z.1f} {words}"
             for _, names, key, words in panels
             for name in names
         ),

@@ -109,7 +109,7 @@ def tiles_of(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     tiles = [
         (
             ARM_WORDS[name],
-            f"{100 * summary['arms'][name]['over_no_kd']['mean']:+.1f}",
+            f"{100 * summary['arms'][name]['over_no_kd']['mean']:+z.1f}",
             "points over no distillation",
         )
         for name in TEACHERS
@@ -117,7 +117,7 @@ def tiles_of(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     general = summary["general_over_specific"]
     return [
         *tiles,
-        ("general", f"{100 * general['mean']:+.1f}", "points over specific channels"),
+        ("general", f"{100 * general['mean']:+z.1f}", "points over specific channels"),
     ]
 
 

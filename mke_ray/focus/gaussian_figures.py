@@ -62,7 +62,7 @@ def _channels_picture(settings: Sequence[Mapping[str, Any]]) -> Picture:
         alt="; ".join(
             f"gamma {one['at']:.2f}: "
             + ", ".join(
-                f"{ARM_WORDS[name]} {100 * one['arms'][name]['over_regular']['mean']:+.1f}"
+                f"{ARM_WORDS[name]} {100 * one['arms'][name]['over_regular']['mean']:+z.1f}"
                 for name in _ROWS
             )
             for one in settings
@@ -109,7 +109,7 @@ def _sharing_picture(summary: Mapping[str, Any], shown: Sequence[str]) -> Pictur
         name="sharing",
         title="When does distillation between modalities help?",
         alt="; ".join(
-            f"{name}: " + ", ".join(f"{s['at']:.2f} {100 * s['gain']['mean']:+.1f}" for s in some)
+            f"{name}: " + ", ".join(f"{s['at']:.2f} {100 * s['gain']['mean']:+z.1f}" for s in some)
             for name, some in ((name, summary[name]) for name in shown)
         ),
         note="Above: the distilled student over one of the labels alone, mean over seeds with its "
@@ -130,7 +130,7 @@ def _draw_gain(axes: Axes, settings: Sequence[Mapping[str, Any]]) -> None:
     is_rising = mean[-1] >= mean[0]
     for x, y, top in zip(at, mean, high, strict=True):
         axes.annotate(
-            f"{y:+.1f}".replace("-", "\N{MINUS SIGN}"),
+            f"{y:+z.1f}".replace("-", "\N{MINUS SIGN}"),
             (x, top),
             xytext=(0, 3),
             textcoords="offset points",

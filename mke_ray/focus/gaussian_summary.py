@@ -53,7 +53,7 @@ def said_of(summary: Mapping[str, Any]) -> list[str]:
         said.append(
             f"A teacher of the modality-general channels alone gives its student "
             f"{points(general)} points over one of all channels at gamma = {first['at']:.2f}, "
-            f"although it is itself {_fall(first):.0f} points worse; random channels give "
+            f"although it is itself {_fall(first):z.0f} points worse; random channels give "
             f"{points(random)}, modality-specific ones {points(specific)}."
         )
         precisions = [one["precision"]["mean"] for one in chosen]
@@ -65,8 +65,8 @@ def said_of(summary: Mapping[str, Any]) -> list[str]:
         if len(some := summary[name]) > 1:
             said.append(
                 f"As {words} grows ({name} {some[0]['at']:.2g} to {some[-1]['at']:.2g}), the gain "
-                f"by distillation goes from {100 * some[0]['gain']['mean']:+.1f} to "
-                f"{100 * some[-1]['gain']['mean']:+.1f} points, the teacher's accuracy from "
+                f"by distillation goes from {100 * some[0]['gain']['mean']:+z.1f} to "
+                f"{100 * some[-1]['gain']['mean']:+z.1f} points, the teacher's accuracy from "
                 f"{100 * some[0][TEACHER]['mean']:.0f} to {100 * some[-1][TEACHER]['mean']:.0f}%."
             )
     return said
@@ -83,7 +83,7 @@ def tiles_of(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (
             f"gamma = {one['at']:.2f}",
-            f"{100 * one['arms'][RANKED]['over_regular']['mean']:+.1f}",
+            f"{100 * one['arms'][RANKED]['over_regular']['mean']:+z.1f}",
             "points by Algorithm 1's channels over all channels",
         )
         for one in summary[CHANNELS]

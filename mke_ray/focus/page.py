@@ -105,7 +105,7 @@ def focus_terminal(content: FocusContent) -> Group:
 
 def points(paired: Mapping[str, Any]) -> str:
     """Return a difference in points, mean and spread."""
-    return f"{100 * paired['mean']:+.1f} ± {100 * paired['std']:.1f}"
+    return f"{100 * paired['mean']:+z.1f} ± {100 * paired['std']:.1f}"
 
 
 def interval(paired: Mapping[str, Any]) -> str:
@@ -113,7 +113,7 @@ def interval(paired: Mapping[str, Any]) -> str:
     if paired["ci95"] is None:
         return "-"
     low, high = paired["ci95"]
-    return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{100 * low:+z.1f} to {100 * high:+z.1f}"
 
 
 def percent(spread: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ from mke_ray.focus.preflight_words import (
     hint,
     reasons_of,
     shortage_words,
+    unlearnt_words,
 )
 from mke_ray.focus.select_answers import SelectAnswers
 
@@ -151,9 +152,12 @@ def judge(
     tail = (1.0 - _INTERVAL) / 2
     interval = expected.inv_cdf(tail), expected.inv_cdf(1.0 - tail)
     said = headline(verdict, expected.mean, interval, probability=probability, worth=worth)
+    if caveat:
+        said = hint(expected.mean, interval, caveat=caveat)
+    unlearnt = "" if verdict == Verdict.GO else unlearnt_words(found.evidence)
     return Preflight(
         verdict,
-        hint(expected.mean, interval, caveat=caveat) if caveat else said,
+        f"{said} {unlearnt}".rstrip(),
         found.reasons,
         expected.mean,
         interval,

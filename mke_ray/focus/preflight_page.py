@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mke_ray.focus.preflight import Preflight
+from mke_ray.focus.preflight_words import points_of
 from mke_ray.focus.venn_figure import strength_picture, venn_picture
 from mke_ray.report.page import REPORT_FOLDER
 from mke_ray.report.style import Picture
@@ -90,10 +91,10 @@ def tiles_of(found: Preflight) -> list[tuple[str, str, str]]:
     tiles = [
         (
             "Expected gain",
-            f"{100 * found.gain:+.1f}",
-            f"points, {100 * low:+.1f} to {100 * high:+.1f}",
+            f"{100 * found.gain:+z.1f}",
+            f"points, {100 * low:+z.1f} to {100 * high:+z.1f}",
         ),
-        ("Worth it", f"{found.probability:.0%}", f"probability of {100 * found.worth:g} points"),
+        ("Worth it", f"{found.probability:.0%}", f"probability of {points_of(found.worth)}"),
         ("Teacher", f"{evidence['teacher']['value']:.1%}", "on the select part"),
         ("Others alone", f"{evidence['witness']['value']:.1%}", "as learnt from its labels"),
     ]

@@ -1,6 +1,7 @@
 """A pre-flight in sentences for people who decide."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mke_ray.focus.evidence import Evidence
 from mke_ray.focus.resampled import Estimate
@@ -20,6 +21,7 @@ ONE_FOLD_WORDS = (
 
 _METRICS = {"accuracy": "accuracy", "map": "mean average precision"}
 _DEPENDENT, _APART = 0.3, 0.1
+_NEAR_NOBODY = 0.03
 
 
 def headline(
@@ -44,11 +46,34 @@ def headline(
         "no-go": "No-go: it is not to be expected that the student gains",
         "unsure": "Unsure whether the student gains",
     }[str(verdict)]
-    low, high = (f"{100 * end:+.1f}" for end in interval)
-    least = f"at least {100 * worth:g} {'point' if worth == 0.01 else 'points'}"
+    low, high = (f"{100 * end:+z.1f}" for end in interval)
     return (
-        f"{said} {least} over its teacher (probability {probability:.0%}); expected are "
-        f"{100 * gain:+.1f} points, with a probability of 80% {low} to {high}."
+        f"{said} at least {points_of(worth)} over its teacher (probability {probability:.0%}); "
+        f"expected are {100 * gain:+z.1f} points, with a probability of 80% {low} to {high}."
+    )
+
+
+def points_of(share: float) -> str:
+    """Return a share in points, as words."""
+    number = f"{100 * share:g}"
+    return f"{number} {'point' if number == '1' else 'points'}"
+
+
+def unlearnt_words(evidence: Mapping[str, Any]) -> str:
+    """Say where no network has learnt much, and what helps; "" where one has.
+
+    Args:
+        evidence: What was measured, as plain data.
+    """
+    found = [evidence[one] for one in ("teacher", "witness", "joined", "trial")]
+    best = max(one["value"] for one in found if one is not None)
+    if best >= evidence["nobody"] + _NEAR_NOBODY:
+        return ""
+    return (
+        f"No network is much better than {_floor(evidence['metric'])} ({evidence['nobody']:.0%}), "
+        "so that hardly anything has been learnt and this says little: train longer "
+        "(fit.num_steps, teacher.fit.num_steps) or label more samples; see "
+        "docs/when-it-does-not-help.md."
     )
 
 
@@ -60,9 +85,9 @@ def hint(gain: float, interval: tuple[float, float], *, caveat: str) -> str:
         interval: Where it lies with a probability of 80%.
         caveat: Why there is no verdict.
     """
-    low, high = (f"{100 * end:+.1f}" for end in interval)
+    low, high = (f"{100 * end:+z.1f}" for end in interval)
     return (
-        f"Unsure: expected are {100 * gain:+.1f} points over the teacher ({low} to {high}), but "
+        f"Unsure: expected are {100 * gain:+z.1f} points over the teacher ({low} to {high}), but "
         f"that is a hint and no verdict. {caveat}"
     )
 
@@ -103,12 +128,12 @@ def reasons_of(
 def _strength(evidence: Evidence, teacher: str, names: str, num_labels: int) -> str:
     """Say how good each modality is alone."""
     metric, unit = _METRICS[evidence.metric], "pixels" if evidence.is_dense else "samples"
-    floor = "chance" if evidence.metric == "map" else "always naming the most frequent class"
     samples = f"the {evidence.num_samples:,} labelled {unit} of the select part"
     learnt = f"as learnt from about {num_labels:,} samples with its labels"
     return (
         f"The teacher ({teacher}) reaches {_percent(evidence.teacher)} {metric} on {samples}; "
-        f"{names} alone, {learnt}, {_percent(evidence.witness)} ({floor}: {evidence.nobody:.0%})."
+        f"{names} alone, {learnt}, {_percent(evidence.witness)} "
+        f"({_floor(evidence.metric)}: {evidence.nobody:.0%})."
     )
 
 
@@ -116,7 +141,7 @@ def _joining(evidence: Evidence, names: str) -> str:
     """Say what joining both answers gives."""
     return (
         f"Joined with {names}, the teacher's answers reach {evidence.joined.value:.1%}: "
-        f"{100 * evidence.gain.value:+.1f} points{_points(evidence.gain)}."
+        f"{100 * evidence.gain.value:+z.1f} points{_points(evidence.gain)}."
     )
 
 
@@ -127,7 +152,7 @@ def _trial(evidence: Evidence) -> str:
         return ""
     return (
         f"A trial student that learnt refined labels of these samples, and the labelled split, "
-        f"reaches {trial.value:.1%}: {100 * gain.value:+.1f} points{_points(gain)}."
+        f"reaches {trial.value:.1%}: {100 * gain.value:+z.1f} points{_points(gain)}."
     )
 
 
@@ -140,7 +165,7 @@ def _knowledge(evidence: Evidence, teacher: str, names: str) -> str:
     gamma = bits.gamma
     ends = ""
     if gamma is not None and gamma.ci95 is not None:
-        ends = f" ({gamma.ci95[0]:.0%} to {gamma.ci95[1]:.0%})"
+        ends = f", 95% interval {gamma.ci95[0]:.0%} to {gamma.ci95[1]:.0%}"
     said = (
         f"Of what is known of the class, {shares[0]:.0%} only {teacher} shows, {shares[1]:.0%} "
         f"both show (gamma{ends}), {shares[2]:.0%} only {names}"
@@ -162,8 +187,8 @@ def _errors(evidence: Evidence, names: str) -> str:
     if value <= -_APART:
         how = "rather exclude each other"
     return (
-        f"Their errors {how} (correlation {value:+.2f}{_ends(found.correlation, '+.2f')}): of what "
-        f"the teacher has wrong, {names} gets {found.rescued.value:.0%} right"
+        f"Their errors {how} (correlation {value:+z.2f}{_ends(found.correlation, '+z.2f')}): of "
+        f"what the teacher has wrong, {names} gets {found.rescued.value:.0%} right"
         f"{_ends(found.rescued, '.0%')}."
     )
 
@@ -174,11 +199,17 @@ def _neighbours(evidence: Evidence, teacher: str, names: str) -> str:
     if near is None:
         return ""
     return (
-        f"The neighbours of a wrong label (expansion): in what {names} shows, "
-        f"{near.witness.value:.0%} are of its true class and rightly labelled and "
-        f"{near.witness_confirms.value:.0%} carry the same wrong label; in what {teacher} shows "
-        f"{near.teacher.value:.0%} and {near.teacher_confirms.value:.0%}."
+        f"What stands beside a sample that {teacher} has wrong (called expansion): of the samples "
+        f"most like it in {names}, {near.witness.value:.0%} are of its true class and rightly "
+        f"labelled, which corrects it, and {near.witness_confirms.value:.0%} have the same wrong "
+        f"label, which confirms it; of those most like it in {teacher}, {near.teacher.value:.0%} "
+        f"and {near.teacher_confirms.value:.0%}."
     )
+
+
+def _floor(metric: str) -> str:
+    """Return what a metric without any knowledge is."""
+    return "chance" if metric == "map" else "always naming the most frequent class"
 
 
 def _percent(found: Estimate) -> str:
@@ -190,7 +221,7 @@ def _points(gain: Estimate) -> str:
     """Return the interval of a gain, "" where there is none."""
     if gain.ci95 is None:
         return ""
-    return f", 95% interval {100 * gain.ci95[0]:+.1f} to {100 * gain.ci95[1]:+.1f}"
+    return f", 95% interval {100 * gain.ci95[0]:+z.1f} to {100 * gain.ci95[1]:+z.1f}"
 
 
 def _ends(found: Estimate, form: str) -> str:

@@ -34,6 +34,7 @@ from mke_ray.train.optimizers import learning_rate
 
 logger = logging.getLogger(__name__)
 
+_LEAST_LOGGED = 10
 _STREAM_VIEWS = 1 << 33  # plus a hash of the modality; apart from the streams of noise
 
 
@@ -80,7 +81,7 @@ class Watch(Protocol):
 
     @property
     def log_every_steps(self) -> int:
-        """Steps between logged losses; 0 logs the last step alone."""
+        """Most steps between logged losses; 0 logs the last step alone."""
         ...
 
     def log(self, record: Mapping[str, Any], *, num_steps: int) -> None:
@@ -108,6 +109,7 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
     """
     engine = parts.engine
     num_steps = spec.total_steps(parts.feed.batches_per_epoch)
+    log_every_steps = logged_every(watch.log_every_steps, num_steps=num_steps)
     meter = Meter(state.seconds)
     engine.student.train()
     for item in parts.feed.batches(state.cursor, num_steps):
@@ -125,7 +127,7 @@ def fit(spec: FitSpec, parts: FitParts, *, state: FitState, watch: Watch) -> Fit
             parts.average.update(engine.module)
         meter.add(item)
         state.cursor, state.seconds = step + 1, meter.seconds
-        if is_due(step, watch.log_every_steps, num_steps=num_steps):
+        if is_due(step, log_every_steps, num_steps=num_steps):
             epoch = item.batch.epoch
             record = {"step": step + 1, "epoch": epoch, "lr": lr, "grad_norm": made.grad_norm}
             record |= {**mean_over_ranks(made.losses, share), **meter.lap()}
@@ -165,6 +167,16 @@ def step_of(
             progress=progress,
         )
     return share, made
+
+
+def logged_every(every_steps: int, *, num_steps: int) -> int:
+    """Return the steps between logged losses; every fit has about ten of these at least.
+
+    Args:
+        every_steps: Steps that are wanted; 0 logs the last step alone.
+        num_steps: Steps of the fit.
+    """
+    return min(every_steps, max(1, num_steps // _LEAST_LOGGED))
 
 
 def is_due(step: int, every_steps: int, *, num_steps: int | None = None) -> bool:

@@ -14,6 +14,7 @@ from mke_ray.errors import TrainingError
 Progress = Callable[[int, int, str], None]
 
 _POLL_S = 1.0
+_STARTING, _TRAINING = "starting workers", "training"
 
 
 class StepCounts:
@@ -26,13 +27,15 @@ class StepCounts:
     def __init__(self, num_steps: Mapping[str, int | None]) -> None:
         self._num_steps = dict(num_steps)
         self._done = dict.fromkeys(num_steps, 0)
-        self._text = "starting workers"
+        self._text = _STARTING
         self._num_signs = self._num_begun = 0
 
     def begin(self) -> None:
         """Take note of a process that begins a fit, perhaps again."""
         self._num_begun += 1
         self._num_signs += 1
+        if self._text == _STARTING:
+            self._text = _TRAINING
 
     def update(self, fit: str, done_steps: int, num_steps: int, text: str) -> None:
         """Take note of how far a fit is."""

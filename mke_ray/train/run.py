@@ -74,7 +74,7 @@ class FitWatch:
         spec: The fit.
         board: Where progress goes; None keeps it.
         checkpoints: Where checkpoints go; None makes none.
-        log_every_steps: Steps between logged losses.
+        log_every_steps: Steps between logged losses; at most a tenth of a fit.
         checkpoint_every_steps: Steps between checkpoints; 0 makes only urgent ones.
     """
 

@@ -41,7 +41,7 @@ class Scaling:
         feed_cpus: CPUs per worker of the pool of ``ray``.
         feed_pool: Label of the nodes that this pool may be on; None takes any.
         feed_timeout_s: How long a worker waits for a batch of the pool.
-        log_every_steps: Steps between logged losses.
+        log_every_steps: Steps between logged losses; at most a tenth of a fit.
         micro_batch: Most rows of a worker in one pass; None takes all of a worker's at once.
         skip_non_finite: Most steps of a fit that may be left out for not being finite.
         verbose: Whether Ray and DeepSpeed may talk.

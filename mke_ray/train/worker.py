@@ -54,6 +54,8 @@ def train_worker(config: Mapping[str, Any]) -> dict[str, str]:
         rules=StepRules.of(scaling),
     )
     sweep_checkpoints()
+    if rank() == 0:
+        config["board"].begin()
     warning = _train_all(config, workplace)
     return {WARNING: warning} if warning else {}
 

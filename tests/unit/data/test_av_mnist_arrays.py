@@ -1,17 +1,19 @@
 """Tests of AV-MNIST as ready-made arrays, on small files of that layout."""
 
 import pickle
+import shlex
 from collections import Counter
 
 import numpy as np
 import pytest
+from composed import composed
 from published_data import write_av_mnist_arrays
 
 from mke_ray.data.av_mnist_arrays import AvMnistArraysSource
 from mke_ray.data.manifest import manifest_row
 from mke_ray.data.npy_rows import NpyRows
 from mke_ray.errors import ConfigError, MediaError
-from mke_ray.schema import FeatureSpec, decode_spec_from_dict
+from mke_ray.schema import DecodeSpec, FeatureSpec, decode_spec_from_dict
 from mke_ray.storage import open_root
 
 PICTURES = decode_spec_from_dict(
@@ -59,7 +61,7 @@ def test_a_row_is_read_as_grey_pictures_or_as_its_values(folder):
     assert image.min() < 0 and np.array_equal(read.arrays["image"], np.dstack([wanted] * 3))
     assert np.array_equal(read.arrays["audio"], np.dstack([audio] * 3))
     assert read.num_bytes_read == 784 * 8 + 112 * 112
-    values = {"image": FeatureSpec(784), "audio": FeatureSpec(12544)}
+    values: DecodeSpec = {"image": FeatureSpec(784), "audio": FeatureSpec(12544)}
     kept = of.reader(values).read(row).arrays
     assert np.array_equal(kept["image"], image.astype(np.float32))
     assert np.array_equal(kept["audio"], audio.astype(np.float32).ravel())
@@ -123,8 +125,17 @@ def test_labels_in_columns_are_refused(tmp_path):
     assert len(list(source(tmp_path).rows())) == 86
 
 
-@pytest.mark.parametrize("change", [lambda x: x / 255, lambda x: x / 255 - 1])
-def test_values_that_would_be_black_pictures_are_refused_as_such_alone(tmp_path, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x / 255,
+        lambda x: x / 255 - 1,
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: (x * 257).astype(np.uint16),
+        lambda x: (x - 128).astype(np.int8),
+    ],
+)
+def test_values_that_would_be_black_or_cut_pictures_are_refused_as_such_alone(tmp_path, change):
     write_av_mnist_arrays(tmp_path)
     path = tmp_path / "audio/train_data.npy"
     np.save(path, change(np.load(path).astype(np.float64)))
@@ -136,13 +147,26 @@ def test_values_that_would_be_black_pictures_are_refused_as_such_alone(tmp_path,
     of.reader({"image": PICTURES["image"], "audio": FeatureSpec(12544)})
 
 
+def test_the_way_out_of_values_that_are_no_greys_works_as_it_is_typed(tmp_path):
+    write_av_mnist_arrays(tmp_path)
+    path = tmp_path / "image/train_data.npy"
+    np.save(path, np.load(path) / 255)
+    with pytest.raises(ConfigError, match="as they are: ") as caught:
+        source(tmp_path).reader(PICTURES)
+    typed = shlex.split(str(caught.value).partition("as they are: ")[2])
+    (job,) = composed("experiment=av_mnist_arrays", f"source.root={tmp_path}", "root=r", *typed)
+    assert job.decode["image"] == {"kind": "features", "num_features": 784}
+    encoder = {"type": "features", "num_inputs": 784, "hidden": [64]}
+    assert job.student.encoders["image"] == encoder
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [
         (np.array(["one", "two"]), "values of type <U3"),
         (np.zeros(3, [("a", "f4")]), "values of type"),
         (np.zeros(3, complex), "values of type complex128"),
-        (np.array([{"a": 1}]), "values of type object"),
+        (np.array([{"a": 1}]), r"values of type object.*astype\('float32'\)"),
         (np.asfortranarray(np.zeros((3, 4))), "by columns"),
         (None, "no file of numpy.save"),
         (b"\x93NUMPY\x01\x00\x0a\x00{'descr': (", "no file of numpy.save"),
@@ -162,3 +186,9 @@ def test_a_probe_of_all_rows_for_training_is_refused_by_its_key(folder):
     with pytest.raises(ConfigError, match=r"source\.num_probe=70, but train_labels\.npy has 70"):
         next(source(folder, num_probe=70).rows())
     assert next(source(folder, num_probe=69).rows()).split in ("labelled", "unlabeled")
+
+
+@pytest.mark.parametrize("num", ["10%", 0.1, -1, True, None])
+def test_a_probe_that_is_no_number_of_rows_is_refused_by_its_key(folder, num):
+    with pytest.raises(ConfigError, match=rf"source\.num_probe={num}; give a number of rows"):
+        source(folder, num_probe=num)

@@ -2,6 +2,7 @@
 
 import pytest
 from composed import composed
+from published_data import write_av_mnist_arrays
 
 from mke_ray.errors import ConfigError
 from mke_ray.expansion import expand
@@ -35,8 +36,26 @@ def dry_run(folder, splits, *overrides):
 @pytest.mark.parametrize("missing", ["labelled", "unlabeled", "test"])
 def test_a_dry_run_names_the_split_that_is_missing(tmp_path, missing):
     there = [one for one in ("labelled", "unlabeled", "test") if one != missing]
-    with pytest.raises(ConfigError, match=rf"no rows with split={missing}; .*'{there[0]}': 4"):
+    said = rf"no rows with split={missing}; .*'{there[0]}': 4.*in the table or by folder"
+    with pytest.raises(ConfigError, match=said):
         dry_run(tmp_path, there * 4)
+
+
+def test_of_a_source_that_draws_its_splits_the_keys_are_named(tmp_path):
+    write_av_mnist_arrays(tmp_path)
+    (job,) = composed(
+        "experiment=av_mnist_arrays",
+        "tracking=off",
+        f"source.root={tmp_path}",
+        "source.num_probe=69",
+        "source.labelled=0.9",
+        f"root={tmp_path / 'run'}",
+        "dry_run=true",
+    )
+    said = r"no rows with split=\w+; .*source\.labelled=0\.9, source\.num_probe=69: change these"
+    with pytest.raises(ConfigError, match=said) as caught:
+        expand([job])
+    assert "folder" not in str(caught.value)
 
 
 def test_a_dry_run_needs_no_labelled_rows_where_the_teacher_is_there(tmp_path, capsys):

@@ -10,7 +10,7 @@ from answers_of_experts import answers, many_classes
 
 from mke_ray.focus.gain_prediction import GainModel
 from mke_ray.focus.preflight import Preflight, judge, measure
-from mke_ray.focus.preflight_page import preflight_pictures, write_preflight
+from mke_ray.focus.preflight_page import preflight_pictures, tiles_of, write_preflight
 from mke_ray.focus.select_answers import SelectAnswers
 from mke_ray.storage import open_root
 
@@ -92,6 +92,27 @@ def test_reasons_say_what_was_measured_in_words() -> None:
     text = " ".join(reasons)
     for word in ("image", "audio", "gamma", "correlation", "expansion", "4,000 samples"):
         assert word in text
+
+
+def test_networks_that_have_learnt_nothing_are_said_with_what_helps() -> None:
+    """All are near the share of the most frequent class; one that is not says nothing of it."""
+    nothing = preflight(answers(teacher=0.0, witness=0.0), **{**KEYS, "certainty": 0.999})
+    assert nothing.verdict == "unsure"
+    assert "most frequent class" in nothing.said
+    assert "hardly anything has been learnt" in nothing.said
+    assert "fit.num_steps" in nothing.said
+    for known in (answers(witness=0.0), answers()):
+        assert "learnt" not in preflight(known, **KEYS, caveat="It is of pixels.").said
+
+
+def test_words_of_points_and_intervals_read_as_english() -> None:
+    """One point is no points, and an interval is told to be one."""
+    found = preflight(answers(), **KEYS)
+    words = {name: said for name, _, said in tiles_of(found)}
+    assert words["Worth it"] == "probability of 1 point"
+    more = preflight(answers(), **{**KEYS, "worth": 0.02})
+    assert "at least 2 points over" in more.said
+    assert "both show (gamma, 95% interval " in " ".join(found.reasons)
 
 
 def test_reasons_of_many_classes_leave_neighbours_out() -> None:

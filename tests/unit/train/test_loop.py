@@ -14,7 +14,7 @@ from mke_ray.train.assemble import Workplace, assemble
 from mke_ray.train.checkpoints import open_checkpoint, read_state, write_state
 from mke_ray.train.fits import FitStore, RowSelection
 from mke_ray.train.launch import run_fits
-from mke_ray.train.loop import FitState, apply_views, fit, is_due
+from mke_ray.train.loop import FitState, apply_views, fit, is_due, logged_every
 from mke_ray.train.non_finite import LEFT_OUT
 from mke_ray.train.progress import StepCounts
 from mke_ray.train.run import FitWatch, fit_facts, run_fit
@@ -296,8 +296,8 @@ def test_looking_at_the_probe_does_not_change_training(root):
 
 
 def test_logged_steps_carry_loss_parts_rate_speed_and_wait(root):
-    _, state = train(fit_spec(), root)
-    assert [record["step"] for record in state.history] == [5, 10, 12]
+    _, state = train(fit_spec(num_steps=52), root)
+    assert [record["step"] for record in state.history] == [*range(5, 51, 5), 52]
     keys = {"loss", "pseudo_label", "lr", "grad_norm", "samples_per_s", "data_wait", "epoch"}
     assert keys <= set(state.history[0])
     assert 0 <= state.history[-1]["data_wait"] <= 1
@@ -436,3 +436,21 @@ def test_steps_of_fits_not_begun_are_guessed_from_those_known():
     assert counts.read() == (10, 60, "")
     counts.update("b", 5, 50, "b goes on")
     assert counts.read() == (15, 90, "b goes on")
+
+
+def test_progress_says_training_once_a_fit_is_begun_and_keeps_what_others_logged():
+    counts = StepCounts({"a": 10, "b": 10})
+    assert counts.read() == (0, 20, "starting workers")
+    counts.begin()
+    assert counts.read() == (0, 20, "training")
+    counts.update("a", 5, 10, "a loss 1.0")
+    counts.begin()
+    assert counts.read() == (5, 20, "a loss 1.0")
+
+
+@pytest.mark.parametrize(
+    ("every", "num_steps", "expected"),
+    [(100, 400, 40), (10, 400, 10), (100, 9, 1), (0, 400, 0), (1, 5, 1)],
+)
+def test_a_fit_logs_ten_times_at_least_unless_only_its_end_is_wanted(every, num_steps, expected):
+    assert logged_every(every, num_steps=num_steps) == expected
