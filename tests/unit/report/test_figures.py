@@ -225,6 +225,20 @@ def test_a_logarithmic_axis_has_plain_numbers(at, wanted):
     assert wanted in shown and not any("$" in one for one in shown)
 
 
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [(0.025, ["5.0%", "7.5%", "10.0%"]), (0.05, ["5%", "10%", "15%"]), (1e-4, ["5.00%", "5.01%"])],
+)
+def test_ticks_of_percents_say_where_they_stand(step, shown):
+    with style.house_style():
+        figure = style.new_figure(2.0)
+        axes = figure.subplots()
+        axes.set_xticks(0.05 + step * np.arange(len(shown)))
+        style.percent_axis(axes, "x")
+        figure.canvas.draw()
+        assert [one.get_text() for one in axes.get_xticklabels()] == shown
+
+
 def test_nobody_elses_matplotlib_is_changed():
     import matplotlib as mpl
 
