@@ -78,9 +78,9 @@ def strength_picture(
         rows.append(("trial student", evidence["trial"], style.GREEN))
     metric = _METRICS[evidence["metric"]]
     with house_style():
-        figure = new_figure(0.8 + 0.38 * len(rows))
+        figure = new_figure(0.95 + 0.38 * len(rows))
         axes = figure.subplots()
-        axes.axvline(evidence["nobody"], color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+        style.named_line(axes, evidence["nobody"], "frequencies alone")
         for number, (_, one, colour) in enumerate(rows):
             _draw_strength(axes, number, one, colour)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])

@@ -88,11 +88,11 @@ def arms_picture(bars: Sequence[ArmBar], *, shipped: str, metric: str) -> Pictur
         metric: Name of the metric, for the axis.
     """
     with house_style():
-        figure = new_figure(0.95 + 0.42 * len(bars))
+        figure = new_figure(1.1 + 0.42 * len(bars))
         axes = figure.subplots()
         teacher = next((bar for bar in bars if bar.arm == "teacher"), None)
         if teacher is not None:
-            axes.axvline(teacher.value, color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+            style.named_line(axes, teacher.value, "teacher")
         for row, bar in enumerate(bars):
             _draw_arm(axes, row, bar, is_shipped=bar.arm == shipped)
         axes.set_yticks(range(len(bars)), [arm_title(bar.arm) for bar in bars])

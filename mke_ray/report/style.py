@@ -226,6 +226,23 @@ def write_beside(axes: Axes, row: float, text: str) -> None:
     )
 
 
+def named_line(axes: Axes, x: float, name: str) -> None:
+    """Draw a dashed vertical line with its name above the axes."""
+    axes.axvline(x, color=MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+    axes.annotate(
+        name,
+        (x, 1.0),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        color=MUTED,
+        fontsize=9.5,
+        annotation_clip=False,
+    )
+
+
 def percent_axis(axes: Axes, axis: str) -> None:
     """Write the ticks of an axis of shares as percents, with as few decimals as are exact."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis

@@ -158,6 +158,18 @@ def test_figures_are_drawn_in_the_light_colours_of_the_page():
     assert light.keys() == dark.keys()
 
 
+def test_a_dashed_line_has_its_name_in_the_figure(monkeypatch):
+    figures, new_figure = [], figures_module.new_figure
+    monkeypatch.setattr(
+        figures_module,
+        "new_figure",
+        lambda *one: (figures.append(new_figure(*one)), figures[-1])[1],
+    )
+    arms_picture(BARS, shipped="mke", metric="Accuracy")
+    (axes,) = figures[0].axes
+    assert {one.get_text(): one.xy for one in axes.texts}["teacher"] == (0.65, 1.0)
+
+
 def test_every_panel_of_the_curves_says_what_its_axis_counts(monkeypatch):
     figures, new_figure = [], figures_module.new_figure
     monkeypatch.setattr(
