@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -82,6 +83,9 @@ class Session:
         self._connect()
         try:
             yield
+        except BaseException as error:
+            _let_go(error)
+            raise
         finally:
             ray.shutdown()
 
@@ -149,6 +153,19 @@ def _started(options: Mapping[str, Any]) -> None:
         else:
             return
         _end([one for one in psutil.Process().children() if one not in before])
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty the frames of an error and of what led to it, which may hold actors and references.
+
+    Where those go after Ray did, the process is aborted: a job that was told to end while it trained
+    ended by SIGABRT.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _is_late(error: Exception) -> bool:

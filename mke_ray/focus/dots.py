@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mke_ray.report import style
 
@@ -36,7 +37,9 @@ class Dot:
         return 100 * low, 100 * high
 
 
-def draw_dots(axes: Axes, dots: Sequence[Dot], *, title: str, beside: str) -> None:
+def draw_dots(
+    axes: Axes, dots: Sequence[Dot], *, title: str, beside: str, scale: Sequence[Dot] = ()
+) -> None:
     """Draw rows of dots, the first at the top.
 
     Args:
@@ -44,6 +47,7 @@ def draw_dots(axes: Axes, dots: Sequence[Dot], *, title: str, beside: str) -> No
         dots: The rows.
         title: Title of the panel.
         beside: What the numbers beside the rows are.
+        scale: Rows of all panels with one scale; those of this one where there are none.
     """
     axes.axvline(0, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
     for row, dot in enumerate(dots):
@@ -54,9 +58,11 @@ def draw_dots(axes: Axes, dots: Sequence[Dot], *, title: str, beside: str) -> No
         _write_beside(axes, row, dot.beside, va="center")
     _write_beside(axes, -0.62, beside, va="bottom")
     axes.set_title(title, weight="bold")
-    low, high = min(dot.ends[0] for dot in dots), max(dot.ends[1] for dot in dots)
+    ends = [dot.ends for dot in scale or dots]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     wide = high - low or 1.0
-    axes.set_xlim(low - 0.1 * wide, high + 0.32 * wide)
+    axes.set_xlim(low - 0.1 * wide, high + 0.1 * wide)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ylim(len(dots) - 0.4, -0.6)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
@@ -71,14 +77,15 @@ def name_rows(axes: Axes, dots: Sequence[Dot]) -> None:
 
 
 def _write_beside(axes: Axes, row: float, text: str, *, va: str) -> None:
-    """Write at the right end of a row."""
-    axes.text(
-        1.0,
-        row,
+    """Write behind the right end of a row, where no grid is."""
+    axes.annotate(
         text,
-        transform=axes.get_yaxis_transform(),
-        ha="right",
+        (1.0, row),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(4, 0),
+        textcoords="offset points",
         va=va,
         fontsize=9,
         color=style.MUTED,
+        annotation_clip=False,
     )

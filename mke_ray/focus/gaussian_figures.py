@@ -32,6 +32,7 @@ ARM_COLOURS = {
     NO_KD: style.ORANGE,
 }
 _ROWS = (GENERAL, RANKED, REGULAR, NO_KD, RANDOM, SPECIFIC)
+_LEAST_APART = 0.12  # of the width; numbers of nearer dots stand on different sides of the line
 _AXIS_WORDS = {
     GAMMA: "gamma: share of the decisive features that both have",
     ALPHA: "alpha: share that the teacher alone has",
@@ -49,11 +50,14 @@ def _channels_picture(settings: Sequence[Mapping[str, Any]]) -> Picture:
     """Draw the student by which channels its teacher has, against a teacher of all channels."""
     with house_style():
         figure = new_figure(3.0, WIDE_IN)
+        figure.set_layout_engine("constrained", wspace=0.06)
         panels = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
-        for axes, setting in zip(panels, settings, strict=True):
+        rows = [_dots(setting) for setting in settings]
+        every = [dot for dots in rows for dot in dots]
+        for axes, dots, setting in zip(panels, rows, settings, strict=True):
             title = f"gamma = {setting['at']:.2f}"
-            draw_dots(axes, _dots(setting), title=title, beside="teacher")
-        name_rows(panels[0], _dots(settings[0]))
+            draw_dots(axes, dots, title=title, beside="teacher", scale=every)
+        name_rows(panels[0], rows[0])
         figure.supxlabel("student, points over one of a teacher of all channels", fontsize=10)
     return to_picture(
         figure,
@@ -127,20 +131,29 @@ def _draw_gain(axes: Axes, settings: Sequence[Mapping[str, Any]]) -> None:
     axes.axhline(0, color=style.INK, lw=1, ls=(0, (4, 3)), zorder=1)
     axes.fill_between(at, low, high, color=style.BLUE, alpha=0.15, lw=0)
     axes.plot(at, mean, "-o", color=style.BLUE, lw=2, ms=5)
-    is_rising = mean[-1] >= mean[0]
-    for x, y, top in zip(at, mean, high, strict=True):
-        axes.annotate(
-            f"{y:+z.1f}".replace("-", "\N{MINUS SIGN}"),
-            (x, top),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right" if is_rising else "left",
-            fontsize=9,
-            color=style.BLUE,
-        )
+    _write_gains(axes, at, mean)
     axes.margins(x=0.08, y=0.14)
     axes.grid(axis="y")
     axes.tick_params(length=0)
+
+
+def _write_gains(axes: Axes, at: Sequence[float], gains: Sequence[float] | np.ndarray) -> None:
+    """Write gains at their dots, away from the line at 0, and from a near neighbour's number."""
+    least = _LEAST_APART * (max(at) - min(at))
+    side, last = 0, -np.inf
+    for x, gain in zip(at, gains, strict=True):
+        wanted = 1 if gain >= 0 else -1
+        side, last = -side if side and x - last < least else wanted, x
+        axes.annotate(
+            f"{gain:+.1f}".replace("-0.0", "0.0").replace("-", "\N{MINUS SIGN}"),
+            (x, gain),
+            xytext=(0, 6 * side),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if side > 0 else "top",
+            fontsize=9,
+            color=style.BLUE,
+        )
 
 
 def _draw_accuracy(axes: Axes, settings: Sequence[Mapping[str, Any]]) -> None:

@@ -1,10 +1,13 @@
 """The modality Venn diagram of a pre-flight, drawn to scale, and how strong each modality is."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Circle
 from matplotlib_venn import venn2, venn2_circles
+from matplotlib_venn.layout.venn2 import DefaultLayoutAlgorithm
 
 from mke_ray.report import style
 from mke_ray.report.style import Picture, house_style, new_figure
@@ -12,12 +15,15 @@ from mke_ray.report.style import Picture, house_style, new_figure
 _METRICS = {"accuracy": "Accuracy", "map": "Mean average precision"}
 _PARTS = (("10", style.INK, 0.35), ("01", style.ORANGE, 0.5), ("11", style.BLUE, 0.6))
 _LEAST_SHOWN = 0.005  # of what is known; less cannot be seen
+_NEARLY_NOTHING = 0.03  # of all there is to know; shares of less say nothing
 
 
 def venn_picture(
     evidence: Mapping[str, Any], *, teacher: str, witnesses: Sequence[str]
 ) -> Picture | None:
     """Draw who knows what of the class, areas to scale.
+
+    Where nearly nothing is known, all there is to know is drawn around it.
 
     Args:
         evidence: Plain data of ``Evidence.to_dict``.
@@ -40,15 +46,14 @@ def venn_picture(
     with house_style():
         figure = new_figure(3.3)
         axes = figure.subplots()
-        _draw_circles(axes, shares)
+        _draw_circles(axes, shares, bits)
         axes.set_axis_off()
-        _name_parts(axes, names, shares)
+        _name_parts(axes, names, shares, bits)
     return style.to_picture(
         figure,
         name="preflight_venn",
         title="Who knows what of the class?",
-        alt=f"Venn diagram of what is known of the class: only {names[0]} {shares[0]:.0%}, both "
-        f"{shares[2]:.0%}, only {names[1]} {shares[1]:.0%}.",
+        alt=_alt(names, shares, bits),
         note=_note(evidence, names),
     )
 
@@ -73,9 +78,9 @@ def strength_picture(
         rows.append(("trial student", evidence["trial"], style.GREEN))
     metric = _METRICS[evidence["metric"]]
     with house_style():
-        figure = new_figure(0.8 + 0.38 * len(rows))
+        figure = new_figure(0.95 + 0.38 * len(rows))
         axes = figure.subplots()
-        axes.axvline(evidence["nobody"], color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+        style.named_line(axes, evidence["nobody"], "frequencies alone")
         for number, (_, one, colour) in enumerate(rows):
             _draw_strength(axes, number, one, colour)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
@@ -106,38 +111,80 @@ def _draw_strength(axes: Axes, row: int, one: Mapping[str, Any], colour: str) ->
     style.write_beside(axes, row, f"{one['value']:.1%}")
 
 
-def _draw_circles(axes: Axes, shares: tuple[float, float, float]) -> None:
+def _is_nearly_nothing(bits: Mapping[str, float]) -> bool:
+    """Return whether of all there is to know nearly nothing is known."""
+    return bits["both"] < _NEARLY_NOTHING * bits["entropy"]
+
+
+def _draw_circles(
+    axes: Axes, shares: tuple[float, float, float], bits: Mapping[str, float]
+) -> None:
     """Draw two circles whose areas, and that of their overlap, are to scale."""
-    drawn = venn2(subsets=shares, set_labels=None, ax=axes)
+    shown = sum(shares) * bits["both"] / bits["entropy"]
+    area = shown if _is_nearly_nothing(bits) else 1.0
+    layout = DefaultLayoutAlgorithm(normalize_to=area)
+    drawn = venn2(subsets=shares, set_labels=None, ax=axes, layout_algorithm=layout)
     for part, colour, alpha in _PARTS:
         if (patch := drawn.get_patch_by_id(part)) is not None:
             patch.set(facecolor=colour, alpha=alpha, edgecolor="none")
         if (label := drawn.get_label_by_id(part)) is not None:
             label.set_visible(False)
-    for circle in venn2_circles(subsets=shares, ax=axes, linewidth=1.4):
+    for circle in venn2_circles(subsets=shares, ax=axes, linewidth=1.4, layout_algorithm=layout):
         circle.set_edgecolor(style.INK)
+    if _is_nearly_nothing(bits):
+        _draw_all_there_is(axes)
 
 
-def _name_parts(axes: Axes, names: tuple[str, str], shares: tuple[float, float, float]) -> None:
+def _draw_all_there_is(axes: Axes) -> None:
+    """Draw a circle of area 1 around what is known."""
+    radius = math.sqrt(1 / math.pi)
+    axes.add_patch(Circle((0, 0), radius, fill=False, ec=style.MUTED, lw=1.2, ls=(0, (4, 3))))
+    axes.text(0, -0.7 * radius, "all there is to know", ha="center", color=style.MUTED)
+    axes.set_xlim(-2 * radius, 2 * radius)
+    axes.set_ylim(-1.05 * radius, 1.05 * radius)
+
+
+def _name_parts(
+    axes: Axes,
+    names: tuple[str, str],
+    shares: tuple[float, float, float],
+    bits: Mapping[str, float],
+) -> None:
     """Write beside the circles what each part is, so that no text lies in a thin sliver."""
     said = (
         (0.0, "left", f"only {names[0]}", shares[0], style.INK),
         (0.5, "center", "both (gamma)", shares[2], style.BLUE),
         (1.0, "right", f"only {names[1]}", shares[1], style.ORANGE),
     )
+    beside: dict[str, Any] = {"transform": axes.transAxes, "va": "center"}
     for place, side, name, share, colour in said:
-        number = f"{share:.0%}" if share >= _LEAST_SHOWN or share == 0 else "<1%"
-        axes.text(
-            place,
-            1.14,
-            name,
-            transform=axes.transAxes,
-            ha=side,
-            va="center",
-            color=colour,
-            fontweight="bold",
+        axes.text(place, 1.14, name, ha=side, color=colour, fontweight="bold", **beside)
+        if not _is_nearly_nothing(bits):
+            number = f"{share:.0%}" if share >= _LEAST_SHOWN or share == 0 else "<1%"
+            axes.text(place, 1.03, number, ha=side, fontsize=13, **beside)
+    if _is_nearly_nothing(bits):
+        axes.text(0.5, 1.03, "nearly nothing is known", ha="center", fontsize=13, **beside)
+    axes.text(0.5, -0.04, f"{_known(bits)} known", ha="center", color=style.MUTED, **beside)
+
+
+def _known(bits: Mapping[str, float]) -> str:
+    """Return how much is known of all there is to know."""
+    return f"{bits['both']:.2f} of {bits['entropy']:.2f} bits"
+
+
+def _alt(
+    names: tuple[str, str], shares: tuple[float, float, float], bits: Mapping[str, float]
+) -> str:
+    """Say the diagram in words."""
+    if _is_nearly_nothing(bits):
+        return (
+            f"Venn diagram of what is known of the class, by only {names[0]}, both and only "
+            f"{names[1]}: nearly nothing, {_known(bits)}."
         )
-        axes.text(place, 1.03, number, transform=axes.transAxes, ha=side, va="center", fontsize=13)
+    return (
+        f"Venn diagram of what is known of the class: only {names[0]} {shares[0]:.0%}, both "
+        f"{shares[2]:.0%}, only {names[1]} {shares[1]:.0%}, {_known(bits)} in all."
+    )
 
 
 def _note(evidence: Mapping[str, Any], names: tuple[str, str]) -> str:
@@ -145,8 +192,10 @@ def _note(evidence: Mapping[str, Any], names: tuple[str, str]) -> str:
     bits, gamma = evidence["information_bits"], evidence["gamma"]
     said = (
         "Areas are usable information about the class, as teacher and witnesses make use of it: "
-        f"{bits['both']:.2f} of {bits['entropy']:.2f} bits together."
+        f"{_known(bits)} together."
     )
+    if _is_nearly_nothing(bits):
+        return said
     if gamma is not None and gamma["ci95"] is not None:
         low, high = gamma["ci95"]
         said += f" Gamma, the shared part, is {gamma['value']:.0%} ({low:.0%} to {high:.0%})."

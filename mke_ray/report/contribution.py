@@ -65,8 +65,7 @@ def contribution_picture(found: Contribution, *, teacher: float, metric: str) ->
     with house_style():
         figure = new_figure(0.95 + 0.46 * len(rows))
         axes = figure.subplots()
-        axes.axvline(teacher, color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
-        axes.text(teacher, -0.78, "teacher", va="bottom", ha="center", color=style.MUTED, size=9.5)
+        style.named_line(axes, teacher, "teacher")
         for row, one in enumerate(rows):
             _draw_row(axes, row, one, whole=found.whole)
         axes.set_yticks(range(len(rows)), [shown_title(one, found) for one in rows])

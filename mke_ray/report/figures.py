@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mke_ray.report import style
+from mke_ray.report.line_ends import LineEnd, name_ends
 from mke_ray.report.style import Picture, arm_colour, arm_line, arm_title, house_style, new_figure
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
-_EARLY = 0.9  # of the longest curve
 _MAX_CURVE_POINTS = 200
 _MARGIN = 0.35
 _GRID_SIDE = 101
@@ -88,11 +88,11 @@ def arms_picture(bars: Sequence[ArmBar], *, shipped: str, metric: str) -> Pictur
         metric: Name of the metric, for the axis.
     """
     with house_style():
-        figure = new_figure(0.95 + 0.42 * len(bars))
+        figure = new_figure(1.1 + 0.42 * len(bars))
         axes = figure.subplots()
         teacher = next((bar for bar in bars if bar.arm == "teacher"), None)
         if teacher is not None:
-            axes.axvline(teacher.value, color=style.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+            style.named_line(axes, teacher.value, "teacher")
         for row, bar in enumerate(bars):
             _draw_arm(axes, row, bar, is_shipped=bar.arm == shipped)
         axes.set_yticks(range(len(bars)), [arm_title(bar.arm) for bar in bars])
@@ -272,15 +272,15 @@ def _emphasise(axes: Axes, chosen: Sequence[bool]) -> None:
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     """Draw single seeds thin, their mean thick, and name each arm at its end."""
-    ends: list[tuple[str, float, float]] = []
+    ends: list[LineEnd] = []
     for arm in dict.fromkeys(curve.arm for curve in curves):
         seeds = [_thinned(curve) for curve in curves if curve.arm == arm]
         for steps, values in seeds if len(seeds) > 1 else []:
             axes.plot(steps, values, color=arm_colour(arm), lw=0.7, alpha=0.35)
         steps, values = _mean_curve(seeds)
         axes.plot(steps, values, color=arm_colour(arm), lw=1.8, ls=arm_line(arm))
-        ends.append((arm, float(steps[-1]), float(values[-1])))
-    _name_ends(axes, ends)
+        ends.append(LineEnd(arm, float(steps[-1]), float(values[-1])))
+    name_ends(axes, ends)
 
 
 def _thinned(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
@@ -294,56 +294,6 @@ def _mean_curve(seeds: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     """Return the mean over seeds at the steps of the first."""
     steps = seeds[0][0]
     return steps, np.mean([np.interp(steps, x, y) for x, y in seeds], axis=0)
-
-
-def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float]]) -> None:
-    """Write the names of the arms in a column at the right, each with a line to its curve.
-
-    A curve that ends early is named at its end: a line across the others would look like a curve.
-    """
-    low, high = axes.get_ylim()
-    last = max(x for _, x, _ in ends)
-    early, ends = (
-        [one for one in ends if one[1] < _EARLY * last],
-        [one for one in ends if one[1] >= _EARLY * last],
-    )
-    gap = (high - low) * 0.095
-    _name_early(axes, early, gap=gap, last=last, top=high)
-    places = style.spread_labels([y for _, _, y in ends], gap=gap)
-    overshoot = max(0.0, max(places) - high)
-    axes.set_ylim(low - max(0.0, low - min(places)), high + overshoot)
-    for (arm, x, y), place in zip(ends, places, strict=True):
-        axes.annotate(
-            style.arm_short(arm),
-            xy=(x, y),
-            xytext=(last * 1.05, place),
-            color=arm_colour(arm),
-            fontsize=9.5,
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "relpos": (0, 0.5),
-                "color": arm_colour(arm),
-                "lw": 0.7,
-                "alpha": 0.6,
-            },
-        )
-    axes.set_xlim(0, last)
-
-
-def _name_early(
-    axes: Axes, ends: Sequence[tuple[str, float, float]], *, gap: float, last: float, top: float
-) -> None:
-    """Name curves that end early beside their ends, none above another, all below the top."""
-    places = style.spread_labels([y for _, _, y in ends], gap=gap)
-    lower = max(0.0, max(places, default=top) - top)
-    places = [one - lower for one in places]
-    for (arm, x, _), place in zip(ends, places, strict=True):
-        axes.text(
-            x + 0.015 * last, place, style.arm_short(arm), color=arm_colour(arm), fontsize=9.5,
-            va="center",
-        )  # fmt: skip
 
 
 def _label_flow(axes: Axes, row: int, bar: FlowBar, *, pad: float) -> None:

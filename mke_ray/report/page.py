@@ -35,6 +35,7 @@ from mke_ray.report.figures import (
     curves_picture,
     flow_picture,
 )
+from mke_ray.report.never_answered import never_answered_line
 from mke_ray.report.sections import (
     calibrations,
     card_alt,
@@ -156,6 +157,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             placed={"classes", *(one.name for one in content.pictures if _is_ahead(one))},
             css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
             said=headline(content),
+            never_answered=never_answered_line(content),
             refined=refined_lines(content),
             refinement_said=refinement_line(content),
             relabelled=_relabelled(content),

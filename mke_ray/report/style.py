@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 WIDTH_IN = 5.6
 PNG_DPI = 200
+_MOST_DECIMALS = 3  # of percents at ticks
 
 INK = "#1d2430"
 MUTED = "#5b6573"
@@ -225,10 +226,31 @@ def write_beside(axes: Axes, row: float, text: str) -> None:
     )
 
 
+def named_line(axes: Axes, x: float, name: str) -> None:
+    """Draw a dashed vertical line with its name above the axes."""
+    axes.axvline(x, color=MUTED, lw=1.2, ls=(0, (4, 3)), zorder=1)
+    axes.annotate(
+        name,
+        (x, 1.0),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        color=MUTED,
+        fontsize=9.5,
+        annotation_clip=False,
+    )
+
+
 def percent_axis(axes: Axes, axis: str) -> None:
-    """Write the ticks of an axis of shares as whole percents."""
+    """Write the ticks of an axis of shares as percents, with as few decimals as are exact."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis
-    chosen.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+
+    def written(share: float, _: int | None) -> str:
+        return f"{share:.{_percent_decimals(chosen.get_majorticklocs())}%}"
+
+    chosen.set_major_formatter(FuncFormatter(written))
 
 
 def log_axis(axes: Axes) -> None:
@@ -239,6 +261,15 @@ def log_axis(axes: Axes) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _percent_decimals(shares: Iterable[float]) -> int:
+    """Return how many decimals the percents of shares need, none for whole ones."""
+    percents = [100 * one for one in shares]
+    for decimals in range(_MOST_DECIMALS):
+        if all(abs(round(one, decimals) - one) < 1e-9 for one in percents):
+            return decimals
+    return _MOST_DECIMALS
 
 
 def _block_start(block: list[int], positions: list[float], gap: float) -> float:

@@ -15,6 +15,7 @@ from mke_ray.report.content import (
     refined_lines,
 )
 from mke_ray.report.contribution import contribution_line
+from mke_ray.report.never_answered import never_answered_line
 from mke_ray.report.style import arm_title
 from mke_ray.schema import StatusCounts
 
@@ -46,7 +47,8 @@ def terminal_report(content: ReportContent) -> Group:
         (f"{VERDICT_WORDS.get(verdict, verdict)}. ", _VERDICT_STYLES.get(verdict, "bold")),
         content.decision.reason,
     )
-    lines = [counts_line(content.counts), *_doubles(content)]
+    never = never_answered_line(content)
+    lines = [*([never] if never else []), counts_line(content.counts), *_doubles(content)]
     lines += [*content.shared_groups, *content.source_notes]
     lines += refined_lines(content)
     lines += [one for one in [contribution_line(content.contribution)] if one]

@@ -116,13 +116,15 @@ def noise_picture(found: Contribution, *, teacher: float, metric: str) -> Pictur
         axes = figure.subplots()
         axes.axhline(teacher, color=style.MUTED, lw=1.2, ls=(0, (4, 3)))
         names = list(dict.fromkeys(one.modality for one in found.noisy))
-        ends = [found.without(name).value for name in names]
+        ends = [*(found.without(name).value for name in names), teacher]
         places = style.spread_labels(ends, gap=0.055 * _span(found, teacher))
         for place, name in enumerate(names):
             colour = _NOISE_COLOURS[place % len(_NOISE_COLOURS)]
             _draw_noise(axes, found, name, colour, _NOISE_MARKS[place % len(_NOISE_MARKS)])
             _name_end(axes, len(ticks) - 1, places[place], name, colour)
+        _name_end(axes, len(ticks) - 1, places[-1], "teacher", style.MUTED)
         axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlim(-0.25, len(ticks) - 0.93)  # no line reaches into the names
         axes.set_xlabel("noise on that modality, in standard deviations of the signal")
         axes.set_ylabel(metric)
         axes.grid(axis="y")

@@ -150,6 +150,21 @@ def test_areas_of_the_diagram_are_to_scale() -> None:
         assert f"{name} {bits[part] / bits['both']:.0%}" in venn.alt
 
 
+def test_a_diagram_of_nearly_nothing_gives_no_shares_of_it() -> None:
+    """All of 2% is no 100%; a diagram of more says how much it is."""
+    evidence = dict(preflight(answers(), **KEYS).evidence)
+    alone = {"teacher_only": 0.06, "witness_only": 0.0, "shared": 0.0, "together_only": 0.0}
+    said = {}
+    for entropy in (3.36, 0.6):
+        evidence["information_bits"] = {**alone, "both": 0.06, "entropy": entropy}
+        (venn, _) = preflight_pictures(evidence, teacher="image", witnesses=["audio"])
+        said[entropy] = venn.alt + venn.note
+    assert "nearly nothing, 0.06 of 3.36 bits" in said[3.36]
+    assert "%" not in said[3.36]
+    assert "only image 100%" in said[0.6]
+    assert "0.06 of 0.60 bits in all" in said[0.6]
+
+
 def test_what_only_both_together_know_has_no_circles() -> None:
     """Neither knows anything alone: there is no area to draw, and the other figure is there."""
     evidence = dict(preflight(answers(), **KEYS).evidence)

@@ -158,6 +158,18 @@ def test_figures_are_drawn_in_the_light_colours_of_the_page():
     assert light.keys() == dark.keys()
 
 
+def test_a_dashed_line_has_its_name_in_the_figure(monkeypatch):
+    figures, new_figure = [], figures_module.new_figure
+    monkeypatch.setattr(
+        figures_module,
+        "new_figure",
+        lambda *one: (figures.append(new_figure(*one)), figures[-1])[1],
+    )
+    arms_picture(BARS, shipped="mke", metric="Accuracy")
+    (axes,) = figures[0].axes
+    assert {one.get_text(): one.xy for one in axes.texts}["teacher"] == (0.65, 1.0)
+
+
 def test_every_panel_of_the_curves_says_what_its_axis_counts(monkeypatch):
     figures, new_figure = [], figures_module.new_figure
     monkeypatch.setattr(
@@ -223,6 +235,20 @@ def test_a_logarithmic_axis_has_plain_numbers(at, wanted):
         figure.canvas.draw()
         shown = [one.get_text() for one in axes.get_xticklabels(which="both")]
     assert wanted in shown and not any("$" in one for one in shown)
+
+
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [(0.025, ["5.0%", "7.5%", "10.0%"]), (0.05, ["5%", "10%", "15%"]), (1e-4, ["5.00%", "5.01%"])],
+)
+def test_ticks_of_percents_say_where_they_stand(step, shown):
+    with style.house_style():
+        figure = style.new_figure(2.0)
+        axes = figure.subplots()
+        axes.set_xticks(0.05 + step * np.arange(len(shown)))
+        style.percent_axis(axes, "x")
+        figure.canvas.draw()
+        assert [one.get_text() for one in axes.get_xticklabels()] == shown
 
 
 def test_nobody_elses_matplotlib_is_changed():

@@ -2,7 +2,7 @@
 
 from report_contents import calibration, contribution, noisy_contribution
 
-from mke_ray.report import RefinementRound
+from mke_ray.report import RefinementRound, trust
 from mke_ray.report.trust import noise_picture, refinement_picture, reliability_picture
 
 
@@ -29,3 +29,15 @@ def test_noise_is_drawn_from_none_over_its_levels_to_a_modality_that_is_gone():
     picture = noise_picture(noisy_contribution(), teacher=0.65, metric="Accuracy")
     assert "audio: noise 0.5 91.3%, noise 1 89.3%, noise 2 87.3%, gone 74.2%" in picture.alt
     assert noise_picture(contribution(), teacher=0.65, metric="Accuracy") is None
+
+
+def test_the_line_of_the_teacher_under_noise_has_its_name(monkeypatch):
+    figures, new_figure = [], trust.new_figure
+    monkeypatch.setattr(
+        trust, "new_figure", lambda *one: (figures.append(new_figure(*one)), figures[-1])[1]
+    )
+    noise_picture(noisy_contribution(), teacher=0.3, metric="Accuracy")
+    (axes,) = figures[0].axes
+    named = next(one for one in axes.texts if one.get_text() == "teacher")
+    assert named.xy[1] == 0.3
+    assert named.xy[0] + 0.05 < axes.get_xlim()[1] < named.xy[0] + 0.1
