@@ -46,6 +46,8 @@ _UNHELPFUL = (
     "To append",
 )
 
+_told_to_end: list[int] = []  # numbers of the signals that told this process to end
+
 _Built = TypeVar("_Built")
 
 
@@ -324,10 +326,13 @@ def run_job(
     signal.signal(signal.SIGTERM, _end)
     try:
         main()
-    except SystemExit as ended:
-        if ended.code == signal.SIGTERM:
-            sys.stderr.write("Stopped by SIGTERM; the same line goes on where this one stopped\n")
-        raise
+    except SystemExit:
+        if not _told_to_end:
+            raise
+        sys.stderr.write("Stopped by SIGTERM; the same line goes on where this one stopped\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(signal.SIGTERM)  # all is closed; what Ray does at exit aborts some processes
     except OverrideParseException as error:
         key = error.override.partition("=")[0]
         _leave(f"ConfigError: {key}: {_one_line(error)}; {_QUOTES}", job_file)
@@ -338,6 +343,7 @@ def run_job(
 
 def _end(number: int, _: object) -> None:
     """End this process through all that has to be closed, as the handler that Ray sets does."""
+    _told_to_end.append(number)
     sys.exit(number)
 
 

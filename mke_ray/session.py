@@ -4,7 +4,9 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -93,6 +95,7 @@ class Session:
         """Join a cluster or start a local Ray."""
         for name, value in ({} if self.verbose else _QUIET).items():
             os.environ.setdefault(name, value)
+        told_to_end = signal.getsignal(signal.SIGTERM)
         address = self.address or os.environ.get("RAY_ADDRESS")
         is_local = address in (None, "", "local")
         if not is_local:
@@ -114,6 +117,8 @@ class Session:
             said = " ".join(str(error).split())
             why = self._why_not_started(said) if is_local else _why_not_joined(address, said)
             raise ConfigError(why) from error
+        if callable(told_to_end) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, told_to_end)  # Ray has put its own in its place
 
     def _why_not_started(self, said: str) -> str:
         """Return what to do about a local Ray that did not start."""
@@ -158,8 +163,7 @@ def _started(options: Mapping[str, Any]) -> None:
 def _let_go(error: BaseException | None) -> None:
     """Empty the frames of an error and of what led to it, which may hold actors and references.
 
-    Where those go after Ray did, the process is aborted: a job that was told to end while it trained
-    ended by SIGABRT.
+    Where those go after Ray did, the process may be aborted.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

@@ -167,7 +167,7 @@ def _run_trainer(job: _Job) -> None:
         resources["GPU"] = scaling.gpus_per_worker
     check_group(scaling, living_nodes())
     with polled_board(steps_known(job.todo), job.progress) as board:
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             train_worker,
             train_loop_config={
                 "fits": [spec.to_dict() for spec in job.todo],
@@ -245,6 +245,16 @@ def _run_config(job: _Job) -> RunConfig:
         checkpoint_config=CheckpointConfig(num_to_keep=job.scaling.checkpoints_kept),
         callbacks=[EndsAtOurErrors()],
     )
+
+
+class _Trainer(TorchTrainer):
+    """A trainer that leaves Ctrl-C as it is.
+
+    Ray's handler stays for the rest of the process, which it ends as if all were well.
+    """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Register nothing."""
 
 
 def _fit(trainer: TorchTrainer) -> None:

@@ -6,7 +6,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from job_processes import start_job, wait_until
+from search_runs import command_line, write_rows
 
 
 def found_in(database: Path, what: str) -> set[str]:
@@ -34,3 +36,21 @@ def test_a_job_that_gets_sigterm_gives_its_root_back_and_closes_its_run(tmp_path
     (lease,) = (tmp_path / "lease").glob("*.json")
     assert json.loads(lease.read_text())["released"] is True
     assert found_in(tmp_path / "mlflow.db", "status from runs") == {"KILLED"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_told_to_end_while_workers_train_says_so(tmp_path, number) -> None:
+    write_rows(tmp_path / "rows.parquet")
+    lines = command_line(tmp_path, "scaling.launch=trainer", "scaling.num_workers=2")
+    steps = ["fit.num_steps=100000", "scaling.checkpoint_every_steps=10", "ray.num_cpus=4"]
+    process = start_job("expand", [*lines, *steps])
+    wait_until(lambda: any((tmp_path / "run" / "train").rglob("state.json")), process)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[0].decode()
+    if number == signal.SIGTERM:
+        assert process.returncode == number, said
+        assert "the same line goes on where this one stopped" in said
+    else:
+        assert process.returncode not in (0, -signal.SIGABRT) and "KeyboardInterrupt" in said, said
+    newest = max((tmp_path / "run" / "lease").glob("*.json"))
+    assert json.loads(newest.read_text())["released"] is True
