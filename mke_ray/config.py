@@ -458,7 +458,7 @@ def _repeats_key(line: str, said: list[str]) -> bool:
 def _leave(message: str, job_file: str) -> None:
     """Print one line and end the process."""
     name = os.path.basename(job_file)
-    sys.stderr.write(f"{message}  (see python jobs/{name} --help)\n")
+    sys.stderr.write(f"{message} (see python jobs/{name} --help)\n")
     sys.exit(2)
 
 

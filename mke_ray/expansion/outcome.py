@@ -175,12 +175,13 @@ def report_content(run: Run, outcome: Outcome) -> ReportContent:
 
 def _throughput(labels: Labels) -> Throughput | None:
     """Return what the pass over the source took in all its starts, None where that is unknown."""
-    total = labels.report.state.total
+    state = labels.report.state
+    total = state.total
     if not total.num_samples:
         return None
     return Throughput(
         num_samples=total.num_samples,
-        samples_per_s=total.samples_per_s,
+        samples_per_s=state.rate_in_all,
         wall_s=total.wall_s,
         num_starts=total.num_starts,
         shares=total.shares(),
@@ -188,6 +189,7 @@ def _throughput(labels: Labels) -> Throughput | None:
         media_s=total.duration_s,
         num_bytes_read=total.num_bytes_read,
         num_bytes_written=total.num_bytes_written,
+        num_untold=state.num_untold,
     )
 
 

@@ -7,6 +7,7 @@ from mke_ray.labels.rates import PassRates
 from mke_ray.labels.unit_report import UnitReport
 
 SECONDS_PER_HOUR = 3600.0
+_UNTOLD_SHARE = 0.01  # of the samples done, as a kill leaves them: a rate is the same without them
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,18 @@ class PassState:
     def num_left(self) -> int:
         """Samples to come."""
         return max(self.num_wanted - self.num_done, 0)
+
+    @property
+    def num_untold(self) -> int:
+        """Samples that are stored and of which no report came, since their start was ended."""
+        return max(self.num_done - self.total.num_samples, 0)
+
+    @property
+    def rate_in_all(self) -> float | None:
+        """Samples per second of all starts, None where the time holds work that nobody told of."""
+        if tells_enough(self.total, self.num_done):
+            return self.total.samples_per_s
+        return None
 
     @property
     def is_media_known(self) -> bool:
@@ -72,6 +85,11 @@ class PassState:
 
 
 Watcher = Callable[[UnitReport, PassState], None]
+
+
+def tells_enough(rates: PassRates, num_done: int) -> bool:
+    """Return whether reports came of so many of the samples done that their rate is that of all."""
+    return rates.num_samples >= (1 - _UNTOLD_SHARE) * num_done
 
 
 def cost_of(spent_s: float, cost_per_hour: float | None) -> float | None:

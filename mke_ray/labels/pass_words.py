@@ -47,7 +47,7 @@ def summary(state: PassState, *, num_bytes_spilled: int = 0) -> list[str]:
         num_bytes_spilled: Bytes that Ray's object stores wrote to disk meanwhile.
     """
     rates = state.rates
-    lines = [_took(rates, state)]
+    lines = [_took(rates, rates.samples_per_s, state)]
     if state.total.num_starts > 1:
         lines.append(in_all(state))
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in rates.shares().items())
@@ -66,7 +66,8 @@ def in_all(state: PassState) -> str:
     if not total.num_starts:
         return ""
     where = "" if total.num_starts == 1 else f" of {total.num_starts} starts"
-    return f"in all, {_took(total, state, where=where)}"
+    took = _took(total, state.rate_in_all, state, where=where, untold=state.num_untold)
+    return f"in all, {took}"
 
 
 def bottleneck(rates: PassRates) -> str:
@@ -87,15 +88,26 @@ def time_text(spent_s: float) -> str:
     return str(timedelta(seconds=round(spent_s)))
 
 
-def _took(rates: PassRates, state: PassState, *, where: str = "") -> str:
-    """Return samples, time, rate and cost of one start or of all."""
-    rate = rates.samples_per_s
+def _took(
+    rates: PassRates, rate: float | None, state: PassState, *, where: str = "", untold: int = 0
+) -> str:
+    """Return samples, time, rate and cost of one start or of all.
+
+    The time of all starts is one to the last report of each: it holds the work on samples that
+    nobody told of, but not all of it.
+    """
     cost = rates.wall_s / SECONDS_PER_HOUR * (state.cost_per_hour or 0.0)
+    more, others = (" or more", " in the others") if untold else ("", "")
+    hours = _number(rates.duration_s / SECONDS_PER_HOUR, 2)
+    samples = (
+        f"{state.num_done:,} samples are stored," if untold else f"{rates.num_samples:,} samples"
+    )
     said = [
-        f"{rates.num_samples:,} samples in {time_text(rates.wall_s)}{where}",
+        f"{samples} in {time_text(rates.wall_s)}{more}{where}",
+        f"no report came of {untold:,} of them before a start was ended" if untold else "",
         f"{_number(rate, 1)} samples/s once workers had started" if rate else "",
-        f"{_number(rates.duration_s / SECONDS_PER_HOUR, 2)} h of media" if rates.duration_s else "",
-        f"cost {_number(cost, 2)}" if state.cost_per_hour is not None else "",
+        f"{hours} h of media{others}" if rates.duration_s else "",
+        f"cost {_number(cost, 2)}{more}" if state.cost_per_hour is not None else "",
     ]
     return ", ".join(filter(None, said))
 

@@ -14,7 +14,8 @@ from ray.data import ActorPoolStrategy, DataContext
 from mke_ray import errors
 from mke_ray.batching import batched
 from mke_ray.errors import MkeRayError
-from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, fit_pools, missing_text
+from mke_ray.labels.admission import fit_admitted
+from mke_ray.labels.capacity import ActorPool, NodeRoom, PoolSize, missing_text
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.labels.ray_actors import DecodeActor, LabelActor, UnitActor
 from mke_ray.labels.tries import Tries
@@ -62,9 +63,10 @@ class RayDataRunner:
         """
         steps = self._steps(plan)
         nodes = living_nodes()
-        bounds = fit_pools(
+        bounds = fit_admitted(
             [pool for _, pool in steps],
             self.coming or nodes,
+            root=plan.root,
             is_scaling=self.is_scaling and not self.coming,
         )
         sizes = [one.at_most(len(refs)) for one in bounds]

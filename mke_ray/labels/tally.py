@@ -10,7 +10,7 @@ from mke_ray.errors import StoreError
 from mke_ray.labels.counts import counts_in_use
 from mke_ray.labels.index import NUM_USABLE_CODES, Index
 from mke_ray.labels.pass_record import PassRecord
-from mke_ray.labels.pass_state import PassState, Watcher
+from mke_ray.labels.pass_state import PassState, Watcher, tells_enough
 from mke_ray.labels.pass_words import line
 from mke_ray.labels.plan import LabelPlan
 from mke_ray.labels.rates import PassRates
@@ -175,7 +175,8 @@ class Tally:
         """Return the seconds left at the rate since work began: the start of workers is no work.
 
         Units of workers side by side end in bursts, so the rate means nothing before as much time
-        has gone by as a worker needs for two of them. Until then the rate of earlier starts counts.
+        has gone by as a worker needs for two of them. Until then the rate of earlier starts counts,
+        where they told of what they did.
         """
         num_left = max(self._num_wanted - self._counts.samples, 0)
         if num_left == 0:
@@ -186,7 +187,8 @@ class Tally:
             unit_s = sum(self._rates.seconds.values()) / self._num_units
             if spent_s >= 2 * unit_s:
                 return spent_s * num_left / num_since
-        rate_before = self._record.before.samples_per_s
+        before = self._record.before
+        rate_before = before.samples_per_s if tells_enough(before, self._num_before) else None
         return num_left / rate_before if rate_before else None
 
     def _tell(self, state: PassState) -> None:

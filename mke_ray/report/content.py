@@ -83,6 +83,7 @@ class Throughput:
         media_s: Seconds of media among them, 0 where they have no length.
         num_bytes_read: Bytes fetched from the source.
         num_bytes_written: Bytes written to the stores.
+        num_untold: Samples stored beside those, whose work is in the time and in no other number.
     """
 
     num_samples: int
@@ -94,6 +95,7 @@ class Throughput:
     media_s: float
     num_bytes_read: int
     num_bytes_written: int
+    num_untold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

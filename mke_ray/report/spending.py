@@ -66,14 +66,17 @@ def throughput_rows(found: Throughput | None, cost_per_hour: float | None) -> li
     """Return what the pass over the source took, in words, none where that is unknown."""
     if found is None:
         return []
+    is_known = found.samples_per_s is not None or not found.num_untold  # what a time brought
     starts = "" if found.num_starts < 2 else f" in {found.num_starts} starts"
-    rows = [("Samples worked on", f"{found.num_samples:,}{starts}")]
+    rows = [("Samples worked on", f"{found.num_samples + found.num_untold:,}{starts}")]
+    if found.num_untold:
+        rows.append(("Of them without a report", f"{found.num_untold:,}; a start was ended before"))
     if found.samples_per_s:
         rows.append(("Samples per second", f"{found.samples_per_s:,.1f}"))
     if found.media_s:
         rows.append(("Media decoded", f"{found.media_s / 3600:,.2f} h"))
         rows.append(("Mean length", f"{found.media_s / max(found.num_decoded, 1):.2f} s"))
-        if found.wall_s:
+        if found.wall_s and is_known:
             rows.append(("Media per wall-clock hour", f"{found.media_s / found.wall_s:,.1f} h"))
     if found.num_bytes_read:
         rows.append(("Read from the source", bytes_text(found.num_bytes_read)))
@@ -82,7 +85,8 @@ def throughput_rows(found: Throughput | None, cost_per_hour: float | None) -> li
     rows += [(f"Workers' time: {name}", f"{share:.0%}") for name, share in found.shares.items()]
     cost = cost_of(found.wall_s, cost_per_hour)
     if cost is not None and found.num_samples:
-        rows.append(("Cost of the pass", f"{cost:,.2f}"))
+        rows.append(("Cost of the pass", f"{cost:,.2f}{' or more' if found.num_untold else ''}"))
+    if cost is not None and found.num_samples and is_known:
         rows.append(("Cost per 1,000 samples", f"{1000 * cost / found.num_samples:,.4f}"))
     return rows
 

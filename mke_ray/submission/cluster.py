@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
 import requests
+from ray.exceptions import AuthenticationError, RpcError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from mke_ray.errors import ConfigError, StoreError
+from mke_ray.submission.access import check_address, token_trouble
 
 _POLL_S = 0.5
 _LIVING = (JobStatus.PENDING, JobStatus.RUNNING)
-_NO_ANSWER = (ConnectionError, RuntimeError, requests.RequestException)
+_NO_ANSWER = (ConnectionError, RuntimeError, requests.RequestException, RpcError)
 
 
 class JobCluster:
@@ -24,14 +27,17 @@ class JobCluster:
         address: URL of the dashboard.
 
     Raises:
-        ConfigError: Nobody answers there, or the token is not the right one.
+        ConfigError: That is no URL, nobody answers there, or the token is not the right one.
     """
 
     def __init__(self, address: str) -> None:
+        check_address(address)
         self._address = address
         try:
             self._client = JobSubmissionClient(address)
             self._client.list_jobs()
+        except AuthenticationError as error:
+            raise ConfigError(f"--address {address}: {token_trouble(os.environ)}") from error
         except _NO_ANSWER as error:
             raise ConfigError(
                 f"--address {address}: no cluster takes jobs there ({_first_line(error)}); start "
@@ -82,7 +88,7 @@ class JobCluster:
         try:
             asyncio.run(self._tail(job, write))
             return self._wait(job, patience_s=None)
-        except (RuntimeError, OSError, aiohttp.ClientError, requests.RequestException):
+        except (*_NO_ANSWER, OSError, aiohttp.ClientError, AuthenticationError):
             return None
 
     def stop(self, job: str, *, patience_s: float) -> JobStatus:
@@ -109,6 +115,10 @@ class JobCluster:
         """
         try:
             yield
+        except AuthenticationError as error:
+            raise ConfigError(
+                f"the cluster at {self._address} {failing}: {token_trouble(os.environ)}"
+            ) from error
         except _NO_ANSWER as error:
             raise ConfigError(
                 f"the cluster at {self._address} {failing}: {_first_line(error)}"

@@ -62,7 +62,7 @@ def run(job_file: str) -> None:
     try:
         sys.exit(_run(parser().parse_args(), folder))
     except MkeRayError as error:
-        _say(f"{type(error).__name__}: {error}  (see python jobs/submit.py --help)")
+        _say(f"{type(error).__name__}: {error} (see python jobs/submit.py --help)")
         sys.exit(2)
 
 

@@ -126,6 +126,12 @@ def variables(names: Sequence[str], environment: Mapping[str, str]) -> dict[str,
         ConfigError: One is not there, is likely to be a secret, or is set by the job itself.
     """
     for name in names:
+        if "=" in name:
+            alone = name.partition("=")[0]
+            raise ConfigError(
+                f"--env {alone}=...: give the name only, --env {alone}; the value is taken from "
+                "the environment here, so export it first"
+            )
         if name in _THE_JOBS_OWN:
             raise ConfigError(f"--env {name}: jobs set it themselves; use +ray.env_vars.{name}=...")
         if name not in environment:

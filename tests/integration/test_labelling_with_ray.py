@@ -168,11 +168,15 @@ def test_a_store_that_fails_a_worker_is_named_with_the_way_out(root):
         run_pass(plan, refs_of(plan), RUNNER)
 
 
-def test_a_plan_that_would_starve_the_cluster_is_refused(root):
+def test_a_plan_that_would_starve_the_cluster_is_refused_until_it_has_begun(root, caplog):
     plan = make_world(root, 8)
     greedy = RayDataRunner(ActorPool(min_actors=1, max_actors=6))
     with pytest.raises(ConfigError, match=r"labelling\.max_actors=5 or less"):
         run_pass(plan, refs_of(plan), greedy)
+    run_pass(plan, refs_of(plan)[:1], LocalRunner())
+    run_pass(plan, refs_of(plan), greedy)
+    assert "goes on with 5" in caplog.text
+    assert_exactly_once(plan, 8)
 
 
 @pytest.mark.s3

@@ -89,6 +89,18 @@ def test_all_starts_are_summed_in_words():
     assert in_all(PassState()) == ""
 
 
+def test_samples_that_nobody_told_of_are_said_and_no_rate_is_made_of_the_others():
+    told = replace(RATES.plus(RATES), num_samples=116, wall_s=43.0)
+    lost = PassState(384, 384, 0.0, RATES, told, cost_per_hour=3600.0)
+    assert in_all(lost) == (
+        "in all, 384 samples are stored, in 0:00:43 or more of 2 starts, no report came of 268 of "
+        "them before a start was ended, 2.00 h of media in the others, cost 43.00 or more"
+    )
+    assert summary(lost)[0].startswith("60 samples in 0:01:24, 2.5 samples/s")
+    few = in_all(replace(lost, total=replace(told, num_samples=381)))
+    assert "no report came of 3 of them" in few and "samples/s once workers had started" in few
+
+
 def test_what_was_spilled_is_said_with_the_key_to_change():
     assert not any("disk" in one for one in summary(STATE))
     said = summary(STATE, num_bytes_spilled=188_745_204)[-1]

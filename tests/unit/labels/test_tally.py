@@ -100,6 +100,32 @@ def test_a_restart_knows_the_time_left_at_once_and_what_all_starts_took(root, cl
     assert total.seconds["decode"] == pytest.approx(42.0)
 
 
+class Stopped:
+    """A runner that is ended when one unit of four was told of: the others are committed."""
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def run(self, plan, refs):
+        first, *_ = LocalRunner().run(plan, refs[:4])
+        self._clock.s += 10.0
+        first.seconds = {"decode": 10.0}
+        yield first
+        raise KeyboardInterrupt
+
+
+def test_units_that_a_stopped_start_did_not_tell_of_are_in_no_rate(root, clock):
+    plan = make_world(root, 24)
+    with pytest.raises(KeyboardInterrupt):
+        states_of(plan, Stopped(clock))
+    report, states, calls = states_of(plan, Timed(clock))
+    assert calls[0][:3] == (16, 24, None)  # four in 10 s would be four times too slow
+    state = report.state
+    assert (state.num_done, state.total.num_samples, state.num_untold) == (24, 12, 12)
+    assert state.total.samples_per_s is not None and state.rate_in_all is None
+    assert [one.num_untold for one in states] == [12, 12]
+
+
 def test_a_finished_pass_still_knows_what_it_took(root, clock):
     plan = make_world(root, 12)
     states_of(plan, Timed(clock))

@@ -27,7 +27,9 @@ class Dashboard(BaseHTTPRequestHandler):
             "entrypoint": LINE,
             "status": type(self).status,
         }
-        if self.path == "/api/version":
+        if self.broken in ("token", "login"):
+            self._say(403 if self.broken == "token" else 401, "no")
+        elif self.path == "/api/version":
             self._say(200, {"version": "4", "ray_version": "2.9.0", "ray_commit": "x"})
         elif self.path == "/api/jobs/":
             self._say(200, [job])
@@ -94,3 +96,20 @@ def test_a_cluster_that_does_not_stop_a_job_is_an_error_of_one_line(
     Dashboard.broken = broken
     assert told("--address", address, "--stop", "--", *JOB) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["token", "login"])
+def test_a_cluster_that_does_not_take_the_token_is_an_error_of_one_line(
+    told, address, capsys, monkeypatch, broken
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    Dashboard.broken = broken
+    assert told("--address", address, "--stop", "--", *JOB) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RAY_AUTH_MODE is not set here; export RAY_AUTH_MODE=token" in line
+    assert line.endswith("this cluster (see python jobs/submit.py --help)")
+
+
+def test_an_address_without_a_scheme_is_refused_before_ray_is_asked(told, capsys) -> None:
+    assert told("--address", "127.0.0.1:8391", "--stop", "--", *JOB) == 2
+    assert "did you mean http://127.0.0.1:8391?" in capsys.readouterr().err

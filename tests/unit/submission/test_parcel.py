@@ -123,6 +123,8 @@ def test_only_variables_that_are_named_travel_and_no_secret_does() -> None:
         assert "planted" not in str(refused.value).lower()
     with pytest.raises(ConfigError, match="export it first"):
         variables(["NOWHERE"], here)
+    with pytest.raises(ConfigError, match=r"--env FOO=\.\.\.: give the name only, --env FOO;"):
+        variables(["FOO=bar"], here)
     with pytest.raises(ConfigError, match=r"ray\.env_vars\.OMP_NUM_THREADS"):
         variables(["OMP_NUM_THREADS"], here)
 
