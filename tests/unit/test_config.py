@@ -149,7 +149,7 @@ def test_extra_arguments_win_and_the_type_is_checked() -> None:
         ("search.num_trial=3", "did you mean search.num_trials?"),
         ("source.data_sed=3", "did you mean source.data_seed?"),
         ("source=nope", "source/nope"),
-        ("smoke=ravdess", "this group is added with a plus: +smoke=ravdess  (see"),
+        ("smoke=ravdess", "this group is added with a plus: +smoke=ravdess (see"),
         ("source.files.a=a/{key}.png", "source.files.a: mismatched input '{' expecting <EOF>;"),
         ("source.files.a=a/{key}.png", "is put in quotes: 'KEY=\"VALUE\"'"),
         ("source=videos", "source.root"),
