@@ -113,6 +113,18 @@ def preflight_rows(plain: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return rows
 
 
+def preflight_outcome(content: ReportContent) -> str:
+    """Return whether the gain is within the interval of the pre-flight, "" where nothing says."""
+    ends = None if content.preflight is None else content.preflight.get("interval")
+    if ends is None or content.student is None:
+        return ""
+    expected = f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+    if ends[0] <= content.student.gain <= ends[1]:
+        return f"within the interval that was expected ({expected})"
+    side = "less" if content.student.gain < ends[0] else "more"
+    return f"{side} than was expected: the interval ({expected}) was missed"
+
+
 def card_alt(card: SampleCard) -> str:
     """Say the picture of a sample in words."""
     return (
