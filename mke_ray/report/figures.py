@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from mke_ray.report import style
 from mke_ray.report.style import Picture, arm_colour, arm_line, arm_title, house_style, new_figure
@@ -342,7 +343,7 @@ def _name_early(
     for (arm, x, _), place in zip(ends, places, strict=True):
         axes.text(
             x + 0.015 * last, place, style.arm_short(arm), color=arm_colour(arm), fontsize=9.5,
-            va="center",
+            va="center", path_effects=[withStroke(linewidth=3, foreground=style.PAPER)], zorder=9,
         )  # fmt: skip
 
 

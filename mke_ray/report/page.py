@@ -45,6 +45,7 @@ from mke_ray.report.sections import (
     preflight_outcome,
     preflight_rows,
     sections_of,
+    unselected_line,
 )
 from mke_ray.report.spending import duration, seconds_picture, stage_rows, throughput_rows
 from mke_ray.report.stored import store_content
@@ -179,6 +180,7 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             stage_rows=stage_rows(content),
             throughput_rows=throughput_rows(content.throughput, content.cost_per_hour),
             curve_rows=_curve_rows(content),
+            unselected_said=unselected_line(content),
             contribution_rows=_contribution_rows(content),
             status_rows=_status_rows(content),
             further_titles=_further_titles(content),

@@ -139,6 +139,15 @@ def test_tiles_of_the_unlabeled_set_say_so(page):
     assert "right labels of the unlabeled set" in tiles
 
 
+def test_a_student_without_a_value_on_the_select_part_has_a_reason(page):
+    assert "learnt from the select part" not in page
+    arms = dict(evaluation().arms)
+    arms["mke"] = replace(arms["mke"], select=None)
+    made = content(evaluation=evaluation(arms=arms))
+    said = "MKE as published learnt from the select part, which says nothing of it."
+    assert said in render_page(made, draw_pictures(made))
+
+
 @pytest.mark.parametrize(
     ("interval", "said"),
     [
@@ -236,7 +245,7 @@ def test_a_run_that_has_everything_has_every_section_and_a_way_to_it(full):
 def test_numbers_stand_in_tables_beside_the_figures(full):
     text = re.sub(r"<[^>]+>", " ", full)
     text = re.sub(r"\s+", " ", text)
-    assert "cat dog 18 14 2" in text  # 18 answers went from cat to dog: 14 corrected, 2 corrupted
+    assert "cat dog 18 14 2 2" in text  # 18 went from cat to dog: 14 corrected, 2 corrupted
     assert "cat 40 70.0% 92.5% +22.5" in text
     assert "90% to 100% 60 83.3% 93.3%" in text
     assert "Teacher 12.6% 1.50 1.8%" in text and "none fitted" in text
