@@ -27,9 +27,11 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
-def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_expand(
+    *arguments: str, folder: Path, job: str = "expand.py"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "expand.py"), *arguments],
+        [sys.executable, str(ROOT / "jobs" / job), *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -275,6 +277,16 @@ def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
         "scaling.num_workers: W",
     ):
         assert word in ended.stdout
+
+
+def test_help_of_asking_begins_with_its_own_keys(tmp_path: Path) -> None:
+    ended = run_expand("--help", folder=tmp_path, job="ask.py")
+    first = ended.stdout.split("Groups (choose")[0]
+    assert first.startswith("mke_ray: which unlabeled samples people should label")
+    for word in ("python jobs/ask.py ask.num=80", "ask.purpose: settle draws", "ask.max_per_group"):
+        assert word in first
+    assert "root:" not in first and "seed: 0" in ended.stdout
+    assert "jobs/expand.py dry_run=true" not in ended.stdout
 
 
 def test_secrets_are_hidden_wherever_a_configuration_is_shown() -> None:
