@@ -18,7 +18,7 @@ from hydra.utils import get_class, get_method, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from mke_ray.config_help import JobHelp, dotted_keys, explanation, nearest
+from mke_ray.config_help import JobHelp, dotted_keys, explanation, group_lines, nearest
 from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_predict import ExportConfig, PredictConfig
 from mke_ray.config_schema import JobConfig
@@ -305,7 +305,7 @@ def run_job(
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register_schema()
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
-    _register_help(schema, help_of)
+    _register_help(schema, help_of, config_dir)
 
     @hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)
     def main(cfg: DictConfig) -> None:
@@ -361,13 +361,14 @@ def _typed(cfg: DictConfig, schema: type) -> Any:
     return job
 
 
-def _register_help(schema: type, help_of: JobHelp | None) -> None:
+def _register_help(schema: type, help_of: JobHelp | None, config_dir: str) -> None:
     """Register what the template of ``--help`` asks for; a dollar sign in it is doubled."""
     texts: dict[str, str] = {}
     if help_of is not None:
         texts = {"header": help_of.begin(schema), "footer": help_of.footer}
     resolvers: dict[str, Callable[..., str]] = {
         "explained_keys": lambda: explanation(schema).replace("$", "$$"),
+        "groups_of_job": lambda *names: group_lines(config_dir, names),
         "help_of_job": lambda part, usual: str(texts.get(part, usual)).replace("$", "$$"),
     }
     for name, resolver in resolvers.items():

@@ -2,8 +2,9 @@
 
 import difflib
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import docstring_parser
@@ -57,6 +58,19 @@ def explanation(schema: type, above: str = "") -> str:
         textwrap.fill(f"{name}: {said}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
         for name, said in explained_keys(schema)
         if said and name.startswith(above)
+    )
+
+
+def group_lines(config_dir: str, names: Sequence[str]) -> str:
+    """Return the options of some groups, a line for each.
+
+    Args:
+        config_dir: Folder of the groups.
+        names: Those that a job can use.
+    """
+    options = {name: sorted(Path(config_dir, name).glob("*.yaml")) for name in names}
+    return "\n".join(
+        f"{name}: {', '.join(one.stem for one in files)}" for name, files in options.items()
     )
 
 

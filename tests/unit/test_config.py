@@ -289,6 +289,13 @@ def test_help_of_asking_begins_with_its_own_keys(tmp_path: Path) -> None:
     assert "jobs/expand.py dry_run=true" not in ended.stdout
 
 
+def test_help_of_predicting_lists_the_groups_that_it_can_use(tmp_path: Path) -> None:
+    ended = run_expand("--help", folder=tmp_path, job="predict.py")
+    groups = ended.stdout.split("Groups (choose")[1].split("Keys (change")[0]
+    assert "labelling: gpus, local, split" in groups and "source: audioset, av_mnist" in groups
+    assert not any(f"{name}:" in groups for name in ("engine", "objective", "search", "smoke"))
+
+
 def test_secrets_are_hidden_wherever_a_configuration_is_shown() -> None:
     (job,) = composed(
         "+storage.options={key: AKIA, client_kwargs: {secret: hush}}",
