@@ -18,7 +18,7 @@ from hydra.utils import get_class, get_method, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from mke_ray.config_help import dotted_keys, explanation, nearest
+from mke_ray.config_help import JobHelp, dotted_keys, explanation, group_lines, nearest
 from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_predict import ExportConfig, PredictConfig
 from mke_ray.config_schema import JobConfig
@@ -289,6 +289,7 @@ def run_job(
     *,
     schema: type = JobConfig,
     config_name: str = "config",
+    help_of: JobHelp | None = None,
 ) -> None:
     """Compose the configuration from the command line and run a job on it.
 
@@ -301,12 +302,13 @@ def run_job(
         job_file: ``__file__`` of the job; ``conf/`` lies beside its folder.
         schema: Dataclass of the configuration; one other than ``JobConfig`` has no draws.
         config_name: Its file below ``conf/``.
+        help_of: What ``--help`` says of it, None for what the configuration says of all jobs.
     """
     config_dir = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(job_file))), "conf")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register_schema()
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
-    OmegaConf.register_new_resolver("explained_keys", lambda: _explained(schema), replace=True)
+    _register_help(schema, help_of, config_dir)
 
     @hydra.main(version_base="1.3", config_path=config_dir, config_name=config_name)
     def main(cfg: DictConfig) -> None:
@@ -366,9 +368,18 @@ def _typed(cfg: DictConfig, schema: type) -> Any:
     return job
 
 
-def _explained(schema: type) -> str:
-    """Return what the keys of a schema mean, for the template of ``--help``."""
-    return explanation(schema).replace("$", "$$")
+def _register_help(schema: type, help_of: JobHelp | None, config_dir: str) -> None:
+    """Register what the template of ``--help`` asks for; a dollar sign in it is doubled."""
+    texts: dict[str, str] = {}
+    if help_of is not None:
+        texts = {"header": help_of.begin(schema), "footer": help_of.footer}
+    resolvers: dict[str, Callable[..., str]] = {
+        "explained_keys": lambda: explanation(schema).replace("$", "$$"),
+        "groups_of_job": lambda *names: group_lines(config_dir, names),
+        "help_of_job": lambda part, usual: str(texts.get(part, usual)).replace("$", "$$"),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
 def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:

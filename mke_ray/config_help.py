@@ -2,13 +2,34 @@
 
 import difflib
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import docstring_parser
 
 _WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class JobHelp:
+    """What ``--help`` says of a job that shares its configuration with others.
+
+    Args:
+        header: What the job does; it comes first.
+        footer: Its examples, which come before and after the keys.
+        section: Section of the configuration whose keys are explained first.
+    """
+
+    header: str
+    footer: str
+    section: str
+
+    def begin(self, schema: type) -> str:
+        """Return what comes first: what it is, examples, and the keys of its section."""
+        own = explanation(schema, f"{self.section}.")
+        return f"{self.header}\n\n{self.footer}\n\nKeys of this job\n{own}\n"
 
 
 def explained_keys(schema: type, above: str = "") -> Iterator[tuple[str, str]]:
@@ -26,12 +47,30 @@ def explained_keys(schema: type, above: str = "") -> Iterator[tuple[str, str]]:
             yield from explained_keys(kind, f"{above}{one.name}.")
 
 
-def explanation(schema: type) -> str:
-    """Return what the keys of a schema mean, one paragraph per key."""
+def explanation(schema: type, above: str = "") -> str:
+    """Return what the keys of a schema mean, one paragraph per key.
+
+    Args:
+        schema: A dataclass.
+        above: What the names of the keys that are wanted begin with.
+    """
     return "\n".join(
         textwrap.fill(f"{name}: {said}", _WIDTH, initial_indent="  ", subsequent_indent="      ")
         for name, said in explained_keys(schema)
-        if said
+        if said and name.startswith(above)
+    )
+
+
+def group_lines(config_dir: str, names: Sequence[str]) -> str:
+    """Return the options of some groups, a line for each.
+
+    Args:
+        config_dir: Folder of the groups.
+        names: Those that a job can use.
+    """
+    options = {name: sorted(Path(config_dir, name).glob("*.yaml")) for name in names}
+    return "\n".join(
+        f"{name}: {', '.join(one.stem for one in files)}" for name, files in options.items()
     )
 
 

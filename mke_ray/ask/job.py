@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mke_ray.ask.drawing import Group, draw_groups, draw_unsure
+from mke_ray.ask.drawing import AGREE, DISAGREE, LEAST_GROUPS, Group, draw_groups, draw_unsure
 from mke_ray.ask.pool import Place, Pool, PoolReader, asked_rows
 from mke_ray.ask.sheet import card_of, sheet_page, sheet_png
-from mke_ray.config_ask import SETTLE
+from mke_ray.config_ask import SETTLE, AskConfig
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
 from mke_ray.data.text_files import text_tokenizers
@@ -46,10 +46,31 @@ def ask(jobs: Sequence[JobConfig]) -> None:
     for job in jobs:
         if job.dry_run:
             check_job(job)
-            logger.info("%s: about %d samples would be asked for", job.root, job.ask.num)
+            logger.info("%s: %s", job.root, planned_line(job.ask))
             continue
         with open_run(job) as run:
             logger.info("%s", ask_of(run))
+
+
+def planned_line(keys: AskConfig) -> str:
+    """Return how many samples would be asked for, as far as that is known before a draw."""
+    said = f"about {keys.num:,} samples would be asked for"
+    if keys.purpose != SETTLE:
+        return f"{said}; groups are whole"
+    return (
+        f"{said}, more where they are few: at least {LEAST_GROUPS} groups from each of the strata "
+        f"{DISAGREE} and {AGREE}, and groups are whole"
+    )
+
+
+def more_than_wanted(record: AskRecord) -> str:
+    """Return why a draw has more samples than were wanted, "" where it has not."""
+    if not 0 < record.num < len(record.samples):
+        return ""
+    strata = {one.stratum for one in record.samples if one.stratum}
+    word = "stratum" if len(strata) == 1 else "strata"
+    least = f"at least {LEAST_GROUPS} groups from each of {len(strata)} {word}, and "
+    return f" (asked for {record.num:,}: {least if strata else ''}groups are whole)"
 
 
 def ask_of(run: Run) -> str:
@@ -214,8 +235,8 @@ def _written(asking: _Asking, record: AskRecord, places: Mapping[str, Place]) ->
         folder.write(TABLE_NAME, table_of(record.samples).encode())
     folder.write(PICTURE_NAME, sheet_png(cards))
     folder.write(PAGE_NAME, sheet_page(cards, space, name=record.name).encode())
-    table = posixpath.join(folder.uri, TABLE_NAME)
+    table, page = (posixpath.join(folder.uri, name) for name in (TABLE_NAME, PAGE_NAME))
     return (
-        f"{len(cards)} samples to label: {posixpath.join(folder.uri, PAGE_NAME)}, or fill in "
-        f"{table}; then run jobs/expand.py with the same settings and probe.more={table}"
+        f"{len(cards)} samples to label{more_than_wanted(record)}: {page}, or fill in {table}; "
+        f"then run jobs/expand.py with the same settings and probe.more={table}"
     )

@@ -79,7 +79,10 @@ def care_sentence(scores: GateScores, rules: GateRules) -> str:
     """Advise care where the samples, or the groups that they come from, are few."""
     said = []
     if scores.num_samples < rules.advised_samples:
-        said.append(f"Fewer than {rules.advised_samples} samples are a weak basis; label more.")
+        way = "" if scores.metric == "miou" else " (jobs/ask.py says which, see docs/asking.md)"
+        said.append(
+            f"Fewer than {rules.advised_samples} samples are a weak basis; label more{way}."
+        )
     if scores.num_effective_groups < rules.advised_groups:
         said.append(
             f"Fewer than {rules.advised_groups} groups of like size are a weak basis, however many "

@@ -22,7 +22,7 @@ _OUTCOMES = {
     KEPT: ("stays right", style.MUTED, 0.22),
     CORRECTED: ("corrected", style.BLUE, 0.85),
     CORRUPTED: ("corrupted", style.ORANGE, 0.9),
-    WRONG: ("stays wrong", style.MUTED, 0.55),
+    WRONG: ("stays wrong", style.PURPLE, 0.7),
 }
 _OTHERS = -2
 _LEFT, _RIGHT, _NODE_WIDTH = 0.0, 1.0, 0.022

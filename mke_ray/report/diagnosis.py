@@ -14,6 +14,7 @@ from mke_ray.report.style import Picture, arm_colour, arm_line, house_style, new
 MOST_CLASSES = 24  # shown; of more, those with the largest changes
 
 _MAX_NAME = 22
+_LABEL_GAP = 0.09  # of the height of an axis: no line of text covers the next
 
 
 def diagnosis_dict(found: Diagnosis | None, classes: Sequence[str]) -> dict[str, Any] | None:
@@ -65,9 +66,9 @@ def confidence_picture(bins: Sequence[ConfidenceFlow], *, arm: str) -> Picture:
                 middle[-1] + 0.02, values[-1], label, color=arm_colour(name), weight="bold",
                 va="center",
             )  # fmt: skip
-        _part_labels(above, student[-1], teacher[-1])
         above.set_ylabel("share right")
         above.set_ylim(min(teacher.min(), student.min(), 0.9) - 0.08, 1.04)
+        _part_labels(above, student[-1], teacher[-1])
         below.bar(middle, share, width=0.085, color=style.SLATE)
         below.set_ylabel("answers")
         below.set_xlabel("confidence of the teacher")
@@ -166,7 +167,7 @@ def _short(name: str) -> str:
 
 def _part_labels(axes: Axes, student: float, teacher: float) -> None:
     """Move two labels at the right apart where they would cover each other."""
-    gap, texts = 0.06, axes.texts
+    gap, texts = _LABEL_GAP * float(np.ptp(axes.get_ylim())), axes.texts
     if abs(student - teacher) >= gap:
         return
     centre, sign = (student + teacher) / 2, 1 if student >= teacher else -1

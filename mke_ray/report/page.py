@@ -19,10 +19,11 @@ from mke_ray.report.alluvial import alluvial_picture
 from mke_ray.report.contact import KIND_TITLES, contact_sheet
 from mke_ray.report.content import (
     ReportContent,
+    calibration_line,
     headline,
     metric_word,
     metrics_of,
-    refined_lines,
+    open_set_line,
     refinement_line,
 )
 from mke_ray.report.contribution import contribution_picture, shown_title
@@ -42,8 +43,10 @@ from mke_ray.report.sections import (
     class_caption,
     class_rows,
     move_rows,
+    preflight_outcome,
     preflight_rows,
     sections_of,
+    unselected_line,
 )
 from mke_ray.report.spending import duration, seconds_picture, stage_rows, throughput_rows
 from mke_ray.report.stored import store_content
@@ -158,8 +161,9 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             css=Markup(_file("page.css")),  # noqa: S704 - a file of this package
             said=headline(content),
             never_answered=never_answered_line(content),
-            refined=refined_lines(content),
             refinement_said=refinement_line(content),
+            open_set_said=open_set_line(content),
+            calibration_said=calibration_line(content),
             relabelled=_relabelled(content),
             metric=metric_word(content.evaluation.metric),
             verdict_word=VERDICT_WORDS.get(content.decision.verdict, content.decision.verdict),
@@ -174,9 +178,11 @@ def render_page(content: ReportContent, pictures: Mapping[str, Picture]) -> str:
             move_rows=move_rows(content),
             calibrations=calibrations(content),
             preflight_rows=preflight_rows(content.preflight),
+            preflight_outcome=preflight_outcome(content),
             stage_rows=stage_rows(content),
             throughput_rows=throughput_rows(content.throughput, content.cost_per_hour),
             curve_rows=_curve_rows(content),
+            unselected_said=unselected_line(content),
             contribution_rows=_contribution_rows(content),
             status_rows=_status_rows(content),
             further_titles=_further_titles(content),
@@ -254,12 +260,12 @@ def _tiles(content: ReportContent) -> list[dict[str, str]]:
                 {
                     "name": "Corrected",
                     "value": percent(student.flow.corrected),
-                    "note": "of the teacher's wrong labels",
+                    "note": "of the teacher's wrong labels of the unlabeled set",
                 },
                 {
                     "name": "Corrupted",
                     "value": percent(student.flow.corrupted),
-                    "note": "of its right labels",
+                    "note": "of its right labels of the unlabeled set",
                 },
             ]
     num = f"{content.num_pseudo_labels:,}"

@@ -1,5 +1,6 @@
 """What the sections of a page are, and the rows of their tables."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from mke_ray.evaluation.calibration import Calibration
 from mke_ray.evaluation.results import TEACHER, Flow
 from mke_ray.report.content import ReportContent, SampleCard
-from mke_ray.report.style import Picture
+from mke_ray.report.style import Picture, arm_title
 
 MOST_MOVES = 12
 
@@ -113,12 +114,40 @@ def preflight_rows(plain: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return rows
 
 
+def preflight_outcome(content: ReportContent) -> str:
+    """Return whether the gain is within the interval of the pre-flight, "" where nothing says."""
+    ends = None if content.preflight is None else content.preflight.get("interval")
+    if ends is None or content.student is None:
+        return ""
+    expected = f"{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}"
+    if ends[0] <= content.student.gain <= ends[1]:
+        return f"within the interval that was expected ({expected})"
+    side = "less" if content.student.gain < ends[0] else "more"
+    return f"{side} than was expected: the interval ({expected}) was missed"
+
+
+def unselected_line(content: ReportContent) -> str:
+    """Return which arms the select part says nothing of, since they learnt it; "" where none."""
+    arms = content.evaluation.arms
+    fitted = dict.fromkeys(one.arm for one in content.histories if one.arm in arms)
+    learnt = [arm_title(one) for one in fitted if not _is_number(arms[one].select)]
+    if not learnt or not _is_number(content.teacher.select):
+        return ""
+    whom = "it" if len(learnt) == 1 else "them"
+    return f"{' and '.join(learnt)} learnt from the select part, which says nothing of {whom}."
+
+
 def card_alt(card: SampleCard) -> str:
     """Say the picture of a sample in words."""
     return (
         f"What is stored of {card.key}: true class {card.truth}, the teacher says {card.teacher}, "
         f"the student {card.student}"
     )
+
+
+def _is_number(value: float | None) -> bool:
+    """Return whether a value was measured."""
+    return value is not None and math.isfinite(value)
 
 
 def _class_row(name: str, num: int | None, before: float, after: float) -> dict[str, Any]:

@@ -75,9 +75,10 @@ def refinement_picture(rounds: Sequence[RefinementRound]) -> Picture | None:
             panels[0].plot(number, values, "o-", color=colour, lw=1.8, ms=5 + 2 * (place == 0))
             _name_end(panels[0], number[-1], values[-1], name, colour, shift=place)
         panels[0].set_title("Exponent: how much each counts")
-        panels[0].set_ylim(bottom=0)
+        panels[0].set_ylim(0, 1.12 * max(max(values) for values in voices.values()) or 1)
         if known:
             panels[1].plot(number, [one or np.nan for one in likelihoods], "o-", color=style.BLUE)
+            panels[1].margins(y=0.12)
             panels[1].set_title("Log-likelihood of the true labels of the select part")
         _mark_used(list(panels), rounds)
         panels[-1].set_xlabel("round of witnesses")

@@ -137,6 +137,22 @@ def test_everything_is_rendered_within_the_width(browser, pages, name, width):
 
 
 @pytest.mark.parametrize("name", ["report", "comparison"])
+def test_on_a_phone_captions_are_read_whole_and_tables_of_a_run_nearly(browser, pages, name):
+    with Opened(browser, pages[name], width=SIZES["phone"]) as page:
+        cut = page.eval_on_selector_all(
+            ".scroll caption",
+            "all => all.map(one => [one.innerText, one.closest('.scroll')]).filter(([, box]) => "
+            "box.querySelector('caption').getBoundingClientRect().right > "
+            "box.getBoundingClientRect().right + 1).map(([text]) => text)",
+        )
+        assert cut == []
+        beyond = page.eval_on_selector_all(
+            ".scroll", "all => all.map(one => one.scrollWidth - one.clientWidth)"
+        )
+        assert name != "report" or max(beyond) < 40
+
+
+@pytest.mark.parametrize("name", ["report", "comparison"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_what_lies_behind_them(browser, pages, name, scheme):
     with Opened(browser, pages[name], scheme=scheme) as page:

@@ -27,9 +27,11 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
-def run_expand(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_expand(
+    *arguments: str, folder: Path, job: str = "expand.py"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "expand.py"), *arguments],
+        [sys.executable, str(ROOT / "jobs" / job), *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -276,6 +278,23 @@ def test_help_shows_groups_keys_and_examples(tmp_path: Path) -> None:
         "scaling.num_workers: W",
     ):
         assert word in ended.stdout
+
+
+def test_help_of_asking_begins_with_its_own_keys(tmp_path: Path) -> None:
+    ended = run_expand("--help", folder=tmp_path, job="ask.py")
+    first = ended.stdout.split("Groups (choose")[0]
+    assert first.startswith("mke_ray: which unlabeled samples people should label")
+    for word in ("python jobs/ask.py ask.num=80", "ask.purpose: settle draws", "ask.max_per_group"):
+        assert word in first
+    assert "root:" not in first and "seed: 0" in ended.stdout
+    assert "jobs/expand.py dry_run=true" not in ended.stdout
+
+
+def test_help_of_predicting_lists_the_groups_that_it_can_use(tmp_path: Path) -> None:
+    ended = run_expand("--help", folder=tmp_path, job="predict.py")
+    groups = ended.stdout.split("Groups (choose")[1].split("Keys (change")[0]
+    assert "labelling: gpus, local, split" in groups and "source: audioset, av_mnist" in groups
+    assert not any(f"{name}:" in groups for name in ("engine", "objective", "search", "smoke"))
 
 
 def test_secrets_are_hidden_wherever_a_configuration_is_shown() -> None:

@@ -9,7 +9,14 @@ from PIL import Image
 from mke_ray.evaluation.answers import UnitAnswers
 from mke_ray.evaluation.diagnosis import ConfidenceFlow, Diagnosis, DiagnosisTally, Move
 from mke_ray.evaluation.results import TEACHER, Flow
-from mke_ray.report.diagnosis import MOST_CLASSES, class_picture, diagnosis_dict, diagnosis_pictures
+from mke_ray.report import diagnosis as diagnosis_module
+from mke_ray.report.diagnosis import (
+    MOST_CLASSES,
+    class_picture,
+    confidence_picture,
+    diagnosis_dict,
+    diagnosis_pictures,
+)
 
 TRUTH_B = [0, 0, 0, 1, 1]
 TEACHER_BC = np.log([[0.95, 0.05], [0.45, 0.55], [0.44, 0.56], [0.6, 0.4], [0.05, 0.95]])
@@ -89,6 +96,24 @@ def test_the_numbers_are_in_plain_data_and_in_the_alt_texts():
     assert "teacher 50% to 60% sure: right 80%" in pictures["by_confidence"].alt
     assert all(Image.open(io.BytesIO(one.png)).width > 800 for one in pictures.values())
     assert diagnosis_dict(None, ()) is None and diagnosis_pictures(None, (), arm="mke") == {}
+
+
+@pytest.mark.parametrize("num_right", [0, 80])
+def test_names_of_teacher_and_student_do_not_cover_each_other(monkeypatch, num_right):
+    figures, new_figure = [], diagnosis_module.new_figure
+    monkeypatch.setattr(
+        diagnosis_module,
+        "new_figure",
+        lambda *one: (figures.append(new_figure(*one)), figures[-1])[1],
+    )
+    bins = [
+        ConfidenceFlow(0.1, 0.2, Flow(100, 100 - num_right, 0, 0)),
+        ConfidenceFlow(0.9, 1.0, Flow(100, 8, 6, 0)),
+    ]
+    confidence_picture(bins, arm="mm_student")
+    axes = figures[0].axes[0]
+    teacher, student = (axes.transData.transform(one.get_position())[1] for one in axes.texts)
+    assert student - teacher > 0.085 * axes.bbox.height
 
 
 def test_of_very_many_classes_those_that_changed_most_are_drawn():

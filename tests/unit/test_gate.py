@@ -175,6 +175,13 @@ def test_a_small_gate_part_advises_care():
     assert "Fewer than 100" not in judge(scores(30, 0, 70), GateRules()).reason
 
 
+def test_who_is_told_to_label_more_is_told_how():
+    said = judge(scores(30, 0, 40), GateRules()).reason
+    assert "label more (jobs/ask.py says which, see docs/asking.md)." in said
+    of_maps = judge(scores(30, 0, 40, metric="miou"), GateRules()).reason
+    assert "label more." in of_maps  # it asks for names of classes alone
+
+
 def test_a_decision_survives_plain_data():
     decision = judge(scores(12, 9), GateRules())
     assert GateDecision.from_dict(decision.to_dict()) == decision

@@ -6,6 +6,7 @@ from report_contents import diagnosis
 from mke_ray.evaluation.diagnosis import Move
 from mke_ray.evaluation.results import Flow
 from mke_ray.report.alluvial import (
+    _OUTCOMES,
     MOST_NODES,
     Band,
     _bands_by_class,
@@ -27,6 +28,11 @@ def test_an_answer_that_changes_is_corrected_corrupted_or_wrong_in_another_way()
         Band(0, 0, "right", 28),
         Band(0, 0, "wrong", 2),
     ]
+
+
+def test_what_stays_wrong_has_another_colour_than_what_stays_right():
+    colours = {colour for _, colour, _ in _OUTCOMES.values()}
+    assert len(colours) == 4
 
 
 def test_the_bands_hold_every_answer_once():

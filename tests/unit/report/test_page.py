@@ -114,7 +114,54 @@ def test_what_comes_from_files_is_escaped(pictures):
 def test_who_taught_stands_below_the_verdict(pictures):
     page = render_page(content(taught="The teacher reads text."), pictures)
     said = [text for text in Outline(page).texts if text]
-    assert said[said.index("Promoted") + 2] == "The teacher reads text."
+    assert said[said.index("Promoted") + 3] == "The teacher reads text."
+
+
+def test_what_the_labels_went_through_is_told_in_its_section_and_not_in_the_verdict():
+    seen = {"is_certain": True, "share": 0.3, "slopes": [1.0], "likelihood_ratio": 9.0}
+    made = full_content()
+    rounds = [replace(one, open_set=seen) for one in made.refinement]
+    page = render_page(replace(made, refinement=rounds), draw_pictures(made))
+    verdict, sections = page.split("<main>")
+    for said in (
+        "Log-likelihood",
+        "expected calibration error",
+        "it is to be expected",
+        "At least",
+    ):
+        assert said not in verdict
+        assert said in sections
+
+
+def test_tiles_of_the_unlabeled_set_say_so(page):
+    tiles = page.split('<dl class="tiles">')[1].split("</dl>")[0]
+    assert "wrong labels of the unlabeled set" in tiles
+    assert "right labels of the unlabeled set" in tiles
+
+
+def test_a_student_without_a_value_on_the_select_part_has_a_reason(page):
+    assert "learnt from the select part" not in page
+    arms = dict(evaluation().arms)
+    arms["mke"] = replace(arms["mke"], select=None)
+    made = content(evaluation=evaluation(arms=arms))
+    said = "MKE as published learnt from the select part, which says nothing of it."
+    assert said in render_page(made, draw_pictures(made))
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ([0.1, 0.3], "within the interval that was expected (+10.0 to +30.0)"),
+        ([0.3, 0.4], "less than was expected: the interval (+30.0 to +40.0) was missed"),
+        ([0.0, 0.1], "more than was expected: the interval (+0.0 to +10.0) was missed"),
+    ],
+)
+def test_a_missed_interval_of_the_preflight_is_told(interval, said):
+    made = full_content()
+    made = replace(made, preflight={**(made.preflight or {}), "interval": interval})
+    assert f"What came: +22.0 points on the test set, {said}." in render_page(
+        made, draw_pictures(made)
+    )
 
 
 def test_bad_files_are_counted_by_reason_and_listed(page):
@@ -198,13 +245,13 @@ def test_a_run_that_has_everything_has_every_section_and_a_way_to_it(full):
 def test_numbers_stand_in_tables_beside_the_figures(full):
     text = re.sub(r"<[^>]+>", " ", full)
     text = re.sub(r"\s+", " ", text)
-    assert "cat dog 18 14 2" in text  # 18 answers went from cat to dog: 14 corrected, 2 corrupted
+    assert "cat dog 18 14 2 2" in text  # 18 went from cat to dog: 14 corrected, 2 corrupted
     assert "cat 40 70.0% 92.5% +22.5" in text
     assert "90% to 100% 60 83.3% 93.3%" in text
     assert "Teacher 12.6% 1.50 1.8%" in text and "none fitted" in text
     assert "2, learnt 1.40 1 1 -0.360" in text
     assert "audio 1 89.3% 90.0 to 95.0 -4.0" in text
-    assert "What came: +22.0 points on the test set, as expected." in text
+    assert "What came: +22.0 points on the test set, within the interval that was expected" in text
 
 
 def test_time_and_money_are_told_by_stage_and_by_sample(full):

@@ -2,7 +2,8 @@
 
 from report_contents import calibration, contribution, noisy_contribution
 
-from mke_ray.report import RefinementRound, trust
+from mke_ray.report import RefinementRound
+from mke_ray.report import trust as trust_module
 from mke_ray.report.trust import noise_picture, refinement_picture, reliability_picture
 
 
@@ -25,6 +26,18 @@ def test_refinement_shows_who_counted_in_each_round():
     assert refinement_picture(rounds[:1]) is None
 
 
+def test_the_highest_exponent_lies_below_the_upper_border(monkeypatch):
+    figures, new_figure = [], trust_module.new_figure
+    monkeypatch.setattr(
+        trust_module, "new_figure", lambda *one: (figures.append(new_figure(*one)), figures[-1])[1]
+    )
+    heights = (1.5, 1.0)
+    refinement_picture([RefinementRound(1.4, 1.0, {"audio": one}, -one) for one in heights])
+    (_, top), (low, high) = (axes.get_ylim() for axes in figures[0].axes)
+    assert top > 1.6
+    assert low < -1.53 and high > -0.97
+
+
 def test_noise_is_drawn_from_none_over_its_levels_to_a_modality_that_is_gone():
     picture = noise_picture(noisy_contribution(), teacher=0.65, metric="Accuracy")
     assert "audio: noise 0.5 91.3%, noise 1 89.3%, noise 2 87.3%, gone 74.2%" in picture.alt
@@ -32,9 +45,9 @@ def test_noise_is_drawn_from_none_over_its_levels_to_a_modality_that_is_gone():
 
 
 def test_the_line_of_the_teacher_under_noise_has_its_name(monkeypatch):
-    figures, new_figure = [], trust.new_figure
+    figures, new_figure = [], trust_module.new_figure
     monkeypatch.setattr(
-        trust, "new_figure", lambda *one: (figures.append(new_figure(*one)), figures[-1])[1]
+        trust_module, "new_figure", lambda *one: (figures.append(new_figure(*one)), figures[-1])[1]
     )
     noise_picture(noisy_contribution(), teacher=0.3, metric="Accuracy")
     (axes,) = figures[0].axes
