@@ -48,6 +48,8 @@ class LoadedStudent:
     def decode(self) -> dict[str, dict[str, Any]]:
         """What a sample's arrays hold, per modality that the student reads, as ``decode``.
 
+        ``mke_ray.data.one_sample.read_sample`` reads a clip into such arrays.
+
         Raises:
             StoreError: It was saved without.
         """
@@ -220,7 +222,9 @@ def _short_card(student: Network, label_space: LabelSpace) -> str:
         "# A student of mke_ray\n\n"
         f"Modalities: {', '.join(student.modalities)}. "
         f"Classes: {', '.join(label_space.classes)}.\n\n"
-        "```python\nfrom mke_ray.models import load_student\n\n"
+        "```python\nfrom mke_ray.data.one_sample import read_sample\n"
+        "from mke_ray.models import load_student\n\n"
         'loaded = load_student("path/of/this/folder")\n'
+        'arrays, present = read_sample("clip.mp4", loaded.decode)\n'
         "logits = loaded.student(arrays, present)\n```\n"
     )
