@@ -291,6 +291,24 @@ def test_more_bad_samples_than_allowed_end_the_run(tmp_path):
         predict_all(job)
 
 
+def test_a_source_without_samples_is_an_error(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    videos = {"_target_": "mke_ray.data.videos.VideosSource", "classes": None}
+    source = {**videos, "root": str(folder), "split_of_all": "unlabeled", "label_kind": "single"}
+    extra = {"decode": {"x": {"kind": "video", "num_frames": 1, "height": 8, "width": 8}}}
+    spec = {"encoders": {"x": {"type": "frames", "channels": [4]}}, "fusion": {"type": "concat"}}
+    network, space = build_student(spec, 3), LabelSpace(CLASSES)
+    save_student(tmp_path / "student", network, spec=spec, label_space=space, extra=extra)
+    job = job_in(tmp_path, source=source)
+    with pytest.raises(ConfigError, match=r"clips does not exist or is empty"):
+        predict_all(job)
+    (folder / "notes.txt").write_text("nothing here")
+    with pytest.raises(ConfigError, match=r"source\.root=.*clips lists no samples"):
+        predict_all(job)
+    assert not Path(job.root, "answers").exists()
+
+
 def test_a_folder_without_a_student_is_named(tmp_path):
     job = job_in(tmp_path, student=StudentFilesConfig(path=str(tmp_path / "nothing")))
     with pytest.raises(StoreError, match=r"holds no student: student\.json is missing"):
