@@ -112,6 +112,8 @@ def test_every_sample_has_one_row_with_its_answer_or_the_reason_why_there_is_non
     assert found[17] == ("retry", "io", ["x", "y"])
     assert found[5] == ("partial", "no_sound", ["y"])
     assert found[4] == ("ok", None, [])
+    assert [rows[one]["error"] for one in (4, 5)] == [None, "no_sound"]
+    assert all(len(rows[one]["error"]) > len(rows[one]["reason"]) for one in (3, 11, 17))
     assert {one: rows[one]["answer"] for one in (3, 11, 17)} == dict.fromkeys((3, 11, 17))
     whole = [number for number in range(NUM) if number not in BROKEN]
     wanted = expected(job, whole)
@@ -201,7 +203,8 @@ def test_a_student_of_many_classes_names_those_that_are_likely(tmp_path):
     )
     form = AnswerForm(space, ("x",), 2.0, "student", root="s3://bucket/in")
     (one,) = answers_of(form, [row], samples, said).to_pylist()
-    assert one["answers"] == ["a", "b"] and one["uri"] == "s3://bucket/in/k/1.mp4"
+    assert one["answers"] == ["a", "b"]
+    assert (one["key"], one["uri"]) == ("k/1.mp4", "s3://bucket/in/k/1.mp4")
     assert one["probabilities"][0] == pytest.approx(1 / (1 + np.exp(-1.5)))
     assert answers_of(form, [replace(row, mark="gone")], samples, said).num_rows == 0
 
