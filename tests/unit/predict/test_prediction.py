@@ -271,7 +271,7 @@ def test_classes_of_the_source_are_those_of_the_student_or_refused(tmp_path):
 def test_a_class_of_the_users_is_used_only_where_it_is_named(tmp_path):
     spec = {
         "encoders": {
-            "x": {"_target_": "faulty_encoders.Hangs", "num_inputs": 2},
+            "x": {"_target_": "faulty_encoders.HangsOnce", "num_inputs": 2, "marker": "/nowhere"},
             "y": SPEC["encoders"]["y"],
         },
         "fusion": {"type": "concat"},
@@ -280,9 +280,9 @@ def test_a_class_of_the_users_is_used_only_where_it_is_named(tmp_path):
     extra, space = {"decode": DECODE}, LabelSpace(CLASSES)
     save_student(tmp_path / "student", student, spec=spec, label_space=space, extra=extra)
     job = job_in(tmp_path)
-    with pytest.raises(ConfigError, match=r"faulty_encoders\.Hangs"):
+    with pytest.raises(ConfigError, match=r"faulty_encoders\.HangsOnce"):
         predict_all(job)
-    job.student.classes = ["faulty_encoders.Hangs"]
+    job.student.classes = ["faulty_encoders.HangsOnce"]
     predict_all(job)
     assert sum(row["answer"] is not None for row in published(job)[1]) == NUM - 3
 
