@@ -294,6 +294,19 @@ def test_more_bad_samples_than_allowed_end_the_run(tmp_path):
         predict_all(job)
 
 
+def test_of_a_few_samples_those_that_can_be_read_are_answered(tmp_path):
+    job = job_in(tmp_path, source=source_spec(5, broken={1: "bad", 3: "gone"}))
+    job.labelling.max_bad_fraction = 0.1
+    predict_all(job)
+    assert [row["answer"] is not None for row in published(job)[1]] == [True, False] * 2 + [True]
+    none = {
+        "source": source_spec(3, broken=dict.fromkeys(range(3), "bad")),
+        "labelling": job.labelling,
+    }
+    with pytest.raises(MediaError, match="3 of 3 samples cannot be read"):
+        predict_all(job_in(tmp_path, root=str(tmp_path / "none"), **none))
+
+
 def test_a_source_without_samples_is_an_error(tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
