@@ -327,7 +327,10 @@ def test_a_source_without_samples_is_an_error(tmp_path):
 
 def test_a_folder_without_a_student_is_named(tmp_path):
     job = job_in(tmp_path, student=StudentFilesConfig(path=str(tmp_path / "nothing")))
-    with pytest.raises(StoreError, match=r"holds no student: student\.json is missing"):
+    with pytest.raises(
+        StoreError,
+        match=r"student\.path=.*/nothing holds no student: student\.json is missing.*the teacher",
+    ):
         predict_all(job)
 
 
