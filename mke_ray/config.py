@@ -393,13 +393,17 @@ def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
     if (found := _OVERRIDDEN.search(message)) is None:
         return ""
     key = found[1]
-    groups = os.listdir(config_dir)
+    groups = set(os.listdir(config_dir)) - {key}
     chosen = [one for one in sys.argv[1:] if one.partition("=")[0] in groups]
     try:
         with hydra.initialize_config_dir(config_dir, version_base="1.3"):
             known = OmegaConf.to_container(hydra.compose(config_name, chosen))
     except (HydraException, OmegaConfBaseException):
         return ""
+    if isinstance(known, dict) and isinstance(below := known.get(key), Mapping):
+        keys = [f"{key}.{one}" for one in below]
+        needed = [f"{key}.{one}=..." for one, value in below.items() if value == "???"]
+        return f"; {key} is a section: give {', '.join(needed or keys)}"
     near = nearest(key, dotted_keys(known))
     return f"; did you mean {near}?" if near else ""
 

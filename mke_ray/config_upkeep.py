@@ -56,15 +56,16 @@ class ReportConfig:
     """What ``jobs/report.py`` can be told.
 
     Args:
-        roots: Roots of finished runs; of one its page is made again, several are compared with the
-            first. One that holds draws of the data (``data_seeds``) stands for all of them.
+        roots: Root of a finished run, or a list of several; of one its page is made again, several
+            are compared with the first. One that holds draws of the data (``data_seeds``) stands
+            for all of them.
         out: Folder of a comparison.
         dry_run: Say what comes out, and write nothing.
         verbose: Log more.
         storage: How the stores are reached.
     """
 
-    roots: list[str] = field(default_factory=list)
+    roots: Any = field(default_factory=list)
     out: str = "outputs/compared"
     dry_run: bool = False
     verbose: bool = False

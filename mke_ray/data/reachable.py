@@ -1,6 +1,7 @@
 """Whether a source can be reached, found out within seconds and said in one line."""
 
 import errno
+import os
 from typing import Any
 
 import tenacity
@@ -140,6 +141,9 @@ def _is_there(root: Root, name: str) -> bool:
     """Ask once for a file, or for anything below a folder."""
     if is_s3(root.filesystem()):
         return _is_in_s3(root, name)
+    if root.is_local and not name and os.path.isdir(root.path()):
+        with os.scandir(root.path()) as entries:
+            return any(entries)
     return bool(root.filesystem().exists(root.path(name)))
 
 

@@ -49,14 +49,17 @@ def model_card(run: Run, outcome: Outcome, *, temperature: float) -> str:
 
 
 _USE = """```python
+from mke_ray.data.one_sample import read_sample
 from mke_ray.models import load_student
 
 loaded = load_student("path/of/this/folder")
+arrays, present = read_sample("clip.mp4", loaded.decode)
 logits = loaded.student(arrays, present)
 probabilities = loaded.probabilities(logits)  # calibrated by loaded.temperature
 ```
 
-`arrays` holds per modality what `loaded.decode` says of it, `present` which samples have it. Over
+`arrays` holds per modality what `loaded.decode` says of it, `present` whether the sample has it;
+modalities in files of their own are named, `read_sample({"image": "a.jpg"}, loaded.decode)`. Over
 a whole bucket: `jobs/predict.py student.path=path/of/this/folder source.root=BUCKET root=OUT`."""
 
 

@@ -32,7 +32,8 @@ def _report(job: ReportConfig) -> None:
         ConfigError: No root is given, or one twice.
         StoreError: A run is unfinished, or cannot be compared with the first.
     """
-    named = [_opened(one, job) for one in job.roots]
+    given = [job.roots] if isinstance(job.roots, str) else job.roots or []
+    named = [_opened(str(one), job) for one in given]
     roots = [one for root in named for one in _runs_below(root)]
     _check(roots)
     runs = [stored_run(one) for one in roots]

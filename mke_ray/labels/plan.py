@@ -59,6 +59,7 @@ class LabelPlan:
         samples: Where decoded samples go; its spec holds the decode specification.
         teachers: The teachers; none for a pass that only decodes.
         max_bad_fraction: Share of unreadable samples above which the pass stops.
+        num_few: Of fewer samples than these the pass stops only where none can be read.
         num_threads: Threads per worker, for decoding and for the teacher alike.
         limits: What one sample may take in the process in which samples are read; None reads
             them in the worker itself, which they can hold up or kill.
@@ -76,6 +77,7 @@ class LabelPlan:
     samples: UnitStore
     teachers: tuple[TeacherPlan, ...] = ()
     max_bad_fraction: float = 0.1
+    num_few: int = 0
     num_threads: int = 1
     limits: SampleLimits | None = None
     retry: frozenset[str] = frozenset()
@@ -93,6 +95,12 @@ class LabelPlan:
     def units_at_once(self) -> int:
         """Units in work at once: those ahead, one with the teacher, one that is written."""
         return self.units_ahead + 2 if self.units_ahead else 1
+
+    def forbids(self, num_unreadable: int, num_samples: int) -> bool:
+        """Return whether so many of so many samples are too many unreadable ones."""
+        if num_samples < self.num_few:
+            return num_unreadable == num_samples > 0
+        return num_unreadable > self.max_bad_fraction * num_samples
 
     def retry_of(self, split: str) -> frozenset[str]:
         """Return the reasons for which samples of a split are read again."""

@@ -132,8 +132,7 @@ class Tally:
 
     def has_too_many(self) -> bool:
         """Tell whether more samples are unreadable than the plan allows."""
-        num_unreadable = self._counts.bad + self._counts.retry
-        return num_unreadable > self._plan.max_bad_fraction * self._num_wanted
+        return self._plan.forbids(self._counts.bad + self._counts.retry, self._num_wanted)
 
     def check_bad(self) -> None:
         """Stop when more samples are unreadable than the plan allows.

@@ -48,6 +48,8 @@ class LoadedStudent:
     def decode(self) -> dict[str, dict[str, Any]]:
         """What a sample's arrays hold, per modality that the student reads, as ``decode``.
 
+        ``mke_ray.data.one_sample.read_sample`` reads a clip into such arrays.
+
         Raises:
             StoreError: It was saved without.
         """
@@ -129,7 +131,7 @@ def save_student(
 
 
 def load_student(
-    path: str | Path | Root, *, classes: Mapping[str, type] | None = None
+    path: str | Path | Root, *, classes: Mapping[str, type] | None = None, key: str = ""
 ) -> LoadedStudent:
     """Load an exported student or a finished fit, with no other part of its run.
 
@@ -137,14 +139,15 @@ def load_student(
         path: Folder, local or in an object store.
         classes: The user's own encoders and fusions by the ``_target_`` of the specification;
             no class is ever found by a name that was read from a file.
+        key: Configuration key that names the folder, for the error.
 
     Raises:
         StoreError: A file is missing, damaged, of another format, or does not fit the others.
         ConfigError: The specification names a class that is not in ``classes``.
     """
     root = path if isinstance(path, Root) else open_root(str(path))
-    plain = _read_spec(root)
-    weights = _read(root, WEIGHTS_NAME)
+    plain = _read_spec(root, key)
+    weights = _read(root, WEIGHTS_NAME, key)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != plain["sha256"]:
         raise StoreError(
@@ -159,10 +162,10 @@ def load_student(
     )
 
 
-def _read_spec(root: Root) -> dict[str, Any]:
+def _read_spec(root: Root, key: str) -> dict[str, Any]:
     """Return the content of the specification file."""
     try:
-        plain = json.loads(_read(root, SPEC_NAME))
+        plain = json.loads(_read(root, SPEC_NAME, key))
     except ValueError as error:
         raise StoreError(f"{root.uri}/{SPEC_NAME} is not JSON: {error}; export it again") from None
     version = plain.get("format_version") if isinstance(plain, dict) else None
@@ -177,14 +180,16 @@ def _read_spec(root: Root) -> dict[str, Any]:
     return plain
 
 
-def _read(root: Root, name: str) -> bytes:
+def _read(root: Root, name: str, key: str) -> bytes:
     """Return a file of the folder."""
     try:
         return root.read(name)
     except FileNotFoundError:
+        given = f"{key}={root.uri}" if key else root.uri
         raise StoreError(
-            f"{root.uri} holds no student: {name} is missing; name the folder that "
-            f"has {SPEC_NAME} and {WEIGHTS_NAME}"
+            f"{given} holds no student: {name} is missing; name the folder that has {SPEC_NAME} "
+            f"and {WEIGHTS_NAME}, student/ below the root of a run. A run that is not finished, or "
+            "whose gate kept the teacher, has none: see report/ there; networks lie below fits/"
         ) from None
 
 
@@ -220,7 +225,9 @@ def _short_card(student: Network, label_space: LabelSpace) -> str:
         "# A student of mke_ray\n\n"
         f"Modalities: {', '.join(student.modalities)}. "
         f"Classes: {', '.join(label_space.classes)}.\n\n"
-        "```python\nfrom mke_ray.models import load_student\n\n"
+        "```python\nfrom mke_ray.data.one_sample import read_sample\n"
+        "from mke_ray.models import load_student\n\n"
         'loaded = load_student("path/of/this/folder")\n'
+        'arrays, present = read_sample("clip.mp4", loaded.decode)\n'
         "logits = loaded.student(arrays, present)\n```\n"
     )

@@ -30,6 +30,7 @@ class WholeStudent:
         device: Device to compute on, first touched by ``predict``.
         storage_options: Options of the file system of the path.
         classes: The user's own encoders and fusions by ``_target_``, see ``load_student``.
+        key: Configuration key that names the folder, for the error.
 
     Raises:
         StoreError: The folder holds no whole student.
@@ -42,9 +43,10 @@ class WholeStudent:
         device: str = "cpu",
         storage_options: Mapping[str, Any] | None = None,
         classes: Mapping[str, type] | None = None,
+        key: str = "",
     ) -> None:
         root = path if isinstance(path, Root) else open_root(str(path), storage_options)
-        self.loaded: LoadedStudent = load_student(root, classes=classes)
+        self.loaded: LoadedStudent = load_student(root, classes=classes, key=key)
         self.modalities = self.loaded.student.modalities
         self.needs: dict[str, dict[str, Any]] = {
             name: dict(self.loaded.student.encoder(name).needs) for name in self.modalities

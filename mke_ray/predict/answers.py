@@ -19,7 +19,7 @@ from mke_ray.labels.sample_reader import PRESENT
 from mke_ray.models.probabilities import probabilities
 from mke_ray.schema import LabelKind, LabelSpace, ManifestRow, MaskSpec
 
-ANSWERS_VERSION = 1
+ANSWERS_VERSION = 2
 CHOSEN_FROM = 0.5  # of many classes those at least so likely
 
 _MOST_ROWS, _LEAST_ROWS = 1 << 16, 1 << 7
@@ -77,6 +77,7 @@ class AnswerForm:
 
 _COLUMNS: dict[str, pa.DataType] = {
     "sample_id": pa.int64(),
+    "key": pa.string(),
     "uri": pa.string(),
     "start_s": pa.float64(),
     "end_s": pa.float64(),
@@ -145,6 +146,7 @@ def _sample(form: AnswerForm, row: ManifestRow, stored: Mapping[str, Any]) -> di
     lacking = {name: why for name, why in states.items() if why != PRESENT}
     return {
         "sample_id": row.sample_id,
+        "key": row.key,
         "uri": uri_of(form.root, row.key),
         "start_s": row.start_s,
         "end_s": row.end_s,

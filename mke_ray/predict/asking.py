@@ -24,6 +24,7 @@ from mke_ray.schema import LABELS_SCHEMA, decode_spec_to_dict, fingerprint
 logger = logging.getLogger(__name__)
 
 _MB = 1 << 20
+_NUM_FEW = 20  # of fewer samples, those that can be read are answered
 
 
 def asking_plan(setting: Setting, manifest: Manifest) -> LabelPlan:
@@ -41,6 +42,7 @@ def asking_plan(setting: Setting, manifest: Manifest) -> LabelPlan:
         job.source,
         samples,
         retry=retry_reasons(job.retry),
+        num_few=_NUM_FEW,
         **plan_keys(labelling),
     )
     computing = computing_of(labelling)
@@ -56,7 +58,8 @@ def ask(setting: Setting, plan: LabelPlan, refs: Sequence[UnitRef]) -> PassRepor
     """Bring the pass to its end with its progress, and its small files into parts.
 
     Raises:
-        MediaError: More samples are unreadable than ``labelling.max_bad_fraction`` allows.
+        MediaError: More samples are unreadable than ``labelling.max_bad_fraction`` allows, or of a
+            few samples all are.
     """
     spilling = Spilling()
     with stage_progress("predict", unit="samples") as progress:

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_TRIED = 20
 _NUM_TRIED = 2
+_PLACES = ("table", "root")  # keys that say where a source is
 
 
 def predict(jobs: Sequence[PredictConfig]) -> None:
@@ -150,17 +151,28 @@ def _said(setting: Setting, pieces: Mapping[str, list[bytes]]) -> str:
 
 
 def _listed(setting: Setting) -> Manifest:
-    """Return the newest manifest of the source."""
+    """Return the newest manifest of the source.
+
+    Raises:
+        ConfigError: It lists no sample.
+    """
     job = setting.job
     with stage_progress("list the source", unit="files") as progress:
         setting.source.prepare(progress)
-    return write_manifest(
+    manifest = write_manifest(
         setting.root.child("manifest"),
         setting.source,
         unit_size=job.labelling.unit_size,
         refresh=job.refresh,
         accept_loss=job.accept_loss,
     )
+    if not manifest.meta["num_units"]:
+        given = [f"source.{key}={job.source[key]}" for key in _PLACES if job.source.get(key)]
+        raise ConfigError(
+            f"{(given or ['source'])[0]} lists no samples; name the folder, bucket or table that "
+            "holds them (hidden files and notes such as .txt, .json and .csv are none)"
+        )
+    return manifest
 
 
 def _answers_plan(setting: Setting, plan: LabelPlan) -> AnswersPlan:

@@ -150,7 +150,12 @@ def checked(job: PredictConfig) -> Setting:
     check_labelling(job.labelling)
     retry_reasons(job.retry)
     classes = {target: find_class(target) for target in job.student.classes}
-    student = WholeStudent(job.student.path, storage_options=job.student.options, classes=classes)
+    student = WholeStudent(
+        job.student.path,
+        storage_options=job.student.options,
+        classes=classes,
+        key="student.path",
+    )
     job.source = _told(job.source, student)
     source: Source = build(job.source)
     _check_classes(source.label_space, student.label_space)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from mke_ray import __version__
+from mke_ray.data.one_sample import field_names
 from mke_ray.schema import ModalitySpec
 from mke_ray.serve.access import Access
 from mke_ray.serve.addresses import AllowedUris
@@ -24,7 +25,6 @@ from mke_ray.serve.limits import ServeLimits
 from mke_ray.serve.problems import PROBLEM_TYPE, ProblemDocument, ProblemError
 from mke_ray.serve.requests import NamedSamples, sent_samples
 from mke_ray.serve.served import ServedStudent
-from mke_ray.serve.uploads import field_names
 
 Predict = Callable[[DecodedSample], Awaitable[np.ndarray]]
 

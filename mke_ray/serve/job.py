@@ -32,10 +32,14 @@ def serve(jobs: Sequence[ServeConfig]) -> None:
         logger.info("everything is there; nothing was started")
         return
     ray = Session(address=job.ray_address, num_cpus=_num_cpus(job), verbose=job.verbose)
+    if not job.verbose:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with ray.connected():
         start(service, host=job.host, port=job.port)
         at = f"http://{job.host}:{job.port}"
-        logger.info("serving at %s/v1/predict, described by %s/openapi.json", at, at)
+        logger.info(
+            "serving at %s/v1/predict, described by %s/openapi.json; Ctrl-C ends it", at, at
+        )
         stay()
 
 

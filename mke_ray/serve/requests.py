@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from mke_ray.data.one_sample import CLIP
 from mke_ray.serve.addresses import AllowedUris
 from mke_ray.serve.decoding import Sent
 from mke_ray.serve.limits import ServeLimits
 from mke_ray.serve.problems import ProblemError
-from mke_ray.serve.uploads import CLIP
 
 _JSON, _FORM = "application/json", "multipart/form-data"
 _JSON_BYTES = 1 << 20

@@ -109,7 +109,7 @@ def load_served(
         StoreError: The folder holds no student.
         ConfigError: Nothing says how its modalities are read, or the device does not compute.
     """
-    loaded = load_student(open_root(folder, options, key="folder"), classes=classes)
+    loaded = load_student(open_root(folder, options, key="folder"), classes=classes, key="folder")
     plain = decode or loaded.extra.get("decode")
     if plain is None:
         raise ConfigError(

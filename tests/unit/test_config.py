@@ -196,6 +196,7 @@ def test_sections_without_a_schema_take_any_key() -> None:
     [
         (["root=x"], "student.path is missing; give student.path=..."),
         (["root=x", "student.path=y", "explaim=true"], "did you mean explain?"),
+        (["root=x", "student=y"], "student is a section: give student.path=..."),
         (["root=x", "student.path=y", "source._target_=os.system"], "add allow_targets=[os]"),
     ],
 )

@@ -131,18 +131,21 @@ class _Changes:
         num_lost = self.num_deleted + self.num_absent
         if not num_lost or (num_lost < self.num_known and accept_loss):
             return
-        look = "look at source.root (is it mounted, is it the right bucket?), set refresh=false"
+        look = (
+            "give another source another root; if it is the same one, look at source.root (is it "
+            "mounted, is it the right bucket?), set refresh=false to work with what is stored"
+        )
         if num_lost == self.num_known:
             raise StoreError(
                 f"the source has none of the {self.num_known} samples of {manifest.root.uri} any "
-                f"more; {look} to work with what is stored, or use another root"
+                f"more; {look}"
             )
         if num_lost > _MOST_LOST * self.num_known:
             raise StoreError(
                 f"the source lost {num_lost} of the {self.num_known} samples of "
                 f"{manifest.root.uri}: {self.num_deleted} are not listed any more, the files of "
-                f"{self.num_absent} are not there; {look} to work with what is stored, or "
-                "accept_loss=true if they are gone for good"
+                f"{self.num_absent} are not there; {look}, or accept_loss=true if they are gone "
+                "for good"
             )
 
     def marks(self) -> pa.Table:

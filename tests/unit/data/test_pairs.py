@@ -188,9 +188,9 @@ def test_with_a_table_a_key_may_follow_other_letters(tmp_path):
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"source\.root="):
         list(source(tmp_path / "nowhere").rows())
+    put(tmp_path, "rgb/unlabeled/1.jpg")
     with pytest.raises(ConfigError, match=r"source\.table=pairs\.csv"):
         list(source(tmp_path, table="pairs.csv").rows())
-    put(tmp_path, "rgb/unlabeled/1.jpg")
     with pytest.raises(ConfigError, match=r"no file of .* is named rgb/\{key\}\.png"):
         list(source(tmp_path).rows())
     put_pair(tmp_path, "labelled/loose")

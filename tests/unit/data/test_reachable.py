@@ -41,6 +41,14 @@ def test_a_store_that_stays_busy_is_named_after_some_seconds(monkeypatch):
     assert len(calls) > 1
 
 
+def test_a_folder_is_there_when_something_is_in_it(tmp_path):
+    root = Root(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"source\.root=clips does not exist or is empty"):
+        reachable.check_root(root, given="clips", holds="videos")
+    (tmp_path / "one.mp4").touch()
+    reachable.check_root(root, given="clips", holds="videos")
+
+
 def test_what_is_wrong_for_good_is_asked_once(monkeypatch):
     calls = answering(monkeypatch, PermissionError("no"))
     with pytest.raises(ConfigError, match="permission denied"):

@@ -112,6 +112,8 @@ def test_every_sample_has_one_row_with_its_answer_or_the_reason_why_there_is_non
     assert found[17] == ("retry", "io", ["x", "y"])
     assert found[5] == ("partial", "no_sound", ["y"])
     assert found[4] == ("ok", None, [])
+    assert [rows[one]["error"] for one in (4, 5)] == [None, "no_sound"]
+    assert all(len(rows[one]["error"]) > len(rows[one]["reason"]) for one in (3, 11, 17))
     assert {one: rows[one]["answer"] for one in (3, 11, 17)} == dict.fromkeys((3, 11, 17))
     whole = [number for number in range(NUM) if number not in BROKEN]
     wanted = expected(job, whole)
@@ -201,7 +203,8 @@ def test_a_student_of_many_classes_names_those_that_are_likely(tmp_path):
     )
     form = AnswerForm(space, ("x",), 2.0, "student", root="s3://bucket/in")
     (one,) = answers_of(form, [row], samples, said).to_pylist()
-    assert one["answers"] == ["a", "b"] and one["uri"] == "s3://bucket/in/k/1.mp4"
+    assert one["answers"] == ["a", "b"]
+    assert (one["key"], one["uri"]) == ("k/1.mp4", "s3://bucket/in/k/1.mp4")
     assert one["probabilities"][0] == pytest.approx(1 / (1 + np.exp(-1.5)))
     assert answers_of(form, [replace(row, mark="gone")], samples, said).num_rows == 0
 
@@ -268,7 +271,7 @@ def test_classes_of_the_source_are_those_of_the_student_or_refused(tmp_path):
 def test_a_class_of_the_users_is_used_only_where_it_is_named(tmp_path):
     spec = {
         "encoders": {
-            "x": {"_target_": "faulty_encoders.Hangs", "num_inputs": 2},
+            "x": {"_target_": "faulty_encoders.HangsOnce", "num_inputs": 2, "marker": "/nowhere"},
             "y": SPEC["encoders"]["y"],
         },
         "fusion": {"type": "concat"},
@@ -277,9 +280,9 @@ def test_a_class_of_the_users_is_used_only_where_it_is_named(tmp_path):
     extra, space = {"decode": DECODE}, LabelSpace(CLASSES)
     save_student(tmp_path / "student", student, spec=spec, label_space=space, extra=extra)
     job = job_in(tmp_path)
-    with pytest.raises(ConfigError, match=r"faulty_encoders\.Hangs"):
+    with pytest.raises(ConfigError, match=r"faulty_encoders\.HangsOnce"):
         predict_all(job)
-    job.student.classes = ["faulty_encoders.Hangs"]
+    job.student.classes = ["faulty_encoders.HangsOnce"]
     predict_all(job)
     assert sum(row["answer"] is not None for row in published(job)[1]) == NUM - 3
 
@@ -291,9 +294,43 @@ def test_more_bad_samples_than_allowed_end_the_run(tmp_path):
         predict_all(job)
 
 
+def test_of_a_few_samples_those_that_can_be_read_are_answered(tmp_path):
+    job = job_in(tmp_path, source=source_spec(5, broken={1: "bad", 3: "gone"}))
+    job.labelling.max_bad_fraction = 0.1
+    predict_all(job)
+    assert [row["answer"] is not None for row in published(job)[1]] == [True, False] * 2 + [True]
+    none = {
+        "source": source_spec(3, broken=dict.fromkeys(range(3), "bad")),
+        "labelling": job.labelling,
+    }
+    with pytest.raises(MediaError, match="3 of 3 samples cannot be read"):
+        predict_all(job_in(tmp_path, root=str(tmp_path / "none"), **none))
+
+
+def test_a_source_without_samples_is_an_error(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    videos = {"_target_": "mke_ray.data.videos.VideosSource", "classes": None}
+    source = {**videos, "root": str(folder), "split_of_all": "unlabeled", "label_kind": "single"}
+    extra = {"decode": {"x": {"kind": "video", "num_frames": 1, "height": 8, "width": 8}}}
+    spec = {"encoders": {"x": {"type": "frames", "channels": [4]}}, "fusion": {"type": "concat"}}
+    network, space = build_student(spec, 3), LabelSpace(CLASSES)
+    save_student(tmp_path / "student", network, spec=spec, label_space=space, extra=extra)
+    job = job_in(tmp_path, source=source)
+    with pytest.raises(ConfigError, match=r"clips does not exist or is empty"):
+        predict_all(job)
+    (folder / "notes.txt").write_text("nothing here")
+    with pytest.raises(ConfigError, match=r"source\.root=.*clips lists no samples"):
+        predict_all(job)
+    assert not Path(job.root, "answers").exists()
+
+
 def test_a_folder_without_a_student_is_named(tmp_path):
     job = job_in(tmp_path, student=StudentFilesConfig(path=str(tmp_path / "nothing")))
-    with pytest.raises(StoreError, match=r"holds no student: student\.json is missing"):
+    with pytest.raises(
+        StoreError,
+        match=r"student\.path=.*/nothing holds no student: student\.json is missing.*the teacher",
+    ):
         predict_all(job)
 
 

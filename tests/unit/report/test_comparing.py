@@ -281,6 +281,7 @@ def test_the_job_makes_a_page_again_and_compares(tmp_path, capsys):
         write_report(open_root(uri), run(uri, scores(RIGHT[row])).content, scores(RIGHT[row]))
     page = open_root(a).read("report/index.html")
     open_root(a).delete("report/index.html")
+    report([ReportConfig(roots=a)])
     report([ReportConfig(roots=[a])])
     assert open_root(a).read("report/index.html") == page
     out = str(tmp_path / "out")

@@ -97,6 +97,7 @@ def test_configuration_below_the_working_folder_travels() -> None:
     [
         ["jobs/report.py", "roots=[s3://b/1,'s3://b/2']", "out=s3://b/compared"],
         ["jobs/report.py", "roots=[s3://b/1]"],
+        ["jobs/report.py", "roots=s3://b/1"],
         ["jobs/serve.py", "folder=s3://b/runs/1/student"],
         ["jobs/serve.py", "folder=small/student"],
         ["jobs/predict.py", "student.path=s3://b/s", "root='/shared/answers'"],
