@@ -289,11 +289,16 @@ def nodes_of_a_trial() -> list[str]:
 
 
 def is_free(pool_of: dict[str, str]) -> bool:
-    """Return whether no node has given away a CPU."""
+    """Return whether no node that still lives has given away a CPU; one that was killed may lag."""
     import ray
 
     free = ray._private.state.available_resources_per_node()
-    return all(free.get(node, {}).get("CPU", 0) == POOLS[pool] for node, pool in pool_of.items())
+    living = {one["NodeID"] for one in ray.nodes() if one["Alive"]}
+    return all(
+        free.get(node, {}).get("CPU", 0) == POOLS[pool]
+        for node, pool in pool_of.items()
+        if node in living
+    )
 
 
 def wait_until_free(pool_of: dict[str, str]) -> bool:
