@@ -328,8 +328,9 @@ def run_job(
     signal.signal(signal.SIGTERM, _end)
     try:
         main()
-    except SystemExit:
-        if not _told_to_end:
+    except SystemExit as ended:
+        # Ray's own handler may be there while Ray starts, and drops the number where it waits.
+        if not _told_to_end and ended.code != signal.SIGTERM:
             raise
         sys.stderr.write("Stopped by SIGTERM; the same line goes on where this one stopped\n")
         sys.stdout.flush()

@@ -39,8 +39,8 @@ def training_lines(job: JobConfig, tried: Sequence[Tried]) -> list[str]:
         spent_s += num * one.fit.num_steps * one.fit.global_batch * one.sample_s
     return [
         f"  training      about {time_text(spent_s)} on this machine's processor, {num_networks} "
-        "networks one after the other; from steps\n"
-        "                of two samples, so less with larger batches, more workers or GPUs"
+        "networks one after the other,\n"
+        "                without starts and looks at the probe; less with more workers or GPUs"
     ]
 
 
