@@ -385,15 +385,13 @@ def _register_help(schema: type, help_of: JobHelp | None, config_dir: str) -> No
 
 def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
     """Return what a wrong key of the command line or a file was probably meant to be."""
-    if found := _OF_ADDED_GROUP.search(message):
-        return f"; this group is added with a plus: {found[1]}"
     if found := _NOT_IN_SECTION.search(message):
         section, _, key = found[1].rpartition(".")
         near = nearest_key(section, key, schema)
         return f"; did you mean {near}?" if near else ""
     if (found := _OVERRIDDEN.search(message)) is None:
         return ""
-    key = found[1]
+    key, added = found[1], _OF_ADDED_GROUP.search(message)
     groups = set(os.listdir(config_dir)) - {key}
     chosen = [one for one in sys.argv[1:] if one.partition("=")[0] in groups]
     try:
@@ -405,6 +403,8 @@ def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
         keys = [f"{key}.{one}" for one in below]
         needed = [f"{key}.{one}=..." for one, value in below.items() if value == "???"]
         return f"; {key} is a section: give {', '.join(needed or keys)}"
+    if added:
+        return f"; this group is added with a plus: {added[1]}"
     near = nearest(key, dotted_keys(known))
     return f"; did you mean {near}?" if near else ""
 
