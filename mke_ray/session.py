@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -85,9 +84,6 @@ class Session:
         self._connect()
         try:
             yield
-        except BaseException as error:
-            _let_go(error)
-            raise
         finally:
             ray.shutdown()
 
@@ -151,25 +147,13 @@ def _started(options: Mapping[str, Any]) -> None:
         before = set(psutil.Process().children())
         try:
             ray.init(**options)
-        except Exception as error:
+        except Exception as error:  # the class itself is what Ray raises for a late node
             if not tries_left or not _is_late(error):
                 raise
             _LOG.warning("Ray did not start in time and is started again: this machine is busy")
         else:
             return
         _end([one for one in psutil.Process().children() if one not in before])
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Empty the frames of an error and of what led to it, which may hold actors and references.
-
-    Where those go after Ray did, the process may be aborted.
-    """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 def _is_late(error: Exception) -> bool:
