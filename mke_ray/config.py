@@ -434,6 +434,15 @@ def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
     return HIDDEN if is_secret and node is not None else node
 
 
+def is_secret_key(key: str) -> bool:
+    """Return whether what a dotted key holds may be a secret, by its name or that of a section.
+
+    Args:
+        key: The key.
+    """
+    return any(_is_secret(name) for name in key.split("."))
+
+
 def _is_secret(name: str) -> bool:
     """Return whether what a key holds, or any of it, may be a secret."""
     return name.endswith(_SECRET_SECTIONS) or has_secret_name(name)

@@ -86,37 +86,49 @@ def check_job(job: JobConfig) -> Run:
     check_expansion(job)
     check_preflight(job.preflight)
     check_labels(job.labels, run.source.label_space)
-    num_classes = run.source.label_space.num_classes
-    settings = run.trial_settings()
-    fits = settings.fits(run.arms, job.model_seeds)
-    if job.expansion.enabled:
-        folds, kind = even_folds(job.expansion.folds), run.source.label_space.kind
-        fits = [witness_fit(job, kind, settings, folds=folds, number=0), *fits]
     _check_ranges(job)
     check_stages(job)
     fits_with = (run.decode, run.source.label_space, computing_of(job.labelling))
     if not job.teacher.train:
         check_own_teacher(job.teacher, *fits_with)
     check_more_teachers(job.more_teachers, *fits_with)
+    check_networks(run)
+    check_dense(run)
+    note_switches(job)
+    _check_views(run)
+    return run
+
+
+def check_networks(run: Run) -> None:
+    """Build what every fit of a run trains, before any data is read.
+
+    Args:
+        run: The run; with a job in which single keys are others it is checked on those.
+
+    Raises:
+        ConfigError: It names the key and the way out.
+        RuntimeError, ValueError: torch takes no network of these sizes.
+    """
+    job, space = run.job, run.source.label_space
+    settings, kind = run.trial_settings(), LabelKind(space.kind)
+    fits = settings.fits(run.arms, job.model_seeds)
+    if job.expansion.enabled:
+        folds = even_folds(job.expansion.folds)
+        fits = [witness_fit(job, space.kind, settings, folds=folds, number=0), *fits]
     teacher = [run.teacher_fit("samples")] if job.teacher.train else []
-    kind = LabelKind(run.source.label_space.kind)
     for fit in [*teacher, *fits]:
         _check_decoder(fit, kind)
-        student = build_student(fit.student, num_classes, build=build)
+        student = build_student(fit.student, space.num_classes, build=build)
         _check_encoders(student, run.decode)
         if fit in teacher:
             needs = student.encoder(job.teacher.modality).needs
             check_average_views(job.teacher, needs, run.decode, kind)
         build(fit.objective)
-    check_dense(run)
-    note_switches(job)
-    _check_views(run)
     check_feeding(asdict(job.scaling))
     scaling = Scaling.from_dict(asdict(job.scaling))
     check_fits(fits, launch=job.scaling.launch, scaling=scaling, engine=job.engine)
     for one in teacher:
         check_fits([one], launch="local", scaling=scaling, engine=TEACHER_ENGINE)
-    return run
 
 
 def _check_choices(job: JobConfig) -> None:

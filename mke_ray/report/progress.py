@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ SECONDS_BETWEEN_LINES = 10.0
 # An ETA is believed once this share of the work is done, or work has gone on for so long.
 _ENOUGH_SHARE = 0.05
 _ENOUGH_S = 60.0
+
+_NUMBERS = re.compile(r"[\d.,]+")
 
 _IS_QUIET = contextvars.ContextVar("is_quiet", default=False)
 
@@ -157,10 +160,12 @@ class _LineProgress:
         left_s = self.clock.left_s(done, total) if eta_s is ... else eta_s
         is_waiting = done in (0, self.first_done)
         self.first_done = done if self.first_done is None else self.first_done
-        if text and is_waiting and text != self.awaited:
-            self.awaited = text
+        now_s, awaited = time.monotonic(), _NUMBERS.sub("", text)
+        if is_waiting and awaited not in ("", self.awaited):
+            self.awaited = awaited
             logger.info("%s: %s", self.title, text)
-        now_s = time.monotonic()
+            self.last_line_s = now_s
+            return
         is_due = now_s - self.last_line_s >= SECONDS_BETWEEN_LINES
         if not total or self.is_finished or not (is_due or done >= total):
             return

@@ -1,21 +1,24 @@
 """Search over any keys of the configuration, on the stores of a run: ``jobs/tune.py``."""
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mke_ray.config import jobs_with, usual_of
+from mke_ray.config import HIDDEN, is_secret_key, jobs_with, overrides, usual_of
 from mke_ray.config_schema import JobConfig
-from mke_ray.config_values import is_group, winner_yaml
+from mke_ray.config_values import is_group, named, winner_yaml
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.run import num_select
 from mke_ray.report.terminal import terminal
 from mke_ray.search.content import SearchContent
 from mke_ray.search.counts import held_by_trial
 from mke_ray.search.figures import search_pictures
+from mke_ray.search.finals import USUAL
 from mke_ray.search.judging import result_on_test
-from mke_ray.search.page import search_terminal, write_search
+from mke_ray.search.ledger import TrialRecord
+from mke_ray.search.page import TrialTable, search_terminal, write_search
 from mke_ray.search.recording import TrialRuns
 from mke_ray.search.repeats import run_finals
 from mke_ray.search.run import Search, opened, run_search_trials
@@ -55,8 +58,14 @@ def searched(found: Search) -> None:
         tracker = run.open_tracker(f"search {keys.name}", found.ledger.folder)
         run.stack.push(_closing(tracker))
     runs = TrialRuns(tracker)
+    table = TrialTable(found.ledger.folder, num_known=len(found.ledger.ended()))
+
+    def on_end(record: TrialRecord) -> None:
+        runs.add(record)
+        table.add(record)
+
     try:
-        records = run_search_trials(found, on_end=runs.add)
+        records = run_search_trials(found, on_end=on_end)
         finalists, winner = run_finals(found, records)
     except KeyboardInterrupt:
         num_ended = len(found.ledger.ended())
@@ -66,10 +75,11 @@ def searched(found: Search) -> None:
             keys.num_trials,
         )
         raise SystemExit(130) from None
+    logger.info("search: looks at the test split, which chose nothing")
     test = result_on_test(found, winner, {one.number: one for one in finalists})
     content = SearchContent(
         title=f"{run.job.name}, {keys.name}",
-        quality=quality_words(found.quality, test["metric"]),
+        quality=found.quality_words,
         records=records,
         finalists=finalists,
         winner=winner,
@@ -80,7 +90,7 @@ def searched(found: Search) -> None:
             records,
             winner.number,
             study_of(found.settings, found.space, records),
-            quality_words(found.quality, test["metric"]),
+            found.quality_words,
         ),
         folder=found.ledger.folder.uri,
         held=held_by_trial(keys, asdict(run.job.scaling)),
@@ -90,16 +100,26 @@ def searched(found: Search) -> None:
     runs.finish(records, finalists, winner, test)
     console = terminal()
     console.print(search_terminal(content))
-    path = f"{found.ledger.folder.uri}/winner.yaml"
-    console.print(f"Winner: python jobs/expand.py ... +winner={path}", soft_wrap=True)
+    if winner.number != USUAL:
+        command = winner_command(overrides(), f"{found.ledger.folder.uri}/winner.yaml")
+        console.print(f"Run the winner: {command}", soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
 
 
-def quality_words(quality: str, metric: str) -> str:
-    """Return what a search looks for, in words."""
-    if quality == "log_likelihood":
-        return "log-likelihood"
-    return {"map": "mean average precision", "miou": "mean IoU"}.get(metric, metric)
+def winner_command(line: Sequence[str], winner: str) -> str:
+    """Return the command that runs a winner on the stores of its search, for a shell.
+
+    Args:
+        line: The command line of the search; what may be a secret of it is hidden.
+        winner: Its file.
+    """
+    keys = {one: named(one) for one in line}
+    kept = [
+        f"{key}={HIDDEN}" if is_secret_key(key) else one
+        for one, key in keys.items()
+        if key.partition(".")[0] not in ("search", "dry_run")
+    ]
+    return shlex.join(["python", "jobs/expand.py", *kept, f"+winner={winner}"])
 
 
 def _closing(tracker: Any) -> Any:
@@ -125,7 +145,8 @@ def _say_plan(found: Search) -> None:
         logger.info("%s: %s", key, one.in_words())
     ended = found.ledger.ended()
     logger.info(
-        "%d trials (%d have ended), %s, then %d finalists with seeds %s; every trial trains %s of "
+        "%d trials (%d have ended), %s, then the best %d and the configuration as it is with seeds "
+        "%s; every trial trains %s of "
         "at most %d steps on the stores of %s. Nothing was trained",
         keys.num_trials,
         len(ended),

@@ -1,7 +1,8 @@
 """From values of keys to the fit that a trial trains, made on the driver."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from mke_ray.config import build
 from mke_ray.config_schema import JobConfig
 from mke_ray.data.manifest import Manifest
 from mke_ray.errors import ConfigError
+from mke_ray.expansion.checks import check_networks
 from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import Run
 from mke_ray.expansion.stages import Labels, TaughtTeacher, arm_settings, of_today
@@ -31,6 +33,47 @@ _RESERVED = (
 
 Compose = Callable[[Mapping[str, Any]], JobConfig]
 """Returns the job with some values in the place of its own."""
+
+
+def check_space(space: Space, run: Run, compose: Compose) -> None:
+    """Try every choice and both ends of every range, each alone, before any store is read.
+
+    What a key does to the student of the run is known with its labels only, see
+    ``Candidates.check``.
+
+    Args:
+        space: The space.
+        run: The run, nothing of which is read.
+        compose: Returns the job with other values.
+
+    Raises:
+        ConfigError: A key is not there or not to be searched, or a value does not fit.
+    """
+    for key in space.keys:
+        if key.lstrip("+").startswith(_RESERVED):
+            raise ConfigError(
+                f"search.space.{key}: a trial takes what scaling.cpus_per_worker, "
+                "scaling.gpus_per_worker and search.workers_per_trial say; set them beside the "
+                "space"
+            )
+    for key, value in space.alternatives():
+        with _named(key, value):
+            job = compose({**space.keys[key].when, key: value})
+            fill_in_tokens(job)
+            check_networks(replace(run, job=job))
+
+
+@contextmanager
+def _named(key: str, value: Any) -> Iterator[None]:
+    """Name a key of the space in the error of a value that does not fit.
+
+    Raises:
+        ConfigError: The value does not fit; torch refuses sizes by other errors.
+    """
+    try:
+        yield
+    except (ConfigError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"search.space.{key}={value!r}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +166,14 @@ class Candidates:
         Raises:
             ConfigError: A value does not fit, or a key changes nothing of the student.
         """
-        for key in space.keys:
-            if key.lstrip("+").startswith(_RESERVED):
-                raise ConfigError(
-                    f"search.space.{key}: a trial takes what scaling.cpus_per_worker, "
-                    "scaling.gpus_per_worker and search.workers_per_trial say; set them beside the "
-                    "space"
-                )
         num_classes = self.manifest.label_space.num_classes
         usual = self.candidate({}, seed).identity()
         effects: dict[str, set[str]] = {key: {usual} for key in space.keys}
         for key, value in space.alternatives():
-            values = {**space.keys[key].when, key: value}
-            try:
-                one = self.candidate(values, seed)
+            with _named(key, value):
+                one = self.candidate({**space.keys[key].when, key: value}, seed)
                 build_student(one.fit.student, num_classes, build=build)
                 build(one.fit.objective)
-            except (ConfigError, RuntimeError, ValueError) as error:  # torch refuses sizes by these
-                raise ConfigError(f"search.space.{key}={value!r}: {error}") from error
             effects[key].add(one.identity())
         for key, found in effects.items():
             if len(found) == 1:

@@ -9,7 +9,7 @@ from mke_ray.config_search import SearchConfig
 from mke_ray.labels.pass_state import SECONDS_PER_HOUR, cost_of
 from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
 
-_STATES = (FINISHED, STOPPED, FAILED)
+_STATES = {FINISHED: "finished", STOPPED: "stopped early", FAILED: "failed"}
 
 
 @dataclass(slots=True)
@@ -85,6 +85,7 @@ class Plan:
         at_once: Trials side by side.
         held: What a trial holds while it runs, see ``held_by_trial``.
         cost_per_hour: Cost of the whole cluster per hour, None where it is not known.
+        quality: What the search looks for, in words.
     """
 
     num_trials: int
@@ -92,6 +93,7 @@ class Plan:
     at_once: int
     held: Mapping[str, float]
     cost_per_hour: float | None = None
+    quality: str = "quality"
 
     @classmethod
     def of(
@@ -101,6 +103,7 @@ class Plan:
         *,
         at_once: int,
         cost_per_hour: float | None,
+        quality: str = "quality",
     ) -> "Plan":
         """Return the plan of a configuration.
 
@@ -109,6 +112,7 @@ class Plan:
             scaling: The section ``scaling``.
             at_once: Trials side by side.
             cost_per_hour: Cost of the whole cluster per hour.
+            quality: What the search looks for, in words.
         """
         repeated = search.finalists + 1  # the configuration as it is too
         return cls(
@@ -117,6 +121,7 @@ class Plan:
             at_once,
             held_by_trial(search, scaling),
             cost_per_hour,
+            quality,
         )
 
     def to_come_s(self, counts: Counts) -> float | None:
@@ -158,19 +163,32 @@ def in_words(counts: Counts, plan: Plan) -> str:
         plan: What it is to do.
     """
     said = [f"{counts.running} running"]
-    said += [f"{number} {state}" for state, number in counts.ended.items() if number]
+    said += [f"{number} {_STATES[state]}" for state, number in counts.ended.items() if number]
     if counts.best is not None:
-        said.append(f"best {counts.best:.4g} (trial {counts.best_trial})")
+        said.append(f"best {plan.quality} {counts.best:.4g} (trial {counts.best_trial})")
     spent_s, to_come_s = sum(counts.ended_s.values()) + counts.running_s, plan.to_come_s(counts)
     for name, held in plan.held.items():
-        share = held / SECONDS_PER_HOUR
-        expected = None if to_come_s is None else to_come_s * share
-        said.append(f"{_sum_of(spent_s * share, expected)} {name}-hours")
+        coming_s = None if to_come_s is None else to_come_s * held
+        said.append(held_words(name, spent_s * held, coming_s))
     if (cost := plan.cost(counts)) is not None:
         eta_s = plan.eta_s(counts)
         expected = None if eta_s is None else cost_of(eta_s, plan.cost_per_hour)
         said.append(f"cost {_sum_of(cost, expected)}")
     return f"{', '.join(said)}, {counts.num_samples:,} samples"
+
+
+def held_words(name: str, spent_s: float, to_come_s: float | None = None) -> str:
+    """Return for how long something was held and, behind a plus, will be: minutes below an hour.
+
+    Args:
+        name: What is held, for example ``CPU``.
+        spent_s: Seconds so far, those of two held at once counting twice.
+        to_come_s: Seconds to come; None where nobody knows.
+    """
+    is_short = spent_s + (to_come_s or 0.0) < SECONDS_PER_HOUR
+    unit_s, unit = (60.0, "minutes") if is_short else (SECONDS_PER_HOUR, "hours")
+    coming = None if to_come_s is None else to_come_s / unit_s
+    return f"{_sum_of(spent_s / unit_s, coming)} {name}-{unit}"
 
 
 def _sum_of(spent: float, to_come: float | None) -> str:

@@ -18,6 +18,8 @@ from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
 from mke_ray.search.wording import mean_words, percent, said_of
 from mke_ray.storage import Root
 
+TABLE = "trials.csv"
+
 _MOST_ROWS = 12
 
 
@@ -47,6 +49,25 @@ def trials_csv(records: Sequence[TrialRecord]) -> str:
     return text.getvalue()
 
 
+class TrialTable:
+    """Writes ``trials.csv`` anew whenever a trial has ended, so that it can be read meanwhile.
+
+    Args:
+        folder: Folder of the search.
+        num_known: Trials that have ended before, which are added first.
+    """
+
+    def __init__(self, folder: Root, *, num_known: int) -> None:
+        self._folder, self._num_known = folder, num_known
+        self._records: list[TrialRecord] = []
+
+    def add(self, record: TrialRecord) -> None:
+        """Add a trial that has ended."""
+        self._records.append(record)
+        if len(self._records) >= self._num_known:
+            self._folder.write(TABLE, trials_csv(self._records).encode())
+
+
 def search_terminal(content: SearchContent) -> Group:
     """Return what the terminal shows."""
     table = Table(box=None, pad_edge=False)
@@ -72,7 +93,7 @@ def write_search(folder: Root, content: SearchContent, winner_yaml: str) -> str:
         winner_yaml: The configuration of the winner.
     """
     folder.write("winner.yaml", winner_yaml.encode())
-    folder.write("trials.csv", trials_csv(content.records).encode())
+    folder.write(TABLE, trials_csv(content.records).encode())
     plain = {
         "quality": content.quality,
         "num_trials": len(content.records),

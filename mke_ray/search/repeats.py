@@ -47,6 +47,7 @@ def run_finals(search: Search, records: Sequence[TrialRecord]) -> tuple[list[Fin
         finalists.append(finalist_of(one.number, fits, FitStore(run.root), search.quality))
     if not finalists:
         raise TrainingError("search: no finalist could be trained with every seed; see above")
+    logger.info("search: compares the finalists over samples of the select part")
     finalists = with_leads(search, finalists)
     return finalists, winner_of(finalists, cost=keys.cost)
 

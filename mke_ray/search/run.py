@@ -18,9 +18,9 @@ from mke_ray.expansion.stages import known_labels, known_teacher
 from mke_ray.expansion.whole import refine_stage
 from mke_ray.expansion.work import origin_of
 from mke_ray.labels.living_nodes import living_nodes
-from mke_ray.report.progress import stage_progress
+from mke_ray.report.progress import quiet_stages, stage_progress
 from mke_ray.schema import LabelKind, fingerprint
-from mke_ray.search.candidates import Candidates, Compose
+from mke_ray.search.candidates import Candidates, Compose, check_space
 from mke_ray.search.counts import Counts, Plan, in_words
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
@@ -36,6 +36,11 @@ logger = logging.getLogger(__name__)
 FOLDER = "search"
 
 _MOST_STARTS = 3
+_METRICS = {
+    LabelKind.SINGLE: "accuracy",
+    LabelKind.MULTI: "mean average precision",
+    LabelKind.DENSE: "mean IoU",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,13 @@ class Search:
         return self.run.job.search.quality or usual
 
     @property
+    def quality_words(self) -> str:
+        """What the search looks for, in words."""
+        if self.quality == "log_likelihood":
+            return "log-likelihood"
+        return _METRICS[LabelKind(self.candidates.manifest.label_space.kind)]
+
+    @property
     def settings(self) -> StudySettings:
         """How Optuna looks for the next trial."""
         keys = self.run.job.search
@@ -96,6 +108,7 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
     scaling = asdict(job.scaling)
     check_coming(job, lambda nodes: num_at_once(job.search, scaling, nodes, is_autoscaling=False))
     with open_run(job) as run:
+        check_space(space, run, compose)
         if not run.root.exists(f"manifest/{META}"):
             raise StoreError(
                 f"{run.root.uri} holds no run; run jobs/expand.py first, with the same settings"
@@ -109,7 +122,8 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
         teacher = known_teacher(run, manifest)
         labels = known_labels(run, manifest, teacher)
         manifest, _ = doubles_stage(run, manifest)
-        refined = refine_stage(run, manifest, labels, teacher, is_known=True)
+        with quiet_stages():  # what the run said of its labels is in its own report
+            refined = refine_stage(run, manifest, labels, teacher, is_known=True)
         candidates = Candidates(run, manifest, labels, teacher, refined, compose, rungs[-1])
         seed = job.search.final_seeds[0]
         candidates.check(space, seed)
@@ -153,7 +167,10 @@ def run_search_trials(
         run.job.verbose,
     )
     cost_per_hour = run.job.labelling.cost_per_hour
-    plan = Plan.of(keys, scaling, at_once=at_once, cost_per_hour=cost_per_hour)
+    plan = Plan.of(
+        keys, scaling, at_once=at_once, cost_per_hour=cost_per_hour, quality=search.quality_words
+    )
+    logger.info("search: every trial that ends is in %s/trials.csv", ledger.folder.uri)
     with stage_progress("search", unit="trials") as progress:
 
         def tell(counts: Counts) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mke_ray.labels.pass_state import SECONDS_PER_HOUR
 from mke_ray.search.content import SearchContent
+from mke_ray.search.counts import held_words
 from mke_ray.search.finals import USUAL, Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
 
@@ -39,7 +41,7 @@ def said_of(content: SearchContent) -> list[str]:
         lines.append(_cost_words(content.cost))
     lines.append(
         f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%}), for "
-        f"{_hours_words(content.hours)}."
+        f"{_held_words(content.hours)}."
     )
     return lines
 
@@ -91,9 +93,9 @@ def _luck_words(content: SearchContent) -> str:
     )
 
 
-def _hours_words(hours: Mapping[str, float]) -> str:
+def _held_words(hours: Mapping[str, float]) -> str:
     """Say for how long fits held what they trained on."""
-    return " and ".join(f"{number:.2f} {name}-hours" for name, number in hours.items())
+    return " and ".join(held_words(name, one * SECONDS_PER_HOUR) for name, one in hours.items())
 
 
 def _test_words(test: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from search_runs import (
     found_in,
     records_in,
     search_here,
+    write_rows,
 )
 
 from mke_ray.errors import ConfigError
@@ -118,10 +119,26 @@ def test_a_trial_that_fails_is_on_record_and_the_search_goes_on(run_folder: Path
     assert all(one.values["fit.optimizer.lr"] > 1 for one in failed)
 
 
-def test_a_misspelt_key_stops_before_ray_starts(run_folder: Path) -> None:
-    space = ["+search.space={fit.optimiser.lr: {type: uniform, low: 0.1, high: 0.2}}"]
-    with pytest.raises(ConfigError, match=r"search\.space\.fit\.optimiser\.lr.*fit\.optimizer\.lr"):
-        search_here(run_folder, *space)
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            "fit.optimiser.lr: {type: uniform, low: 0.1, high: 0.2}",
+            r"search\.space\.fit\.optimiser\.lr.*fit\.optimizer\.lr",
+        ),
+        (
+            "student.head_hidden: {type: choice, values: [[64], [0.5]]}",
+            r"search\.space\.student\.head_hidden=\[0\.5\]",
+        ),
+        ("scaling.num_workers: {type: choice, values: [1, 2]}", r"search\.workers_per_trial"),
+    ],
+)
+def test_what_no_student_takes_stops_before_any_store_is_read(
+    tmp_path: Path, space: str, said: str
+) -> None:
+    write_rows(tmp_path / "rows.parquet")
+    with pytest.raises(ConfigError, match=said):
+        search_here(tmp_path, f"+search.space={{{space}}}")
 
 
 def test_a_key_of_an_earlier_stage_is_refused(run_folder: Path) -> None:
@@ -134,7 +151,7 @@ def test_a_search_goes_on_after_its_driver_was_killed(run_folder: Path) -> None:
     keys = ["search.name=killed", "name=killed", "ray.num_cpus=2", "tracking=mlflow"]
     lines = command_line(run_folder, *SPACE, *FEW, *keys)
     trials = run_folder / "run" / "search"
-    kill_once(lambda: any(trials.glob("killed-*/trials/*")), start_job("tune", lines))
+    kill_once(lambda: any(trials.glob("killed-*/trials.csv")), start_job("tune", lines))
     known = {one: one.read_bytes() for one in found_in(run_folder, "killed").glob("trials/*")}
     end_well(start_job("tune", lines))
     assert [one.number for one in records_in(run_folder, "killed")] == [0, 1, 2, 3, 4]

@@ -71,6 +71,15 @@ def test_what_is_waited_for_is_said_at_once_and_once(caplog, now):
     assert lines[1:] == [f"label: {waiting}"]
 
 
+def test_of_what_is_waited_for_a_new_number_alone_is_not_said_at_once(caplog, now):
+    calls = [(1 + n, 0, 24, f"2 running, {n}.50 CPU-minutes") for n in range(9)]
+    lines = lines_of(caplog, now, [*calls, (12, 0, 24, "2 running, 9.50 CPU-minutes")])
+    assert lines == [
+        "label: 2 running, 0.50 CPU-minutes",
+        "label: 0%, 0 of 24 samples 2 running, 9.50 CPU-minutes",
+    ]
+
+
 def test_the_start_of_workers_does_not_count_for_the_eta(caplog, now):
     lines = lines_of(caplog, now, [(0, 0, 100), (300, 10, 100), (320, 30, 100)])
     assert "ETA" not in lines[1] and lines[2].endswith("30 of 100 samples ETA 0:01:10")

@@ -13,7 +13,7 @@ def record(number: int, state: str, quality: float, seconds: float) -> TrialReco
 
 
 def plan(held: dict[str, float] | None = None, price: float | None = None) -> Plan:
-    return Plan(6, num_final_fits=4, at_once=2, held=held or {"CPU": 2.0}, cost_per_hour=price)
+    return Plan(6, 4, 2, held or {"CPU": 2.0}, cost_per_hour=price, quality="accuracy")
 
 
 def test_the_best_is_one_that_was_trained_to_its_end() -> None:
@@ -33,13 +33,14 @@ def test_nothing_is_expected_before_a_trial_has_ended() -> None:
     counts = Counts(running=2, running_s=360.0)
     assert plan().eta_s(counts) is None
     said = in_words(counts, plan({"CPU": 2.0, "GPU": 0.5}))
-    assert said == "2 running, 0.20 CPU-hours, 0.05 GPU-hours, 0 samples"
+    assert said == "2 running, 12.00 CPU-minutes, 3.00 GPU-minutes, 0 samples"
 
 
 def test_hours_so_far_and_to_come_are_said() -> None:
     counts = Counts.of([record(0, FINISHED, 0.75, 1800.0), record(1, STOPPED, 0.5, 1800.0)])
     assert in_words(counts, plan()) == (
-        "0 running, 1 finished, 1 stopped, best 0.75 (trial 0), 2.00 + 8.00 CPU-hours, 20 samples"
+        "0 running, 1 finished, 1 stopped early, best accuracy 0.75 (trial 0), "
+        "2.00 + 8.00 CPU-hours, 20 samples"
     )
 
 

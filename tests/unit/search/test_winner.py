@@ -17,6 +17,7 @@ from mke_ray.config_values import (
     without_winner,
 )
 from mke_ray.errors import ConfigError
+from mke_ray.search import winner_command
 
 VALUES = {
     "fusion": "gated",
@@ -41,6 +42,21 @@ def test_a_winner_is_read_as_it_was_written(tmp_path: Path) -> None:
         key.lstrip("+"): value for key, value in VALUES.items()
     }
     assert path.read_text().startswith("# @package _global_\n# the best\n")
+
+
+def test_the_command_of_a_winner_is_that_of_the_run_on_the_same_root() -> None:
+    line = [
+        "experiment=tiny",
+        "root=a b",
+        "search=noise",
+        "search.num_trials=3",
+        "+search.space={}",
+    ]
+    line += ["storage.options.key=abc"]
+    assert winner_command(line, "a b/winner.yaml") == (
+        "python jobs/expand.py experiment=tiny 'root=a b' 'storage.options.key=***' "
+        "'+winner=a b/winner.yaml'"
+    )
 
 
 def test_a_configuration_is_composed_with_other_values() -> None:
