@@ -51,8 +51,8 @@ def test_the_command_of_a_winner_is_that_of_the_run_on_the_same_root() -> None:
         "search=noise",
         "search.num_trials=3",
         "+search.space={}",
+        "storage.options.key=abc",
     ]
-    line += ["storage.options.key=abc"]
     assert winner_command(line, "a b/winner.yaml") == (
         "python jobs/expand.py experiment=tiny 'root=a b' 'storage.options.key=***' "
         "'+winner=a b/winner.yaml'"
