@@ -313,7 +313,17 @@ def headline(content: ReportContent) -> str:
         f"{_OUTCOMES[content.decision.verdict]}: {student.value:.1%} {metric}{mean} on the test "
         f"set against its teacher's {teacher.value:.1%}, "
         f"{100 * student.gain:+.1f} points{interval}.{_shipped_one(student)}"
+        f"{_better_rival(content, student)}"
     )
+
+
+def _better_rival(content: ReportContent, student: ArmResult) -> str:
+    """Say that labels alone teach better, where gate and test set agree that they do."""
+    rival = content.evaluation.arms.get("mm_labelled_only")
+    is_better = content.decision.beaten_by_labelled_only
+    if rival is None or not is_better or rival.value <= student.value:
+        return ""
+    return f" But the paired labels alone teach a better network: {rival.value:.1%}."
 
 
 def _shipped_one(student: ArmResult) -> str:

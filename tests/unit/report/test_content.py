@@ -75,6 +75,16 @@ def test_the_first_sentence_says_the_verdict_with_numbers(verdict, words):
     assert "+22.0 points (95% interval +19.0 to +25.0)" in sentence
 
 
+@pytest.mark.parametrize(
+    ("beaten", "rival", "is_said"), [(True, 0.91, True), (True, 0.8, False), (False, 0.91, False)]
+)
+def test_the_first_sentence_says_where_labels_alone_teach_better(beaten, rival, is_said):
+    arms = {**evaluation().arms, "mm_labelled_only": arm("mm_labelled_only", rival)}
+    decision = GateDecision(True, "promoted", "r", beaten_by_labelled_only=beaten)
+    sentence = headline(content(evaluation=evaluation(arms=arms), decision=decision))
+    assert ("paired labels alone teach a better network: 91.0%" in sentence) is is_said
+
+
 def test_a_run_of_the_teacher_alone_has_a_first_sentence_too():
     alone = evaluation(arms={"teacher": arm("teacher", 0.65)})
     assert "65.0%" in headline(content(evaluation=alone))
