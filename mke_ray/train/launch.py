@@ -185,7 +185,7 @@ def _run_trainer(job: _Job) -> None:
                 label_selector=selector_of(scaling.pool) or None,
                 elastic_resize_monitor_interval_s=scaling.resize_every_s,
             ),
-            run_config=_run_config(job),
+            run_config=_run_config(job, board),
         )
         _fit(trainer)
 
@@ -222,7 +222,7 @@ def _workers_of(scaling: Scaling) -> int | tuple[int, int]:
     return scaling.worker_bounds if scaling.is_elastic else scaling.worker_bounds[0]
 
 
-def _run_config(job: _Job) -> RunConfig:
+def _run_config(job: _Job, board: ActorBoard) -> RunConfig:
     """Return where checkpoints go and how often workers may fail.
 
     The name depends on all fits, also the finished ones, so that a run that is started again
@@ -243,7 +243,7 @@ def _run_config(job: _Job) -> RunConfig:
             controller_failure_limit=-1 if job.scaling.is_autoscaling else 3,
         ),
         checkpoint_config=CheckpointConfig(num_to_keep=job.scaling.checkpoints_kept),
-        callbacks=[EndsAtOurErrors()],
+        callbacks=[EndsAtOurErrors(board)],
     )
 
 

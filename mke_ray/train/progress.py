@@ -28,14 +28,19 @@ class StepCounts:
         self._num_steps = dict(num_steps)
         self._done = dict.fromkeys(num_steps, 0)
         self._text = _STARTING
-        self._num_signs = self._num_begun = 0
+        self._num_signs = self._num_begun = self._num_restarts = 0
 
     def begin(self) -> None:
         """Take note of a process that begins a fit, perhaps again."""
         self._num_begun += 1
         self._num_signs += 1
-        if self._text == _STARTING:
+        if self._text.startswith(_STARTING):
             self._text = _TRAINING
+
+    def restart(self, why: str) -> None:
+        """Take note of workers that are started again, and why."""
+        self._num_restarts += 1
+        self._text = f"{_STARTING} again: {why}"
 
     def update(self, fit: str, done_steps: int, num_steps: int, text: str) -> None:
         """Take note of how far a fit is."""
@@ -53,7 +58,13 @@ class StepCounts:
         known = [num for num in self._num_steps.values() if num is not None]
         unknown = len(self._num_steps) - len(known)
         total = sum(known) + unknown * (sum(known) // len(known) if known else 0)
-        return sum(self._done.values()), total, self._text
+        return sum(self._done.values()), total, self._text + self._restarts()
+
+    def _restarts(self) -> str:
+        """Say how often workers were started again."""
+        if not self._num_restarts or self._text.startswith(_STARTING):
+            return ""
+        return f", restarted {self._num_restarts} time{'s' * (self._num_restarts > 1)}"
 
 
 class LocalBoard:
@@ -92,6 +103,10 @@ class ActorBoard:
     def begin(self) -> None:
         """Say that a process begins a fit."""
         self._actor.begin.remote()
+
+    def restart(self, why: str) -> None:
+        """Say that workers are started again, and why."""
+        self._actor.restart.remote(why)
 
     def signs(self) -> tuple[int, int]:
         """Return how many fits were begun, and how many signs of life there were of all."""

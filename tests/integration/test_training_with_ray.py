@@ -89,8 +89,17 @@ def test_a_killed_worker_costs_steps_and_not_the_result(zero_run, tmp_path):
     fault = {"_target_": "training_faults.KillOnce", "marker": str(marker)}
     broken = [replace(one, objective=fault) for one in (fits[0], fits[2])]
     once = {**TWO_WORKERS, "max_failures": 1}  # a restart more would be for no reason
-    run_fits(broken, root=root, launch="trainer", scaling=once, engine=ZERO_1)
-    assert marker.exists()
+    told: list[str] = []
+    run_fits(
+        broken,
+        root=root,
+        launch="trainer",
+        scaling=once,
+        engine=ZERO_1,
+        progress=lambda done, total, text: told.append(text),
+    )
+    assert marker.exists() and told[-1].endswith(", restarted 1 time")
+    assert any(one.startswith("starting workers again: lost worker") for one in told)
     store = FitStore(root)
     for before, after in zip((fits[0], fits[2]), broken, strict=True):
         assert store.weights_digest(before.fingerprint()) == store.weights_digest(

@@ -448,6 +448,20 @@ def test_progress_says_training_once_a_fit_is_begun_and_keeps_what_others_logged
     assert counts.read() == (5, 20, "a loss 1.0")
 
 
+def test_progress_says_that_workers_are_started_again_and_why():
+    counts = StepCounts({"a": 10})
+    counts.begin()
+    counts.update("a", 5, 10, "a loss 1.0")
+    counts.restart("lost worker 1")
+    assert counts.read() == (5, 10, "starting workers again: lost worker 1")
+    counts.begin()
+    assert counts.read() == (5, 10, "training, restarted 1 time")
+    counts.restart("lost worker 0")
+    counts.begin()
+    counts.update("a", 4, 10, "a loss 1.1")
+    assert counts.read() == (4, 10, "a loss 1.1, restarted 2 times")
+
+
 @pytest.mark.parametrize(
     ("every", "num_steps", "expected"),
     [(100, 400, 40), (10, 400, 10), (100, 9, 1), (0, 400, 0), (1, 5, 1)],
