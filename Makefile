@@ -17,7 +17,7 @@ expand: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs --output-sync=target lint types layers
-	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 2 $(ARGS)
+	$(BIN)/python -m pytest tests/unit $(FAULT_POINTS) --numprocesses 3 $(ARGS)
 	$(BIN)/python -m pytest tests/cluster tests/integration --ignore $(FAULT_POINTS) $(BY_FILE) $(ARGS)
 
 check: $(VENV)/.installed

@@ -3,4 +3,4 @@
 from mke_ray.config import run_job
 
 if __name__ == "__main__":
-    run_job("mke_ray.search.search", __file__)
+    run_job("mke_ray.search.whole.search", __file__)

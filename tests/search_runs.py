@@ -1,7 +1,8 @@
 """A small finished run of two views that show the class, whose stores a search reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,15 +10,16 @@ import pyarrow.parquet as pq
 from composed import REPOSITORY, composed
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
+from omegaconf import DictConfig
 
 from mke_ray.config import jobs_from, register_schema
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import recomposed, usual_values
 from mke_ray.expansion.whole import run_stages
-from mke_ray.search import searched
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.run import opened
 from mke_ray.search.space import Space
+from mke_ray.search.whole import searched
 from mke_ray.storage import open_root
 
 CLASSES = ["p", "q", "r"]
@@ -96,7 +98,12 @@ def search_here(folder: Path, *more: str) -> JobConfig:
         cfg = compose("config", overrides=lines)
         (job,) = jobs_from(cfg)
         usual = usual_values(lines, {}, list(Space.parse(job.search.space).keys))
-        with opened(job, lambda values: jobs_from(recomposed(lines, values))[0], usual) as found:
+        known: dict[tuple[str, ...], DictConfig] = {}
+
+        def job_with(values: Mapping[str, Any]) -> JobConfig:
+            return jobs_from(recomposed(lines, values, known))[0]
+
+        with opened(job, job_with, usual) as found:
             searched(found)
     return job
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from composed import composed
 from job_processes import end_well, kill_once, start_job
+from postgres import postgres_folder
 from scipy import stats
 from search_runs import (
     SPACE,
@@ -147,8 +148,17 @@ def test_a_key_of_an_earlier_stage_is_refused(run_folder: Path) -> None:
         search_here(run_folder, *space)
 
 
-def test_a_search_goes_on_after_its_driver_was_killed(run_folder: Path) -> None:
-    keys = ["search.name=killed", "name=killed", "ray.num_cpus=2", "tracking=mlflow"]
+@pytest.fixture
+def tracking_uri(request: pytest.FixtureRequest, run_folder: Path) -> str:
+    """Return a database of PostgreSQL, of SQLite where there is none: a bucket's is SQLite too."""
+    if postgres_folder() is None:
+        return f"sqlite:///{run_folder}/run/mlflow.db"
+    return request.getfixturevalue("postgres_uri")
+
+
+def test_a_search_goes_on_after_its_driver_was_killed(run_folder: Path, tracking_uri: str) -> None:
+    keys = ["search.name=killed", "name=killed", "ray.num_cpus=2"]
+    keys += ["tracking=mlflow", f"tracking.uri={tracking_uri}"]
     lines = command_line(run_folder, *SPACE, *FEW, *keys)
     trials = run_folder / "run" / "search"
     kill_once(lambda: any(trials.glob("killed-*/trials.csv")), start_job("tune", lines))
@@ -156,7 +166,7 @@ def test_a_search_goes_on_after_its_driver_was_killed(run_folder: Path) -> None:
     end_well(start_job("tune", lines))
     assert [one.number for one in records_in(run_folder, "killed")] == [0, 1, 2, 3, 4]
     assert all(path.read_bytes() == content for path, content in known.items())
-    check_runs_of_trials(f"sqlite:///{run_folder}/run/mlflow.db", experiment="killed", num_trials=5)
+    check_runs_of_trials(tracking_uri, experiment="killed", num_trials=5)
 
 
 def test_a_run_with_the_keys_of_a_winner_ends(run_folder: Path) -> None:

@@ -1,21 +1,11 @@
-"""A run and a search tracked on a real PostgreSQL: killed, gone on with, each run there once."""
+"""A run tracked on a real PostgreSQL: killed, gone on with, each run there once."""
 
 from pathlib import Path
 
-import pytest
 from job_processes import end_well, kill_once, start_job
 from mlflow import MlflowClient
-from search_runs import (
-    SPACE,
-    check_runs_of_trials,
-    command_line,
-    finished_run,
-    search_here,
-    write_rows,
-)
+from search_runs import command_line, write_rows
 from sqlalchemy import make_url
-
-SEARCH = ["search.num_trials=4", "search.reduction=2", "search.final_seeds=[0]"]
 
 
 def tracked(uri: str, name: str) -> list[str]:
@@ -42,15 +32,3 @@ def test_a_run_that_was_killed_is_one_run_and_none_is_left_running(
     assert whole.data.metrics["test/mm_student"] > 0.5
     assert "index.html" in {one.path for one in client.list_artifacts(whole.info.run_id)}
     assert make_url(postgres_uri).password not in ids.read_text()
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_a_search_that_was_killed_has_every_trial_once(tmp_path: Path, postgres_uri: str) -> None:
-    finished_run(tmp_path)
-    name = "killed search"
-    keys = [*SPACE, *SEARCH, *tracked(postgres_uri, name), "ray.num_cpus=2"]
-    job = start_job("tune", command_line(tmp_path, *keys))
-    trials = tmp_path / "run" / "search"
-    kill_once(lambda: any(trials.glob("*/trials/*")), job)
-    search_here(tmp_path, *keys)
-    check_runs_of_trials(postgres_uri, experiment=name, num_trials=4)

@@ -17,7 +17,7 @@ from mke_ray.config_values import (
     without_winner,
 )
 from mke_ray.errors import ConfigError
-from mke_ray.search import winner_command
+from mke_ray.search.whole import winner_command
 
 VALUES = {
     "fusion": "gated",

@@ -1,0 +1,159 @@
+"""A search from its space to its page: ``jobs/tune.py``."""
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from mke_ray.config import HIDDEN, is_secret_key, jobs_with, overrides, usual_of
+from mke_ray.config_schema import JobConfig
+from mke_ray.config_values import is_group, named, winner_yaml
+from mke_ray.errors import ConfigError
+from mke_ray.expansion.run import num_select
+from mke_ray.report.terminal import terminal
+from mke_ray.search.content import SearchContent
+from mke_ray.search.counts import held_by_trial
+from mke_ray.search.figures import search_pictures
+from mke_ray.search.finals import USUAL
+from mke_ray.search.judging import result_on_test
+from mke_ray.search.ledger import TrialRecord
+from mke_ray.search.page import TrialTable, search_terminal, write_search
+from mke_ray.search.recording import TrialRuns
+from mke_ray.search.repeats import run_finals
+from mke_ray.search.run import Search, opened, run_search_trials
+from mke_ray.search.searcher import study_of
+from mke_ray.search.space import Space
+
+__all__ = ["search", "searched"]
+
+logger = logging.getLogger(__name__)
+
+
+def search(jobs: Sequence[JobConfig]) -> None:
+    """Search the space of a job, choose by the select part, and look at the test split once.
+
+    Args:
+        jobs: One configuration.
+
+    Raises:
+        ConfigError: There are several, or the space does not fit.
+    """
+    if len(jobs) > 1:
+        raise ConfigError("data_seeds: a search is of one draw of the data; choose with data_seed")
+    (job,) = jobs
+    usual = usual_of(list(Space.parse(job.search.space).keys))
+    with opened(job, jobs_with(), usual) as found:
+        if job.dry_run:
+            _say_plan(found)
+            return
+        searched(found)
+
+
+def searched(found: Search) -> None:
+    """Carry out a search whose space is checked."""
+    run, keys = found.run, found.run.job.search
+    tracker = None
+    if run.job.tracking.enabled:
+        tracker = run.open_tracker(f"search {keys.name}", found.ledger.folder)
+        run.stack.push(_closing(tracker))
+    runs = TrialRuns(tracker)
+    table = TrialTable(found.ledger.folder, num_known=len(found.ledger.ended()))
+
+    def on_end(record: TrialRecord) -> None:
+        runs.add(record)
+        table.add(record)
+
+    try:
+        records = run_search_trials(found, on_end=on_end)
+        finalists, winner = run_finals(found, records)
+    except KeyboardInterrupt:
+        num_ended = len(found.ledger.ended())
+        logger.warning(
+            "interrupted: %d of %d trials are on record; start the same command again to go on",
+            num_ended,
+            keys.num_trials,
+        )
+        raise SystemExit(130) from None
+    logger.info("search: looks at the test split, which chose nothing")
+    test = result_on_test(found, winner, {one.number: one for one in finalists})
+    content = SearchContent(
+        title=f"{run.job.name}, {keys.name}",
+        quality=found.quality_words,
+        records=records,
+        finalists=finalists,
+        winner=winner,
+        test=test,
+        num_select=num_select(run, found.candidates.manifest),
+        full_samples=sum(one.full_samples for one in records),
+        pictures=search_pictures(
+            records,
+            winner.number,
+            study_of(found.settings, found.space, records),
+            found.quality_words,
+        ),
+        folder=found.ledger.folder.uri,
+        held=held_by_trial(keys, asdict(run.job.scaling)),
+        cost=keys.cost,
+    )
+    page = write_search(found.ledger.folder, content, _yaml(found, records[winner.number].values))
+    runs.finish(records, finalists, winner, test)
+    console = terminal()
+    console.print(search_terminal(content))
+    if winner.number != USUAL:
+        command = winner_command(overrides(), f"{found.ledger.folder.uri}/winner.yaml")
+        console.print(f"Run the winner: {command}", soft_wrap=True)
+    console.print(f"Report: {page}", soft_wrap=True)
+
+
+def winner_command(line: Sequence[str], winner: str) -> str:
+    """Return the command that runs a winner on the stores of its search, for a shell.
+
+    Args:
+        line: The command line of the search; what may be a secret of it is hidden.
+        winner: Its file.
+    """
+    keys = {one: named(one) for one in line}
+    kept = [
+        f"{key}={HIDDEN}" if is_secret_key(key) else one
+        for one, key in keys.items()
+        if key.partition(".")[0] not in ("search", "dry_run")
+    ]
+    return shlex.join(["python", "jobs/expand.py", *kept, f"+winner={winner}"])
+
+
+def _closing(tracker: Any) -> Any:
+    """Return what closes the run of a search that ends with an error."""
+
+    def close(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            tracker.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    return close
+
+
+def _yaml(found: Search, values: Mapping[str, Any]) -> str:
+    """Return the configuration of the winner."""
+    groups = [key for key in values if is_group(key)]
+    return winner_yaml(values, groups, f"Winner of {found.ledger.folder.uri}")
+
+
+def _say_plan(found: Search) -> None:
+    """Say what would be searched."""
+    keys = found.run.job.search
+    for key, one in found.space.keys.items():
+        logger.info("%s: %s", key, one.in_words())
+    ended = found.ledger.ended()
+    logger.info(
+        "%d trials (%d have ended), %s, then the best %d and the configuration as it is with seeds "
+        "%s; every trial trains %s of "
+        "at most %d steps on the stores of %s. Nothing was trained",
+        keys.num_trials,
+        len(ended),
+        keys.scheduler,
+        keys.finalists,
+        keys.final_seeds,
+        found.run.shipped,
+        found.candidates.num_steps(found.candidates.candidate({}, found.seed).fit),
+        found.run.root.uri,
+    )
