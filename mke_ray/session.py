@@ -25,7 +25,6 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 _LOG = logging.getLogger(__name__)
 _STARTS = 3

@@ -51,13 +51,13 @@ def stage_progress(title: str, *, unit: str, console: Console | None = None) -> 
         yield _LineProgress(title, unit, clock)
         return
     columns = (
-        TextColumn("[bold]{task.description:<16}"),
+        TextColumn("{task.description:<16}", style="bold", markup=False),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TextColumn(f"{unit}  "),
         TimeElapsedColumn(),
         TextColumn("{task.fields[eta]}"),
-        TextColumn("[dim]{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None, text="", eta="")

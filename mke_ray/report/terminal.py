@@ -35,9 +35,13 @@ _VERDICT_STYLES = {
 
 
 def terminal() -> Console:
-    """Return the standard output; a log file is as wide as the table of arms."""
-    console = Console(file=sys.stdout)
-    return console if console.is_terminal else Console(file=sys.stdout, width=LOG_WIDTH)
+    """Return the standard output; a log file is as wide as the table of arms.
+
+    Brackets and colons in what is printed stand for themselves: values of keys have them.
+    """
+    plain = {"markup": False, "emoji": False}
+    console = Console(file=sys.stdout, **plain)
+    return console if console.is_terminal else Console(file=sys.stdout, width=LOG_WIDTH, **plain)
 
 
 def terminal_report(content: ReportContent) -> Group:

@@ -1,6 +1,7 @@
 """The stores of a run that a search reads, and its trials."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,11 +23,12 @@ from mke_ray.report.progress import quiet_stages, stage_progress
 from mke_ray.schema import LabelKind, fingerprint
 from mke_ray.search.candidates import Candidates, Compose, check_space
 from mke_ray.search.counts import Counts, Plan, in_words
+from mke_ray.search.finals import USUAL
 from mke_ray.search.ledger import Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
 from mke_ray.search.silence import LEAST_SILENCE_S
 from mke_ray.search.space import Space
-from mke_ray.search.stopping import scheduler_of
+from mke_ray.search.stopping import rungs_from, rungs_words, scheduler_of
 from mke_ray.search.trial import TrialPlace
 from mke_ray.search.tuning import num_at_once, run_trials, rungs_of
 from mke_ray.search.watching import TrialsWatch
@@ -53,7 +55,7 @@ class Search:
         candidates: Makes the fits of trials.
         ledger: Where trials are written.
         usual: Values of the configuration as it is, as far as it has them.
-        rungs: Looks after which trials are compared.
+        rungs: Looks after which trials of a network that learns at once are compared.
     """
 
     run: Run
@@ -87,7 +89,13 @@ class Search:
         """How Optuna looks for the next trial."""
         keys = self.run.job.search
         seed = self.run.job.seed if keys.seed is None else keys.seed
-        return StudySettings(keys.sampler, seed, keys.cost, keys.scheduler == "asha")
+        return StudySettings(keys.sampler, seed, keys.cost)
+
+    @property
+    def chance(self) -> float:
+        """What a network reaches that has learnt nothing."""
+        is_likelihood = self.quality == "log_likelihood"
+        return -math.log(self.candidates.manifest.label_space.num_classes) if is_likelihood else 0.0
 
 
 @contextmanager
@@ -159,13 +167,6 @@ def run_search_trials(
         is_autoscaling=run.job.ray.autoscaling,
         num_cores=os.cpu_count() if is_here else None,
     )
-    place = TrialPlace(
-        run.root,
-        search.rungs,
-        search.quality,
-        origin_of(run, run.job.scaling.cpus_per_worker),
-        run.job.verbose,
-    )
     cost_per_hour = run.job.labelling.cost_per_hour
     plan = Plan.of(
         keys, scaling, at_once=at_once, cost_per_hour=cost_per_hour, quality=search.quality_words
@@ -179,7 +180,9 @@ def run_search_trials(
             progress(counts.num_ended, keys.num_trials, words, eta_s=eta_s)
 
         for _ in range(_MOST_STARTS):
-            _run_rest(search, place, at_once=at_once, on_end=on_end, tell=tell)
+            if keys.scheduler == "asha" and all(one.number != USUAL for one in ledger.ended()):
+                _run_rest(search, USUAL + 1, at_once=at_once, on_end=on_end, tell=tell)
+            _run_rest(search, keys.num_trials, at_once=at_once, on_end=on_end, tell=tell)
             if len(ended := ledger.ended()) >= keys.num_trials:
                 return ended
     raise TrainingError(
@@ -190,26 +193,41 @@ def run_search_trials(
 
 def _run_rest(
     search: Search,
-    place: TrialPlace,
+    num_trials: int,
     *,
     at_once: int,
     on_end: Callable[[TrialRecord], None],
     tell: Callable[[Counts], None],
 ) -> None:
-    """Run the trials that have not ended, once."""
-    keys, ended = search.run.job.search, search.ledger.ended()
+    """Run those of the first trials that have not ended, once.
+
+    With ASHA the configuration as it is comes alone and first: its curve says from where on others
+    can be compared with it.
+    """
+    run, keys, ended = search.run, search.run.job.search, search.ledger.ended()
+    usual = next((one for one in ended if one.number == USUAL), None)
+    rungs = rungs_from(search.rungs, usual, chance=search.chance)
+    if usual is not None and rungs != search.rungs:
+        logger.info("search: %s", rungs_words(rungs, len(usual.curve)))
+    place = TrialPlace(
+        run.root,
+        rungs,
+        search.quality,
+        origin_of(run, run.job.scaling.cpus_per_worker),
+        run.job.verbose,
+    )
     searcher = LedgerSearcher(
         search.ledger,
         search.space,
         search.settings,
         candidate=lambda values: search.candidates.candidate(values, search.seed),
         usual=search.usual,
-        num_trials=keys.num_trials,
+        num_trials=num_trials,
         on_end=on_end,
     )
     watch = TrialsWatch(
         searcher,
-        last_look=search.rungs[-1],
+        last_look=rungs[-1],
         counts=Counts.of(ended),
         patience_s=keys.patience_s,
         silence_s=keys.silence_s,
@@ -217,10 +235,10 @@ def _run_rest(
     )
     run_trials(
         searcher,
-        scheduler_of(keys, search.rungs, ended),
+        scheduler_of(keys, rungs, ended),
         place,
         search=keys,
-        scaling=asdict(search.run.job.scaling),
+        scaling=asdict(run.job.scaling),
         at_once=at_once,
         watch=watch,
     )

@@ -16,7 +16,7 @@ from mke_ray.search.candidates import Candidate
 from mke_ray.search.finals import USUAL
 from mke_ray.search.ledger import FAILED, STOPPED, Begun, Ledger, TrialRecord
 from mke_ray.search.space import Space
-from mke_ray.search.trial import CURVE, LOOK, QUALITY
+from mke_ray.search.trial import CURVE, QUALITY
 from mke_ray.seeds import mix_integers
 
 logger = logging.getLogger(__name__)
@@ -36,14 +36,11 @@ class StudySettings:
         sampler: ``tpe`` or ``random``.
         seed: Seed of the sampler.
         cost: None searches for quality alone; ``seconds`` or ``parameters`` is a second goal.
-        is_first_alone: Whether other trials wait until the configuration as it is was seen once:
-            what is seen first is compared with nothing.
     """
 
     sampler: str
     seed: int
     cost: str | None = None
-    is_first_alone: bool = False
 
     def study(self, number: int = 0) -> optuna.Study:
         """Return an empty study.
@@ -143,7 +140,6 @@ class LedgerSearcher(Searcher):
         self._study = study_of(settings, space, ended)
         self._next = _upcoming(ended, ledger.interrupted(), num_trials)
         self._usual = space.params_of(usual)
-        self._waits = settings.is_first_alone and all(one.number != USUAL for one in ended)
         self._running: dict[str, tuple[Begun, optuna.trial.Trial | None, Candidate]] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -155,10 +151,8 @@ class LedgerSearcher(Searcher):
             trial_id: What Tune calls the trial.
 
         Returns:
-            What ``train_trial`` takes; None where the next one is to wait.
+            What ``train_trial`` takes.
         """
-        if self._waits and self._running:
-            return None
         for wanted in self._next:
             trial = self._trial_of(wanted)
             values = {} if trial is None else self._space.draw(trial)
@@ -180,14 +174,7 @@ class LedgerSearcher(Searcher):
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Let the others begin when the configuration as it is was seen.
-
-        Args:
-            trial_id: What Tune calls the trial.
-            result: What it reported; that at the end of a trial has its curve.
-        """
-        is_seen = result[LOOK] > 0 and self.number_of(trial_id) == USUAL  # 0 is a sign of life
-        self._waits = self._waits and not is_seen
+        """Take no note: what is seen on the way is in the record of the end."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -259,7 +246,6 @@ class LedgerSearcher(Searcher):
         )
         self._ledger.end(record)
         self._on_end(record)
-        self._waits = self._waits and begun.number != USUAL
         if trial is None:
             return
         known = frozen(record, self._space, self._settings.cost)

@@ -9,9 +9,46 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from mke_ray.config_search import SearchConfig
 from mke_ray.search.finals import USUAL
-from mke_ray.search.ledger import TrialRecord
+from mke_ray.search.ledger import FAILED, TrialRecord
 from mke_ray.search.searcher import NUMBER
 from mke_ray.search.trial import CURVE, LOOK, QUALITY
+
+
+def rungs_from(
+    rungs: Sequence[int], usual: TrialRecord | None, *, chance: float
+) -> tuple[int, ...]:
+    """Return after which looks trials are compared, from the curve of the configuration as it is.
+
+    The first is the look from which on it has made half of its way: before, trials differ by
+    little but luck.
+
+    Args:
+        rungs: The rungs of a trial that learns at once, see ``rungs_of``.
+        usual: What became of the configuration as it is; None where that is not known.
+        chance: What a network that has learnt nothing reaches.
+    """
+    if usual is None or usual.state == FAILED or len(rungs) < 2:
+        return tuple(rungs)
+    half = (chance + usual.curve[-1]["quality"]) / 2
+    late = [one["look"] for one in usual.curve if one["quality"] < half]
+    first, last, reduction = max(late, default=0) + 1, rungs[-1], rungs[1] // rungs[0]
+    return (*(one for power in range(len(rungs)) if (one := first * reduction**power) < last), last)
+
+
+def rungs_words(rungs: Sequence[int], num_looks: int) -> str:
+    """Return when trials are compared, in words.
+
+    Args:
+        rungs: See ``rungs_from``.
+        num_looks: Looks of the configuration as it is.
+    """
+    if len(rungs) < 2:
+        return "no trial is stopped early, since the configuration as it is learns up to its end"
+    shares = " and ".join(f"{min(one / num_looks, 1.0):.0%}" for one in rungs[:-1])
+    return (
+        f"trials are compared after {shares} of their steps; before, the configuration as it is "
+        "has learnt less than half of what it will"
+    )
 
 
 def scheduler_of(

@@ -111,8 +111,9 @@ class TrialsWatch(Callback):
         if number is None:
             return
         self._searcher.ended(trial.trial_id, state, result, reason)
-        took_s = self._took_s(trial)
-        self._counts.add(state, number, result.get(CURVE, ()), took_s=took_s)
+        took_s, curve = self._took_s(trial), result.get(CURVE, ())
+        trained_s = curve[-1]["seconds"] if curve else 0.0  # by an earlier search, if by no trial
+        self._counts.add(state, number, curve, took_s=max(took_s, trained_s))
         self._counts.running = max(0, self._counts.running - 1)
         self._counts.running_s = max(0.0, self._counts.running_s - took_s)
         self._moved_s = time.monotonic()

@@ -4,6 +4,7 @@ from report_contents import content
 from rich.console import Console
 
 from mke_ray.report import terminal_report
+from mke_ray.report.terminal import terminal
 
 
 def shown(one, width=110):
@@ -26,3 +27,8 @@ def test_no_arm_is_cut_off_on_a_narrow_terminal():
     text = shown(content(), width=80)
     assert "Noisy student (unimodal)" in text
     assert "87.0%" in text
+
+
+def test_brackets_of_values_are_printed_as_they_are(capsys):
+    terminal().print("python jobs/expand.py 'arms=[mke]' name=:fire:", soft_wrap=True)
+    assert capsys.readouterr().out == "python jobs/expand.py 'arms=[mke]' name=:fire:\n"

@@ -37,7 +37,7 @@ class FakeCandidate:
 def searcher_of(folder: Path, num_trials: int = 4, **changes: Any) -> LedgerSearcher:
     given = {"candidate": FakeCandidate, "usual": {"x": 0.5}, **changes}
     ledger = Ledger(open_root(str(folder)))
-    settings = StudySettings("tpe", 0, is_first_alone=given.pop("is_first_alone", False))
+    settings = StudySettings("tpe", 0)
     return LedgerSearcher(ledger, SPACE, settings, num_trials=num_trials, **given)
 
 
@@ -79,28 +79,6 @@ def test_what_is_drawn_does_not_depend_on_when_a_search_was_started(tmp_path: Pa
         parts.append(part.suggest("t")["fit"]["values"]["x"])
         part.ended("t", FAILED, {})
     assert parts == drawn
-
-
-def test_others_wait_until_the_configuration_as_it_is_was_seen(tmp_path: Path) -> None:
-    searcher = searcher_of(tmp_path, is_first_alone=True)
-    assert searcher.suggest("t0")[NUMBER] == 0
-    assert searcher.suggest("t1") is None
-    searcher.on_trial_result("t0", {"look": 0})
-    assert searcher.suggest("t1") is None
-    searcher.on_trial_result("t0", {"look": 1, **report(0.5)})
-    assert [searcher.suggest(f"t{i}")[NUMBER] for i in (1, 2)] == [1, 2]
-    searcher.ended("t0", FINISHED, report(0.5))
-    assert searcher_of(tmp_path, is_first_alone=True).suggest("u1")[NUMBER] == 1
-
-
-def test_nothing_waits_for_a_configuration_that_does_not_fit(tmp_path: Path) -> None:
-    def fits(values: Any) -> FakeCandidate:
-        if values == {"x": 0.5}:
-            raise ConfigError("it does not fit")
-        return FakeCandidate(values)
-
-    searcher = searcher_of(tmp_path, is_first_alone=True, candidate=fits)
-    assert [searcher.suggest(f"t{i}")[NUMBER] for i in (1, 2)] == [1, 2]
 
 
 def test_as_many_trials_are_given_as_are_wanted_and_no_more(tmp_path: Path) -> None:

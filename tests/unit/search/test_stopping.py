@@ -3,8 +3,8 @@
 from typing import Any
 
 from mke_ray.config_search import SearchConfig
-from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
-from mke_ray.search.stopping import scheduler_of
+from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
+from mke_ray.search.stopping import rungs_from, rungs_words, scheduler_of
 from mke_ray.search.tuning import rungs_of
 
 KEYS = SearchConfig(reduction=2, rungs=3)
@@ -43,6 +43,26 @@ def test_a_trial_behind_the_configuration_as_it_is_ends() -> None:
     assert said(asha, Trial(3), 0.6, 2) == "CONTINUE"  # of the usual one nothing is known there
     usual = TrialRecord(0, FINISHED, {}, {}, (look(0.5), look(0.7, 2), look(0.7, 4)))
     assert said(scheduler_of(KEYS, rungs_of(KEYS), [usual]), Trial(4), 0.6, 2) == "STOP"
+
+
+def usual_with(*qualities: float) -> TrialRecord:
+    curve = tuple(look(quality, number) for number, quality in enumerate(qualities, 1))
+    return TrialRecord(0, FINISHED, {}, {}, curve)
+
+
+def test_trials_are_compared_from_where_the_configuration_as_it_is_has_learnt_half() -> None:
+    slow = usual_with(*[-2.3, -2.2, -1.0, -1.3], *[-0.6] * 20, -0.2)
+    assert rungs_from((1, 5, 25), slow, chance=-2.3) == (5, 25)  # look 4 is behind half again
+    assert rungs_from((1, 5, 25), usual_with(*[0.5] * 25), chance=0.0) == (1, 5, 25)
+    assert rungs_from((1, 5, 25), usual_with(*[0.1, 0.2], *[0.9] * 23), chance=0.0) == (3, 15, 25)
+    assert rungs_from((1, 5, 25), usual_with(*[0.0] * 24, 1.0), chance=0.0) == (25,)
+    assert rungs_from((1, 5, 25), None, chance=0.0) == (1, 5, 25)
+    assert rungs_from((1, 5, 25), TrialRecord(0, FAILED, {}, {}), chance=0.0) == (1, 5, 25)
+
+
+def test_when_trials_are_compared_is_said() -> None:
+    assert rungs_words((5, 25), 25).startswith("trials are compared after 20% of their steps;")
+    assert rungs_words((25,), 25).startswith("no trial is stopped early")
 
 
 def test_a_sign_of_life_is_no_comparison() -> None:

@@ -1,7 +1,7 @@
 """How many trials run at once, when they are compared, and what is told of those that fail."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cluster_files import CLUSTER
@@ -107,6 +107,31 @@ def test_a_search_in_which_nothing_can_run_ends_with_what_is_free(
     )
     with pytest.raises(TrainingError, match=r"no trial could start .* 1 CPUs"):
         watch.on_step_begin(1, [Waiting()])
+
+
+def test_a_trial_whose_fit_was_there_counts_for_what_is_to_come_as_it_was_trained() -> None:
+    class Known:
+        def number_of(self, trial_id: str) -> int:
+            return 0
+
+        def ended(self, *told: Any) -> None:
+            pass
+
+    class Ended:
+        trial_id = "a"
+        last_result: ClassVar = {
+            "look": 4,
+            "curve": [{"quality": 0.5, "samples": 64, "seconds": 90.0}],
+        }
+
+    searcher: Any = Known()
+    counts = Counts.of([])
+    watch = TrialsWatch(
+        searcher, last_look=4, counts=counts, patience_s=1.0, silence_s=None, tell=lambda _: None
+    )
+    watch.on_trial_start(1, [], Ended())
+    watch.on_trial_complete(1, [], Ended())
+    assert counts.mean_s("finished") == 90.0
 
 
 def test_trials_of_a_pool_are_counted_on_its_nodes_and_reserve_them() -> None:
