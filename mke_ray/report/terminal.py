@@ -39,9 +39,9 @@ def terminal() -> Console:
 
     Brackets and colons in what is printed stand for themselves: values of keys have them.
     """
-    plain = {"markup": False, "emoji": False}
-    console = Console(file=sys.stdout, **plain)
-    return console if console.is_terminal else Console(file=sys.stdout, width=LOG_WIDTH, **plain)
+    is_terminal = Console(file=sys.stdout).is_terminal
+    width = None if is_terminal else LOG_WIDTH
+    return Console(file=sys.stdout, width=width, markup=False, emoji=False)
 
 
 def terminal_report(content: ReportContent) -> Group:
