@@ -46,6 +46,8 @@ _UNHELPFUL = (
     "To append",
 )
 
+_FEW_KEYS = 32  # of one job, which are all told where none is near
+
 _told_to_end: list[int] = []  # numbers of the signals that told this process to end
 
 _Built = TypeVar("_Built")
@@ -405,8 +407,10 @@ def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
         return f"; {key} is a section: give {', '.join(needed or keys)}"
     if added:
         return f"; this group is added with a plus: {added[1]}"
-    near = nearest(key, dotted_keys(known))
-    return f"; did you mean {near}?" if near else ""
+    keys = list(dotted_keys(known))
+    if near := nearest(key, iter(keys)):
+        return f"; did you mean {near}?"
+    return f"; its keys are {', '.join(keys)}" if len(keys) <= _FEW_KEYS else ""
 
 
 def register_schema() -> None:

@@ -167,6 +167,12 @@ def test_a_mistake_on_the_command_line_is_one_line_that_names_the_key(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_job_of_few_keys_names_them_where_none_is_near(tmp_path: Path) -> None:
+    ended = run_expand("student.path=x", folder=tmp_path, job="serve.py")
+    assert ended.returncode == 2 and "; its keys are folder, " in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("added", "said"),
     [
