@@ -407,10 +407,14 @@ def _hint(message: str, config_dir: str, config_name: str, schema: type) -> str:
         return f"; {key} is a section: give {', '.join(needed or keys)}"
     if added:
         return f"; this group is added with a plus: {added[1]}"
-    keys = list(dotted_keys(known))
-    if near := nearest(key, iter(keys)):
+    return _near_or_all(key, list(dotted_keys(known)))
+
+
+def _near_or_all(key: str, known: list[str]) -> str:
+    """Return the key that a wrong one is near to, all of them where none is and they are few."""
+    if near := nearest(key, iter(known)):
         return f"; did you mean {near}?"
-    return f"; its keys are {', '.join(keys)}" if len(keys) <= _FEW_KEYS else ""
+    return f"; its keys are {', '.join(known)}" if len(known) <= _FEW_KEYS else ""
 
 
 def register_schema() -> None:

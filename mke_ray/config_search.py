@@ -21,7 +21,7 @@ class SearchConfig:
         reduction: With ``asha``, one of so many trials goes on at every rung.
         rungs: With ``asha``, most rungs of a trial, the last of which is its end: with 3 of them
             and ``reduction=5`` trials are compared after a 25th and a fifth of their steps, later
-            where the configuration as it is has not learnt half of what it will by then.
+            where the configuration as it is has not learnt most of what it will by then.
         sampler: ``random``, or ``tpe``, which learns from trials where to look: it takes more of
             them than 24, and then lets more of them run to their end.
         seed: Seed of the sampler; null takes that of the job.

@@ -13,14 +13,18 @@ from mke_ray.search.ledger import FAILED, TrialRecord
 from mke_ray.search.searcher import NUMBER
 from mke_ray.search.trial import CURVE, LOOK, QUALITY
 
+# From there on looks rank trials as the end does: correlations of .6 on the demo (24 trials) and .7
+# on AV-MNIST (36); before, -.1 to .4 on the demo.
+_LEARNT = 0.6
+
 
 def rungs_from(
     rungs: Sequence[int], usual: TrialRecord | None, *, chance: float
 ) -> tuple[int, ...]:
     """Return after which looks trials are compared, from the curve of the configuration as it is.
 
-    The first is the look from which on it has made half of its way: before, trials differ by
-    little but luck.
+    The first is the look from which on it has made three fifths of its way: before, trials differ
+    by little but luck.
 
     Args:
         rungs: The rungs of a trial that learns at once, see ``rungs_of``.
@@ -29,8 +33,8 @@ def rungs_from(
     """
     if usual is None or usual.state == FAILED or len(rungs) < 2:
         return tuple(rungs)
-    half = (chance + usual.curve[-1]["quality"]) / 2
-    late = [one["look"] for one in usual.curve if one["quality"] < half]
+    enough = chance + _LEARNT * (usual.curve[-1]["quality"] - chance)
+    late = [one["look"] for one in usual.curve if one["quality"] < enough]
     first, last, reduction = max(late, default=0) + 1, rungs[-1], rungs[1] // rungs[0]
     return (*(one for power in range(len(rungs)) if (one := first * reduction**power) < last), last)
 
@@ -47,7 +51,7 @@ def rungs_words(rungs: Sequence[int], num_looks: int) -> str:
     shares = " and ".join(f"{min(one / num_looks, 1.0):.0%}" for one in rungs[:-1])
     return (
         f"trials are compared after {shares} of their steps; before, the configuration as it is "
-        "has learnt less than half of what it will"
+        "has not learnt most of what it will"
     )
 
 

@@ -36,6 +36,8 @@ def said_of(content: SearchContent) -> list[str]:
         )
         if "gain" in test:
             lines.append(_test_words(test))
+            if test["gain"] <= 0:
+                lines.append(_caution_words())
         lines.append(_luck_words(content) if winner.lead is None else _lead_words(content))
     if content.cost is not None:
         lines.append(_cost_words(content.cost))
@@ -44,6 +46,14 @@ def said_of(content: SearchContent) -> list[str]:
         f"{_held_words(content.hours)}."
     )
     return lines
+
+
+def _caution_words() -> str:
+    """Say that the test split does not show what the select part does."""
+    return (
+        "Caution: that is no gain. What leads on the select part may be luck there, or the select "
+        "part is not drawn like the test split; keep the configuration as it is until you know."
+    )
 
 
 def _cost_words(cost: str) -> str:

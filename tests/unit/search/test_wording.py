@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from mke_ray.search.content import SearchContent
 from mke_ray.search.finals import Finalist, Lead
 from mke_ray.search.ledger import FINISHED, TrialRecord
@@ -53,3 +55,14 @@ def test_of_two_goals_the_rule_is_told_and_nothing_of_luck() -> None:
     first, second, _ = said_of(content)
     assert first.startswith("The winner is the configuration as it is")
     assert "fewest parameters" in second
+
+
+@pytest.mark.parametrize(("gain", "is_said"), [(-0.01, True), (0.0, True), (0.01, False)])
+def test_a_winner_that_gains_nothing_on_the_test_split_is_told_with_caution(
+    gain: float, is_said: bool
+) -> None:
+    sure = finalist(1, 0.8, Lead(0.1, (0.05, 0.15), 0.06))
+    named = {"value": 0.7 + gain, "seeds": {0: 0.7}}
+    test = {"metric": "accuracy", "gain": gain, "looks": 1, "winner": named, "as configured": named}
+    said = said_of(replace(content_of(1, finalist(0, 0.7), sure), test=test))
+    assert any(one.startswith("Caution: that is no gain.") for one in said) is is_said
