@@ -60,6 +60,29 @@ def refine_stage(
         return _Refining(run, manifest, labels, teacher, is_known).refined()
 
 
+def refine_apart(
+    run: Run, manifest: Manifest, labels: Labels, teacher: TaughtTeacher, *, is_known: bool = False
+) -> Refined:
+    """Refine labels as ``refine_stage`` does, by networks that learn no labelled pair.
+
+    What learns from such labels knows nothing of the select part of the probe, which may judge it.
+    Its time is none of the run's.
+
+    Args:
+        run: The run, whose student is ours.
+        manifest: Its samples.
+        labels: The teacher's labels.
+        teacher: The teacher.
+        is_known: Whether everything must be there already.
+
+    Raises:
+        StoreError: It must be there, and is not.
+    """
+    keys = replace(run.job.expansion, paired_weight=0.0, witness_paired_weight=0.0)
+    apart = replace(run, job=replace(run.job, expansion=keys))
+    return _Refining(apart, manifest, labels, teacher, is_known).refined()
+
+
 @dataclass
 class _Refining:
     """Makes our labels, step by step."""

@@ -99,8 +99,8 @@ class Candidate:
 class Candidates:
     """Makes the fits of trials from the stores of a run.
 
-    The student that the gate would judge is searched, on the labels that the run has, without the
-    labelled pairs of the select part, which judges it.
+    The student that the gate would judge is searched, without the labelled pairs of the select
+    part, which judges it, and on labels of networks that learnt none of them either.
 
     Args:
         run: The run.

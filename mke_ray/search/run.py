@@ -1,10 +1,10 @@
 """The stores of a run that a search reads, and its trials."""
 
+import contextlib
 import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,9 +14,12 @@ from mke_ray.errors import ConfigError, StoreError, TrainingError
 from mke_ray.expansion.checks import open_run
 from mke_ray.expansion.demands import check_coming
 from mke_ray.expansion.doubles import doubles_stage
+from mke_ray.expansion.refining import refine_apart
+from mke_ray.expansion.rounds import Refined
 from mke_ray.expansion.run import Run, num_select
 from mke_ray.expansion.stages import known_labels, known_teacher
 from mke_ray.expansion.whole import refine_stage
+from mke_ray.expansion.witnesses import pairs_weight_of_witnesses
 from mke_ray.expansion.work import origin_of
 from mke_ray.labels.living_nodes import living_nodes
 from mke_ray.report.progress import quiet_stages, stage_progress
@@ -98,7 +101,7 @@ class Search:
         return -math.log(self.candidates.manifest.label_space.num_classes) if is_likelihood else 0.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterator[Search]:
     """Open the stores of a run and check a space on them, before Ray starts.
 
@@ -135,8 +138,39 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
         candidates = Candidates(run, manifest, labels, teacher, refined, compose, rungs[-1])
         seed = job.search.final_seeds[0]
         candidates.check(space, seed)
+        if refined is not None and _learnt_pairs(job):
+            candidates = replace(candidates, refined=_refined_apart(run, candidates) or refined)
         folder = run.root.child(FOLDER, f"{job.search.name}-{_digest(job, candidates, seed)}")
         yield Search(run, space, candidates, Ledger(folder), usual, rungs)
+
+
+def _learnt_pairs(job: JobConfig) -> bool:
+    """Return whether what refined the labels of a run learnt labelled pairs of the select part."""
+    weights = (job.expansion.paired_weight, pairs_weight_of_witnesses(job.expansion))
+    return any(weight > 0 for weight in weights)
+
+
+def _refined_apart(run: Run, known: Candidates) -> Refined | None:
+    """Return labels by networks that know nothing of the select part, which judges trials.
+
+    Returns:
+        None where they are not there and nothing is to be trained.
+    """
+    given = (run, known.manifest, known.labels, known.teacher)
+    with quiet_stages(), contextlib.suppress(StoreError):
+        return refine_apart(*given, is_known=True)
+    if run.job.dry_run:
+        logger.info(
+            "the labels would be refined once more, by networks that learn no labelled pair of "
+            "the select part, since that judges trials"
+        )
+        return None
+    logger.info(
+        "search: refines the labels once more, by networks that learn no labelled pair of the "
+        "select part, since that judges trials"
+    )
+    run.connect()
+    return refine_apart(*given)
 
 
 def run_search_trials(

@@ -27,6 +27,7 @@ from mke_ray.errors import ConfigError
 from mke_ray.expansion.whole import run_stages
 from mke_ray.search.ledger import Ledger
 from mke_ray.storage import open_root
+from mke_ray.train.fits import FitStore
 
 FEW = [
     "search.num_trials=5",
@@ -40,6 +41,8 @@ FEW = [
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
     finished_run(folder)
+    names = sorted(one.name for one in (folder / "run" / "fits").iterdir())
+    (folder / "fits.json").write_text(json.dumps(names))  # of the run, which came first
     return folder
 
 
@@ -67,6 +70,20 @@ def test_a_search_leaves_a_winner_that_a_run_takes(searched: Path) -> None:
     winner = yaml.safe_load((folder / "winner.yaml").read_text())
     assert winner["defaults"] == [{"override /fusion": chosen["fusion"]}]
     assert winner["fit"] == {"optimizer": {"lr": chosen["fit.optimizer.lr"]}}
+
+
+@pytest.mark.usefixtures("searched")
+def test_nothing_that_a_trial_learns_from_knows_the_labels_that_judge_it(run_folder: Path) -> None:
+    store = FitStore(open_root(str(run_folder / "run")))
+    specs = {one.name: store.facts(one.name)["spec"] for one in (run_folder / "run/fits").iterdir()}
+    of_run = json.loads((run_folder / "fits.json").read_text())
+    learnt = {
+        name for name, spec in specs.items() if any(r["split"] == "probe" for r in spec["rows"])
+    }
+    assert learnt and learnt <= set(of_run)  # the run's own student learns the pairs
+    told = {specs[name]["labels"] for name in of_run if specs[name]["arm"] == "mm_student"}
+    trials = [specs[one.fit] for one in records_in(run_folder, "whole") if one.fit in specs]
+    assert trials and all(one["labels"] not in told for one in trials)
 
 
 @pytest.mark.usefixtures("searched")
