@@ -427,6 +427,13 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def own_config_dir() -> str | None:
+    """Return the folder that ``--config-dir`` named for the running job, None where it did not."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    named = [one.path for one in sources if one.provider == "command-line"]
+    return named[0] if named else None
+
+
 def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
     """Return plain data with every value hidden that may be a secret."""
     if isinstance(node, Mapping):

@@ -31,6 +31,8 @@ _RESERVED = (
     "scaling.feed",
 )
 
+_WANTS_INTEGER = "could not be converted to Integer"  # says OmegaConf
+
 Compose = Callable[[Mapping[str, Any]], JobConfig]
 """Returns the job with some values in the place of its own."""
 
@@ -73,7 +75,8 @@ def _named(key: str, value: Any) -> Iterator[None]:
     try:
         yield
     except (ConfigError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"search.space.{key}={value!r}: {error}") from error
+        way = "; whole numbers have type: integer" if _WANTS_INTEGER in str(error) else ""
+        raise ConfigError(f"search.space.{key}={value!r}: {error}{way}") from error
 
 
 @dataclass(frozen=True, slots=True)

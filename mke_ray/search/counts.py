@@ -9,7 +9,7 @@ from mke_ray.config_search import SearchConfig
 from mke_ray.labels.pass_state import SECONDS_PER_HOUR, cost_of
 from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
 
-_STATES = {FINISHED: "finished", STOPPED: "stopped early", FAILED: "failed"}
+STATES = {FINISHED: "finished", STOPPED: "stopped early", FAILED: "failed"}
 
 
 @dataclass(slots=True)
@@ -28,12 +28,12 @@ class Counts:
         began_s: When this start began, by a clock that never goes back.
     """
 
-    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_STATES, 0))
+    ended: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     running: int = 0
     best: float | None = None
     best_trial: int = 0
     num_samples: int = 0
-    ended_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STATES, 0.0))
+    ended_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STATES, 0.0))
     running_s: float = 0.0
     before_s: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
@@ -163,7 +163,7 @@ def in_words(counts: Counts, plan: Plan) -> str:
         plan: What it is to do.
     """
     said = [f"{counts.running} running"]
-    said += [f"{number} {_STATES[state]}" for state, number in counts.ended.items() if number]
+    said += [f"{number} {STATES[state]}" for state, number in counts.ended.items() if number]
     if counts.best is not None:
         said.append(f"best {plan.quality} {counts.best:.4g} (trial {counts.best_trial})")
     spent_s, to_come_s = sum(counts.ended_s.values()) + counts.running_s, plan.to_come_s(counts)

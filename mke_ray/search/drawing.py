@@ -95,8 +95,9 @@ class Choice:
 
 
 def ends_of(one: Numbers) -> tuple[float, float]:
-    """Return both ends of a range."""
-    return (int(one.low), int(one.high)) if one.kind == "integer" else (one.low, one.high)
+    """Return both ends of a range, as they would be drawn."""
+    kind = int if one.kind == "integer" else float
+    return kind(one.low), kind(one.high)
 
 
 def lowest_of(value: Any) -> Any:

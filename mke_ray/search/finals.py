@@ -85,8 +85,9 @@ def choose_finalists(
 ) -> list[TrialRecord]:
     """Return the trials that are repeated: the best, or of two goals the best that are not beaten.
 
-    Trials that were trained to their end come before those that were stopped. The configuration as
-    it is (trial 0) is always among them where it can be trained, beside the number that is wanted.
+    The configuration as it is (trial 0) is always among them where it can be trained, beside the
+    number that is wanted. Where it was, others count if they were trained to their end too: those
+    that were stopped are behind it.
 
     Args:
         records: The trials that have ended.
@@ -98,8 +99,12 @@ def choose_finalists(
     if cost is not None:
         ended = [one for one in seen if one.state == FINISHED]
         order = [one for one in order if not any(_beats(other, one, cost) for other in ended)]
-    chosen = order[:num_wanted]
-    usual = [one for one in seen if one.number == USUAL and one not in chosen]
+        chosen = order[:num_wanted]
+        return [*chosen, *(one for one in seen if one.number == USUAL and one not in chosen)]
+    usual = [one for one in seen if one.number == USUAL]
+    has_end = any(one.state == FINISHED for one in usual)
+    others = [one for one in order if one.number != USUAL]
+    chosen = [one for one in others if one.state == FINISHED or not has_end][:num_wanted]
     return [*chosen, *usual]
 
 

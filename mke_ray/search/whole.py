@@ -2,11 +2,11 @@
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mke_ray.config import HIDDEN, is_secret_key, jobs_with, overrides, usual_of
+from mke_ray.config import HIDDEN, is_secret_key, jobs_with, overrides, own_config_dir, usual_of
 from mke_ray.config_schema import JobConfig
 from mke_ray.config_values import is_group, named, winner_yaml
 from mke_ray.errors import ConfigError
@@ -101,25 +101,33 @@ def searched(found: Search) -> None:
     console = terminal()
     console.print(search_terminal(content))
     if winner.number != USUAL:
-        command = winner_command(overrides(), f"{found.ledger.folder.uri}/winner.yaml")
+        uri, values = f"{found.ledger.folder.uri}/winner.yaml", records[winner.number].values
+        command = winner_command(overrides(), uri, values, own_config_dir())
         console.print(f"Run the winner: {command}", soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
 
 
-def winner_command(line: Sequence[str], winner: str) -> str:
+def winner_command(
+    line: Sequence[str], winner: str, keys: Iterable[str], config_dir: str | None = None
+) -> str:
     """Return the command that runs a winner on the stores of its search, for a shell.
 
     Args:
         line: The command line of the search; what may be a secret of it is hidden.
         winner: Its file.
+        keys: The keys that it sets, which the command line would overrule.
+        config_dir: The user's own folder of configurations.
     """
-    keys = {one: named(one) for one in line}
-    kept = [
-        f"{key}={HIDDEN}" if is_secret_key(key) else one
-        for one, key in keys.items()
-        if key.partition(".")[0] not in ("search", "dry_run")
-    ]
-    return shlex.join(["python", "jobs/expand.py", *kept, f"+winner={winner}"])
+    given = tuple(key.lstrip("+") for key in keys)
+    kept = []
+    for one in line:
+        key = named(one)
+        is_of_search = key.partition(".")[0] in ("search", "dry_run")
+        is_given = key in given or key.startswith(tuple(f"{name}." for name in given))
+        if not is_of_search and not is_given:
+            kept.append(f"{key}={HIDDEN}" if is_secret_key(key) else one)
+    own = ["--config-dir", config_dir] if config_dir else []
+    return shlex.join(["python", "jobs/expand.py", *own, *kept, f"+winner={winner}"])
 
 
 def _closing(tracker: Any) -> Any:

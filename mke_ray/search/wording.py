@@ -8,7 +8,7 @@ import numpy as np
 
 from mke_ray.labels.pass_state import SECONDS_PER_HOUR
 from mke_ray.search.content import SearchContent
-from mke_ray.search.counts import held_words
+from mke_ray.search.counts import STATES, held_words
 from mke_ray.search.finals import USUAL, Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
 
@@ -16,8 +16,6 @@ from mke_ray.search.judging import AS_IT_IS, WINNER
 def said_of(content: SearchContent) -> list[str]:
     """Return in sentences what was found: the winner, its test result, and what it cost."""
     winner, test = content.winner, content.test
-    share = content.num_samples / content.full_samples if content.full_samples else math.nan
-    cost = f"; without stops {len(content.records)} trials train on {content.full_samples:,}"
     usual = next((one for one in content.finalists if one.number == USUAL), None)
     lines = []
     if winner.number == USUAL:
@@ -26,8 +24,7 @@ def said_of(content: SearchContent) -> list[str]:
             f"{what} the configuration as it is: {content.quality} {mean_words(winner)} on the "
             "select part of the probe."
         )
-        better = [one for one in content.finalists if one.mean > winner.mean]
-        lines += [_unsure_words(one) for one in better if content.cost is None]
+        lines += [_other_words(one, winner) for one in _others(content) if content.cost is None]
     else:
         against = "" if usual is None else f"; the configuration as it is has {mean_words(usual)}"
         lines.append(
@@ -41,10 +38,7 @@ def said_of(content: SearchContent) -> list[str]:
         lines.append(_luck_words(content) if winner.lead is None else _lead_words(content))
     if content.cost is not None:
         lines.append(_cost_words(content.cost))
-    lines.append(
-        f"Trials and finals trained on {content.num_samples:,} samples{cost} ({share:.0%}), for "
-        f"{_held_words(content.hours)}."
-    )
+    lines += [_counts_words(content), _samples_words(content)]
     return lines
 
 
@@ -56,6 +50,28 @@ def _caution_words() -> str:
     )
 
 
+def _counts_words(content: SearchContent) -> str:
+    """Say what became of the trials."""
+    said = [
+        f"{number} {word}"
+        for state, word in STATES.items()
+        if (number := sum(one.state == state for one in content.records))
+    ]
+    return f"Of {len(content.records)} trials {', '.join(said)}."
+
+
+def _samples_words(content: SearchContent) -> str:
+    """Say what was trained on, with the finals and without."""
+    by_trials = sum(one.num_samples for one in content.records)
+    said = f"They trained on {by_trials:,} samples"
+    if full := content.full_samples:
+        said += f", {by_trials / full:.0%} of the {full:,} that they train on without stops"
+        said += (
+            f"; with the finals it is {content.num_samples:,} ({content.num_samples / full:.0%})"
+        )
+    return f"{said}, for {_held_words(content.hours)}."
+
+
 def _cost_words(cost: str) -> str:
     """Say by which rule the winner of two goals was chosen."""
     return (
@@ -64,8 +80,16 @@ def _cost_words(cost: str) -> str:
     )
 
 
-def _unsure_words(one: Finalist) -> str:
-    """Say why a finalist with a higher mean is not the winner."""
+def _others(content: SearchContent) -> list[Finalist]:
+    """Return the finalists beside the configuration as it is, the best first."""
+    others = [one for one in content.finalists if one.number != USUAL]
+    return sorted(others, key=lambda one: -one.mean)
+
+
+def _other_words(one: Finalist, winner: Finalist) -> str:
+    """Say why a finalist is not the winner."""
+    if one.mean <= winner.mean:
+        return f"The best of the others over seeds, trial {one.number}, has {mean_words(one)}."
     return (
         f"Trial {one.number} has {mean_words(one)}, {_ahead(one)}: not surely, and of few samples "
         "the best of many trials is ahead by luck. The configuration as it is stays; a larger "

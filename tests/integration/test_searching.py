@@ -149,6 +149,7 @@ def test_a_trial_that_fails_is_on_record_and_the_search_goes_on(run_folder: Path
             r"search\.space\.student\.head_hidden=\[0\.5\]",
         ),
         ("scaling.num_workers: {type: choice, values: [1, 2]}", r"search\.workers_per_trial"),
+        ("fit.global_batch: {type: uniform, low: 32, high: 64}", "have type: integer"),
     ],
 )
 def test_what_no_student_takes_stops_before_any_store_is_read(

@@ -32,6 +32,13 @@ def test_trials_that_were_trained_to_their_end_come_before_better_ones_that_were
     assert [one.number for one in choose_finalists(records, 3, cost=None)] == [2, 1, 0]
 
 
+def test_the_best_other_that_came_to_its_end_is_repeated_beside_what_is_there() -> None:
+    records = [record(0, FINISHED, 0.9), record(1, FINISHED, 0.8), record(2, STOPPED, 0.85)]
+    assert [one.number for one in choose_finalists(records, 1, cost=None)] == [1, 0]
+    assert [one.number for one in choose_finalists(records, 3, cost=None)] == [1, 0]
+    assert [one.number for one in choose_finalists(records[::2], 1, cost=None)] == [0]
+
+
 def test_a_trial_that_failed_is_never_a_finalist() -> None:
     records = [record(0, FAILED, 0.99), record(1, FAILED, 0.95), record(2, STOPPED, 0.4)]
     assert [one.number for one in choose_finalists(records, 2, cost=None)] == [2]

@@ -53,9 +53,17 @@ def test_the_command_of_a_winner_is_that_of_the_run_on_the_same_root() -> None:
         "+search.space={}",
         "storage.options.key=abc",
     ]
-    assert winner_command(line, "a b/winner.yaml") == (
+    assert winner_command(line, "a b/winner.yaml", []) == (
         "python jobs/expand.py experiment=tiny 'root=a b' 'storage.options.key=***' "
         "'+winner=a b/winner.yaml'"
+    )
+
+
+def test_the_command_of_a_winner_does_not_overrule_it_and_finds_what_it_is_made_of() -> None:
+    line = ["fusion=film", "student.dropout=0.1", "+objective.loss.type=generalized", "seed=3"]
+    keys = ["fusion", "+objective.loss", "student.dropout"]
+    assert winner_command(line, "w.yaml", keys, "my") == (
+        "python jobs/expand.py --config-dir my seed=3 +winner=w.yaml"
     )
 
 
