@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
 
 from mke_ray.batching import batched
 from mke_ray.registry import LoggedData, ModelPackage, dataset_inputs, register_model
+from mke_ray.schema import fingerprint
 from mke_ray.secret_looks import without_secrets
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ MAX_PARAMS_PER_BATCH = 100
 PARENT_TAG = "mlflow.parentRunId"
 JOB_TAG = "mke_ray.job"
 
+# Sections that say what networks are and learn; of others another start of a run may be told.
+_OF_NETWORKS = (
+    *("seed", "decode", "views", "plain_views", "teacher", "more_teachers", "labels"),
+    *("student", "fusion", "objective", "expansion", "supervised", "fit"),
+)
 _CHATTY_LOGGERS = ("alembic", "mlflow")
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. :/]")
 
@@ -221,7 +227,10 @@ def start_tracking(
     local_folder: str | None = None,
     uri: str | None = None,
 ) -> Tracker:
-    """Open the MLflow run of a job, or the one that an interrupted start of it left.
+    """Open the MLflow run of a job, or the one that an earlier start of it left.
+
+    Another run begins where networks are or learn something else: params and files of a run are of
+    one configuration.
 
     The database is created and migrated here, so call it on the driver before any worker.
 
@@ -244,7 +253,7 @@ def start_tracking(
     opened = server or f"sqlite:///{local_folder or home}/{DATABASE_NAME}"
     _quiet()
     connection = _Connection(uri, None)
-    ids = _RunIds(files, uri)
+    ids = _RunIds(files, uri, fingerprint({k: params[k] for k in _OF_NETWORKS if k in params}))
     tracker = Tracker(connection, run_id=None, experiment_id=None, ids=ids)
     try:
         client = _connect(opened)
@@ -304,8 +313,8 @@ def finite_numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, flo
 class _RunIds:
     """Ids of the runs of one job and one tracking server, kept in a file of its root."""
 
-    def __init__(self, files: RunFiles, uri: str) -> None:
-        self._files = files
+    def __init__(self, files: RunFiles, uri: str, identity: str) -> None:
+        self._files, self._identity = files, identity
         self._uri = _without_password(uri)
         self.run_id: str | None = None
         self.children: dict[str, str] = {}
@@ -314,7 +323,7 @@ class _RunIds:
             kept = json.loads(files.read(RUN_IDS_NAME))
         except FileNotFoundError:
             return
-        if kept.get("uri") == self._uri:
+        if kept.get("uri") == self._uri and kept.get("identity", identity) == identity:
             self.run_id, self.children = kept["run_id"], dict(kept["children"])
             self._job = kept.get("job")
 
@@ -344,6 +353,7 @@ class _RunIds:
     def _write(self) -> None:
         kept = {
             "uri": self._uri,
+            "identity": self._identity,
             "job": self._job,
             "run_id": self.run_id,
             "children": self.children,

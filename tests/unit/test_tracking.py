@@ -122,6 +122,20 @@ def start(files, folder, **changes):
     return start_tracking(**{**plain, **changes})
 
 
+def test_another_configuration_of_networks_is_another_run_and_another_cluster_is_not(
+    mlflow, tmp_path
+):
+    files = MemoryFiles()
+    first = start(files, tmp_path, params={"fit": {"lr": 0.1}, "scaling": {"num_workers": 1}})
+    arm = first.child("mke").run_id
+    again = start(files, tmp_path, params={"fit": {"lr": 0.1}, "scaling": {"num_workers": 8}})
+    assert (again.run_id, again.child("mke").run_id) == (first.run_id, arm)
+    other = start(files, tmp_path, params={"fit": {"lr": 0.2}, "scaling": {"num_workers": 8}})
+    assert other.run_id != first.run_id and other.child("mke").run_id != arm
+    assert mlflow.runs[other.run_id].data.params["fit.lr"] == "0.2"
+    assert start(files, tmp_path, params={"fit": {"lr": 0.2}}).run_id == other.run_id
+
+
 def test_nested_settings_become_dotted_names_with_short_texts():
     flat = flatten_params({"fit": {"lr": 0.1, "steps": [1, 2]}, "name": "x" * 9000, "none": None})
     assert flat == {
