@@ -253,12 +253,17 @@ def percent_axis(axes: Axes, axis: str) -> None:
     chosen.set_major_formatter(FuncFormatter(written))
 
 
-def log_axis(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic, once its limits are set, with plain numbers."""
+def log_axis(axes: Axes, *, is_narrow: bool = False) -> None:
+    """Make the horizontal axis logarithmic, once its limits are set, with plain numbers.
+
+    Args:
+        axes: The axes.
+        is_narrow: Whether there is room for few numbers only.
+    """
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     if high < 100 * low:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if is_narrow else (1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

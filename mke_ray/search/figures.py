@@ -9,10 +9,11 @@ from optuna.importance import get_param_importances
 
 from mke_ray.report import style
 from mke_ray.report.style import Picture, house_style, new_figure, to_picture
-from mke_ray.search.key_figures import drawn_keys, parallel, short_name, slices
+from mke_ray.search.key_figures import comparable, drawn_keys, parallel, short_name, slices
 from mke_ray.search.ledger import STOPPED, TrialRecord
-from mke_ray.search.trial_colours import STOPPED_GREY, look_of
+from mke_ray.search.trial_colours import STOPPED_GREY, USUAL, look_of
 
+_LATE = 0.6  # of the steps, from where on the end is drawn larger
 _ROW_IN = 0.34
 
 
@@ -24,7 +25,7 @@ def search_pictures(
     Args:
         records: What became of all trials.
         winner: Number of the trial of the winner.
-        study: The same trials as Optuna knows them.
+        study: The same trials, as they can be compared, as Optuna knows them.
         quality: What was looked for, in words.
     """
     seen = [one for one in records if one.quality is not None]
@@ -32,11 +33,11 @@ def search_pictures(
         pictures = [_curves(seen, winner, quality)]
         if importances := importances_of(study):
             pictures.append(_importances(importances))
-        params = drawn_keys(seen)
+        params, alike = drawn_keys(seen), comparable(seen)
         if params:
-            pictures.append(slices(seen, params, winner, quality))
+            pictures.append(slices(alike, params, winner, quality))
         if len(params) > 1:
-            pictures.append(parallel(seen, params, winner, quality))
+            pictures.append(parallel(alike, params, winner, quality))
     return pictures
 
 
@@ -72,17 +73,25 @@ def _complete(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
 
 def _curves(records: Sequence[TrialRecord], winner: int, quality: str) -> Picture:
     """Draw the quality of every trial by step."""
-    figure = new_figure(3.0)
-    axes = figure.subplots()
+    figure = new_figure(3.0, width_in=style.WIDTH_IN * 1.25)
+    axes, late = figure.subplots(1, 2, width_ratios=(3, 2))
+    last_step = max(one.curve[-1]["step"] for one in records)
     for one in sorted(records, key=lambda x: (x.number == winner, x.number == 0)):
         colour, width = look_of(one, winner)
         steps = [look["step"] for look in one.curve]
         values = [look["quality"] for look in one.curve]
-        axes.plot(steps, values, color=colour, linewidth=width)
-        axes.plot(steps[-1:], values[-1:], "o", color=colour, markersize=width * 2)
-    axes.set_xlabel("step")
+        for panel in (axes, late):
+            panel.plot(steps, values, color=colour, linewidth=width)
+            panel.plot(steps[-1:], values[-1:], "o", color=colour, markersize=width * 2)
+    shown = [x["quality"] for one in records for x in one.curve if x["step"] >= _LATE * last_step]
+    room = 0.08 * (max(shown) - min(shown)) or 0.01
+    late.set_xlim(_LATE * last_step, 1.03 * last_step)
+    late.set_ylim(min(shown) - room, max(shown) + room)
+    late.set_title("the end, larger", fontsize=9)
     axes.set_ylabel(quality)
-    axes.grid(axis="y")
+    for panel in (axes, late):
+        panel.set_xlabel("step")
+        panel.grid(axis="y")
     num_stopped = sum(one.state == STOPPED for one in records)
     _legend(axes, records, winner)
     return to_picture(
@@ -97,8 +106,10 @@ def _curves(records: Sequence[TrialRecord], winner: int, quality: str) -> Pictur
 def _legend(axes: Axes, records: Sequence[TrialRecord], winner: int) -> None:
     """Name what colours mean, beside the axes."""
     named = {"winner": style.BLUE, "as configured": style.ORANGE, "to the end": style.MUTED}
-    if not any(one.number == 0 for one in records) or winner == 0:
+    if not any(one.number == USUAL for one in records):
         named.pop("as configured")
+    if winner == USUAL:
+        named = {"as configured": style.BLUE, "to the end": style.MUTED}
     if any(one.state == STOPPED for one in records):
         named["stopped"] = STOPPED_GREY
     lines = [Line2D([], [], color=colour, linewidth=2) for colour in named.values()]
@@ -120,5 +131,6 @@ def _importances(importances: Mapping[str, float]) -> Picture:
         name="importances",
         title="What mattered",
         alt="; ".join(f"{name} {importances[name]:.0%}" for name in importances),
-        note="Functional ANOVA over all trials by their last look. Of few trials it is a hint.",
+        note="Functional ANOVA over all trials by the last look that every one of them came to: "
+        "where most were stopped early it tells what makes the start fast. Few trials tell little.",
     )

@@ -3,6 +3,7 @@
 # T trials, K keys.
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,15 @@ from matplotlib.axes import Axes
 from mke_ray.report import style
 from mke_ray.report.style import Picture, new_figure, to_picture
 from mke_ray.search.ledger import FINISHED, TrialRecord
-from mke_ray.search.trial_colours import STOPPED_GREY, look_of
+from mke_ray.search.trial_colours import STOPPED_GREY, colour_words, look_of
 
 _MOST_SLICES = 9
 _LOG_RATIO = 8.0  # of the largest to the smallest value, from where on an axis is logarithmic
 _MOST_LETTERS = 14
 _MARK_X, _MARK_Y = 0.034, 0.05  # size of a mark, as a part of a small figure
 _FAN = 0.05  # of the height of an axis, over which trials with the same value are spread
-_ROOM = 0.15  # below and above trials that were trained to the end
+_ROOM = 0.15  # below and above the trials that are shown, of their range
+_FAR = 2.0  # below the median, of the distance from there to the best: farther ones are cut off
 _EDGE = 0.1  # of the width of a figure, beside the least and the largest value
 
 
@@ -32,13 +34,24 @@ def drawn_keys(records: Sequence[TrialRecord]) -> list[str]:
     return [name for name in names if len({str(one.params.get(name)) for one in records}) > 1]
 
 
+def comparable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return trials as they were at the last look that every one of them came to.
+
+    Args:
+        records: What became of the trials; those without a look are left out.
+    """
+    seen = [one for one in records if one.curve]
+    num_looks = min((len(one.curve) for one in seen), default=0)
+    return [replace(one, curve=one.curve[:num_looks]) for one in seen]
+
+
 def slices(
     records: Sequence[TrialRecord], params: Sequence[str], winner: int, quality: str
 ) -> Picture:
     """Draw quality against each key alone.
 
     Args:
-        records: The trials of which a quality is known.
+        records: The trials, as they can be compared.
         params: The keys.
         winner: Number of the trial of the winner.
         quality: What was looked for, in words.
@@ -60,9 +73,9 @@ def slices(
         name="slices",
         title="Each key alone",
         alt=f"{quality} of every trial against {', '.join(short_name(name) for name in shown)}",
-        note="Filled: trained to the end (blue: the winner, orange: as configured). Hollow: "
-        "stopped early, at its last look; a triangle lies below the axis. Trials that would hide "
-        "one another stand side by side.",
+        note=f"{_when(records)} Filled: trained to the end ({colour_words(winner)}). Hollow: "
+        "stopped early; a triangle lies below the axis. Trials that would hide one another stand "
+        "side by side.",
     )
 
 
@@ -72,7 +85,7 @@ def parallel(
     """Draw every trial as a line through all keys to its quality.
 
     Args:
-        records: The trials of which a quality is known.
+        records: The trials, as they can be compared.
         params: The keys.
         winner: Number of the trial of the winner.
         quality: What was looked for, in words.
@@ -103,10 +116,16 @@ def parallel(
         name="parallel",
         title="All keys at once",
         alt=f"one line per trial through its values of {', '.join(names)}",
-        note="Blue: the winner, orange: as configured, grey: stopped early. Trials with the same "
-        "value are spread a little. A line passes by a key that it lacks: it is asked only where "
-        "another has some value.",
+        note=f"{_when(records)} {colour_words(winner).capitalize()}, grey: stopped early. Trials "
+        "with the same value are spread a little. A line passes by a key that it lacks: it is "
+        "asked only where another has some value.",
     )
+
+
+def _when(records: Sequence[TrialRecord]) -> str:
+    """Say at which step trials are compared."""
+    step = max(one.curve[-1]["step"] for one in records)
+    return f"Quality after step {step:,}, the last that every trial came to."
 
 
 def short_name(name: str) -> str:
@@ -123,16 +142,14 @@ def word_of(value: Any) -> str:
 
 
 def shown_range(records: Sequence[TrialRecord]) -> tuple[float, float]:
-    """Return between which qualities there is something to see.
-
-    Trials that were stopped early may lie far below: they were looked at after fewer steps.
+    """Return between which qualities there is something to see; a few may lie far below.
 
     Args:
-        records: The trials of which a quality is known.
+        records: The trials, as they can be compared.
     """
     known = [one.quality for one in records if one.quality is not None]
-    whole = [one.quality for one in records if one.quality is not None and one.state == FINISHED]
-    low, high = min(whole or known), max(known)
+    high, middle = max(known), float(np.median(known))
+    low = max(min(known), middle - _FAR * (high - middle))
     room = _ROOM * (high - low) or 0.01
     return low - room, high + room
 
@@ -207,7 +224,7 @@ def _limit(axes: Axes, place_T: np.ndarray, words: Sequence[str] | None) -> None
     if _is_log(place_T):
         edge = (high / low) ** _EDGE
         axes.set_xlim(low / edge, high * edge)
-        style.log_axis(axes)
+        style.log_axis(axes, is_narrow=True)
     else:
         edge = _EDGE * (high - low) or 0.5
         axes.set_xlim(low - edge, high + edge)

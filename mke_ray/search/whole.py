@@ -17,6 +17,7 @@ from mke_ray.search.counts import held_by_trial
 from mke_ray.search.figures import search_pictures
 from mke_ray.search.finals import USUAL
 from mke_ray.search.judging import result_on_test
+from mke_ray.search.key_figures import comparable
 from mke_ray.search.ledger import TrialRecord
 from mke_ray.search.page import TrialTable, search_terminal, write_search
 from mke_ray.search.recording import TrialRuns
@@ -89,7 +90,7 @@ def searched(found: Search) -> None:
         pictures=search_pictures(
             records,
             winner.number,
-            study_of(found.settings, found.space, records),
+            study_of(found.settings, found.space, comparable(records)),
             found.quality_words,
         ),
         folder=found.ledger.folder.uri,

@@ -1,5 +1,6 @@
 """Figures of a search: nothing hides anything, and the range is that of what can be compared."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from mke_ray.report.style import Picture
 from mke_ray.search.figures import search_pictures
-from mke_ray.search.key_figures import fanned, shown_range, side_by_side
-from mke_ray.search.ledger import FINISHED, STOPPED, TrialRecord
+from mke_ray.search.key_figures import comparable, fanned, shown_range, side_by_side
+from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
 from mke_ray.search.searcher import StudySettings, study_of
 from mke_ray.search.space import Space
 
@@ -47,12 +48,19 @@ def test_equal_heights_are_spread_around_their_value_and_others_left() -> None:
     assert spread_T[1] == 0.2 and np.isnan(spread_T[3])
 
 
-def test_trials_that_were_stopped_do_not_press_the_others_together() -> None:
-    records = [record(0, FINISHED, 0.9), record(1, FINISHED, 0.94), record(2, STOPPED, 0.1)]
-    low, high = shown_range(records)
-    assert 0.85 < low < 0.9 and 0.94 < high < 0.96
-    assert shown_range([*records, record(3, STOPPED, 0.98)])[1] > 0.98
+def test_trials_that_lie_far_below_do_not_press_the_others_together() -> None:
+    qualities = [0.9, 0.94, 0.92, 0.91, 0.1]
+    low, high = shown_range([record(n, FINISHED, one) for n, one in enumerate(qualities)])
+    assert 0.8 < low < 0.9 and 0.94 < high < 0.96
     assert shown_range([record(0, FINISHED, 0.9)]) == (0.89, 0.91)
+
+
+def test_trials_are_compared_at_the_last_look_that_all_came_to() -> None:
+    long, short = record(0, FINISHED, 0.5), record(1, STOPPED, 0.7)
+    more = replace(long, curve=(*long.curve, {**long.curve[0], "step": 20, "quality": 0.9}))
+    failed = TrialRecord(2, FAILED, {}, {})
+    assert [one.quality for one in comparable([more, short, failed])] == [0.5, 0.7]
+    assert comparable([failed]) == []
 
 
 def test_a_search_of_equal_trials_is_drawn(tmp_path: Path) -> None:
