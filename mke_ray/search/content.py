@@ -27,6 +27,7 @@ class SearchContent:
         folder: Where it lies.
         held: What a fit holds while it trains, for example ``{"CPU": 2.0}``.
         cost: The second goal; None where there is none.
+        command: What runs the winner; "" where the configuration as it is stays.
     """
 
     title: str
@@ -41,6 +42,7 @@ class SearchContent:
     folder: str
     held: Mapping[str, float]
     cost: str | None = None
+    command: str = ""
 
     @property
     def num_samples(self) -> int:

@@ -3,6 +3,7 @@
 # N samples.
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from mke_ray.metrics import bootstrap_by_group
 from mke_ray.schema import Split
 from mke_ray.search.finals import USUAL, Finalist, interval
 from mke_ray.search.run import Search
+
+logger = logging.getLogger(__name__)
 
 TEST_NAMES = "test-trial-"
 WINNER, AS_IT_IS = "winner", "as configured"
@@ -40,6 +43,7 @@ def result_on_test(
     """
     folder, name = search.ledger.folder, f"{TEST_NAMES}{winner.number}.json"
     if not folder.exists(name):
+        logger.info("search: looks at the test split, now that the winner is known")
         found = _measured(search, winner, finalists.get(USUAL))
         folder.create(name, json.dumps(found, indent=1).encode())
     looked = [one for one in folder.names(recursive=False) if one.startswith(TEST_NAMES)]

@@ -81,7 +81,9 @@ def search_terminal(content: SearchContent) -> Group:
         step = str(one.curve[-1]["step"]) if one.curve else ""
         cells = [_cell(one.params[name]) if name in one.params else "" for name in names]
         table.add_row(str(one.number), one.state, quality, step, *cells)
-    return Group(table, Text(), *map(Text, said_of(content)))
+    rest = len(content.records) - _MOST_ROWS
+    more = [Text(f"and {rest} more, which are in {TABLE}")] if rest > 0 else []
+    return Group(table, *more, Text(), *map(Text, said_of(content)))
 
 
 def write_search(folder: Root, content: SearchContent, winner_yaml: str) -> str:

@@ -76,7 +76,10 @@ def searched(found: Search) -> None:
             keys.num_trials,
         )
         raise SystemExit(130) from None
-    logger.info("search: looks at the test split, which chose nothing")
+    command = ""
+    if winner.number != USUAL:
+        uri, values = f"{found.ledger.folder.uri}/winner.yaml", records[winner.number].values
+        command = winner_command(overrides(), uri, values, own_config_dir())
     test = result_on_test(found, winner, {one.number: one for one in finalists})
     content = SearchContent(
         title=f"{run.job.name}, {keys.name}",
@@ -96,15 +99,14 @@ def searched(found: Search) -> None:
         folder=found.ledger.folder.uri,
         held=held_by_trial(keys, asdict(run.job.scaling)),
         cost=keys.cost,
+        command=command,
     )
     page = write_search(found.ledger.folder, content, _yaml(found, records[winner.number].values))
     runs.finish(records, finalists, winner, test)
     console = terminal()
     console.print(search_terminal(content))
-    if winner.number != USUAL:
-        uri, values = f"{found.ledger.folder.uri}/winner.yaml", records[winner.number].values
-        command = winner_command(overrides(), uri, values, own_config_dir())
-        console.print(f"Run the winner: {command}", soft_wrap=True)
+    if content.command:
+        console.print(f"Run the winner: {content.command}", soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
 
 

@@ -78,10 +78,20 @@ def _same(manifest: Manifest, expected: Mapping[str, Any]) -> Manifest:
         found = manifest.meta.get(key)
         if found != value:
             raise StoreError(
-                f"{manifest.root.uri} was made with {key}={found}, this run has {value}; "
-                "use another root, or the source that this one was made from"
+                f"{manifest.root.uri} was made from another source: {_unlike(key, found, value)}. "
+                "Give the keys that it was made with (experiment=, source.*, data_seed), or "
+                "another root"
             )
     return manifest
+
+
+def _unlike(key: str, found: Any, wanted: Any) -> str:
+    """Return what is not the same, of mappings the first of their entries."""
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        names = (one for one in (*found, *wanted) if found.get(one) != wanted.get(one))
+        name = next(names)
+        return _unlike(f"{key}.{name}", found.get(name), wanted.get(name))
+    return f"{key} is {found!r} there and {wanted!r} here"
 
 
 def _write_first(

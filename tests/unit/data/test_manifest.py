@@ -104,7 +104,7 @@ def test_without_a_refresh_what_is_there_is_opened_and_the_source_not_read(root)
 )
 def test_another_source_is_refused_and_the_difference_named(root, source, unit_size, named):
     write_manifest(root, ListedSource((row(1),)), unit_size=2)
-    with pytest.raises(StoreError, match=f"was made with {named}"):
+    with pytest.raises(StoreError, match=f"made from another source: {named}"):
         write_manifest(root, source, unit_size=unit_size)
 
 
