@@ -22,7 +22,7 @@ from mke_ray.config_help import JobHelp, dotted_keys, explanation, group_lines, 
 from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_predict import ExportConfig, PredictConfig
 from mke_ray.config_schema import JobConfig
-from mke_ray.config_values import recomposed, usual_values, with_winner, without_winner
+from mke_ray.config_values import named, recomposed, usual_values, with_winner, without_winner
 from mke_ray.errors import ConfigError, MkeRayError
 from mke_ray.secret_looks import has_secret_look, has_secret_name, without_secrets
 
@@ -427,11 +427,16 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
+def values_of_winner() -> dict[str, Any]:
+    """Return the values of the winner that ``+winner=FILE`` names for the running job, if any."""
+    return without_winner(overrides())[1]
+
+
 def own_config_dir() -> str | None:
     """Return the folder that ``--config-dir`` named for the running job, None where it did not."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    named = [one.path for one in sources if one.provider == "command-line"]
-    return named[0] if named else None
+    own = [one.path for one in sources if one.provider == "command-line"]
+    return own[0] if own else None
 
 
 def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
@@ -449,13 +454,15 @@ def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
     return HIDDEN if is_secret and node is not None else node
 
 
-def is_secret_key(key: str) -> bool:
-    """Return whether what a dotted key holds may be a secret, by its name or that of a section.
+def shown_override(override: str) -> str:
+    """Return an override of the command line as it may be shown, without what may be a secret.
 
     Args:
-        key: The key.
+        override: The override.
     """
-    return any(_is_secret(name) for name in key.split("."))
+    key, is_there, value = override.partition("=")
+    is_secret = any(_is_secret(name) for name in named(override).split("."))
+    return f"{key}={_without_secrets(value, is_secret=is_secret)}" if is_there else override
 
 
 def _is_secret(name: str) -> bool:

@@ -56,18 +56,22 @@ def without_winner(overrides: Sequence[str]) -> tuple[list[str], dict[str, Any]]
 def _not_said(values: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
     """Return the values of a winner of which a command line says nothing.
 
+    What it says of a group chooses an option, in which the winner sets single keys all the same.
+
     Raises:
         ConfigError: It says a part of what the winner gives whole.
     """
     kept: dict[str, Any] = {}
     for key, value in values.items():
         plain = key.lstrip("+")
-        if inside := [one for one in said if one.startswith(f"{plain}.")]:
+        inside = [one for one in said if one.startswith(f"{plain}.")]
+        if inside and not is_group(plain):
             raise ConfigError(
                 f"{inside[0]} is a part of {plain}, which the winner gives as a whole; give "
                 f"{plain} as a whole too"
             )
-        if not any(plain == one or plain.startswith(f"{one}.") for one in said):
+        above = (one for one in said if plain.startswith(f"{one}.") and not is_group(one))
+        if plain not in said and not any(above):
             kept[key] = value
     return kept
 

@@ -34,7 +34,7 @@ JOB_TAG = "mke_ray.job"
 # Sections that say what networks are and learn; of others another start of a run may be told.
 _OF_NETWORKS = (
     *("seed", "decode", "views", "plain_views", "teacher", "more_teachers", "labels"),
-    *("student", "fusion", "objective", "expansion", "supervised", "fit"),
+    *("student", "fusion", "objective", "expansion", "supervised", "fit", "engine", "gate"),
 )
 _CHATTY_LOGGERS = ("alembic", "mlflow")
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. :/]")
@@ -229,8 +229,8 @@ def start_tracking(
 ) -> Tracker:
     """Open the MLflow run of a job, or the one that an earlier start of it left.
 
-    Another run begins where networks are or learn something else: params and files of a run are of
-    one configuration.
+    Another run begins where networks are or learn something else, also where they are again what
+    they were before: params and files of a run are of one configuration.
 
     The database is created and migrated here, so call it on the driver before any worker.
 
@@ -326,6 +326,8 @@ class _RunIds:
         if kept.get("uri") == self._uri and kept.get("identity", identity) == identity:
             self.run_id, self.children = kept["run_id"], dict(kept["children"])
             self._job = kept.get("job")
+            if "identity" not in kept:
+                self._write()
 
     def keep_job(self) -> str:
         """Return the mark of this job's run, kept before there is a run that bears it.

@@ -65,8 +65,8 @@ def refine_apart(
 ) -> Refined:
     """Refine labels as ``refine_stage`` does, by networks that learn no labelled pair.
 
-    What learns from such labels knows nothing of the select part of the probe, which may judge it.
-    Its time is none of the run's.
+    Temperatures, exponents and the round are still chosen by the select part of the probe, as ever;
+    but a network that learnt its pairs teaches others to know them. Its time is none of the run's.
 
     Args:
         run: The run, whose student is ours.

@@ -318,7 +318,7 @@ def headline(content: ReportContent) -> str:
 
 
 def _better_rival(content: ReportContent, student: ArmResult) -> str:
-    """Say that labels alone teach better, where gate and test set agree that they do."""
+    """Say that labels alone teach better, where the test set shows what the gate was told."""
     rival = content.evaluation.arms.get("mm_labelled_only")
     is_better = content.decision.beaten_by_labelled_only
     if rival is None or not is_better or rival.value <= student.value:

@@ -165,7 +165,8 @@ class _LineProgress:
             self.awaited = awaited
             logger.info("%s: %s", self.title, text)
             self.last_line_s = now_s
-            return
+            if done < total or not total:
+                return
         is_due = now_s - self.last_line_s >= SECONDS_BETWEEN_LINES
         if not total or self.is_finished or not (is_due or done >= total):
             return

@@ -10,8 +10,8 @@ from optuna.importance import get_param_importances
 from mke_ray.report import style
 from mke_ray.report.style import Picture, house_style, new_figure, to_picture
 from mke_ray.search.key_figures import comparable, drawn_keys, parallel, short_name, slices
-from mke_ray.search.ledger import STOPPED, TrialRecord
-from mke_ray.search.trial_colours import STOPPED_GREY, USUAL, look_of
+from mke_ray.search.ledger import STOPPED, USUAL, TrialRecord
+from mke_ray.search.trial_colours import STOPPED_GREY, look_of
 
 _LATE = 0.6  # of the steps, from where on the end is drawn larger
 _ROW_IN = 0.34
@@ -76,7 +76,7 @@ def _curves(records: Sequence[TrialRecord], winner: int, quality: str) -> Pictur
     figure = new_figure(3.0, width_in=style.WIDTH_IN * 1.25)
     axes, late = figure.subplots(1, 2, width_ratios=(3, 2))
     last_step = max(one.curve[-1]["step"] for one in records)
-    for one in sorted(records, key=lambda x: (x.number == winner, x.number == 0)):
+    for one in sorted(records, key=lambda x: (x.number == winner, x.number == USUAL)):
         colour, width = look_of(one, winner)
         steps = [look["step"] for look in one.curve]
         values = [look["quality"] for look in one.curve]

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
+from mke_ray.search.ledger import FAILED, FINISHED, USUAL, TrialRecord
 from mke_ray.search.trial import METRIC_KEYS, quality_of, rows_per_step
 from mke_ray.train.fits import FitStore
-
-USUAL = 0  # number of the trial of the configuration as it is
 
 
 @dataclass(frozen=True, slots=True)

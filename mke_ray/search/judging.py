@@ -13,7 +13,8 @@ from mke_ray.evaluation import Evaluation, EvaluationPlan, FitColumn, evaluate
 from mke_ray.expansion.stages import predict_columns, truth_reader
 from mke_ray.metrics import bootstrap_by_group
 from mke_ray.schema import Split
-from mke_ray.search.finals import USUAL, Finalist, interval
+from mke_ray.search.finals import Finalist, interval
+from mke_ray.search.ledger import USUAL
 from mke_ray.search.run import Search
 
 logger = logging.getLogger(__name__)

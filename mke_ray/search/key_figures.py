@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from mke_ray.report import style
 from mke_ray.report.style import Picture, new_figure, to_picture
-from mke_ray.search.ledger import FINISHED, TrialRecord
+from mke_ray.search.ledger import FAILED, FINISHED, TrialRecord
 from mke_ray.search.trial_colours import STOPPED_GREY, colour_words, look_of
 
 _MOST_SLICES = 9
@@ -38,9 +38,9 @@ def comparable(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return trials as they were at the last look that every one of them came to.
 
     Args:
-        records: What became of the trials; those without a look are left out.
+        records: What became of the trials; those that failed or have no look are left out.
     """
-    seen = [one for one in records if one.curve]
+    seen = [one for one in records if one.curve and one.state != FAILED]
     num_looks = min((len(one.curve) for one in seen), default=0)
     return [replace(one, curve=one.curve[:num_looks]) for one in seen]
 
@@ -124,8 +124,10 @@ def parallel(
 
 def _when(records: Sequence[TrialRecord]) -> str:
     """Say at which step trials are compared."""
-    step = max(one.curve[-1]["step"] for one in records)
-    return f"Quality after step {step:,}, the last that every trial came to."
+    steps = {one.curve[-1]["step"] for one in records}
+    if len(steps) > 1:  # some key changes how many steps there are between looks
+        return f"Quality at look {len(records[0].curve)}, the last that every trial came to."
+    return f"Quality after step {steps.pop():,}, the last that every trial came to."
 
 
 def short_name(name: str) -> str:
@@ -149,7 +151,7 @@ def shown_range(records: Sequence[TrialRecord]) -> tuple[float, float]:
     """
     known = [one.quality for one in records if one.quality is not None]
     high, middle = max(known), float(np.median(known))
-    low = max(min(known), middle - _FAR * (high - middle))
+    low = max(min(known), middle - _FAR * (high - middle)) if middle < high else min(known)
     room = _ROOM * (high - low) or 0.01
     return low - room, high + room
 

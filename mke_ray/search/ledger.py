@@ -10,6 +10,7 @@ from mke_ray.storage import Root
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 SEARCH_FORMAT_VERSION = 1
+USUAL = 0  # number of the trial of the configuration as it is
 
 _BEGUN, _ENDED = "begun", "trials"
 

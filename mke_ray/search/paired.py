@@ -20,7 +20,8 @@ from mke_ray.metrics import (
     sample_log_likelihood,
 )
 from mke_ray.schema import LabelKind, Split
-from mke_ray.search.finals import USUAL, Finalist, Lead
+from mke_ray.search.finals import Finalist, Lead
+from mke_ray.search.ledger import USUAL
 from mke_ray.search.run import Search
 
 

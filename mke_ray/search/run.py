@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from mke_ray.config_schema import JobConfig
@@ -26,8 +27,7 @@ from mke_ray.report.progress import quiet_stages, stage_progress
 from mke_ray.schema import LabelKind, fingerprint
 from mke_ray.search.candidates import Candidates, Compose, check_space
 from mke_ray.search.counts import Counts, Plan, in_words
-from mke_ray.search.finals import USUAL
-from mke_ray.search.ledger import Ledger, TrialRecord
+from mke_ray.search.ledger import USUAL, Ledger, TrialRecord
 from mke_ray.search.searcher import LedgerSearcher, StudySettings
 from mke_ray.search.silence import LEAST_SILENCE_S
 from mke_ray.search.space import Space
@@ -96,9 +96,16 @@ class Search:
 
     @property
     def chance(self) -> float:
-        """What a network reaches that has learnt nothing."""
-        is_likelihood = self.quality == "log_likelihood"
-        return -math.log(self.candidates.manifest.label_space.num_classes) if is_likelihood else 0.0
+        """What a network reaches that has learnt nothing; of mAP and mIoU 0, which is below it."""
+        space, is_likelihood = (
+            self.candidates.manifest.label_space,
+            self.quality == "log_likelihood",
+        )
+        if space.kind is LabelKind.MULTI:  # a likelihood is the mean over classes, each yes or no
+            return -math.log(2) if is_likelihood else 0.0
+        if space.kind is LabelKind.SINGLE:
+            return -math.log(space.num_classes) if is_likelihood else 1 / space.num_classes
+        return 0.0
 
 
 @contextlib.contextmanager
@@ -139,7 +146,8 @@ def opened(job: JobConfig, compose: Compose, usual: Mapping[str, Any]) -> Iterat
         seed = job.search.final_seeds[0]
         candidates.check(space, seed)
         if refined is not None and _learnt_pairs(job):
-            candidates = replace(candidates, refined=_refined_apart(run, candidates) or refined)
+            candidates = replace(candidates, refined=_refined_apart(run, candidates))
+            candidates.check(space, seed)  # of other labels other keys may be without effect
         folder = run.root.child(FOLDER, f"{job.search.name}-{_digest(job, candidates, seed)}")
         yield Search(run, space, candidates, Ledger(folder), usual, rungs)
 
@@ -151,24 +159,18 @@ def _learnt_pairs(job: JobConfig) -> bool:
 
 
 def _refined_apart(run: Run, known: Candidates) -> Refined | None:
-    """Return labels by networks that know nothing of the select part, which judges trials.
+    """Return labels by networks that learnt no labelled pair of the select part.
 
-    Returns:
-        None where they are not there and nothing is to be trained.
+    A dry run makes none, and keeps those of the run.
     """
+    why = "networks that learn no labelled pair of the select part, since that judges trials"
+    if run.job.dry_run:
+        logger.info("the labels would be refined once more, by %s", why)
+        return known.refined
     given = (run, known.manifest, known.labels, known.teacher)
     with quiet_stages(), contextlib.suppress(StoreError):
         return refine_apart(*given, is_known=True)
-    if run.job.dry_run:
-        logger.info(
-            "the labels would be refined once more, by networks that learn no labelled pair of "
-            "the select part, since that judges trials"
-        )
-        return None
-    logger.info(
-        "search: refines the labels once more, by networks that learn no labelled pair of the "
-        "select part, since that judges trials"
-    )
+    logger.info("search: refines the labels once more, by %s", why)
     run.connect()
     return refine_apart(*given)
 
@@ -213,11 +215,16 @@ def run_search_trials(
             words, eta_s = in_words(counts, plan), plan.eta_s(counts)
             progress(counts.num_ended, keys.num_trials, words, eta_s=eta_s)
 
+        since = Counts.of(ended)
+        rest = partial(_run_rest, search, since=since, at_once=at_once, on_end=on_end, tell=tell)
         for _ in range(_MOST_STARTS):
-            if keys.scheduler == "asha" and all(one.number != USUAL for one in ledger.ended()):
-                _run_rest(search, USUAL + 1, at_once=at_once, on_end=on_end, tell=tell)
-            _run_rest(search, keys.num_trials, at_once=at_once, on_end=on_end, tell=tell)
-            if len(ended := ledger.ended()) >= keys.num_trials:
+            is_first = keys.scheduler == "asha" and all(one.number != USUAL for one in ended)
+            rest(USUAL + 1 if is_first else keys.num_trials)
+            ended = ledger.ended()
+            if is_first and any(one.number == USUAL for one in ended) and keys.num_trials > 1:
+                rest(keys.num_trials)
+                ended = ledger.ended()
+            if len(ended) >= keys.num_trials:
                 return ended
     raise TrainingError(
         f"search: {keys.num_trials - len(ended)} trials were begun {_MOST_STARTS} times without an "
@@ -229,6 +236,7 @@ def _run_rest(
     search: Search,
     num_trials: int,
     *,
+    since: Counts,
     at_once: int,
     on_end: Callable[[TrialRecord], None],
     tell: Callable[[Counts], None],
@@ -236,7 +244,7 @@ def _run_rest(
     """Run those of the first trials that have not ended, once.
 
     With ASHA the configuration as it is comes alone and first: its curve says from where on others
-    can be compared with it.
+    can be compared with it. What is spent counts from where this start of the job began.
     """
     run, keys, ended = search.run, search.run.job.search, search.ledger.ended()
     usual = next((one for one in ended if one.number == USUAL), None)
@@ -259,10 +267,12 @@ def _run_rest(
         num_trials=num_trials,
         on_end=on_end,
     )
+    counts = Counts.of(ended)
+    counts.began_s, counts.before_s = since.began_s, since.before_s
     watch = TrialsWatch(
         searcher,
         last_look=rungs[-1],
-        counts=Counts.of(ended),
+        counts=counts,
         patience_s=keys.patience_s,
         silence_s=keys.silence_s,
         tell=tell,

@@ -13,8 +13,7 @@ from ray.tune.search import Searcher
 
 from mke_ray.errors import ConfigError
 from mke_ray.search.candidates import Candidate
-from mke_ray.search.finals import USUAL
-from mke_ray.search.ledger import FAILED, STOPPED, Begun, Ledger, TrialRecord
+from mke_ray.search.ledger import FAILED, STOPPED, USUAL, Begun, Ledger, TrialRecord
 from mke_ray.search.space import Space
 from mke_ray.search.trial import CURVE, QUALITY
 from mke_ray.seeds import mix_integers
@@ -172,9 +171,6 @@ class LedgerSearcher(Searcher):
                 "scaling": dict(candidate.scaling),
             }
         return Searcher.FINISHED
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Take no note: what is seen on the way is in the record of the end."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

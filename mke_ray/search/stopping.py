@@ -8,8 +8,7 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from mke_ray.config_search import SearchConfig
-from mke_ray.search.finals import USUAL
-from mke_ray.search.ledger import FAILED, TrialRecord
+from mke_ray.search.ledger import FAILED, USUAL, TrialRecord
 from mke_ray.search.searcher import NUMBER
 from mke_ray.search.trial import CURVE, LOOK, QUALITY
 
@@ -46,9 +45,9 @@ def rungs_words(rungs: Sequence[int], num_looks: int) -> str:
         rungs: See ``rungs_from``.
         num_looks: Looks of the configuration as it is.
     """
-    if len(rungs) < 2:
+    if all(one >= num_looks for one in rungs[:-1]):
         return "no trial is stopped early, since the configuration as it is learns up to its end"
-    shares = " and ".join(f"{min(one / num_looks, 1.0):.0%}" for one in rungs[:-1])
+    shares = " and ".join(f"{one / num_looks:.0%}" for one in rungs[:-1] if one < num_looks)
     return (
         f"trials are compared after {shares} of their steps; before, the configuration as it is "
         "has not learnt most of what it will"

@@ -1,9 +1,8 @@
 """How trials are told apart in figures: winner, as configured, trained to the end, stopped."""
 
 from mke_ray.report import style
-from mke_ray.search.ledger import FINISHED, TrialRecord
+from mke_ray.search.ledger import FINISHED, USUAL, TrialRecord
 
-USUAL = 0  # number of the configuration as it is
 STOPPED_GREY = "#b4bcc6"
 
 

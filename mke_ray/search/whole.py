@@ -6,19 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mke_ray.config import HIDDEN, is_secret_key, jobs_with, overrides, own_config_dir, usual_of
+from mke_ray.config import (
+    jobs_with,
+    overrides,
+    own_config_dir,
+    shown_override,
+    usual_of,
+    values_of_winner,
+)
 from mke_ray.config_schema import JobConfig
-from mke_ray.config_values import is_group, named, winner_yaml
+from mke_ray.config_values import WINNER, is_group, named, winner_yaml
 from mke_ray.errors import ConfigError
 from mke_ray.expansion.run import num_select
 from mke_ray.report.terminal import terminal
 from mke_ray.search.content import SearchContent
 from mke_ray.search.counts import held_by_trial
 from mke_ray.search.figures import search_pictures
-from mke_ray.search.finals import USUAL
 from mke_ray.search.judging import result_on_test
 from mke_ray.search.key_figures import comparable
-from mke_ray.search.ledger import TrialRecord
+from mke_ray.search.ledger import USUAL, TrialRecord
 from mke_ray.search.page import TrialTable, search_terminal, write_search
 from mke_ray.search.recording import TrialRuns
 from mke_ray.search.repeats import run_finals
@@ -76,9 +82,9 @@ def searched(found: Search) -> None:
             keys.num_trials,
         )
         raise SystemExit(130) from None
-    command = ""
+    values, command = _with_earlier(records[winner.number].values), ""
     if winner.number != USUAL:
-        uri, values = f"{found.ledger.folder.uri}/winner.yaml", records[winner.number].values
+        uri = f"{found.ledger.folder.uri}/winner.yaml"
         command = winner_command(overrides(), uri, values, own_config_dir())
     test = result_on_test(found, winner, {one.number: one for one in finalists})
     content = SearchContent(
@@ -101,7 +107,7 @@ def searched(found: Search) -> None:
         cost=keys.cost,
         command=command,
     )
-    page = write_search(found.ledger.folder, content, _yaml(found, records[winner.number].values))
+    page = write_search(found.ledger.folder, content, _yaml(found, values))
     runs.finish(records, finalists, winner, test)
     console = terminal()
     console.print(search_terminal(content))
@@ -121,14 +127,15 @@ def winner_command(
         keys: The keys that it sets, which the command line would overrule.
         config_dir: The user's own folder of configurations.
     """
-    given = tuple(key.lstrip("+") for key in keys)
-    kept = []
-    for one in line:
-        key = named(one)
-        is_of_search = key.partition(".")[0] in ("search", "dry_run")
-        is_given = key in given or key.startswith(tuple(f"{name}." for name in given))
-        if not is_of_search and not is_given:
-            kept.append(f"{key}={HIDDEN}" if is_secret_key(key) else one)
+    given = {key.lstrip("+") for key in keys}
+    inside = tuple(f"{key}." for key in given if not is_group(key))
+    kept = [
+        shown_override(one)
+        for one in line
+        if (key := named(one)).partition(".")[0] not in ("search", "dry_run", WINNER)
+        and key not in given
+        and not key.startswith(inside)
+    ]
     own = ["--config-dir", config_dir] if config_dir else []
     return shlex.join(["python", "jobs/expand.py", *own, *kept, f"+winner={winner}"])
 
@@ -149,18 +156,23 @@ def _yaml(found: Search, values: Mapping[str, Any]) -> str:
     return winner_yaml(values, groups, f"Winner of {found.ledger.folder.uri}")
 
 
+def _with_earlier(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a trial with those of the winner that the search began from."""
+    own = {key.lstrip("+") for key in values}
+    earlier = values_of_winner().items()
+    return {**{key: one for key, one in earlier if key.lstrip("+") not in own}, **values}
+
+
 def _say_plan(found: Search) -> None:
     """Say what would be searched."""
     keys = found.run.job.search
     for key, one in found.space.keys.items():
         logger.info("%s: %s", key, one.in_words())
-    ended = found.ledger.ended()
     logger.info(
-        "%d trials (%d have ended), %s, then the best %d and the configuration as it is with seeds "
+        "%d trials, %s, then the best %d and the configuration as it is with seeds "
         "%s; every trial trains %s of "
         "at most %d steps on the stores of %s. Nothing was trained",
         keys.num_trials,
-        len(ended),
         keys.scheduler,
         keys.finalists,
         keys.final_seeds,

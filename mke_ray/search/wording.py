@@ -1,7 +1,7 @@
 """What a search found, in sentences."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ import numpy as np
 from mke_ray.labels.pass_state import SECONDS_PER_HOUR
 from mke_ray.search.content import SearchContent
 from mke_ray.search.counts import STATES, held_words
-from mke_ray.search.finals import USUAL, Finalist
+from mke_ray.search.finals import Finalist
 from mke_ray.search.judging import AS_IT_IS, WINNER
+from mke_ray.search.ledger import USUAL
 
 
 def said_of(content: SearchContent) -> list[str]:
@@ -24,7 +25,8 @@ def said_of(content: SearchContent) -> list[str]:
             f"{what} the configuration as it is: {content.quality} {mean_words(winner)} on the "
             "select part of the probe."
         )
-        lines += [_other_words(one, winner) for one in _others(content) if content.cost is None]
+        if content.cost is None:
+            lines += _other_lines(_others(content), winner)
     else:
         against = "" if usual is None else f"; the configuration as it is has {mean_words(usual)}"
         lines.append(
@@ -48,6 +50,31 @@ def _caution_words() -> str:
         "Caution: that is no gain. What leads on the select part may be luck there, or the select "
         "part is not drawn like the test split; keep the configuration as it is until you know."
     )
+
+
+def _others(content: SearchContent) -> list[Finalist]:
+    """Return the finalists beside the configuration as it is, the best first."""
+    others = [one for one in content.finalists if one.number != USUAL]
+    return sorted(others, key=lambda one: -one.mean)
+
+
+def _other_lines(others: Sequence[Finalist], winner: Finalist) -> list[str]:
+    """Say why finalists with a higher mean are not the winner; if none has, what the best reaches.
+
+    Args:
+        others: The finalists beside the configuration as it is, the best first.
+        winner: The winner.
+    """
+    ahead = [one for one in others if one.mean > winner.mean]
+    if others and not ahead:
+        best = others[0]
+        return [f"The best of the others over seeds, trial {best.number}, has {mean_words(best)}."]
+    return [
+        f"Trial {one.number} has {mean_words(one)}, {_ahead(one)}: not surely, and of few samples "
+        "the best of many trials is ahead by luck. The configuration as it is stays; a larger "
+        "select part would tell."
+        for one in ahead
+    ]
 
 
 def _counts_words(content: SearchContent) -> str:
@@ -77,23 +104,6 @@ def _cost_words(cost: str) -> str:
     return (
         f"It takes the fewest {cost} of the finalists within one standard error, over seeds, of "
         "the best."
-    )
-
-
-def _others(content: SearchContent) -> list[Finalist]:
-    """Return the finalists beside the configuration as it is, the best first."""
-    others = [one for one in content.finalists if one.number != USUAL]
-    return sorted(others, key=lambda one: -one.mean)
-
-
-def _other_words(one: Finalist, winner: Finalist) -> str:
-    """Say why a finalist is not the winner."""
-    if one.mean <= winner.mean:
-        return f"The best of the others over seeds, trial {one.number}, has {mean_words(one)}."
-    return (
-        f"Trial {one.number} has {mean_words(one)}, {_ahead(one)}: not surely, and of few samples "
-        "the best of many trials is ahead by luck. The configuration as it is stays; a larger "
-        "select part would tell."
     )
 
 

@@ -85,12 +85,16 @@ def _same(manifest: Manifest, expected: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
+_NONE = "nothing"
+
+
 def _unlike(key: str, found: Any, wanted: Any) -> str:
     """Return what is not the same, of mappings the first of their entries."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        names = (one for one in (*found, *wanted) if found.get(one) != wanted.get(one))
-        name = next(names)
-        return _unlike(f"{key}.{name}", found.get(name), wanted.get(name))
+        name = next(
+            one for one in (*found, *wanted) if found.get(one, _NONE) != wanted.get(one, _NONE)
+        )
+        return _unlike(f"{key}.{name}", found.get(name, _NONE), wanted.get(name, _NONE))
     return f"{key} is {found!r} there and {wanted!r} here"
 
 

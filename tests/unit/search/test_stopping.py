@@ -1,9 +1,15 @@
 """Which trials end early."""
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from mke_ray.config_search import SearchConfig
+from mke_ray.schema import LabelKind
 from mke_ray.search.ledger import FAILED, FINISHED, STOPPED, TrialRecord
+from mke_ray.search.run import Search
 from mke_ray.search.stopping import rungs_from, rungs_words, scheduler_of
 from mke_ray.search.tuning import rungs_of
 
@@ -89,3 +95,24 @@ def test_others_are_compared_with_a_curve_that_was_there_before() -> None:
     assert said(asha, Trial(1), 0.4) == "STOP"
     assert said(asha, Trial(2), 0.55) == "CONTINUE"
     assert said(asha, Trial(2), 0.55, 2) == "STOP"
+
+
+@pytest.mark.parametrize(
+    ("kind", "quality", "chance"),
+    [
+        (LabelKind.SINGLE, "log_likelihood", -math.log(4)),
+        (LabelKind.SINGLE, "metric", 0.25),
+        (LabelKind.MULTI, "log_likelihood", -math.log(2)),
+        (LabelKind.MULTI, "metric", 0.0),
+        (LabelKind.DENSE, "metric", 0.0),
+    ],
+)
+def test_chance_is_what_a_network_reaches_that_has_learnt_nothing(
+    kind: LabelKind, quality: str, chance: float
+) -> None:
+    space = SimpleNamespace(kind=kind, num_classes=4)
+    candidates: Any = SimpleNamespace(manifest=SimpleNamespace(label_space=space))
+    run: Any = SimpleNamespace(job=SimpleNamespace(search=SearchConfig(quality=quality)))
+    unread: Any = None
+    search = Search(run, unread, candidates, unread, {}, (1, 5, 25))
+    assert search.chance == pytest.approx(chance)

@@ -1,5 +1,6 @@
 """A winner as YAML, and configurations composed with other values."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,25 @@ def test_the_command_of_a_winner_is_that_of_the_run_on_the_same_root() -> None:
         "python jobs/expand.py experiment=tiny 'root=a b' 'storage.options.key=***' "
         "'+winner=a b/winner.yaml'"
     )
+
+
+def test_the_command_of_a_winner_keeps_groups_and_what_is_below_one_and_tells_no_password() -> None:
+    line = ["engine=torch", "fusion.num_heads=2", "+winner=old.yaml"]
+    line += ["tracking.uri=postgresql://me:hunter2@host/db", "++storage.options.key=abc"]
+    command = winner_command(line, "w.yaml", ["+engine.bf16", "fusion"])
+    assert command == (
+        "python jobs/expand.py engine=torch fusion.num_heads=2 "
+        "'tracking.uri=postgresql://***@host/db' '++storage.options.key=***' +winner=w.yaml"
+    )
+
+
+def test_what_a_command_of_a_winner_says_leaves_the_winner_its_values(tmp_path: Path) -> None:
+    path, values = tmp_path / "winner.yaml", {**VALUES, "+engine.bf16": True}
+    path.write_text(winner_yaml(values, ["fusion"], "the best"))
+    line = ["engine=torch", "objective=expansion", "student.dropout=0.1", "fusion=film"]
+    command = winner_command(line, str(path), values)
+    _, kept = without_winner(shlex.split(command)[2:])
+    assert {key.lstrip("+") for key in kept} == {key.lstrip("+") for key in values}
 
 
 def test_the_command_of_a_winner_does_not_overrule_it_and_finds_what_it_is_made_of() -> None:

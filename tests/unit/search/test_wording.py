@@ -68,6 +68,12 @@ def test_a_winner_that_gains_nothing_on_the_test_split_is_told_with_caution(
     assert any(one.startswith("Caution: that is no gain.") for one in said) is is_said
 
 
+def test_of_several_that_are_behind_the_best_is_told_alone() -> None:
+    behind = [finalist(n, 0.6 - n / 100, Lead(-0.1, (-0.3, 0.1), -0.2)) for n in (1, 2)]
+    said = said_of(content_of(0, finalist(0, 0.7), *behind))
+    assert sum("best of the others" in one for one in said) == 1 and "trial 1" in said[1]
+
+
 def test_what_became_of_trials_and_what_they_took_is_told() -> None:
     behind = finalist(1, 0.6, Lead(-0.1, (-0.3, 0.1), -0.2))
     content = content_of(0, finalist(0, 0.7), behind)
