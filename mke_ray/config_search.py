@@ -31,7 +31,8 @@ class SearchConfig:
             null takes the likelihood where samples have one class, else the metric.
         cost: null searches for quality alone; ``seconds`` (of training) or ``parameters`` (of the
             network) is a second goal, with ``scheduler=fifo``.
-        finalists: Best trials that are repeated with every seed of ``final_seeds``.
+        finalists: Best trials beside the configuration as it is, of those that came to their end,
+            that are repeated with it with every seed of ``final_seeds``.
         final_seeds: Seeds of these; the winner is the best by its mean over them.
         workers_per_trial: Processes that train one trial together.
         max_concurrent: Most trials at once; null takes as many as the cluster has room for.
