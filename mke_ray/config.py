@@ -1,6 +1,7 @@
 """The one door to Hydra: objects from specifications, and the start of a job."""
 
 import copy
+import json
 import logging
 import os
 import re
@@ -48,6 +49,7 @@ _UNHELPFUL = (
 
 _FEW_KEYS = 32  # of one job, which are all told where none is near
 
+_log = logging.getLogger(__name__)
 _told_to_end: list[int] = []  # numbers of the signals that told this process to end
 
 _Built = TypeVar("_Built")
@@ -321,6 +323,8 @@ def run_job(
                 else [_typed(cfg, schema)]
             )
             _set_up_logging(verbose=drawn[0].verbose)
+            if schema is JobConfig and (values := values_of_winner()):
+                _log.info("the winner sets %s", winner_words(values))
             get_method(stages)(drawn)
         except MkeRayError as error:
             _leave(f"{type(error).__name__}: {error}", job_file)
@@ -425,6 +429,15 @@ def register_schema() -> None:
 def overrides() -> list[str]:
     """Return the command-line overrides of the running job."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def winner_words(values: Mapping[str, Any]) -> str:
+    """Return what a winner sets, as it would stand on a command line.
+
+    Args:
+        values: Its values by key.
+    """
+    return ", ".join(f"{key.lstrip('+')}={json.dumps(one)}" for key, one in values.items())
 
 
 def values_of_winner() -> dict[str, Any]:

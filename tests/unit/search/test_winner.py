@@ -9,7 +9,7 @@ from composed import REPOSITORY
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from mke_ray.config import register_schema
+from mke_ray.config import register_schema, winner_words
 from mke_ray.config_values import (
     recomposed,
     usual_values,
@@ -84,6 +84,12 @@ def test_the_command_of_a_winner_does_not_overrule_it_and_finds_what_it_is_made_
     keys = ["fusion", "+objective.loss", "student.dropout"]
     assert winner_command(line, "w.yaml", keys, "my") == (
         "python jobs/expand.py --config-dir my seed=3 +winner=w.yaml"
+    )
+
+
+def test_what_a_winner_sets_is_said_as_on_a_command_line() -> None:
+    assert winner_words({"fusion": "gated", "+objective.loss": None, "fit.optimizer.lr": 0.01}) == (
+        'fusion="gated", objective.loss=null, fit.optimizer.lr=0.01'
     )
 
 
