@@ -221,7 +221,8 @@ def _set(cfg: DictConfig, key: str, value: Any) -> None:
     """
     plain = key.lstrip("+")
     if key == plain and OmegaConf.select(cfg, plain, default=_ABSENT) is _ABSENT:
-        near = nearest(plain, dotted_keys(OmegaConf.to_container(cfg)))
+        keys = dotted_keys(OmegaConf.to_container(cfg))
+        near = nearest(plain, (one for one in keys if not one.startswith("search.space.")))
         meant = f"did you mean {near}?" if near else "there is none like it."
         raise ConfigError(f"{plain}: there is no such key; {meant} A + before a key adds one")
     try:

@@ -192,4 +192,10 @@ def _check_conditions(keys: Mapping[str, Numbers | Choice]) -> None:
                     f"search.space.{key}.when names {other!r}; name one of the keys above it: "
                     f"{before}"
                 )
+            space, wanted = keys[other], one.when[other]
+            if isinstance(space, Choice) and wanted not in list(space.values.values()):
+                raise ConfigError(
+                    f"search.space.{key}.when: {other} is never {wanted!r}; give one of its values "
+                    f"{list(space.values)}"
+                )
         before.append(key)

@@ -141,6 +141,10 @@ def test_checks_try_every_choice_and_both_ends() -> None:
             "a: {type: uniform, low: 0, high: 1, when: {b: 1}}\nb: {type: choice, values: [1, 2]}",
             "name one of the keys above it",
         ),
+        (
+            "b: {type: choice, values: [1, 2]}\na: {type: uniform, low: 0, high: 1, when: {b: 3}}",
+            r"a\.when: b is never 3; give one of its values \[1, 2\]",
+        ),
     ],
 )
 def test_a_space_that_cannot_be_read_is_refused_with_its_key(text: str, said: str) -> None:
