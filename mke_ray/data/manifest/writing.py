@@ -21,6 +21,8 @@ from mke_ray.errors import StoreError
 from mke_ray.schema import ManifestRow
 from mke_ray.storage import Root
 
+_NONE = "nothing"  # stands for an entry that only one of two descriptions has
+
 PROGRESS = "progress.json"
 
 _ID = np.dtype([("sample_id", "<i8")])
@@ -83,9 +85,6 @@ def _same(manifest: Manifest, expected: Mapping[str, Any]) -> Manifest:
                 "another root"
             )
     return manifest
-
-
-_NONE = "nothing"
 
 
 def _unlike(key: str, found: Any, wanted: Any) -> str:
