@@ -1,7 +1,6 @@
 """The one door to Hydra: objects from specifications, and the start of a job."""
 
 import copy
-import json
 import logging
 import os
 import re
@@ -23,22 +22,26 @@ from mke_ray.config_help import JobHelp, dotted_keys, explanation, group_lines, 
 from mke_ray.config_keys import check_keys, explained_reference, nearest_key
 from mke_ray.config_predict import ExportConfig, PredictConfig
 from mke_ray.config_schema import JobConfig
-from mke_ray.config_values import named, recomposed, usual_values, with_winner, without_winner
+from mke_ray.config_shown import hide_secrets, is_secret_name
+from mke_ray.config_values import (
+    named,
+    recomposed,
+    usual_values,
+    winner_words,
+    with_winner,
+    without_winner,
+)
 from mke_ray.errors import ConfigError, MkeRayError
-from mke_ray.secret_looks import has_secret_look, has_secret_name, without_secrets
 
 TRUSTED_PREFIXES = ("mke_ray.", "torch.nn.", "torch.optim.", "transformers.")
 
 FILE_KEYS = ("path", "table", "files")  # of teachers: what lies in the folder of the user
 FUNCTION = "function"  # the key of a function that is called, as of CallableTeacher
-HIDDEN = "***"
-_SECRET_SECTIONS = ("options", "env_vars")
 _OF_A_SUBMITTED_JOB = "/runtime_resources/working_dir_files/"
 _OVERRIDDEN = re.compile(r"Could not override '([^']+)'")
 _OF_ADDED_GROUP = re.compile(r"To append to your default list use (\S+)")
 _NOT_IN_SECTION = re.compile(r"raised while composing config:\s+Key '.*\s+full_key: (\S+)")
 _QUOTES = """a value with braces, brackets, commas or colons is put in quotes: 'KEY="VALUE"'"""
-_PASSWORD = re.compile(r"//[^/@\s]*@")
 _UNHELPFUL = (
     "object_type",
     "reference_type",
@@ -73,7 +76,7 @@ def build(spec: Mapping[str, Any], expect: type[_Built] | None = None, **extra: 
     """
     target = spec.get("_target_")
     if not isinstance(target, str):
-        given = _without_secrets(spec)
+        given = hide_secrets(spec)
         raise ConfigError(f"_target_ is missing in {given}; name a class as package.Class")
     for _, one in _targets(dict(spec), ""):
         _check_home(one)
@@ -279,7 +282,7 @@ def shown(job: JobConfig) -> dict[str, Any]:
     Values below keys that may hold credentials (options of file systems, environment variables)
     and passwords in URIs are hidden.
     """
-    return _without_secrets(asdict(job))
+    return hide_secrets(asdict(job))
 
 
 def to_yaml(job: JobConfig) -> str:
@@ -431,15 +434,6 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def winner_words(values: Mapping[str, Any]) -> str:
-    """Return what a winner sets, as it would stand on a command line.
-
-    Args:
-        values: Its values by key.
-    """
-    return ", ".join(f"{key.lstrip('+')}={json.dumps(one)}" for key, one in values.items())
-
-
 def values_of_winner() -> dict[str, Any]:
     """Return the values of the winner that ``+winner=FILE`` names for the running job, if any."""
     return without_winner(overrides())[1]
@@ -452,21 +446,6 @@ def own_config_dir() -> str | None:
     return own[0] if own else None
 
 
-def _without_secrets(node: Any, *, is_secret: bool = False) -> Any:
-    """Return plain data with every value hidden that may be a secret."""
-    if isinstance(node, Mapping):
-        return {
-            name: _without_secrets(child, is_secret=is_secret or _is_secret(str(name)))
-            for name, child in node.items()
-        }
-    if isinstance(node, list | tuple):
-        return [_without_secrets(child, is_secret=is_secret) for child in node]
-    if isinstance(node, str) and not is_secret:
-        shown = without_secrets(_PASSWORD.sub(f"//{HIDDEN}@", node))
-        return HIDDEN if has_secret_look(shown) else shown
-    return HIDDEN if is_secret and node is not None else node
-
-
 def shown_override(override: str) -> str:
     """Return an override of the command line as it may be shown, without what may be a secret.
 
@@ -474,13 +453,8 @@ def shown_override(override: str) -> str:
         override: The override.
     """
     key, is_there, value = override.partition("=")
-    is_secret = any(_is_secret(name) for name in named(override).split("."))
-    return f"{key}={_without_secrets(value, is_secret=is_secret)}" if is_there else override
-
-
-def _is_secret(name: str) -> bool:
-    """Return whether what a key holds, or any of it, may be a secret."""
-    return name.endswith(_SECRET_SECTIONS) or has_secret_name(name)
+    is_secret = any(is_secret_name(name) for name in named(override).split("."))
+    return f"{key}={hide_secrets(value, is_secret=is_secret)}" if is_there else override
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,7 @@
 """Configurations composed anew with other values: those of a trial, and those of a winner."""
 
 import copy
+import json
 import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -108,6 +109,15 @@ def recomposed(
         if key not in groups:
             _set(cfg, key, value)
     return cfg
+
+
+def winner_words(values: Mapping[str, Any]) -> str:
+    """Return what a winner sets, as it would stand on a command line.
+
+    Args:
+        values: Its values by key.
+    """
+    return ", ".join(f"{key.lstrip('+')}={json.dumps(one)}" for key, one in values.items())
 
 
 def is_group(key: str) -> bool:

@@ -9,11 +9,12 @@ from composed import REPOSITORY
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from mke_ray.config import register_schema, winner_words
+from mke_ray.config import register_schema
 from mke_ray.config_values import (
     recomposed,
     usual_values,
     winner_values,
+    winner_words,
     winner_yaml,
     without_winner,
 )
